@@ -1,0 +1,109 @@
+//! Compiles the spans once per CPU level and links the archives in; sets the shared library's name and flags.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+const SPANS: &str = "src/backend/simd/spans";
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed={SPANS}");
+    println!("cargo:rustc-check-cfg=cfg(setun_spans_v3)");
+    println!("cargo:rustc-env=SETUN_TARGET={}", env::var("TARGET").unwrap_or_default());
+    println!("cargo:rustc-env=SETUN_RUSTC={}", rustc_version());
+
+    if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
+        // A cdylib has no SONAME by default; nodelete, because a thread pool must not lose its code to dlclose.
+        println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libsetun.so.0");
+        println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
+    }
+    if env::var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("x86_64") {
+        level("v3", "x86-64-v3");
+    }
+}
+
+/// Builds the archive of one level and links it. Where the nested build cannot run, the library works without the level,
+/// and says so at build time.
+fn level(name: &str, cpu: &str) {
+    match archive(name, cpu) {
+        Ok(folder) => {
+            println!("cargo:rustc-link-search=native={}", folder.display());
+            println!("cargo:rustc-link-lib=static=setun_spans_{name}");
+            println!("cargo:rustc-cfg=setun_spans_{name}");
+        }
+        Err(reason) => println!("cargo:warning=setun: built without the {cpu} kernels, it will be slow: {reason}"),
+    }
+}
+
+fn archive(name: &str, cpu: &str) -> Result<PathBuf, String> {
+    let out = PathBuf::from(variable("OUT_DIR")?);
+    let target = variable("TARGET")?;
+    let manifest = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
+    // A copy of the sources in OUT_DIR, with the main lock file beside them: exactly the dependencies that the main crate
+    // was resolved to, and nothing written into the source tree.
+    let source = out.join(format!("spans-{name}"));
+    copy_folder(&manifest.join(SPANS), &source)?;
+    let lock = manifest.join("Cargo.lock");
+    if lock.exists() {
+        fs::copy(&lock, source.join("Cargo.lock")).map_err(|e| format!("copying Cargo.lock: {e}"))?;
+    }
+    let folder = out.join(format!("target-{name}"));
+    let symbol = format!("setun_spans_{name}");
+    let mut cargo = Command::new(variable("CARGO")?);
+    // Flags and wrappers of the outer build are not for this one; a target directory of its own avoids the outer lock.
+    for inherited in ["CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_RUSTFLAGS"] {
+        cargo.env_remove(inherited);
+    }
+    cargo
+        .current_dir(&manifest)
+        .env("RUSTFLAGS", format!("-Ctarget-cpu={cpu}"))
+        .env("SETUN_SPANS_SYMBOL", &symbol)
+        .args(["build", "--release", "--offline", "--quiet", "--target", &target, "--manifest-path"])
+        .arg(source.join("Cargo.toml"))
+        .arg("--target-dir")
+        .arg(&folder);
+    let output = cargo.output().map_err(|e| format!("running cargo: {e}"))?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).replace('\n', " | "));
+    }
+    let built = folder.join(&target).join("release/libsetun_spans.a");
+    check_archive(&built);
+    let linked = out.join(format!("lib-{name}"));
+    fs::create_dir_all(&linked).map_err(|e| format!("creating {}: {e}", linked.display()))?;
+    let library = linked.join(format!("lib{symbol}.a"));
+    fs::copy(&built, &library).map_err(|e| format!("copying {}: {e}", built.display()))?;
+    Ok(linked)
+}
+
+/// The spans promise not to panic. An archive that calls into `core::panicking` breaks that promise: the build fails.
+fn check_archive(archive: &Path) {
+    let Ok(output) = Command::new("nm").arg("--undefined-only").arg(archive).output() else {
+        return; // no nm here: CI has one
+    };
+    let listing = String::from_utf8_lossy(&output.stdout);
+    let panics: Vec<&str> = listing.lines().filter(|line| line.contains("panicking")).collect();
+    assert!(panics.is_empty(), "{} can panic: {panics:?}", archive.display());
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<(), String> {
+    let failed = |e: std::io::Error| format!("copying {}: {e}", from.display());
+    fs::create_dir_all(to).map_err(failed)?;
+    for entry in fs::read_dir(from).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if let Some(name) = path.file_name() {
+            fs::copy(&path, to.join(name)).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+fn rustc_version() -> String {
+    let rustc = env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
+    let output = Command::new(rustc).arg("--version").output();
+    output.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).unwrap_or_default()
+}
+
+fn variable(name: &str) -> Result<String, String> {
+    env::var(name).map_err(|e| format!("{name}: {e}"))
+}

@@ -1,0 +1,43 @@
+//! What a kernel is given besides its views: who runs its chunks, and with which vector code.
+
+use super::pool::Pool;
+use super::simd::Spans;
+use std::sync::Arc;
+
+/// Runs the chunks of an operation. A chunk is a function of shape only, never of the thread count; that is why `parallel`
+/// equals `simd` bit for bit.
+#[derive(Clone)]
+pub enum Executor {
+    Serial,
+    Pool(Arc<Pool>),
+}
+
+impl Executor {
+    /// Calls `chunk(i)` once for each i in 0 .. chunks, in any order, on any thread; returns when all are done.
+    pub fn run(&self, chunks: usize, chunk: impl Fn(usize) + Sync) {
+        match self {
+            Executor::Pool(pool) if chunks > 1 && pool.threads() > 1 => pool.run(chunks, &chunk),
+            _ => (0..chunks).for_each(chunk),
+        }
+    }
+
+    /// Runs `work` on the pool's own threads, so that every `run` inside starts at once instead of waking them anew.
+    pub fn enter<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        match self {
+            Executor::Pool(pool) if pool.threads() > 1 => pool.enter(work),
+            _ => work(),
+        }
+    }
+
+    pub fn threads(&self) -> usize {
+        match self {
+            Executor::Serial => 1,
+            Executor::Pool(pool) => pool.threads(),
+        }
+    }
+}
+
+pub struct Launch {
+    pub executor: Executor,
+    pub spans: &'static Spans,
+}

@@ -1,0 +1,24 @@
+//! Where it runs: four rows (scalar, simd, parallel, cuda), each one table of kernels with the same entries.
+//!
+//! | file | what |
+//! |---|---|
+//! | `table.rs` | [`Kernels`]: the contract of every operation |
+//! | `dispatch.rs` | [`Context`]: which row, level and pool a call runs on |
+//! | `launch.rs` | [`Launch`]: what a kernel is given besides its views |
+//! | `pool.rs` | the thread pool, one per process id |
+//! | `scalar/` | the readable reference: the definition of every operation |
+//! | `simd/` | the vector kernels, for one thread (`simd`) or all (`parallel`) |
+//!
+//! An operation has the same file name in `scalar/`, `simd/`, `simd/spans/` and the parity tests.
+
+mod dispatch;
+mod launch;
+mod pool;
+mod scalar;
+mod simd;
+mod table;
+
+pub use dispatch::{Backend, Context, ContextOptions, Level};
+pub use launch::{Executor, Launch};
+pub use pool::Pool;
+pub use table::{AdamW, Kernels};

@@ -1,0 +1,79 @@
+//! CPU levels: one [`Spans`] table each, from one source. The table for x86-64-v3 is compiled by build.rs as an archive of
+//! its own, because `wide` chooses its instructions at compile time.
+
+use super::spans::{self, Spans};
+use crate::tensor::Result;
+use crate::tensor::error::error;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// What the target always has: SSE2 on x86-64, NEON on aarch64.
+    Baseline,
+    /// x86-64-v3: AVX2, FMA, BMI2.
+    V3,
+}
+
+#[cfg(setun_spans_v3)]
+unsafe extern "C" {
+    fn setun_spans_v3() -> *const Spans;
+}
+
+impl Level {
+    pub const ALL: [Level; 2] = [Level::Baseline, Level::V3];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Level::Baseline => "baseline",
+            Level::V3 => "x86-64-v3",
+        }
+    }
+
+    /// The best level that this build contains and this processor has. The environment variable SETUN_CPU_LEVEL lowers it
+    /// ("baseline", "x86-64-v3"), for tests and comparisons.
+    pub fn detect() -> Result<Level> {
+        let best = Level::ALL.into_iter().rev().find(|level| level.available()).unwrap_or(Level::Baseline);
+        match std::env::var("SETUN_CPU_LEVEL") {
+            Err(_) => Ok(best),
+            Ok(name) => {
+                let level = Level::ALL.into_iter().find(|level| level.name() == name).ok_or_else(|| {
+                    error!(Argument, "SETUN_CPU_LEVEL is '{name}', expected 'baseline' or 'x86-64-v3'")
+                })?;
+                if !level.available() {
+                    return Err(error!(Unsupported, "SETUN_CPU_LEVEL is '{name}', which this machine or build lacks"));
+                }
+                Ok(level)
+            }
+        }
+    }
+
+    /// Whether this build contains the level's table and this processor can run it.
+    pub fn available(self) -> bool {
+        match self {
+            Level::Baseline => true,
+            Level::V3 => cfg!(setun_spans_v3) && has_v3(),
+        }
+    }
+
+    /// The level's table. The level must be available.
+    pub fn spans(self) -> &'static Spans {
+        match self {
+            Level::Baseline => &spans::SPANS,
+            // SAFETY: the archive's table is a static of the same repr(C) type, compiled from the same source.
+            #[cfg(setun_spans_v3)]
+            Level::V3 => unsafe { &*setun_spans_v3() },
+            #[cfg(not(setun_spans_v3))]
+            Level::V3 => &spans::SPANS,
+        }
+    }
+}
+
+/// The features of the x86-64-v3 psABI level that compilers use.
+fn has_v3() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::is_x86_feature_detected as has;
+        has!("avx2") && has!("fma") && has!("bmi1") && has!("bmi2") && has!("lzcnt") && has!("movbe") && has!("f16c")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}

@@ -1,0 +1,159 @@
+//! The dispatch table: one entry per operation, none optional, the same contract on every row.
+//!
+//! Conventions of all entries:
+//! - Shapes stand in brackets after the argument. `f` is f32, or f64 on the scalar row alone (gradient checks); the other
+//!   rows answer DTYPE to f64. All other types are as stated. Views are contiguous unless the entry says "strided".
+//! - Arguments have been checked by the caller; a kernel re-checks only what its memory safety stands on.
+//! - Inputs come first, what is written comes last. "adds" means `+=`, otherwise what was there is overwritten.
+//! - Inputs and outputs never overlap, but for entries that say "in place".
+//! - Any dimension may be 0: then there is nothing to do (sums are 0).
+
+use super::Launch;
+use crate::tensor::random::Stream;
+use crate::tensor::{Result, View, ViewMut};
+
+/// The scalars of one AdamW update (Loshchilov & Hutter, arXiv 1711.05101).
+#[derive(Clone, Copy, Debug)]
+pub struct AdamW {
+    pub learning_rate: f32,
+    pub beta1: f32,
+    pub beta2: f32,
+    pub epsilon: f32,
+    pub weight_decay: f32,
+    /// 1 - beta1^t and 1 - beta2^t, computed in f64.
+    pub correction1: f32,
+    pub correction2: f32,
+    /// Multiplies the gradient first: the clipping factor over the number of accumulated batches.
+    pub gradient_scale: f32,
+}
+
+pub struct Kernels {
+    // --- elementwise ---------------------------------------------------------------------------------------------
+    /// y[..] f = value.
+    pub fill: fn(&Launch, value: f64, y: &mut ViewMut) -> Result<()>,
+    /// y[..] f += x[..] f.
+    pub add: fn(&Launch, x: &View, y: &mut ViewMut) -> Result<()>,
+    /// In place: x[..] f = x * keep / (1 - rate), where keep is 1 if `stream.uniform(i) >= rate`, else 0.
+    /// The same call on a gradient is the backward pass.
+    pub dropout: fn(&Launch, rate: f32, stream: Stream, x: &mut ViewMut) -> Result<()>,
+
+    // --- reductions ----------------------------------------------------------------------------------------------
+    /// sum[1] f64 += the canonical sum of squares of x[..] f.
+    /// Canonical: blocks of 4096; element i of a block adds into f32 lane i mod 32 (square and sum rounded apart, never
+    /// fused); lanes fold 16, 8, 4, 2, 1; block sums add in f64 in index order. (f64 input: the same with f64 lanes.)
+    pub sum_squares: fn(&Launch, x: &View, sum: &mut ViewMut) -> Result<()>,
+    /// The index of the first NaN or infinity of x[..] f.
+    pub first_non_finite: fn(&Launch, x: &View) -> Result<Option<usize>>,
+
+    // --- ternary weights -----------------------------------------------------------------------------------------
+    /// The absmean scheme of BitNet b1.58 (arXiv 2402.17764): gamma = canonical sum of |w| / count, rounded to f;
+    /// scale[1] f = max(gamma, 1e-5); threshold[1] f = scale / 2.
+    pub absmean: fn(&Launch, w: &View, threshold: &mut ViewMut, scale: &mut ViewMut) -> Result<()>,
+    /// Trits t = (w > h) - (w < -h) of w[n, k] f with h = threshold[1] f, packed four a byte into packed[n, ceil(k / 4)] u8:
+    /// byte j of a row is sum over i in 0..4 of (t[4 j + i] + 1) << 2 i. Positions past k hold code 1 (t = 0).
+    pub ternarize: fn(&Launch, w: &View, threshold: &View, packed: &mut ViewMut) -> Result<()>,
+    /// w[n, k] f = scale[1] f * t, from packed[n, ceil(k / 4)] u8.
+    pub deternarize: fn(&Launch, packed: &View, scale: &View, w: &mut ViewMut) -> Result<()>,
+    /// Two bits a trit, packed[n, ceil(k / 4)] u8, to five trits a byte, five[n, ceil(k / 5)] u8: byte j of a row is
+    /// sum over i in 0..5 of (t[5 j + i] + 1) * 3^i. Positions past k hold digit 1 (t = 0). Fails with FORMAT, naming the
+    /// byte, on the code 3, which is no trit.
+    pub pack_five: fn(&Launch, packed: &View, columns: usize, five: &mut ViewMut) -> Result<()>,
+    /// The inverse. Fails with FORMAT, naming the byte, on the bytes 243 to 255, which are no five trits, and on a digit
+    /// past the last column other than 1.
+    pub unpack_five: fn(&Launch, five: &View, columns: usize, packed: &mut ViewMut) -> Result<()>,
+
+    // --- activations ---------------------------------------------------------------------------------------------
+    /// Per row of x[m, k] f: a = max(max |x|, 1e-5); codes[m, k] i8 = clip(round_half_even(x * (127 / a)), -127, 127);
+    /// scales[m] f = a / 127.
+    pub quantize_activations: fn(&Launch, x: &View, codes: &mut ViewMut, scales: &mut ViewMut) -> Result<()>,
+    /// x[m, k] f = scales[m] f * codes[m, k] i8.
+    pub dequantize_activations: fn(&Launch, codes: &View, scales: &View, x: &mut ViewMut) -> Result<()>,
+
+    // --- products ------------------------------------------------------------------------------------------------
+    /// c[m, n] f = a[m, k] f (strided) * b[k, n] f (strided), or += when `accumulate`. c is contiguous.
+    pub matmul: fn(&Launch, a: &View, b: &View, accumulate: bool, c: &mut ViewMut) -> Result<()>,
+    /// y[m, n] f = (sum over k of codes[m, k] i8 * t[n, k]) * (scales[m] f * weight_scale[1] f), from
+    /// packed[n, ceil(k / 4)] u8. The sum is exact for every k up to 2^24 and |codes| <= 127.
+    pub matmul_ternary:
+        fn(&Launch, codes: &View, scales: &View, packed: &View, weight_scale: &View, y: &mut ViewMut) -> Result<()>,
+    /// The gradient to the input: dx[m, k] f = dy[m, n] f * (weight_scale[1] f * t[n, k]), from packed.
+    pub matmul_ternary_backward:
+        fn(&Launch, dy: &View, packed: &View, weight_scale: &View, dx: &mut ViewMut) -> Result<()>,
+
+    // --- embedding -----------------------------------------------------------------------------------------------
+    /// y[n, d] f = table[v, d] f at row tokens[n] u32. Every token is below v (SHAPE otherwise).
+    pub embedding: fn(&Launch, tokens: &View, table: &View, y: &mut ViewMut) -> Result<()>,
+    /// Adds dy[n, d] f into dtable[v, d] f at row tokens[n] u32; every row sums in token order.
+    pub embedding_backward: fn(&Launch, tokens: &View, dy: &View, dtable: &mut ViewMut) -> Result<()>,
+
+    // --- normalisation -------------------------------------------------------------------------------------------
+    /// RMSNorm (arXiv 1910.07467): per row of x[m, d] f: inverse_rms[m] f = 1 / sqrt(mean(x^2) + epsilon),
+    /// y[m, d] f = x * inverse_rms * gain[d] f.
+    pub rms_norm:
+        fn(&Launch, x: &View, gain: &View, epsilon: f64, y: &mut ViewMut, inverse_rms: &mut ViewMut) -> Result<()>,
+    /// dx[m, d] f from dy[m, d] f, or += when `accumulate`; adds to dgain[d] f, rows in index order by fixed chunks.
+    pub rms_norm_backward: fn(
+        &Launch,
+        x: &View,
+        gain: &View,
+        inverse_rms: &View,
+        dy: &View,
+        accumulate: bool,
+        dx: &mut ViewMut,
+        dgain: &mut ViewMut,
+    ) -> Result<()>,
+
+    // --- attention -----------------------------------------------------------------------------------------------
+    /// In place, rotary embedding (arXiv 2104.09864), half rotation: for x[b, t, h, e] f and pair (i, i + e / 2) of a head
+    /// at position t: (u, v) -> (u c - v s, v c + u s) with c = cosine[t, e / 2] f, s = sine[t, e / 2] f; `inverse`
+    /// rotates back (s -> -s), which is the backward pass.
+    pub rope: fn(&Launch, cosine: &View, sine: &View, inverse: bool, x: &mut ViewMut) -> Result<()>,
+    /// Causal attention with grouped KV heads: q[b, tq, h, e] f, k and v[b, tk, g, e] f, h a multiple of g, tq <= tk;
+    /// query i sees keys 0 ..= i + tk - tq; head j reads KV head j / (h / g); logits are q . k / sqrt(e).
+    /// o[b, tq, h, e] f; log_sum[b, h, tq] f = ln(sum of exp(logits)), which the backward pass needs.
+    pub attention: fn(&Launch, q: &View, k: &View, v: &View, o: &mut ViewMut, log_sum: &mut ViewMut) -> Result<()>,
+    /// dq, dk, dv f from do = d_o[b, tq, h, e] f, shaped like q, k, v.
+    pub attention_backward: fn(
+        &Launch,
+        q: &View,
+        k: &View,
+        v: &View,
+        o: &View,
+        log_sum: &View,
+        d_o: &View,
+        dq: &mut ViewMut,
+        dk: &mut ViewMut,
+        dv: &mut ViewMut,
+    ) -> Result<()>,
+
+    // --- feed-forward --------------------------------------------------------------------------------------------
+    /// y[..] f = max(x, 0)^2 (arXiv 2109.08668).
+    pub squared_relu: fn(&Launch, x: &View, y: &mut ViewMut) -> Result<()>,
+    /// dx[..] f = dy * 2 max(x, 0).
+    pub squared_relu_backward: fn(&Launch, x: &View, dy: &View, dx: &mut ViewMut) -> Result<()>,
+    /// y[..] f = max(gate, 0)^2 * up.
+    pub gated_squared_relu: fn(&Launch, gate: &View, up: &View, y: &mut ViewMut) -> Result<()>,
+    /// dgate and dup[..] f from dy[..] f.
+    pub gated_squared_relu_backward:
+        fn(&Launch, gate: &View, up: &View, dy: &View, dgate: &mut ViewMut, dup: &mut ViewMut) -> Result<()>,
+
+    // --- loss ----------------------------------------------------------------------------------------------------
+    /// losses[n] f = ln(sum of exp(logits[n, v] f)) - logits[n, targets[n] u32], in nats. Targets are below v.
+    pub cross_entropy: fn(&Launch, logits: &View, targets: &View, losses: &mut ViewMut) -> Result<()>,
+    /// The same losses; in place, logits become factor * (softmax(logits) - one_hot(target)).
+    pub cross_entropy_gradient:
+        fn(&Launch, targets: &View, factor: f64, logits: &mut ViewMut, losses: &mut ViewMut) -> Result<()>,
+
+    // --- optimizer -----------------------------------------------------------------------------------------------
+    /// In place, for gradient, parameter, m, v[..] f32:
+    /// g = gradient * gradient_scale; m += (1 - beta1) (g - m); v += (1 - beta2) (g^2 - v);
+    /// p -= learning_rate * (m / correction1 / (sqrt(v / correction2) + epsilon) + weight_decay * p).
+    pub adamw: fn(
+        &Launch,
+        options: &AdamW,
+        gradient: &View,
+        parameter: &mut ViewMut,
+        m: &mut ViewMut,
+        v: &mut ViewMut,
+    ) -> Result<()>,
+}

@@ -1,0 +1,69 @@
+//! Every allocation whose size a user controls goes through here: a failure is an error, never an abort.
+
+use super::error::{Result, error};
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::ptr::NonNull;
+
+/// Cache-line aligned, so that no two buffers share a line and vector loads never split one.
+pub const ALIGNMENT: usize = 64;
+
+/// An owned, zeroed, 64-byte aligned block of host memory.
+pub struct Buffer {
+    data: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: a Buffer owns its memory exclusively; access follows the borrow of the Buffer.
+unsafe impl Send for Buffer {}
+// SAFETY: as above; shared access is read-only.
+unsafe impl Sync for Buffer {}
+
+impl Buffer {
+    pub fn zeroed(bytes: usize) -> Result<Buffer> {
+        if bytes == 0 {
+            return Ok(Buffer { data: NonNull::<[u8; ALIGNMENT]>::dangling().cast(), bytes });
+        }
+        let layout = Layout::from_size_align(bytes.next_multiple_of(ALIGNMENT), ALIGNMENT)
+            .map_err(|_| error!(Memory, "an allocation of {bytes} bytes is too large for this machine"))?;
+        // SAFETY: the layout has a non-zero size.
+        let data = unsafe { alloc_zeroed(layout) };
+        let data = NonNull::new(data).ok_or_else(|| error!(Memory, "out of memory allocating {bytes} bytes"))?;
+        Ok(Buffer { data, bytes })
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn as_ptr(&self) -> *const u8 {
+        self.data.as_ptr()
+    }
+
+    pub fn as_mut_ptr(&mut self) -> *mut u8 {
+        self.data.as_ptr()
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            let size = self.bytes.next_multiple_of(ALIGNMENT);
+            // SAFETY: `zeroed` allocated exactly this layout and accepted it.
+            unsafe { dealloc(self.data.as_ptr(), Layout::from_size_align_unchecked(size, ALIGNMENT)) }
+        }
+    }
+}
+
+/// Room for `additional` more elements, or MEMORY.
+pub fn reserve<T>(vector: &mut Vec<T>, additional: usize) -> Result<()> {
+    let bytes = additional.saturating_mul(size_of::<T>());
+    vector.try_reserve(additional).map_err(|_| error!(Memory, "out of memory allocating {bytes} bytes"))
+}
+
+/// A vector of `count` zeros (any all-zero-bytes value), or MEMORY.
+pub fn vec_zeroed<T: bytemuck::Zeroable + Clone>(count: usize) -> Result<Vec<T>> {
+    let mut vector = Vec::new();
+    reserve(&mut vector, count)?;
+    vector.resize(count, T::zeroed());
+    Ok(vector)
+}

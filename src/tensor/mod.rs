@@ -1,0 +1,16 @@
+//! The common ground: element types, shapes, owned tensors, borrowed views, errors and random numbers.
+
+mod dtype;
+pub mod error;
+mod memory;
+pub mod random;
+mod shape;
+mod storage;
+mod view;
+
+pub use dtype::{DType, Element, Float};
+pub use error::{Error, ErrorKind, Result};
+pub use memory::{Buffer, reserve, vec_zeroed};
+pub use shape::Shape;
+pub use storage::{Device, Tensor};
+pub use view::{View, ViewMut};

@@ -1,0 +1,116 @@
+//! Tensors: an element type, a shape and the memory behind them, owned or lent by the caller.
+
+use super::error::{Result, ensure};
+use super::memory::Buffer;
+use super::{DType, Element, Shape, View, ViewMut};
+
+/// Where a tensor's memory lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Device {
+    Host,
+    /// A CUDA device by its index.
+    Cuda(u32),
+}
+
+enum Storage {
+    Owned(Buffer),
+    /// Host memory that the caller of `Tensor::wrap` promised to keep alive and to lend exclusively.
+    Lent(*mut u8),
+}
+
+/// A contiguous, row-major array.
+pub struct Tensor {
+    storage: Storage,
+    dtype: DType,
+    shape: Shape,
+}
+
+// SAFETY: owned memory is Send; `Tensor::wrap`'s contract extends that to lent memory.
+unsafe impl Send for Tensor {}
+// SAFETY: shared access is read-only.
+unsafe impl Sync for Tensor {}
+
+impl Tensor {
+    /// A new tensor of zeros on the host.
+    pub fn zeros(dtype: DType, dims: &[usize]) -> Result<Tensor> {
+        let shape = Shape::new(dims)?;
+        let storage = Storage::Owned(Buffer::zeroed(shape.count() * dtype.size())?);
+        Ok(Tensor { storage, dtype, shape })
+    }
+
+    /// A new tensor holding a copy of `data`.
+    pub fn from_slice<T: Element>(data: &[T], dims: &[usize]) -> Result<Tensor> {
+        let mut tensor = Tensor::zeros(T::DTYPE, dims)?;
+        ensure!(
+            tensor.shape.count() == data.len(),
+            Shape,
+            "shape {} holds {} elements, got {}",
+            tensor.shape,
+            tensor.shape.count(),
+            data.len()
+        );
+        tensor.host_mut::<T>()?.copy_from_slice(data);
+        Ok(tensor)
+    }
+
+    /// A tensor over memory that someone else owns.
+    ///
+    /// # Safety
+    /// `data` is aligned for `dtype`, holds the whole shape, outlives the tensor, and nobody else writes it
+    /// (or reads it while the tensor is written) in the meantime.
+    pub unsafe fn wrap(data: *mut u8, dtype: DType, dims: &[usize]) -> Result<Tensor> {
+        Ok(Tensor { storage: Storage::Lent(data), dtype, shape: Shape::new(dims)? })
+    }
+
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    pub fn dims(&self) -> &[usize] {
+        self.shape.dims()
+    }
+
+    pub fn count(&self) -> usize {
+        self.shape.count()
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.count() * self.dtype.size()
+    }
+
+    pub fn device(&self) -> Device {
+        Device::Host
+    }
+
+    pub fn view(&self) -> View<'_> {
+        let data = match &self.storage {
+            Storage::Owned(buffer) => buffer.as_ptr(),
+            Storage::Lent(data) => *data as *const u8,
+        };
+        // SAFETY: the storage holds the whole shape and is borrowed for the view's lifetime.
+        unsafe { View::new(data, self.dtype, self.shape, self.device()) }
+    }
+
+    pub fn view_mut(&mut self) -> ViewMut<'_> {
+        let device = self.device();
+        let data = match &mut self.storage {
+            Storage::Owned(buffer) => buffer.as_mut_ptr(),
+            Storage::Lent(data) => *data,
+        };
+        // SAFETY: the storage holds the whole shape and is borrowed exclusively for the view's lifetime.
+        unsafe { ViewMut::new(data, self.dtype, self.shape, device) }
+    }
+
+    /// The elements, when they are on the host and of type `T`; DTYPE or DEVICE otherwise.
+    pub fn host<T: Element>(&self) -> Result<&[T]> {
+        self.view().slice()
+    }
+
+    pub fn host_mut<T: Element>(&mut self) -> Result<&mut [T]> {
+        self.view_mut().into_slice()
+    }
+}
