@@ -2,6 +2,7 @@
 
 mod dtype;
 pub mod error;
+pub mod log;
 mod memory;
 pub mod random;
 mod shape;
