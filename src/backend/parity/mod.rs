@@ -5,6 +5,12 @@
 //! exactly, floats within the tolerance that stands beside the operation); and on `parallel` with 1, 2, 3 and 8 threads,
 //! which must equal `simd` bit for bit.
 
+mod activation;
+mod matmul;
+mod matmul_ternary;
+mod reduce;
+mod ternary;
+
 use super::simd::{self, Level};
 use super::{Executor, Kernels, Launch, Pool, scalar};
 use crate::tensor::random::{Purpose, Stream};

@@ -1,18 +1,18 @@
 //! The reference row: the definition of every operation, written to be read. Generic over f32 and f64 where the contract in
 //! `table.rs` says `f`; the vector rows are tested against it, and gradient checks run the whole model on it in f64.
 
-mod activation;
+pub(super) mod activation;
 mod adamw;
 mod attention;
 mod cross_entropy;
 mod elementwise;
 mod embedding;
 mod feed_forward;
-mod matmul;
+pub(super) mod matmul;
 mod norm;
-mod reduce;
+pub(super) mod reduce;
 mod rope;
-mod ternary;
+pub(super) mod ternary;
 
 use super::table::Kernels;
 
