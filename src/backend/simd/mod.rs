@@ -2,6 +2,7 @@
 //! size is a function of shape only, and calls [`Spans`] on raw pointers. With `Executor::Serial` this is the `simd` row,
 //! with a pool it is `parallel`: same chunks, same order of every sum, same bits.
 
+mod chunks;
 mod level;
 mod spans;
 
