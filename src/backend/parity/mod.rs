@@ -5,6 +5,16 @@
 //! exactly, floats within the tolerance that stands beside the operation); and on `parallel` with 1, 2, 3 and 8 threads,
 //! which must equal `simd` bit for bit.
 
+mod adamw;
+mod attention;
+mod cross_entropy;
+mod elementwise;
+mod embedding;
+mod feed_forward;
+mod norm;
+mod rope;
+mod throughput;
+
 use super::simd::{self, Level};
 use super::{Executor, Kernels, Launch, Pool, scalar};
 use crate::tensor::random::{Purpose, Stream};

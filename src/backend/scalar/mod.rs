@@ -3,15 +3,15 @@
 
 mod activation;
 mod adamw;
-mod attention;
-mod cross_entropy;
+pub mod attention;
+pub mod cross_entropy;
 mod elementwise;
-mod embedding;
-mod feed_forward;
+pub mod embedding;
+pub mod feed_forward;
 mod matmul;
-mod norm;
+pub mod norm;
 mod reduce;
-mod rope;
+pub mod rope;
 mod ternary;
 
 use super::table::Kernels;

@@ -28,7 +28,6 @@ pub struct PhiloxStream {
     pub tensor: u32,
 }
 
-/// x[i] = x[i] * scale where bits(i) >> 8 >= threshold, else x[i] * 0, with element 0 the first of `block`.
 pub unsafe extern "C" fn dropout(
     stream: *const PhiloxStream,
     block: u64,
@@ -41,9 +40,9 @@ pub unsafe extern "C" fn dropout(
     let threshold = i32x8::splat(threshold as i32);
     let scale = f32x8::splat(scale);
     // Both sides are below 2^24, so the signed comparison is right.
-    let factor = |words: u32x8| -> f32x8 {
+    let kept = |x: f32x8, words: u32x8| -> f32x8 {
         let dropped: f32x8 = bytemuck::cast(bytemuck::cast::<u32x8, i32x8>(words >> 8u32).simd_lt(threshold));
-        dropped.select(f32x8::ZERO, scale)
+        dropped.select(f32x8::ZERO, x * scale)
     };
     let mut i = 0;
     while i < n {
@@ -52,9 +51,9 @@ pub unsafe extern "C" fn dropout(
             let at = i + 8 * j;
             let rest = n.saturating_sub(at);
             if rest >= 8 {
-                store(x.add(at), load(x.add(at)) * factor(words));
+                store(x.add(at), kept(load(x.add(at)), words));
             } else if rest > 0 {
-                store_part(x.add(at), load_part(x.add(at), rest, 0.0) * factor(words), rest);
+                store_part(x.add(at), kept(load_part(x.add(at), rest, 0.0), words), rest);
             }
         }
         i += 32;

@@ -30,7 +30,7 @@ pub struct Spans {
     pub fill: unsafe extern "C" fn(value: f32, y: *mut f32, n: usize),
     /// y[n] += x[n].
     pub add: unsafe extern "C" fn(x: *const f32, y: *mut f32, n: usize),
-    /// In place: x[i] = x[i] * (scale if its 24 top random bits are >= threshold, else 0), where element 0 is the first of
+    /// In place: x[i] = x[i] * scale if its 24 top random bits are at least `threshold`, else 0; element 0 is the first of
     /// `block`, a multiple of 8, of the stream.
     pub dropout: unsafe extern "C" fn(
         stream: *const PhiloxStream,

@@ -38,7 +38,7 @@ pub unsafe extern "C" fn rms_norm(
             let v = load_up_to(x.add(i), rest);
             (v, v)
         });
-        let [root, ..] = f32x4::splat(squares / width as f32 + epsilon).sqrt().to_array();
+        let [root, ..] = f32x4::splat(squares / width.max(1) as f32 + epsilon).sqrt().to_array();
         let inverse = 1.0 / root;
         *inverse_rms.add(row) = inverse;
         let inverse = f32x8::splat(inverse);
