@@ -6,10 +6,19 @@
 //! which must equal `simd` bit for bit.
 
 mod activation;
+mod adamw;
+mod attention;
+mod cross_entropy;
+mod elementwise;
+mod embedding;
+mod feed_forward;
 mod matmul;
 mod matmul_ternary;
+mod norm;
 mod reduce;
+mod rope;
 mod ternary;
+mod throughput;
 
 use super::simd::{self, Level};
 use super::{Executor, Kernels, Launch, Pool, scalar};
