@@ -3,11 +3,10 @@
 use super::schedule::Schedule;
 use crate::tensor::Result;
 use crate::tensor::error::{ensure, error};
-use crate::tensor::log::{LogLevel, log};
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// The options of a training run. Serialized into every checkpoint, so that a resume can compare them: see `identity.rs`.
+/// The options of a training run. Serialized into every checkpoint, so that a resume can compare them: see `record.rs`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TrainOptions {
     /// Sequences a micro-batch.
@@ -16,13 +15,13 @@ pub struct TrainOptions {
     pub learning_rate: f64,
     /// The length of the run when `max_steps` is 0, in passes over the training tokens.
     pub max_epochs: u64,
-    /// Clustered sampling; accepted, see [`TrainOptions::log_ignored`].
+    /// Clustered sampling; accepted, see [`TrainOptions::ignored`].
     pub n_clusters: usize,
     /// Must agree with the model, whose own option decides.
     pub quantize_weights: bool,
-    /// Quantized gradients; accepted, see [`TrainOptions::log_ignored`].
+    /// Quantized gradients; accepted, see [`TrainOptions::ignored`].
     pub quantize_gradients: bool,
-    /// Learning rate by an auxiliary network; accepted, see [`TrainOptions::log_ignored`].
+    /// Learning rate by an auxiliary network; accepted, see [`TrainOptions::ignored`].
     pub use_adaptive_lr: bool,
     /// Where checkpoints and metrics.jsonl go; None writes nothing.
     #[serde(skip)]
@@ -171,8 +170,8 @@ impl TrainOptions {
         Ok(resolved)
     }
 
-    /// Tells the log which options are on that this build trains without.
-    pub fn log_ignored(&self) {
+    /// The options that are on and that this build trains without, in one sentence.
+    pub fn ignored(&self) -> Option<String> {
         let mut ignored = Vec::new();
         if self.n_clusters > 0 {
             ignored.push(format!("n_clusters = {} (plain sampling)", self.n_clusters));
@@ -183,9 +182,7 @@ impl TrainOptions {
         if self.quantize_gradients {
             ignored.push("quantize_gradients (f32 gradients)".to_string());
         }
-        if !ignored.is_empty() {
-            log(LogLevel::Info, format_args!("this build trains without {}", ignored.join(", ")));
-        }
+        (!ignored.is_empty()).then(|| format!("this build trains without {}", ignored.join(", ")))
     }
 }
 
@@ -218,7 +215,10 @@ mod tests {
             ("accumulation is 0", TrainOptions { accumulation: 0, ..good() }),
             ("accumulation is 4294967296", TrainOptions { accumulation: 1 << 32, batch_size: 1, ..good() }),
             ("batch_size 9223372036854775807 *", TrainOptions { batch_size: usize::MAX / 2, ..good() }),
-            ("context_length 4611686018427387904 *", TrainOptions { context_length: 1 << 62, ..good() }),
+            (
+                "batch_size 32 * context_length 4611686018427387904 *",
+                TrainOptions { context_length: 1 << 62, ..good() },
+            ),
             ("max_steps and max_epochs", TrainOptions { max_epochs: 0, ..good() }),
             ("learning_rate is -0.001", TrainOptions { learning_rate: -1e-3, ..good() }),
             ("learning_rate is NaN", TrainOptions { learning_rate: f64::NAN, ..good() }),
@@ -238,6 +238,18 @@ mod tests {
             assert_eq!(error.kind, ErrorKind::Argument, "{error}");
             assert!(error.message.starts_with(expected), "'{error}' does not start with '{expected}'");
         }
+    }
+
+    #[test]
+    fn options_without_effect_are_named() {
+        let on = TrainOptions { schedule: Schedule::Linear, ..TrainOptions::default() };
+        assert_eq!(
+            on.ignored().unwrap(),
+            "this build trains without n_clusters = 10 (plain sampling), use_adaptive_lr (plain linear schedule), \
+             quantize_gradients (f32 gradients)"
+        );
+        let off = TrainOptions { n_clusters: 0, use_adaptive_lr: false, quantize_gradients: false, ..on };
+        assert_eq!(off.ignored(), None);
     }
 
     #[test]

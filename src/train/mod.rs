@@ -5,9 +5,12 @@
 //! | `config.rs` | [`TrainOptions`]: what a run is told, checked once |
 //! | `schedule.rs` | [`Schedule`]: the learning rate of a step |
 //! | `optimizer.rs` | AdamW over all parameters, the gradient norm and clipping |
+//! | `step.rs` | one optimizer step and the memory it works in |
 //! | `metrics.rs` | [`Metrics`]: what a run reports, and metrics.jsonl |
-//! | `identity.rs` | what makes a checkpoint this run's and not another's |
+//! | `record.rs` | trainer.json: what a checkpoint was made by, and the checksums of its files |
 //! | `checkpoint.rs` | folders of checkpoints: written whole, verified before use, pruned |
+//! | `evaluation.rs` | the loss over the validation split |
+//! | `state.rs` | parameters and optimizer states to bytes and back |
 //! | `trainer.rs` | [`Trainer`]: the loop |
 
 mod config;
