@@ -186,13 +186,7 @@ pub fn open(path: &Path) -> Result<Checkpoint> {
         let bytes = contents(path, name)?;
         let sum = FileSum::of(&bytes);
         let said = record.files.get(name).ok_or_else(|| error!(Format, "{RECORD_FILE} does not name {name}"))?;
-        ensure!(
-            sum.bytes == said.bytes,
-            Format,
-            "{name} has {} bytes, {RECORD_FILE} says {}",
-            sum.bytes,
-            said.bytes
-        );
+        ensure!(sum.bytes == said.bytes, Format, "{name} has {} bytes, {RECORD_FILE} says {}", sum.bytes, said.bytes);
         ensure!(sum == *said, Format, "{name} has the checksum {}, {RECORD_FILE} says {}", sum.xxh3, said.xxh3);
         File::parse(bytes).map_err(|error| error.within(name))
     };

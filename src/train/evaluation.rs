@@ -55,13 +55,7 @@ impl Evaluation {
                 // Of all windows 0 .. there, the read ones are number * there / read: all of them when read == there.
                 let window = (number as u128 * there as u128 / read as u128) as usize;
                 let part = row * length..(row + 1) * length;
-                dataset.window(
-                    Split::Validation,
-                    window,
-                    length,
-                    &mut tokens[part.clone()],
-                    &mut targets[part],
-                )?;
+                dataset.window(Split::Validation, window, length, &mut tokens[part.clone()], &mut targets[part])?;
             }
             let used = match &mut self.rest {
                 Some(rest) if count < batch => rest,

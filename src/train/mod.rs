@@ -13,8 +13,24 @@
 //! | `state.rs` | parameters and optimizer states to bytes and back |
 //! | `trainer.rs` | [`Trainer`]: the loop |
 
+mod checkpoint;
 mod config;
+mod dataset;
+mod evaluation;
+mod metrics;
+mod optimizer;
+mod record;
 mod schedule;
+mod state;
+mod step;
+#[cfg(test)]
+mod tests;
+mod tokenizer;
+mod trainer;
 
 pub use config::TrainOptions;
+pub use dataset::{Dataset, Split};
+pub use metrics::Metrics;
 pub use schedule::Schedule;
+pub use tokenizer::Tokenizer;
+pub use trainer::{RunEnd, Trainer};

@@ -19,7 +19,8 @@ impl Optimizer {
             let dtype = tensor.dtype();
             ensure!(dtype == DType::F32, DType, "training: parameter {name} is {dtype}, expected f32");
         }
-        let zeros = || parameters.iter().map(|p| Tensor::zeros(DType::F32, p.tensor.dims())).collect::<Result<Vec<_>>>();
+        let zeros =
+            || parameters.iter().map(|p| Tensor::zeros(DType::F32, p.tensor.dims())).collect::<Result<Vec<_>>>();
         Ok(Optimizer { m: zeros()?, v: zeros()?, sum: Tensor::zeros(DType::F64, &[1])? })
     }
 

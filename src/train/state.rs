@@ -2,8 +2,9 @@
 
 use super::optimizer::Optimizer;
 use crate::format::safetensors::{Entry, File, encode};
+use crate::model::file::{self, Packing, Rest};
 use crate::model::{Model, Parameter};
-use crate::tensor::error::ensure;
+use crate::tensor::error::{ensure, error};
 use crate::tensor::{DType, Result, Tensor};
 use std::collections::BTreeMap;
 
@@ -14,9 +15,7 @@ pub fn check_finite(model: &Model, optimizer: &Optimizer) -> Result<()> {
         let found = (context.kernels().first_non_finite)(context.launch(), &tensor.view())?;
         match found {
             None => Ok(()),
-            Some(element) => {
-                Err(crate::tensor::error::error!(State, "element {element} of {what}{} is not finite", parameter.name))
-            }
+            Some(element) => Err(error!(State, "element {element} of {what}{} is not finite", parameter.name)),
         }
     };
     for ((parameter, m), v) in model.parameters().iter().zip(optimizer.m()).zip(optimizer.v()) {
@@ -25,6 +24,11 @@ pub fn check_finite(model: &Model, optimizer: &Optimizer) -> Result<()> {
         check("v of ", parameter, v)?;
     }
     Ok(())
+}
+
+/// A whole model file: it loads like any other, and trains on.
+pub fn encode_model(model: &Model, tokenizer_json: Option<&str>) -> Result<Vec<u8>> {
+    file::encode(model, Packing::Full, Rest::F32, tokenizer_json, &BTreeMap::new())
 }
 
 pub fn encode_optimizer(parameters: &[Parameter], optimizer: &Optimizer) -> Result<Vec<u8>> {

@@ -68,8 +68,7 @@ impl Work {
         if !gradient_norm.is_finite() {
             return Err(self.name_bad_gradient(model, number));
         }
-        let factor =
-            options.schedule.factor(number, options.max_steps, options.warmup_steps, options.minimum_lr_ratio);
+        let factor = options.schedule.factor(number, options.max_steps, options.warmup_steps, options.minimum_lr_ratio);
         let learning_rate = options.learning_rate * factor;
         let scalars = optimizer::scalars(options, number, learning_rate, gradient_norm);
         self.optimizer.update(&context, model, &self.gradients, &scalars)?;

@@ -7,7 +7,6 @@
 use super::checkpoint::{self, Checkpoint};
 use super::config::TrainOptions;
 use super::dataset::{Dataset, Split};
-use super::evaluation::Evaluation;
 use super::metrics::{self, Metrics, Pace};
 use super::record::{FileSum, Record, Run, Text, hex};
 use super::state;

@@ -19,10 +19,7 @@ fn the_last_checkpoints_stay() {
         names(&scratch.path())
     };
     assert_eq!(saves(2), ["metrics.jsonl", "step-00000018", "step-00000020"]);
-    assert_eq!(
-        saves(0),
-        ["metrics.jsonl", "step-00000006", "step-00000012", "step-00000018", "step-00000020"]
-    );
+    assert_eq!(saves(0), ["metrics.jsonl", "step-00000006", "step-00000012", "step-00000018", "step-00000020"]);
 }
 
 #[test]

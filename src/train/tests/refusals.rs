@@ -110,7 +110,9 @@ fn another_runs_checkpoint_is_refused_with_both_values() {
     }
     let mut other = trainer_of(&context, ModelOptions { hidden: 32, ..geometry() }, options());
     refuse_other(&mut other, &scratch.path(), "model.hidden was 24 and is 32");
-    for (count, fraction, expected) in [(999, 0.2, "text.fingerprint was"), (1000, 0.3, "text.train_tokens was 800 and is 700")] {
+    for (count, fraction, expected) in
+        [(999, 0.2, "text.fingerprint was"), (1000, 0.3, "text.train_tokens was 800 and is 700")]
+    {
         let text = Arc::new(Dataset::from_tokens(tokens(count), VOCABULARY, fraction).unwrap());
         let mut other = Trainer::new(model(&context, geometry()), text, None, options()).unwrap();
         refuse_other(&mut other, &scratch.path(), expected);
