@@ -58,6 +58,9 @@ pub struct TrainOptions {
     pub keep_checkpoints: usize,
 }
 
+/// The micro-batch shares a 32-bit word of dropout's random counter with the place in the model.
+const MOST_ACCUMULATION: usize = 1 << 16;
+
 impl Default for TrainOptions {
     fn default() -> Self {
         TrainOptions {
@@ -95,13 +98,11 @@ impl TrainOptions {
     pub fn validate(&self) -> Result<()> {
         ensure!(self.batch_size > 0, Argument, "batch_size is 0, expected at least 1");
         ensure!(self.accumulation > 0, Argument, "accumulation is 0, expected at least 1");
-        // The micro-batch and the step are 32-bit words of the random counter.
         ensure!(
-            u32::try_from(self.accumulation).is_ok(),
+            self.accumulation <= MOST_ACCUMULATION,
             Argument,
-            "accumulation is {}, expected at most {}",
-            self.accumulation,
-            u32::MAX
+            "accumulation is {}, expected at most {MOST_ACCUMULATION}",
+            self.accumulation
         );
         self.tokens_per_step(self.context_length.max(1))?;
         ensure!(
@@ -160,6 +161,7 @@ impl TrainOptions {
             let epoch = train_tokens.div_ceil(tokens_per_step) as u64;
             resolved.max_steps = epoch.checked_mul(self.max_epochs).unwrap_or(u64::MAX);
         }
+        // The step is a 32-bit word of the random counter.
         ensure!(
             u32::try_from(resolved.max_steps).is_ok(),
             Argument,
@@ -213,7 +215,7 @@ mod tests {
         let cases: Vec<(&str, TrainOptions)> = vec![
             ("batch_size is 0", TrainOptions { batch_size: 0, ..good() }),
             ("accumulation is 0", TrainOptions { accumulation: 0, ..good() }),
-            ("accumulation is 4294967296", TrainOptions { accumulation: 1 << 32, batch_size: 1, ..good() }),
+            ("accumulation is 65537", TrainOptions { accumulation: 65537, ..good() }),
             ("batch_size 9223372036854775807 *", TrainOptions { batch_size: usize::MAX / 2, ..good() }),
             (
                 "batch_size 32 * context_length 4611686018427387904 *",

@@ -4,7 +4,7 @@ use super::config::TrainOptions;
 use super::dataset::{Dataset, Split};
 use super::evaluation::Evaluation;
 use super::optimizer::{self, Optimizer};
-use crate::model::{Activations, Gradients, Model};
+use crate::model::{Activations, Dropout, Gradients, Model};
 use crate::tensor::error::{ensure, error};
 use crate::tensor::random::{Purpose, Stream};
 use crate::tensor::{Error, Result, vec_zeroed};
@@ -93,13 +93,13 @@ impl Work {
             ensure!(!cancelled(), Cancelled, "step {} was cancelled", u64::from(step) + 1);
             let stream = Stream::new(options.seed, Purpose::Batch, step, micro);
             self.dataset.batch(Split::Train, stream, batch, length, &mut self.tokens, &mut self.targets)?;
-            let dropout = (model.options().dropout > 0.0).then_some((options.seed, step, micro));
+            let dropout = Dropout { seed: options.seed, step, micro_batch: micro };
             let part = model.backward(
                 &mut self.activations,
                 &self.tokens,
                 &self.targets,
                 factor,
-                dropout,
+                Some(dropout),
                 &mut self.gradients,
             )?;
             ensure!(
