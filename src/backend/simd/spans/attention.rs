@@ -1,0 +1,509 @@
+//! Attention of the query heads that share one KV head of one sequence.
+//!
+//! All five products run on one 4 x 16 tile of registers, C[4, 16] = A[4, k] B[k, 16]: four consecutive queries by sixteen
+//! keys (scores), or by sixteen columns of a head (outputs). B is packed into panels of 16 columns, zeros past the last, so
+//! that a tile reads it from front to back. A block of four queries keeps its scores against all keys in scratch memory;
+//! the square of all scores is never formed.
+
+use super::math::{exp, load_up_to, max, max_lane, store_up_to};
+use super::vector::{load, store};
+use wide::f32x8;
+
+/// Queries in a block, and columns of a panel.
+const ROWS: usize = 4;
+const PANEL: usize = 16;
+
+/// One KV head and its query heads. Strides are those between consecutive positions, in elements; a query head begins
+/// `dim` elements after the one before it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct AttentionShape {
+    pub queries: usize,
+    /// At least `queries`: query i sees keys 0 ..= i + keys - queries.
+    pub keys: usize,
+    pub heads: usize,
+    pub dim: usize,
+    pub query_stride: usize,
+    pub key_stride: usize,
+    /// What multiplies q . k: 1 / sqrt(dim).
+    pub scale: f32,
+}
+
+impl AttentionShape {
+    const fn padded_keys(&self) -> usize {
+        self.keys.next_multiple_of(PANEL)
+    }
+
+    const fn padded_dim(&self) -> usize {
+        self.dim.next_multiple_of(PANEL)
+    }
+
+    /// Few queries (generation asks for one): packing the keys and values would cost more than it saves.
+    const fn few(&self) -> bool {
+        self.queries < ROWS
+    }
+
+    /// Elements of scratch memory that the forward pass needs.
+    pub const fn scratch(&self) -> usize {
+        let (keys, dim) = (self.padded_keys(), self.padded_dim());
+        if self.few() { dim + keys } else { 2 * keys * dim + ROWS * (keys + dim) }
+    }
+
+    /// Elements of scratch memory that the backward pass needs.
+    pub const fn backward_scratch(&self) -> usize {
+        let (keys, dim) = (self.padded_keys(), self.padded_dim());
+        5 * keys * dim + 2 * ROWS * (keys + dim)
+    }
+
+    /// How many keys query i sees.
+    const fn visible(&self, i: usize) -> usize {
+        i + 1 + self.keys - self.queries
+    }
+}
+
+/// Hands out the scratch memory piece by piece.
+struct Scratch(*mut f32);
+
+impl Scratch {
+    #[inline(always)]
+    unsafe fn take(&mut self, count: usize) -> *mut f32 {
+        let start = self.0;
+        self.0 = start.add(count);
+        start
+    }
+}
+
+pub unsafe extern "C" fn attention(
+    shape: *const AttentionShape,
+    q: *const f32,
+    k: *const f32,
+    v: *const f32,
+    o: *mut f32,
+    log_sum: *mut f32,
+    scratch: *mut f32,
+) {
+    let shape = &*shape;
+    if shape.few() {
+        return attention_few(shape, q, k, v, o, log_sum, scratch);
+    }
+    let (keys, dim) = (shape.padded_keys(), shape.padded_dim());
+    let mut scratch = Scratch(scratch);
+    let keys_across = scratch.take(keys * dim);
+    let values = scratch.take(keys * dim);
+    let scores = scratch.take(ROWS * keys);
+    let block = scratch.take(ROWS * dim);
+    pack_transposed(k, shape, keys_across);
+    pack(v, shape, values);
+    for head in 0..shape.heads {
+        let mut first = 0;
+        while first < shape.queries {
+            let rows = if shape.queries - first < ROWS { shape.queries - first } else { ROWS };
+            let at = head * shape.dim + first * shape.query_stride;
+            copy_block(q.add(at), shape, rows, shape.scale, block);
+            let seen = shape.visible(first + rows - 1);
+            scores_of_block(block, keys_across, shape, seen, scores);
+            let mut inverse = [0.0; ROWS];
+            for (row, inverse) in inverse.iter_mut().enumerate().take(rows) {
+                let scores = scores.add(row * keys);
+                hide(scores, shape.visible(first + row), seen, f32::NEG_INFINITY);
+                let (most, sum) = softmax(scores, seen.next_multiple_of(PANEL));
+                *inverse = 1.0 / sum;
+                *log_sum.add(head * shape.queries + first + row) = most + ln(sum);
+            }
+            outputs_of_block(scores, seen, values, shape, inverse, rows, o.add(at));
+            first += ROWS;
+        }
+    }
+}
+
+pub unsafe extern "C" fn attention_backward(
+    shape: *const AttentionShape,
+    q: *const f32,
+    k: *const f32,
+    v: *const f32,
+    o: *const f32,
+    log_sum: *const f32,
+    d_o: *const f32,
+    dq: *mut f32,
+    dk: *mut f32,
+    dv: *mut f32,
+    scratch: *mut f32,
+) {
+    let shape = &*shape;
+    let (keys, dim) = (shape.padded_keys(), shape.padded_dim());
+    let mut scratch = Scratch(scratch);
+    let keys_across = scratch.take(keys * dim);
+    let values_across = scratch.take(keys * dim);
+    let keys_along = scratch.take(keys * dim);
+    let to_keys = scratch.take(keys * dim);
+    let to_values = scratch.take(keys * dim);
+    let p = scratch.take(ROWS * keys);
+    let ds = scratch.take(ROWS * keys);
+    let q_block = scratch.take(ROWS * dim);
+    let d_block = scratch.take(ROWS * dim);
+    pack_transposed(k, shape, keys_across);
+    pack_transposed(v, shape, values_across);
+    pack(k, shape, keys_along);
+    zero(to_keys, keys * dim);
+    zero(to_values, keys * dim);
+    for head in 0..shape.heads {
+        let mut first = 0;
+        while first < shape.queries {
+            let rows = if shape.queries - first < ROWS { shape.queries - first } else { ROWS };
+            let at = head * shape.dim + first * shape.query_stride;
+            copy_block(q.add(at), shape, rows, shape.scale, q_block);
+            copy_block(d_o.add(at), shape, rows, 1.0, d_block);
+            let seen = shape.visible(first + rows - 1);
+            let padded = seen.next_multiple_of(PANEL);
+            scores_of_block(q_block, keys_across, shape, seen, p);
+            scores_of_block(d_block, values_across, shape, seen, ds);
+            for row in 0..ROWS {
+                let (p, ds) = (p.add(row * keys), ds.add(row * keys));
+                if row >= rows {
+                    zero(p, padded);
+                    zero(ds, padded);
+                    continue;
+                }
+                let log_sum = *log_sum.add(head * shape.queries + first + row);
+                let d = dot(d_block.add(row * dim), o.add(at + row * shape.query_stride), shape.dim);
+                hide(p, shape.visible(first + row), seen, f32::NEG_INFINITY);
+                hide(ds, shape.visible(first + row), seen, 0.0);
+                softmax_gradient(p, ds, padded, log_sum, d);
+            }
+            // d o / d v = p; with s the scaled logits, d s / d k = q scale, which is what the block of q holds.
+            add_outer(p, seen, d_block, shape, to_values);
+            add_outer(ds, seen, q_block, shape, to_keys);
+            outputs_of_block(ds, seen, keys_along, shape, [shape.scale; ROWS], rows, dq.add(at));
+            first += ROWS;
+        }
+    }
+    unpack(to_keys, shape, dk);
+    unpack(to_values, shape, dv);
+}
+
+/// C[4, 16] = A[4, depth] B[depth, 16], from rows of A that lie `stride` apart and a packed panel of B.
+#[inline(always)]
+unsafe fn tile(a: *const f32, stride: usize, panel: *const f32, depth: usize) -> [[f32x8; 2]; ROWS] {
+    let mut c = [[f32x8::ZERO; 2]; ROWS];
+    for i in 0..depth {
+        let b = [load(panel.add(i * PANEL)), load(panel.add(i * PANEL + 8))];
+        for (row, c) in c.iter_mut().enumerate() {
+            let a = f32x8::splat(*a.add(row * stride + i));
+            c[0] = a.mul_add(b[0], c[0]);
+            c[1] = a.mul_add(b[1], c[1]);
+        }
+    }
+    c
+}
+
+/// The products of four rows with keys 0 .. seen, rounded up to whole panels.
+#[inline(always)]
+unsafe fn scores_of_block(block: *const f32, across: *const f32, shape: &AttentionShape, seen: usize, to: *mut f32) {
+    let (keys, dim) = (shape.padded_keys(), shape.padded_dim());
+    let mut key = 0;
+    while key < seen {
+        let c = tile(block, dim, across.add(key * shape.dim), shape.dim);
+        for (row, c) in c.into_iter().enumerate() {
+            let to = to.add(row * keys + key);
+            store(to, c[0]);
+            store(to.add(8), c[1]);
+        }
+        key += PANEL;
+    }
+}
+
+/// Per row: to[dim] = factor * sum over keys 0 .. seen of weight[key] * packed[key, dim].
+#[inline(always)]
+unsafe fn outputs_of_block(
+    weights: *const f32,
+    seen: usize,
+    packed: *const f32,
+    shape: &AttentionShape,
+    factors: [f32; ROWS],
+    rows: usize,
+    to: *mut f32,
+) {
+    let mut column = 0;
+    while column < shape.dim {
+        let c = tile(weights, shape.padded_keys(), packed.add(column * shape.padded_keys()), seen);
+        let rest = shape.dim - column;
+        for (row, (c, factor)) in c.into_iter().zip(factors).enumerate().take(rows) {
+            let factor = f32x8::splat(factor);
+            let to = to.add(row * shape.query_stride + column);
+            store_up_to(to, c[0] * factor, rest);
+            if rest > 8 {
+                store_up_to(to.add(8), c[1] * factor, rest - 8);
+            }
+        }
+        column += PANEL;
+    }
+}
+
+/// into[key, dim] += sum over the four rows of weight[row, key] * block[row, dim], for keys 0 .. seen; `into` is packed.
+#[inline(always)]
+unsafe fn add_outer(weights: *const f32, seen: usize, block: *const f32, shape: &AttentionShape, into: *mut f32) {
+    let (keys, dim) = (shape.padded_keys(), shape.padded_dim());
+    let mut column = 0;
+    while column < dim {
+        let mut b = [[f32x8::ZERO; 2]; ROWS];
+        for (row, b) in b.iter_mut().enumerate() {
+            let from = block.add(row * dim + column);
+            *b = [load(from), load(from.add(8))];
+        }
+        let into = into.add(column * keys);
+        for key in 0..seen {
+            let to = into.add(key * PANEL);
+            let (mut front, mut back) = (load(to), load(to.add(8)));
+            for (row, b) in b.iter().enumerate() {
+                let weight = f32x8::splat(*weights.add(row * keys + key));
+                front = weight.mul_add(b[0], front);
+                back = weight.mul_add(b[1], back);
+            }
+            store(to, front);
+            store(to.add(8), back);
+        }
+        column += PANEL;
+    }
+}
+
+/// `rows` rows times `scale`, then rows of zeros up to four.
+#[inline(always)]
+unsafe fn copy_block(from: *const f32, shape: &AttentionShape, rows: usize, scale: f32, to: *mut f32) {
+    let dim = shape.padded_dim();
+    for row in 0..rows {
+        copy_row(from.add(row * shape.query_stride), shape.dim, scale, to.add(row * dim));
+    }
+    zero(to.add(rows * dim), (ROWS - rows) * dim);
+}
+
+/// One row times `scale`, with zeros up to the end of its last panel.
+#[inline(always)]
+unsafe fn copy_row(from: *const f32, dim: usize, scale: f32, to: *mut f32) {
+    let scale = f32x8::splat(scale);
+    let mut i = 0;
+    while i < dim.next_multiple_of(PANEL) {
+        let v = if i < dim { load_up_to(from.add(i), dim - i) } else { f32x8::ZERO };
+        store(to.add(i), v * scale);
+        i += 8;
+    }
+}
+
+/// The scores of a row that its query does not see, up to the end of the last panel that the block uses, become `value`.
+#[inline(always)]
+unsafe fn hide(scores: *mut f32, visible: usize, seen: usize, value: f32) {
+    for key in visible..seen.next_multiple_of(PANEL) {
+        *scores.add(key) = value;
+    }
+}
+
+/// In place, scores become exp(score - largest); the largest and the sum. `count` is a multiple of 16.
+#[inline(always)]
+unsafe fn softmax(scores: *mut f32, count: usize) -> (f32, f32) {
+    let mut most = [f32x8::splat(f32::NEG_INFINITY); 2];
+    let mut i = 0;
+    while i < count {
+        most[0] = max(load(scores.add(i)), most[0]);
+        most[1] = max(load(scores.add(i + 8)), most[1]);
+        i += PANEL;
+    }
+    let largest = max_lane(max(most[0], most[1]));
+    let most = f32x8::splat(largest);
+    let mut sums = [f32x8::ZERO; 2];
+    let mut i = 0;
+    while i < count {
+        for (half, sum) in sums.iter_mut().enumerate() {
+            let at = scores.add(i + 8 * half);
+            let p = exp(load(at) - most);
+            store(at, p);
+            *sum += p;
+        }
+        i += PANEL;
+    }
+    (largest, (sums[0] + sums[1]).reduce_add())
+}
+
+/// In place: p = exp(score - log_sum), and the gradient of p becomes that of the scores, p * (dp - d), where
+/// d = sum(p dp) = do . o.
+#[inline(always)]
+unsafe fn softmax_gradient(p: *mut f32, dp: *mut f32, count: usize, log_sum: f32, d: f32) {
+    let (log_sum, d) = (f32x8::splat(log_sum), f32x8::splat(d));
+    let mut i = 0;
+    while i < count {
+        let probability = exp(load(p.add(i)) - log_sum);
+        store(p.add(i), probability);
+        store(dp.add(i), probability * (load(dp.add(i)) - d));
+        i += 8;
+    }
+}
+
+#[inline(always)]
+fn ln(x: f32) -> f32 {
+    let [y, ..] = f32x8::splat(x).ln().to_array();
+    y
+}
+
+#[inline(always)]
+unsafe fn dot(a: *const f32, b: *const f32, n: usize) -> f32 {
+    let mut sum = f32x8::ZERO;
+    let mut i = 0;
+    while i < n {
+        sum = load_up_to(a.add(i), n - i).mul_add(load_up_to(b.add(i), n - i), sum);
+        i += 8;
+    }
+    sum.reduce_add()
+}
+
+#[inline(always)]
+unsafe fn zero(p: *mut f32, n: usize) {
+    let mut i = 0;
+    while i < n {
+        store(p.add(i), f32x8::ZERO);
+        i += 8;
+    }
+}
+
+/// packed[dim / 16][padded keys][16] from keys rows of dim columns.
+#[inline(always)]
+unsafe fn pack(from: *const f32, shape: &AttentionShape, packed: *mut f32) {
+    let mut column = 0;
+    while column < shape.dim {
+        let rest = shape.dim - column;
+        let to = packed.add(column * shape.padded_keys());
+        for key in 0..shape.keys {
+            let from = from.add(key * shape.key_stride + column);
+            let to = to.add(key * PANEL);
+            store(to, load_up_to(from, rest));
+            store(to.add(8), if rest > 8 { load_up_to(from.add(8), rest - 8) } else { f32x8::ZERO });
+        }
+        column += PANEL;
+    }
+}
+
+/// The inverse of `pack`.
+#[inline(always)]
+unsafe fn unpack(packed: *const f32, shape: &AttentionShape, to: *mut f32) {
+    let mut column = 0;
+    while column < shape.dim {
+        let rest = shape.dim - column;
+        let from = packed.add(column * shape.padded_keys());
+        for key in 0..shape.keys {
+            let from = from.add(key * PANEL);
+            let to = to.add(key * shape.key_stride + column);
+            store_up_to(to, load(from), rest);
+            if rest > 8 {
+                store_up_to(to.add(8), load(from.add(8)), rest - 8);
+            }
+        }
+        column += PANEL;
+    }
+}
+
+/// packed[keys / 16][dim][16] from keys rows of dim columns: eight by eight, transposed in registers.
+#[inline(always)]
+unsafe fn pack_transposed(from: *const f32, shape: &AttentionShape, packed: *mut f32) {
+    let mut key = 0;
+    while key < shape.padded_keys() {
+        let to = packed.add((key / PANEL) * PANEL * shape.dim + key % PANEL);
+        let mut column = 0;
+        while column < shape.dim {
+            let rest = shape.dim - column;
+            let mut rows = [f32x8::ZERO; 8];
+            for (i, row) in rows.iter_mut().enumerate() {
+                if key + i < shape.keys {
+                    *row = load_up_to(from.add((key + i) * shape.key_stride + column), rest);
+                }
+            }
+            for (i, column_of_keys) in f32x8::transpose(rows).into_iter().enumerate().take(rest) {
+                store(to.add((column + i) * PANEL), column_of_keys);
+            }
+            column += 8;
+        }
+        key += 8;
+    }
+}
+
+/// One query at a time, straight from the keys and values.
+#[inline(always)]
+unsafe fn attention_few(
+    shape: &AttentionShape,
+    q: *const f32,
+    k: *const f32,
+    v: *const f32,
+    o: *mut f32,
+    log_sum: *mut f32,
+    scratch: *mut f32,
+) {
+    let query = scratch;
+    let scores = scratch.add(shape.padded_dim());
+    for head in 0..shape.heads {
+        for i in 0..shape.queries {
+            let at = head * shape.dim + i * shape.query_stride;
+            let seen = shape.visible(i);
+            copy_row(q.add(at), shape.dim, shape.scale, query);
+            scores_of_one(query, k, shape, seen, scores);
+            hide(scores, seen, seen, f32::NEG_INFINITY);
+            let (most, sum) = softmax(scores, seen.next_multiple_of(PANEL));
+            *log_sum.add(head * shape.queries + i) = most + ln(sum);
+            output_of_one(scores, seen, v, shape, 1.0 / sum, o.add(at));
+        }
+    }
+}
+
+/// Eight products at a time: eight vectors of partial sums, folded by a transposition.
+#[inline(always)]
+unsafe fn scores_of_one(query: *const f32, k: *const f32, shape: &AttentionShape, seen: usize, to: *mut f32) {
+    let mut key = 0;
+    while key < seen {
+        let mut sums = [f32x8::ZERO; 8];
+        let mut column = 0;
+        while column < shape.dim {
+            let q = load(query.add(column));
+            for (i, sum) in sums.iter_mut().enumerate() {
+                // Past the last key, that one again: `hide` overwrites the score.
+                let key = if key + i < seen { key + i } else { seen - 1 };
+                *sum = load_up_to(k.add(key * shape.key_stride + column), shape.dim - column).mul_add(q, *sum);
+            }
+            column += 8;
+        }
+        let [a, b, c, d, e, f, g, h] = f32x8::transpose(sums);
+        store(to.add(key), ((a + b) + (c + d)) + ((e + f) + (g + h)));
+        key += 8;
+    }
+}
+
+#[inline(always)]
+unsafe fn output_of_one(
+    weights: *const f32,
+    seen: usize,
+    v: *const f32,
+    shape: &AttentionShape,
+    factor: f32,
+    to: *mut f32,
+) {
+    let factor = f32x8::splat(factor);
+    let mut column = 0;
+    while column + 32 <= shape.dim {
+        let mut sums = [f32x8::ZERO; 4];
+        for key in 0..seen {
+            let weight = f32x8::splat(*weights.add(key));
+            let from = v.add(key * shape.key_stride + column);
+            for (i, sum) in sums.iter_mut().enumerate() {
+                *sum = load(from.add(8 * i)).mul_add(weight, *sum);
+            }
+        }
+        for (i, sum) in sums.into_iter().enumerate() {
+            store(to.add(column + 8 * i), sum * factor);
+        }
+        column += 32;
+    }
+    while column < shape.dim {
+        let rest = shape.dim - column;
+        let mut sum = f32x8::ZERO;
+        for key in 0..seen {
+            let weight = f32x8::splat(*weights.add(key));
+            sum = load_up_to(v.add(key * shape.key_stride + column), rest).mul_add(weight, sum);
+        }
+        store_up_to(to.add(column), sum * factor, rest);
+        column += 8;
+    }
+}
