@@ -1,6 +1,7 @@
 //! The attention block: norm, queries, keys and values, rotation, attention, sub-norm, output projection.
 
 use super::activations::{AttentionActivations, Backward};
+use super::decoder::LayerCache;
 use super::linear::{Linear, Norm};
 use super::transformer::Pass;
 use crate::tensor::{Result, Tensor, View, ViewMut};
@@ -16,12 +17,14 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// y[m, width] = the block's output for the residual stream x[m, width].
+    /// y[m, width] = the block's output for the residual stream x[m, width]. With a cache, the new keys and values are
+    /// added to it, and attention sees all that it holds.
     pub fn forward(
         &self,
         pass: &Pass,
         x: &Tensor,
         a: &mut AttentionActivations,
+        cache: Option<&mut LayerCache>,
         scratch: &mut Tensor,
         y: &mut Tensor,
     ) -> Result<()> {
@@ -34,7 +37,14 @@ impl Attention {
         pass.rope(false, &mut a.k)?;
         let (launch, kernels) = (context.launch(), context.kernels());
         let (output, log_sum) = (&mut a.output.view_mut(), &mut a.log_sum.view_mut());
-        (kernels.attention)(launch, &a.q.view(), &a.k.view(), &a.v.view(), output, log_sum)?;
+        let (k, v) = match cache {
+            None => (a.k.view(), a.v.view()),
+            Some(cache) => {
+                cache.append(&a.k, &a.v)?;
+                cache.views(pass.options.kv_heads, pass.options.head())?
+            }
+        };
+        (kernels.attention)(launch, &a.q.view(), &k, &v, output, log_sum)?;
         let norm = pass.norm(flat(&a.output)?, self.sub_norm);
         a.sub_input.store_norm(context, norm, &mut a.sub_inverse_rms, scratch)?;
         self.o.forward(context, parameters, &a.sub_input, &mut y.view_mut())

@@ -3,6 +3,7 @@
 use super::ModelOptions;
 use super::activations::{Activations, Backward, Gradients};
 use super::attention::Attention;
+use super::decoder::LayerCache;
 use super::feed_forward::FeedForward;
 use super::linear::{Linear, Norm};
 use super::parameters::{self, Parameter};
@@ -160,7 +161,7 @@ impl Model {
         let pass = self.pass(activations.length, None)?;
         activations.set_tokens(tokens)?;
         activations.set_targets(targets)?;
-        self.forward(&pass, activations)?;
+        self.forward(&pass, activations, None)?;
         let Activations { logits, targets, losses, .. } = activations;
         let cross_entropy = self.context.kernels().cross_entropy;
         cross_entropy(self.context.launch(), &logits.view(), &targets.view(), &mut losses.view_mut())?;
@@ -171,7 +172,7 @@ impl Model {
     pub fn logits<'a>(&self, activations: &'a mut Activations, tokens: &[u32]) -> Result<View<'a>> {
         let pass = self.pass(activations.length, None)?;
         activations.set_tokens(tokens)?;
-        self.forward(&pass, activations)?;
+        self.forward(&pass, activations, None)?;
         Ok(activations.logits.view())
     }
 
@@ -189,7 +190,7 @@ impl Model {
         let pass = self.pass(activations.length, dropout)?;
         activations.set_tokens(tokens)?;
         activations.set_targets(targets)?;
-        self.forward(&pass, activations)?;
+        self.forward(&pass, activations, None)?;
         let m = activations.rows();
         let Activations {
             tokens,
@@ -233,8 +234,28 @@ impl Model {
         mean(losses)
     }
 
+    /// Logits of new tokens[1, n] after those in the caches; `rotations` are cosine and sine of their positions.
+    pub fn decode(
+        &self,
+        activations: &mut Activations,
+        tokens: &[u32],
+        [cosine, sine]: [View; 2],
+        caches: &mut [LayerCache],
+    ) -> Result<()> {
+        let pass = Pass {
+            context: &self.context,
+            options: &self.options,
+            parameters: &self.parameters,
+            cosine,
+            sine,
+            dropout: None,
+        };
+        activations.set_tokens(tokens)?;
+        self.forward(&pass, activations, Some(caches))
+    }
+
     /// From tokens to logits.
-    fn forward(&self, pass: &Pass, activations: &mut Activations) -> Result<()> {
+    fn forward(&self, pass: &Pass, activations: &mut Activations, mut caches: Option<&mut [LayerCache]>) -> Result<()> {
         let (launch, kernels) = (self.context.launch(), self.context.kernels());
         let Activations { tokens, residual, layers, inverse_rms, normed, logits, scratch, .. } = activations;
         let table = self.parameters[self.embedding].tensor.view();
@@ -244,7 +265,8 @@ impl Model {
         for (l, layer) in self.layers.iter().enumerate() {
             let a = &mut layers[l % kept];
             let (x, y) = neighbours(residual, 2 * l % streams, (2 * l + 1) % streams)?;
-            layer.attention.forward(pass, x, &mut a.attention, scratch, y)?;
+            let cache = caches.as_deref_mut().map(|caches| &mut caches[l]);
+            layer.attention.forward(pass, x, &mut a.attention, cache, scratch, y)?;
             pass.add_residual(2 * l + 1, x, y)?;
             let (x, y) = neighbours(residual, (2 * l + 1) % streams, (2 * l + 2) % streams)?;
             layer.feed_forward.forward(pass, x, &mut a.feed_forward, scratch, y)?;
