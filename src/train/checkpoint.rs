@@ -5,6 +5,7 @@
 //! verified before anything is used. A damaged one is an error that names the newest good one before it; which of the two
 //! to continue from is the user's decision, so nothing is skipped silently.
 
+use super::metrics::METRICS_FILE;
 use super::record::{FileSum, Record};
 use crate::format::files::{FolderWriter, read_file};
 use crate::format::safetensors::File;
@@ -35,20 +36,27 @@ fn step_of(name: &str) -> Option<u64> {
     (folder_name(step) == name).then_some(step)
 }
 
-/// The process that made a hidden folder `.step-00000100.tmp-<process id>` (being written) or
-/// `.step-00000100.old.tmp-<process id>` (being removed).
-fn maker_of_left_over(name: &str) -> Option<u32> {
-    let (step, process) = name.strip_prefix('.')?.split_once(".tmp-")?;
-    step_of(step.strip_suffix(".old").unwrap_or(step))?;
-    let process: u32 = process.parse().ok()?;
-    (name.ends_with(&format!("-{process}"))).then_some(process)
+/// The process that made a hidden entry of a checkpoint_dir: a folder `.step-00000100.tmp-<process id>` (being written) or
+/// `.step-00000100.old.tmp-<process id>` (being removed), or a file `.metrics.jsonl.tmp-<process id>` (being replaced),
+/// which may carry a number after the process id.
+fn maker_of_left_over(name: &str, is_folder: bool) -> Option<u32> {
+    let (of, process) = name.strip_prefix('.')?.split_once(".tmp-")?;
+    let process = if is_folder {
+        step_of(of.strip_suffix(".old").unwrap_or(of))?;
+        process
+    } else {
+        (of == METRICS_FILE).then_some(())?;
+        process.split_once('-').map_or(process, |(process, _)| process)
+    };
+    let number: u32 = process.parse().ok()?;
+    (number.to_string() == process).then_some(number)
 }
 
 /// The checkpoints in `folder`, by step. A folder that does not exist holds none.
 pub fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
     let mut found = Vec::new();
-    for (name, path) in folders(folder)? {
-        if let Some(step) = step_of(&name) {
+    for Entry { name, path, is_folder } in entries(folder)? {
+        if is_folder && let Some(step) = step_of(&name) {
             found.push((step, path));
         }
     }
@@ -58,18 +66,25 @@ pub fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
 
 /// Removes what killed runs left half written. Another process that is alive may still be writing its own.
 pub fn remove_left_overs(folder: &Path) -> Result<()> {
-    for (name, path) in folders(folder)? {
-        let Some(process) = maker_of_left_over(&name) else { continue };
+    for Entry { name, path, is_folder } in entries(folder)? {
+        let Some(process) = maker_of_left_over(&name, is_folder) else { continue };
         if process == std::process::id() || !Path::new("/proc").join(process.to_string()).exists() {
             log(LogLevel::Info, format_args!("removing {}, left by a run that was killed", path.display()));
-            std::fs::remove_dir_all(&path).map_err(|e| Error::io("removing", &path, &e))?;
+            let removed = if is_folder { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            removed.map_err(|e| Error::io("removing", &path, &e))?;
         }
     }
     Ok(())
 }
 
-/// The real folders (no links) directly inside `folder` whose names are UTF-8.
-fn folders(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
+struct Entry {
+    name: String,
+    path: PathBuf,
+    is_folder: bool,
+}
+
+/// The folders and files directly inside `folder` (no links) whose names are UTF-8.
+fn entries(folder: &Path) -> Result<Vec<Entry>> {
     let failed = |e: std::io::Error| Error::io("reading", folder, &e);
     let entries = match std::fs::read_dir(folder) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -78,10 +93,11 @@ fn folders(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
     let mut found = Vec::new();
     for entry in entries {
         let entry = entry.map_err(failed)?;
+        let kind = entry.file_type().map_err(failed)?;
         if let Ok(name) = entry.file_name().into_string()
-            && entry.file_type().map_err(failed)?.is_dir()
+            && !kind.is_symlink()
         {
-            found.push((name, entry.path()));
+            found.push(Entry { name, path: entry.path(), is_folder: kind.is_dir() });
         }
     }
     Ok(found)

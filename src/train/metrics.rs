@@ -88,3 +88,50 @@ pub fn truncate(folder: &Path, step: u64) -> Result<()> {
 fn step_of(line: &[u8]) -> Option<u64> {
     serde_json::from_slice::<serde_json::Value>(line).ok()?.get("step")?.as_u64()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn truncation_keeps_whole_lines_up_to_the_step() {
+        let folder = std::env::temp_dir().join(format!("setun-metrics-test-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join(METRICS_FILE);
+        truncate(&folder, 5).unwrap();
+        assert!(!path.exists());
+        for step in 1..=5 {
+            append(&folder, &Metrics { step, loss: f64::NAN, ..Metrics::default() }).unwrap();
+        }
+        let whole = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(whole.lines().count(), 5);
+        let first_three: String = whole.split_inclusive('\n').take(3).collect();
+        let torn = whole.len() - 7;
+        for (found, step, kept) in [
+            (whole.as_str(), 5, whole.as_str()),
+            (&whole, 9, &whole),
+            (&whole, 3, &first_three),
+            // A line torn by a kill is dropped even when its step is kept.
+            (&whole[..torn], 5, &whole[..whole[..torn].rfind('\n').unwrap() + 1]),
+            (&first_three[..first_three.len() - 1], 3, &first_three[..first_three.len() / 3 * 2]),
+            (&whole, 0, ""),
+            ("", 3, ""),
+        ] {
+            std::fs::write(&path, found).unwrap();
+            truncate(&folder, step).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), kept, "{found:?} at step {step}");
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn the_pace_is_that_of_the_last_steps() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.seconds_per_step(), 0.0);
+        pace.record(3.0);
+        pace.record(1.0);
+        assert_eq!(pace.seconds_per_step(), 2.0);
+        (0..PACE_WINDOW).for_each(|_| pace.record(0.5));
+        assert_eq!(pace.seconds_per_step(), 0.5);
+    }
+}

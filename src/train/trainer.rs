@@ -64,7 +64,7 @@ impl Trainer {
         options.validate()?;
         let guard = model.read();
         let model_options = guard.options().clone();
-        ensure!(guard.trainable(), State, "the model was loaded from a packed file: it has no masters to train");
+        ensure!(guard.trainable(), Unsupported, "the model was loaded from a packed file: it has no masters to train");
         ensure!(
             options.quantize_weights == model_options.quantize_weights,
             Argument,

@@ -42,16 +42,23 @@ fn left_overs_of_a_killed_run_are_removed_and_nothing_else() {
     let dead = ["step-00000007.tmp-4194999", "step-00000007.old.tmp-4194999"].map(|name| format!(".{name}"));
     let own = format!(".step-00000008.tmp-{}", std::process::id());
     let others = [".step-7.tmp-4194999", ".data.tmp-4194999", ".step-00000007.tmp-x", "step-00000007.tmp-4194999"];
+    let files = [".metrics.jsonl.tmp-4194999", ".metrics.jsonl.tmp-4194999-7"];
+    let other_files = [".metrics.jsonl.tmp-x", ".data.jsonl.tmp-4194999", ".step-00000009.tmp-4194999"];
     let make = || {
         for name in dead.iter().map(String::as_str).chain([own.as_str()]).chain(others) {
             std::fs::create_dir_all(scratch.path().join(name)).unwrap();
             std::fs::write(scratch.path().join(name).join("model.safetensors"), "half").unwrap();
         }
+        for name in files.iter().chain(&other_files) {
+            std::fs::write(scratch.path().join(name), "half").unwrap();
+        }
     };
     let check = |when: &str| {
         let left = names(&scratch.path());
-        assert!(others.iter().all(|name| left.iter().any(|there| there == name)), "{when}: {left:?}");
-        assert!(!left.iter().any(|name| dead.contains(name) || *name == own), "{when}: {left:?}");
+        let there = |name: &&str| left.iter().any(|there| there == name);
+        assert!(others.iter().chain(&other_files).all(there), "{when}: {left:?}");
+        let gone = dead.iter().chain([&own]).map(String::as_str).chain(files);
+        assert!(!gone.into_iter().any(|name| there(&name)), "{when}: {left:?}");
     };
     let context = context(Backend::Simd, 1);
     let options = TrainOptions { checkpoint_dir: Some(scratch.path()), ..options() };

@@ -1,8 +1,10 @@
 //! The loop: what a run learns, how it ends, and what it refuses to do.
 
 use super::*;
+use crate::model::file;
 use crate::tensor::ErrorKind;
 use crate::tensor::random::{Purpose, Stream};
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicUsize;
 
 #[test]
@@ -212,6 +214,14 @@ fn a_trainer_must_fit_its_model_and_text() {
     assert!(error.message.contains('8') && error.message.contains('9'), "{error}");
     let error = make(geometry(), dataset(), TrainOptions { context_length: 9, ..options() });
     assert_eq!(error.message, "context_length is 9, the model has 8 positions");
+    let scratch = Scratch::new();
+    let path = scratch.path().join("packed.safetensors");
+    let whole = model(&context, geometry());
+    file::save(&whole.read(), &path, file::Packing::TwoBit, file::Rest::F32, None, &BTreeMap::new()).unwrap();
+    let packed = Arc::new(RwLock::new(file::load(context.clone(), &path).unwrap()));
+    let error = Trainer::new(packed, dataset(), None, options()).err().unwrap();
+    assert_eq!(error.kind, ErrorKind::Unsupported);
+    assert_eq!(error.message, "the model was loaded from a packed file: it has no masters to train");
     // Shorter sequences than the model's are fine.
     steps(&mut trainer(&context, TrainOptions { context_length: 5, ..options() }), 2);
 }
