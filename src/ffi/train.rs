@@ -1,0 +1,306 @@
+//! TRAIN: text in, ternary language model out
+//!
+//! `setun_train` does it all: reads a text, trains a tokenizer and a model, and hands both back. A
+//! `setun_trainer` gives the steps one by one, on a model and data of yours. AdamW (arXiv 1711.05101) on
+//! 32-bit masters, gradients straight through the quantization. Checkpoints are folders, written beside and
+//! renamed, each file with a checksum; a run that is resumed on the same backend continues bit for bit as
+//! if it had never stopped. A step whose loss or gradient is not finite is refused, and changes nothing.
+//!
+//!     setun_train_options options;
+//!     setun_train_options_init(&options);
+//!     options.max_epochs = 2;
+//!     options.progress = print_loss;
+//!     setun_model *model = NULL;
+//!     if (setun_train("corpus.txt", &options, &model, NULL) != SETUN_OK) puts(setun_last_error());
+
+use super::context::setun_context;
+use super::guard::absent;
+use super::guard::{guard, guard_silent};
+use super::library::{setun_cancel, setun_status};
+use super::model::{setun_model, setun_model_options};
+use super::options::{self, Versioned};
+use super::text::{setun_dataset, setun_tokenizer, setun_tokenizer_kind};
+use std::ffi::{c_char, c_void};
+
+/// How the learning rate goes after the warm-up.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum setun_schedule {
+    /// Down to minimum_lr_ratio along half a cosine.
+    Cosine = 0,
+    /// Not at all.
+    Constant = 1,
+    /// Down to minimum_lr_ratio along a line.
+    Linear = 2,
+}
+
+/// What is known after a step.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct setun_metrics {
+    pub struct_size: usize,
+    /// Steps done.
+    pub step: i64,
+    /// Steps of the whole run.
+    pub total_steps: i64,
+    /// Passes over the training tokens so far.
+    pub epoch: f64,
+    /// Mean training loss of the step, nats a token.
+    pub loss: f64,
+    pub learning_rate: f64,
+    /// The Euclidean norm of the gradient, before clipping.
+    pub gradient_norm: f64,
+    /// Mean loss over the validation part, nats a token; NaN when it was not measured at this step.
+    pub validation_loss: f64,
+    /// Training speed.
+    pub tokens_per_second: f64,
+    pub elapsed_seconds: f64,
+    /// At the present speed.
+    pub remaining_seconds: f64,
+}
+
+// SAFETY: repr(C), begins with struct_size, 8-byte numbers only: no padding.
+unsafe impl Versioned for setun_metrics {
+    fn defaults() -> Self {
+        setun_metrics {
+            struct_size: size_of::<Self>(),
+            step: 0,
+            total_steps: 0,
+            epoch: 0.0,
+            loss: f64::NAN,
+            learning_rate: 0.0,
+            gradient_norm: f64::NAN,
+            validation_loss: f64::NAN,
+            tokens_per_second: 0.0,
+            elapsed_seconds: 0.0,
+            remaining_seconds: 0.0,
+        }
+    }
+}
+
+/// Called on the training thread every `log_interval` steps and at the last. Return 0 to stop, anything
+/// else to go on. `metrics` is valid during the call. It may use the model through `const` calls (save,
+/// loss), and not the trainer.
+pub type setun_progress_callback =
+    Option<unsafe extern "C" fn(metrics: *const setun_metrics, user_data: *mut c_void) -> i32>;
+
+/// How to train. Fill it with `setun_train_options_init`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct setun_train_options {
+    pub struct_size: usize,
+    /// Windows a step, times `accumulation`. Default 32.
+    pub batch_size: i64,
+    /// Passes over the training tokens; `max_steps` has precedence. Default 10.
+    pub max_epochs: i64,
+    /// Clusters for parameter clustering. Default 10.
+    pub n_clusters: i64,
+    /// The highest learning rate. Default 1e-3.
+    pub learning_rate: f64,
+    /// Non-zero: train ternary weights; 0: plain floats. Default 1.
+    pub quantize_weights: i32,
+    /// Non-zero: quantize gradients to 8 bits. Default 0.
+    pub quantize_gradients: i32,
+    /// Non-zero: the learning rate follows `schedule`; 0: it is constant. Default 1.
+    pub use_adaptive_lr: i32,
+    /// Where checkpoints and metrics.jsonl go, a folder; NULL = nowhere. Default NULL.
+    pub checkpoint_dir: *const c_char,
+    /// Steps of the run; 0 = as many as `max_epochs` takes. Default 0.
+    pub max_steps: i64,
+    /// Batches whose gradients are added before a step. Default 1.
+    pub accumulation: i64,
+    /// A `setun_schedule`. Default SETUN_SCHEDULE_COSINE.
+    pub schedule: i32,
+    /// Steps in which the learning rate rises from 0. Default 100.
+    pub warmup_steps: i64,
+    /// The lowest learning rate, as a share of the highest. Default 0.1.
+    pub minimum_lr_ratio: f64,
+    /// Of matrices; gains have none. Default 0.1.
+    pub weight_decay: f64,
+    /// AdamW. Default 0.9.
+    pub beta1: f64,
+    /// AdamW. Default 0.99.
+    pub beta2: f64,
+    /// AdamW. Default 1e-8.
+    pub epsilon: f64,
+    /// The largest gradient norm, to which larger ones are scaled down; 0 = no limit. Default 1.
+    pub clip: f64,
+    /// Of the batches and of dropout. Default 0.
+    pub seed: u64,
+    /// Steps between progress calls. Default 10.
+    pub log_interval: i64,
+    /// Steps between validations; 0 = only at the end. Default 0.
+    pub evaluation_interval: i64,
+    /// Windows in a validation; 0 = the whole part. Default 0.
+    pub evaluation_windows: i64,
+    /// Steps between checkpoints; 0 = only at the end. Default 0.
+    pub checkpoint_interval: i64,
+    /// How many checkpoints stay; older ones are removed. Default 3.
+    pub keep_checkpoints: i64,
+    /// Hears of the progress; NULL = nobody. Default NULL.
+    pub progress: setun_progress_callback,
+    /// Handed to `progress`. Default NULL.
+    pub user_data: *mut c_void,
+    /// Stops the run from another thread; NULL = no token. Default NULL.
+    pub cancel: *const setun_cancel,
+    /// For `setun_train`: the geometry; its vocabulary is the tokenizer's. NULL = the defaults. Default
+    /// NULL.
+    pub model: *const setun_model_options,
+    /// For `setun_train`: a `setun_tokenizer_kind`. Default SETUN_TOKENIZER_BYTE.
+    pub tokenizer: i32,
+    /// For `setun_train`: the tokens that a BPE tokenizer learns. Default 1024.
+    pub vocabulary: i64,
+    /// For `setun_train`: the share of the text kept for validation, 0 to below 1. Default 0.1.
+    pub validation_fraction: f64,
+    /// For `setun_train`: where it runs; NULL = the default context. Default NULL.
+    pub context: *const setun_context,
+}
+
+// SAFETY: repr(C), begins with struct_size, numbers, pointers and a nullable function pointer, ends with a pointer at a
+// multiple of its size: no padding at the end.
+unsafe impl Versioned for setun_train_options {
+    fn defaults() -> Self {
+        setun_train_options {
+            struct_size: size_of::<Self>(),
+            batch_size: 32,
+            max_epochs: 10,
+            n_clusters: 10,
+            learning_rate: 1e-3,
+            quantize_weights: 1,
+            quantize_gradients: 0,
+            use_adaptive_lr: 1,
+            checkpoint_dir: std::ptr::null(),
+            max_steps: 0,
+            accumulation: 1,
+            schedule: setun_schedule::Cosine as i32,
+            warmup_steps: 100,
+            minimum_lr_ratio: 0.1,
+            weight_decay: 0.1,
+            beta1: 0.9,
+            beta2: 0.99,
+            epsilon: 1e-8,
+            clip: 1.0,
+            seed: 0,
+            log_interval: 10,
+            evaluation_interval: 0,
+            evaluation_windows: 0,
+            checkpoint_interval: 0,
+            keep_checkpoints: 3,
+            progress: None,
+            user_data: std::ptr::null_mut(),
+            cancel: std::ptr::null(),
+            model: std::ptr::null(),
+            tokenizer: setun_tokenizer_kind::SetunTokenizerByte as i32,
+            vocabulary: 1024,
+            validation_fraction: 0.1,
+            context: std::ptr::null(),
+        }
+    }
+}
+
+/// A training run.
+pub struct setun_trainer {
+    _opaque: [u8; 0],
+}
+
+/// Fills in the defaults and the size of the struct; NULL does nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_train_options_init(options: *mut setun_train_options) {
+    // SAFETY: NULL is checked; room for the struct is the caller's contract.
+    unsafe { options::init(options) }
+}
+
+/// Trains a model on the text at the path `text`, a UTF-8 file or a folder of them. NULL options = the
+/// defaults.
+///
+/// Hands back the model and, unless `tokenizer` is NULL, the tokenizer; free both. A progress callback that
+/// returns 0 ends the run early with OK: the model is as far as it got. With `checkpoint_dir`, the run is
+/// saved at its end, however it ended, and every checkpoint holds the tokenizer.
+///
+/// Returns ARGUMENT, SHAPE (the text is too short for one window; says how many tokens are needed), IO,
+/// FORMAT, CANCELLED (nothing is handed back; a checkpoint is there to go on from), STATE (the loss is not
+/// finite any more), ABI, MEMORY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_train(
+    text: *const c_char,
+    options: *const setun_train_options,
+    model: *mut *mut setun_model,
+    tokenizer: *mut *mut setun_tokenizer,
+) -> setun_status {
+    guard("train", absent)
+}
+
+/// Prepares to train `model` on `dataset`. The tokenizer, unless NULL, goes into the checkpoints. NULL
+/// options = the defaults.
+///
+/// The trainer keeps model and data set alive. Free it with `setun_trainer_free`. Options' strings and
+/// structs are copied; the callback's user data and the cancel token must stay valid. Returns ARGUMENT,
+/// SHAPE (a vocabulary or context that does not fit, or too few tokens), UNSUPPORTED (a model loaded from a
+/// packed file), STATE, ABI, MEMORY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_trainer_create(
+    model: *mut setun_model,
+    dataset: *const setun_dataset,
+    tokenizer: *const setun_tokenizer,
+    options: *const setun_train_options,
+    out: *mut *mut setun_trainer,
+) -> setun_status {
+    guard("trainer_create", absent)
+}
+
+/// Does one step. `out`, unless NULL, learns the metrics; set its `struct_size` first. Returns STATE (the
+/// run is over, or the loss or gradient is not finite: the step is refused and nothing changed), IO.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_trainer_step(trainer: *mut setun_trainer, out: *mut setun_metrics) -> setun_status {
+    guard("trainer_step", absent)
+}
+
+/// Does all the remaining steps, with validations, checkpoints and progress calls. `finished`, unless NULL,
+/// becomes 1 when the run reached its end and 0 when the progress callback stopped it; both are OK, and
+/// saved when there is a `checkpoint_dir`. Returns also CANCELLED (saved likewise), STATE (not finite), IO.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_trainer_run(trainer: *mut setun_trainer, finished: *mut i32) -> setun_status {
+    guard("trainer_run", absent)
+}
+
+/// Measures the mean loss over the validation part, nats a token. Returns STATE, SHAPE (the part is too
+/// short for one window).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_trainer_evaluate(trainer: *mut setun_trainer, loss: *mut f64) -> setun_status {
+    guard("trainer_evaluate", absent)
+}
+
+/// Writes a checkpoint into `checkpoint_dir`. Returns STATE (there is no checkpoint_dir), IO.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_trainer_save(trainer: *mut setun_trainer) -> setun_status {
+    guard("trainer_save", absent)
+}
+
+/// Continues from `checkpoint`, a checkpoint folder, or a `checkpoint_dir`: then from its newest undamaged
+/// checkpoint.
+///
+/// The trainer must be made with the same model geometry, data set and options; what differs is named. A
+/// checkpoint of another backend or CPU level is refused unless `allow_other_backend` is non-zero, because
+/// the continuation is then not bit-identical. Returns ARGUMENT, IO, FORMAT (damaged, naming the file),
+/// STATE (made with something else), MEMORY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_trainer_resume(
+    trainer: *mut setun_trainer,
+    checkpoint: *const c_char,
+    allow_other_backend: i32,
+) -> setun_status {
+    guard("trainer_resume", absent)
+}
+
+/// Says the metrics of the last step; set the `struct_size` of `out` first. Returns STATE while another
+/// call uses the trainer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_trainer_metrics(trainer: *const setun_trainer, out: *mut setun_metrics) -> setun_status {
+    guard("trainer_metrics", absent)
+}
+
+/// Frees the trainer; NULL is fine. The model stays, as far trained as it is.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_trainer_free(trainer: *mut setun_trainer) {
+    guard_silent("trainer_free", absent)
+}
