@@ -16,7 +16,7 @@
 
 use super::guard::absent;
 use super::guard::{guard, guard_silent};
-use super::handle;
+
 use super::library::setun_status;
 use std::ffi::c_char;
 
