@@ -6,7 +6,7 @@ use crate::tensor::log::{LogLevel, log};
 use crate::tensor::{Error, ErrorKind, Result};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
@@ -107,7 +107,7 @@ fn install_panic_hook() {
 #[cfg(test)]
 pub fn last_error_text() -> String {
     // SAFETY: last_error never returns NULL, and the string lives until this thread's next failure.
-    unsafe { CStr::from_ptr(last_error()) }.to_string_lossy().into_owned()
+    unsafe { std::ffi::CStr::from_ptr(last_error()) }.to_string_lossy().into_owned()
 }
 
 #[cfg(test)]
@@ -148,8 +148,4 @@ mod tests {
         let other = std::thread::spawn(last_error_text).join().unwrap();
         assert_eq!((other.as_str(), last_error_text().as_str()), ("", "here: one"));
     }
-}
-
-pub fn absent() -> Result<()> {
-    Err(Error::new(ErrorKind::Unsupported, "this build does not contain the function"))
 }

@@ -23,12 +23,13 @@ use super::options::{self, Versioned};
 use super::quantize::setun_packing;
 use super::tensor::{setun_dtype, setun_tensor};
 use super::text::{check_tokens, setun_tokenizer};
-use crate::model::{Activations, Model, ModelOptions, file};
+use crate::model::{Activations, Model, ModelOptions, describe, file};
+use crate::quantize::{self, Matrix, Packing};
 use crate::tensor::error::{ensure, error};
-use crate::tensor::{Result, Tensor};
+use crate::tensor::{DType, Result, Tensor};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
-use std::ffi::{CString, c_char};
+use std::ffi::{CStr, CString, c_char};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -169,7 +170,7 @@ pub struct ModelObject {
 impl ModelObject {
     pub fn new(model: Model) -> Result<ModelObject> {
         let name = |name: &str| CString::new(name).map_err(|e| error!(Internal, "a parameter's name has a NUL: {e}"));
-        let names = model.parameters().iter().map(|parameter| name(&parameter.name)).collect::<Result<_>>()?;
+        let names = describe(model.options()).iter().map(|tensor| name(&tensor.name)).collect::<Result<_>>()?;
         Ok(ModelObject { model: Arc::new(RwLock::new(model)), poisoned: Arc::default(), names })
     }
 }
@@ -243,9 +244,20 @@ fn file_rest(value: i32) -> Result<file::Rest> {
     }
 }
 
-/// A tensor of the same numbers, for the caller to own.
-fn copy(tensor: &Tensor) -> Result<Tensor> {
-    Tensor::from_slice(tensor.host::<f32>()?, tensor.dims())
+/// A copy of a parameter tensor as f32, for the caller to own: the float weights, or scale * t where there are only trits.
+fn copy(model: &Model, name: &CStr) -> Result<Tensor> {
+    let name = name.to_str().map_err(|e| error!(Internal, "a parameter's name: {e}"))?;
+    if let Some(parameter) = model.parameters().iter().find(|parameter| parameter.name == name) {
+        return Tensor::from_slice(parameter.tensor.host::<f32>()?, parameter.tensor.dims());
+    }
+    let linear = model.linears().find(|linear| linear.name == name);
+    let missing = || error!(Internal, "the model has no tensor {name}");
+    let (linear, ternary) = linear.and_then(|l| Some((l, l.ternary.as_ref()?))).ok_or_else(missing)?;
+    let matrix = Matrix::new(linear.rows, linear.columns, Packing::TwoBit)?;
+    let scale = ternary.scale.host::<f32>()?.first().copied().ok_or_else(missing)?;
+    let mut copy = Tensor::zeros(DType::F32, &[linear.rows, linear.columns])?;
+    quantize::dequantize(model.context(), &matrix, ternary.packed.host()?, scale, copy.host_mut()?)?;
+    Ok(copy)
 }
 
 /// The sizes of a batch of windows: at least one token, and no longer than the model's context.
@@ -336,9 +348,8 @@ pub unsafe extern "C" fn setun_model_save(
             true => None,
             false => Some(handle::shared(options.tokenizer, "options.tokenizer")?.to_json()?),
         };
-        let written = read(model, |model| {
-            file::save(model, path, packing, rest, tokenizer.as_deref(), &BTreeMap::new())
-        })?;
+        let written =
+            read(model, |model| file::save(model, path, packing, rest, tokenizer.as_deref(), &BTreeMap::new()))?;
         if report.is_null() {
             return Ok(());
         }
@@ -355,14 +366,14 @@ pub unsafe extern "C" fn setun_model_save(
 }
 
 /// Says the geometry: fills `out`, whose `struct_size` is set (by `setun_model_options_init`). kv_heads and
-/// hidden are never 0. Returns ARGUMENT, STATE, ABI.
+/// hidden are never 0; seed is, because a model does not remember it. Returns ARGUMENT, STATE, ABI.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_model_describe(
     model: *const setun_model,
     out: *mut setun_model_options,
 ) -> setun_status {
     guard("model_describe", || {
-        let (options, seed) = (read(model, |model| Ok(model.options().clone()))?, 0);
+        let options = read(model, |model| Ok(model.options().clone()))?;
         let value = setun_model_options {
             struct_size: size_of::<setun_model_options>(),
             vocabulary: options.vocabulary as i64,
@@ -378,7 +389,7 @@ pub unsafe extern "C" fn setun_model_describe(
             dropout: f64::from(options.dropout),
             tied_embedding: i32::from(options.tied_embedding),
             quantize_weights: i32::from(options.quantize_weights),
-            seed,
+            seed: 0,
         };
         // SAFETY: a struct as large as it says is the caller's contract.
         unsafe { options::write(out, value, "out") }
@@ -399,7 +410,7 @@ pub unsafe extern "C" fn setun_model_parameters(model: *const setun_model, out: 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_model_tensor_count(model: *const setun_model, out: *mut i64) -> setun_status {
     guard("model_tensor_count", || {
-        let count = read(model, |model| Ok(model.parameters().len()))?;
+        let count = handle::shared(model, "model")?.names.len();
         // SAFETY: NULL is checked; a valid pointer is the caller's contract.
         unsafe { store(out, count as i64, "out") }
     })
@@ -407,7 +418,8 @@ pub unsafe extern "C" fn setun_model_tensor_count(model: *const setun_model, out
 
 /// Copies parameter tensor `index` into a new f32 tensor, for you to free with `setun_tensor_free`, and
 /// says its Hugging Face name, "model.layers.0.mlp.up_proj.weight", which is valid until the model is
-/// freed. Either out pointer may be NULL. Returns ARGUMENT (no such index), STATE, MEMORY.
+/// freed. Either out pointer may be NULL. The order depends on the geometry alone. The float master is
+/// copied where there is one, else scale * t. Returns ARGUMENT (no such index), STATE, MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_model_tensor(
     model: *const setun_model,
@@ -421,7 +433,7 @@ pub unsafe extern "C" fn setun_model_tensor(
         let count = object.names.len();
         ensure!(index < count, Argument, "index is {index}, the model has {count} tensors");
         if !out.is_null() {
-            let copy = read(model, |model| copy(&model.parameters()[index].tensor))?;
+            let copy = read(model, |model| copy(model, &object.names[index]))?;
             // SAFETY: not NULL; a valid pointer is the caller's contract.
             unsafe { handle::give(out, copy) }?;
         }
@@ -451,12 +463,14 @@ pub unsafe extern "C" fn setun_model_forward(
             let outputs = count::<f32>(&[batch, length, model.options().vocabulary], "logits")?;
             check_apart(&[extent("logits", logits, outputs)], &[extent("tokens", tokens, inputs)])?;
             // SAFETY: NULL, alignment and overlap are checked; the lengths are the caller's contract.
-            let (tokens, logits) = unsafe {
-                (slice(tokens, inputs, "tokens")?, slice_mut(logits, outputs, "logits")?)
-            };
+            let (tokens, logits) = unsafe { (slice(tokens, inputs, "tokens")?, slice_mut(logits, outputs, "logits")?) };
             check_tokens(tokens, model.options().vocabulary, "tokens")?;
             let mut activations = Activations::new(model, batch, length, false)?;
-            let work = || model.logits(&mut activations, tokens, logits);
+            let work = || {
+                let result = model.logits(&mut activations, tokens)?;
+                logits.copy_from_slice(result.slice()?);
+                Ok(())
+            };
             model.context().launch().executor.enter(work)
         })
     })

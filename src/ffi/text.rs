@@ -190,10 +190,7 @@ pub unsafe extern "C" fn setun_tokenizer_encode(
         let tokenizer = handle::shared(tokenizer, "tokenizer")?;
         let room = size(capacity, "capacity")?;
         check_pointer(count, "count")?;
-        check_apart(
-            &[extent("tokens", tokens, room), extent("count", count, 1)],
-            &[extent("text", text, bytes)],
-        )?;
+        check_apart(&[extent("tokens", tokens, room), extent("count", count, 1)], &[extent("text", text, bytes)])?;
         // SAFETY: NULL and overlap are checked; `bytes` readable bytes are the caller's contract.
         let text = unsafe { slice(text.cast::<u8>(), bytes, "text") }?;
         let encoded = encode(&tokenizer, text)?;
@@ -228,10 +225,7 @@ pub unsafe extern "C" fn setun_tokenizer_decode(
         let tokenizer = handle::shared(tokenizer, "tokenizer")?;
         let count = size(count, "count")?;
         check_pointer(bytes, "bytes")?;
-        check_apart(
-            &[extent("text", text, capacity), extent("bytes", bytes, 1)],
-            &[extent("tokens", tokens, count)],
-        )?;
+        check_apart(&[extent("text", text, capacity), extent("bytes", bytes, 1)], &[extent("tokens", tokens, count)])?;
         // SAFETY: NULL, alignment and overlap are checked; `count` tokens are the caller's contract.
         let tokens = unsafe { slice(tokens, count, "tokens") }?;
         check_tokens(tokens, tokenizer.vocabulary(), "tokens")?;
@@ -331,7 +325,8 @@ pub unsafe extern "C" fn setun_dataset_batch(
     guard("dataset_batch", || {
         let dataset = handle::shared(dataset, "dataset")?;
         let split = self::split(split)?;
-        let step = u32::try_from(step).map_err(|_| error!(Argument, "step is {step}, expected at most {}", u32::MAX))?;
+        let step =
+            u32::try_from(step).map_err(|_| error!(Argument, "step is {step}, expected at most {}", u32::MAX))?;
         let (batch, length) = (size(batch, "batch")?, size(length, "length")?);
         let count = count::<u32>(&[batch, length], "tokens")?;
         check_apart(&[extent("tokens", tokens, count), extent("targets", targets, count)], &[])?;
