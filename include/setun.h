@@ -907,15 +907,27 @@ typedef struct {
     int64_t batch_size;
     /** Passes over the training tokens; `max_steps` has precedence. Default 10. */
     int64_t max_epochs;
-    /** Clusters for parameter clustering. Default 10. */
+    /**
+     * Accepted, without effect in this version, which draws windows evenly and says so in the log. Default
+     * 10.
+     */
     int64_t n_clusters;
     /** The highest learning rate. Default 1e-3. */
     double learning_rate;
-    /** Non-zero: train ternary weights; 0: plain floats. Default 1. */
+    /**
+     * Non-zero: train ternary weights; 0: plain floats. A trainer's must agree with its model's;
+     * `setun_train` makes the model so. Default 1.
+     */
     int32_t quantize_weights;
-    /** Non-zero: quantize gradients to 8 bits. Default 0. */
+    /**
+     * Accepted, without effect in this version, whose gradients are 32-bit floats; it says so in the log.
+     * Default 1.
+     */
     int32_t quantize_gradients;
-    /** Non-zero: the learning rate follows `schedule`; 0: it is constant. Default 1. */
+    /**
+     * Accepted, without effect in this version, whose learning rate follows `schedule`; it says so in the
+     * log. Default 1.
+     */
     int32_t use_adaptive_lr;
     /** Where checkpoints and metrics.jsonl go, a folder; NULL = nowhere. Default NULL. */
     const char *checkpoint_dir;
@@ -923,6 +935,8 @@ typedef struct {
     int64_t max_steps;
     /** Batches whose gradients are added before a step. Default 1. */
     int64_t accumulation;
+    /** Tokens a window; 0 = the model's context length. Default 0. */
+    int64_t context_length;
     /** A `setun_schedule`. Default SETUN_SCHEDULE_COSINE. */
     int32_t schedule;
     /** Steps in which the learning rate rises from 0. Default 100. */

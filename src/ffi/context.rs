@@ -92,7 +92,7 @@ pub fn resolve(context: *const setun_context) -> Result<Arc<Context>> {
     if context.is_null() {
         return DEFAULT.get_or_try_init(|| Context::new(&ContextOptions::default()).map(Arc::new)).cloned();
     }
-    Ok(Arc::clone(&handle::shared(context, "context")?))
+    Ok(Arc::clone(&*handle::shared(context, "context")?))
 }
 
 /// Fills in the defaults and the size of the struct; NULL does nothing.

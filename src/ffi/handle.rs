@@ -236,9 +236,10 @@ mod tests {
     fn bad_handles_are_named_errors() {
         let number = insert::<Number>(7).unwrap();
         assert_eq!(*shared(number, "n").unwrap(), 7);
+        let elsewhere = Box::new(5u64);
         let cases = [
             (std::ptr::null(), "n is NULL"),
-            (&raw const Number, "n is not a handle of this library"),
+            ((&raw const *elsewhere).cast::<Number>(), "n is not a handle of this library"),
             ((number.addr() + SLOT_MASK / 2) as *const Number, "n is not a handle of this library"),
         ];
         for (handle, expected) in cases {

@@ -14,15 +14,23 @@
 //!     setun_model_create(NULL, &options, &model);
 //!     setun_model_save(model, "model.safetensors", NULL, NULL);
 
-use super::context::setun_context;
-use super::guard::absent;
+use super::arguments::{self, check_apart, check_pointer, count, extent, size, slice, slice_mut, store};
+use super::context::{self, setun_context};
 use super::guard::{guard, guard_silent};
+use super::handle::{self, Handle};
 use super::library::setun_status;
 use super::options::{self, Versioned};
 use super::quantize::setun_packing;
 use super::tensor::{setun_dtype, setun_tensor};
-use super::text::setun_tokenizer;
-use std::ffi::c_char;
+use super::text::{check_tokens, setun_tokenizer};
+use crate::model::{Activations, Model, ModelOptions, file};
+use crate::tensor::error::{ensure, error};
+use crate::tensor::{Result, Tensor};
+use parking_lot::RwLock;
+use std::collections::BTreeMap;
+use std::ffi::{CString, c_char};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The geometry of a model. Fill it with `setun_model_options_init`: 4 layers of width 128, about 0.8
 /// million parameters.
@@ -144,6 +152,112 @@ pub struct setun_model {
     _opaque: [u8; 0],
 }
 
+impl Handle for setun_model {
+    type Object = ModelObject;
+    const NAME: &'static str = "setun_model";
+}
+
+/// What a `setun_model` names. Trainers and samplers share the model itself; the lock keeps a reader out of a running step.
+pub struct ModelObject {
+    pub model: Arc<RwLock<Model>>,
+    /// Set when a panic interrupted a step: the parameters may be half changed.
+    pub poisoned: Arc<AtomicBool>,
+    /// The parameters' names as C sees them.
+    names: Vec<CString>,
+}
+
+impl ModelObject {
+    pub fn new(model: Model) -> Result<ModelObject> {
+        let name = |name: &str| CString::new(name).map_err(|e| error!(Internal, "a parameter's name has a NUL: {e}"));
+        let names = model.parameters().iter().map(|parameter| name(&parameter.name)).collect::<Result<_>>()?;
+        Ok(ModelObject { model: Arc::new(RwLock::new(model)), poisoned: Arc::default(), names })
+    }
+}
+
+/// Uses the model of a `const` handle; STATE while a step is changing it.
+pub fn read<R>(model: *const setun_model, work: impl FnOnce(&Model) -> Result<R>) -> Result<R> {
+    let object = handle::shared(model, "model")?;
+    read_shared(&object.model, &object.poisoned, work)
+}
+
+/// The same for the holder of a shared model.
+pub fn read_shared<R>(
+    model: &RwLock<Model>,
+    poisoned: &AtomicBool,
+    work: impl FnOnce(&Model) -> Result<R>,
+) -> Result<R> {
+    check_poison(poisoned)?;
+    let model = model.try_read().ok_or_else(|| error!(State, "model: another call is training it"))?;
+    work(&model)
+}
+
+/// STATE once a panic has interrupted a step of the model.
+pub fn check_poison(poisoned: &AtomicBool) -> Result<()> {
+    let poisoned = poisoned.load(Ordering::Acquire);
+    ensure!(!poisoned, State, "model: an internal error interrupted its training; free it");
+    Ok(())
+}
+
+/// The model's own options from those of the C surface.
+pub fn geometry(options: &setun_model_options) -> Result<ModelOptions> {
+    let (width, heads) = (size(options.width, "width")?, size(options.heads, "heads")?);
+    let hidden = match size(options.hidden, "hidden")? {
+        0 => width.checked_mul(4).ok_or_else(|| error!(Argument, "width is {width}, too large for this machine"))?,
+        hidden => hidden,
+    };
+    let kv_heads = match size(options.kv_heads, "kv_heads")? {
+        0 => heads,
+        kv_heads => kv_heads,
+    };
+    Ok(ModelOptions {
+        vocabulary: size(options.vocabulary, "vocabulary")?,
+        context_length: size(options.context_length, "context_length")?,
+        width,
+        layers: size(options.layers, "layers")?,
+        heads,
+        kv_heads,
+        hidden,
+        ffn_gated: options.ffn_gated != 0,
+        rope_theta: options.rope_theta,
+        norm_epsilon: options.norm_epsilon,
+        dropout: options.dropout as f32,
+        tied_embedding: options.tied_embedding != 0,
+        quantize_weights: options.quantize_weights != 0,
+    })
+}
+
+fn file_packing(value: i32) -> Result<file::Packing> {
+    match value {
+        0 => Ok(file::Packing::TwoBit),
+        1 => Ok(file::Packing::FivePerByte),
+        2 => Ok(file::Packing::Full),
+        _ => Err(error!(Argument, "packing is {value}, expected 0 (two bits), 1 (five per byte) or 2 (full)")),
+    }
+}
+
+fn file_rest(value: i32) -> Result<file::Rest> {
+    match value {
+        0 => Ok(file::Rest::F32),
+        1 => Ok(file::Rest::F16),
+        _ => Err(error!(Argument, "rest is {value}, expected 0 (f32) or 1 (f16)")),
+    }
+}
+
+/// A tensor of the same numbers, for the caller to own.
+fn copy(tensor: &Tensor) -> Result<Tensor> {
+    Tensor::from_slice(tensor.host::<f32>()?, tensor.dims())
+}
+
+/// The sizes of a batch of windows: at least one token, and no longer than the model's context.
+fn window_sizes(model: &Model, batch: i64, length: i64) -> Result<(usize, usize)> {
+    let (batch, length) = (size(batch, "batch")?, size(length, "length")?);
+    ensure!(batch > 0, Argument, "batch is 0, expected at least 1");
+    ensure!(length > 0, Argument, "length is 0, expected at least 1");
+    let longest = model.options().context_length;
+    ensure!(length <= longest, Shape, "length is {length}, the model has a context of {longest} tokens");
+    Ok((batch, length))
+}
+
 /// Fills in the defaults and the size of the struct; NULL does nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_model_options_init(options: *mut setun_model_options) {
@@ -167,7 +281,14 @@ pub unsafe extern "C" fn setun_model_create(
     options: *const setun_model_options,
     out: *mut *mut setun_model,
 ) -> setun_status {
-    guard("model_create", absent)
+    guard("model_create", || {
+        check_pointer(out, "out")?;
+        // SAFETY: a struct as large as it says is the caller's contract.
+        let options = unsafe { options::read(options, "options") }?;
+        let model = Model::new(context::resolve(context)?, geometry(&options)?, options.seed)?;
+        // SAFETY: NULL is checked; a valid pointer is the caller's contract.
+        unsafe { handle::give(out, ModelObject::new(model)?) }
+    })
 }
 
 /// Reads a model from a file that `setun_model_save` wrote. It runs on `context`; NULL = the default one.
@@ -179,7 +300,13 @@ pub unsafe extern "C" fn setun_model_load(
     path: *const c_char,
     out: *mut *mut setun_model,
 ) -> setun_status {
-    guard("model_load", absent)
+    guard("model_load", || {
+        check_pointer(out, "out")?;
+        // SAFETY: NULL is checked; a NUL at the end is the caller's contract.
+        let model = file::load(context::resolve(context)?, unsafe { arguments::path(path, "path") }?)?;
+        // SAFETY: NULL is checked; a valid pointer is the caller's contract.
+        unsafe { handle::give(out, ModelObject::new(model)?) }
+    })
 }
 
 /// Writes the model to a safetensors file; a file that is there is replaced whole or not at all. NULL
@@ -194,7 +321,37 @@ pub unsafe extern "C" fn setun_model_save(
     options: *const setun_save_options,
     report: *mut setun_file_report,
 ) -> setun_status {
-    guard("model_save", absent)
+    guard("model_save", || {
+        // SAFETY: NULL is checked; a NUL at the end is the caller's contract.
+        let path = unsafe { arguments::path(path, "path") }?;
+        // SAFETY: structs as large as they say are the caller's contract.
+        let options = unsafe {
+            if !report.is_null() {
+                options::check(report, "report")?;
+            }
+            options::read(options, "options")
+        }?;
+        let (packing, rest) = (file_packing(options.packing)?, file_rest(options.rest)?);
+        let tokenizer = match options.tokenizer.is_null() {
+            true => None,
+            false => Some(handle::shared(options.tokenizer, "options.tokenizer")?.to_json()?),
+        };
+        let written = read(model, |model| {
+            file::save(model, path, packing, rest, tokenizer.as_deref(), &BTreeMap::new())
+        })?;
+        if report.is_null() {
+            return Ok(());
+        }
+        let value = setun_file_report {
+            parameters: written.parameters as i64,
+            linear_parameters: written.linear_parameters as i64,
+            linear_bytes: written.linear_bytes as i64,
+            file_bytes: written.file_bytes as i64,
+            ..setun_file_report::defaults()
+        };
+        // SAFETY: a struct as large as it says is the caller's contract.
+        unsafe { options::write(report, value, "report") }
+    })
 }
 
 /// Says the geometry: fills `out`, whose `struct_size` is set (by `setun_model_options_init`). kv_heads and
@@ -204,19 +361,48 @@ pub unsafe extern "C" fn setun_model_describe(
     model: *const setun_model,
     out: *mut setun_model_options,
 ) -> setun_status {
-    guard("model_describe", absent)
+    guard("model_describe", || {
+        let (options, seed) = (read(model, |model| Ok(model.options().clone()))?, 0);
+        let value = setun_model_options {
+            struct_size: size_of::<setun_model_options>(),
+            vocabulary: options.vocabulary as i64,
+            context_length: options.context_length as i64,
+            width: options.width as i64,
+            layers: options.layers as i64,
+            heads: options.heads as i64,
+            kv_heads: options.kv_heads as i64,
+            hidden: options.hidden as i64,
+            ffn_gated: i32::from(options.ffn_gated),
+            rope_theta: options.rope_theta,
+            norm_epsilon: options.norm_epsilon,
+            dropout: f64::from(options.dropout),
+            tied_embedding: i32::from(options.tied_embedding),
+            quantize_weights: i32::from(options.quantize_weights),
+            seed,
+        };
+        // SAFETY: a struct as large as it says is the caller's contract.
+        unsafe { options::write(out, value, "out") }
+    })
 }
 
 /// Says how many parameters the model has.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_model_parameters(model: *const setun_model, out: *mut i64) -> setun_status {
-    guard("model_parameters", absent)
+    guard("model_parameters", || {
+        let count = read(model, |model| Ok(model.parameter_count()))?;
+        // SAFETY: NULL is checked; a valid pointer is the caller's contract.
+        unsafe { store(out, count as i64, "out") }
+    })
 }
 
 /// Says how many tensors the parameters are.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_model_tensor_count(model: *const setun_model, out: *mut i64) -> setun_status {
-    guard("model_tensor_count", absent)
+    guard("model_tensor_count", || {
+        let count = read(model, |model| Ok(model.parameters().len()))?;
+        // SAFETY: NULL is checked; a valid pointer is the caller's contract.
+        unsafe { store(out, count as i64, "out") }
+    })
 }
 
 /// Copies parameter tensor `index` into a new f32 tensor, for you to free with `setun_tensor_free`, and
@@ -229,7 +415,22 @@ pub unsafe extern "C" fn setun_model_tensor(
     name: *mut *const c_char,
     out: *mut *mut setun_tensor,
 ) -> setun_status {
-    guard("model_tensor", absent)
+    guard("model_tensor", || {
+        let index = size(index, "index")?;
+        let object = handle::shared(model, "model")?;
+        let count = object.names.len();
+        ensure!(index < count, Argument, "index is {index}, the model has {count} tensors");
+        if !out.is_null() {
+            let copy = read(model, |model| copy(&model.parameters()[index].tensor))?;
+            // SAFETY: not NULL; a valid pointer is the caller's contract.
+            unsafe { handle::give(out, copy) }?;
+        }
+        if !name.is_null() {
+            // SAFETY: not NULL; a valid pointer is the caller's contract.
+            unsafe { store(name, object.names[index].as_ptr(), "name") }?;
+        }
+        Ok(())
+    })
 }
 
 /// Writes the logits [batch, length, vocabulary] f32 that follow each of `tokens` [batch, length]; length
@@ -243,7 +444,22 @@ pub unsafe extern "C" fn setun_model_forward(
     length: i64,
     logits: *mut f32,
 ) -> setun_status {
-    guard("model_forward", absent)
+    guard("model_forward", || {
+        read(model, |model| {
+            let (batch, length) = window_sizes(model, batch, length)?;
+            let inputs = count::<u32>(&[batch, length], "tokens")?;
+            let outputs = count::<f32>(&[batch, length, model.options().vocabulary], "logits")?;
+            check_apart(&[extent("logits", logits, outputs)], &[extent("tokens", tokens, inputs)])?;
+            // SAFETY: NULL, alignment and overlap are checked; the lengths are the caller's contract.
+            let (tokens, logits) = unsafe {
+                (slice(tokens, inputs, "tokens")?, slice_mut(logits, outputs, "logits")?)
+            };
+            check_tokens(tokens, model.options().vocabulary, "tokens")?;
+            let mut activations = Activations::new(model, batch, length, false)?;
+            let work = || model.logits(&mut activations, tokens, logits);
+            model.context().launch().executor.enter(work)
+        })
+    })
 }
 
 /// Says the mean cross-entropy, in nats a token, of `targets` [batch, length] after `tokens` [batch,
@@ -257,11 +473,30 @@ pub unsafe extern "C" fn setun_model_loss(
     length: i64,
     loss: *mut f64,
 ) -> setun_status {
-    guard("model_loss", absent)
+    guard("model_loss", || {
+        check_pointer(loss, "loss")?;
+        let mean = read(model, |model| {
+            let (batch, length) = window_sizes(model, batch, length)?;
+            let inputs = count::<u32>(&[batch, length], "tokens")?;
+            check_apart(
+                &[extent("loss", loss, 1)],
+                &[extent("tokens", tokens, inputs), extent("targets", targets, inputs)],
+            )?;
+            // SAFETY: NULL, alignment and overlap are checked; the lengths are the caller's contract.
+            let (tokens, targets) = unsafe { (slice(tokens, inputs, "tokens")?, slice(targets, inputs, "targets")?) };
+            check_tokens(tokens, model.options().vocabulary, "tokens")?;
+            check_tokens(targets, model.options().vocabulary, "targets")?;
+            let mut activations = Activations::new(model, batch, length, false)?;
+            let work = || model.loss(&mut activations, tokens, targets);
+            model.context().launch().executor.enter(work)
+        })?;
+        // SAFETY: checked above; a valid pointer is the caller's contract.
+        unsafe { store(loss, mean, "loss") }
+    })
 }
 
 /// Frees the model; NULL is fine. A trainer or sampler that uses it keeps it alive.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_model_free(model: *mut setun_model) {
-    guard_silent("model_free", absent)
+    guard_silent("model_free", || handle::free(model));
 }

@@ -71,6 +71,15 @@ pub unsafe fn write<T: Versioned>(out: *mut T, value: T, argument: &str) -> Resu
     Ok(())
 }
 
+/// Checks the size field of a struct that is written later, before anything else is done.
+///
+/// # Safety
+/// `out` is NULL or points to a readable `usize`.
+pub unsafe fn check<T: Versioned>(out: *const T, argument: &str) -> Result<()> {
+    // SAFETY: passed on to the caller.
+    unsafe { struct_size(out, argument) }.map(|_| ())
+}
+
 /// Writes the defaults; nothing when NULL.
 ///
 /// # Safety

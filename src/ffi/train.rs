@@ -93,15 +93,19 @@ pub struct setun_train_options {
     pub batch_size: i64,
     /// Passes over the training tokens; `max_steps` has precedence. Default 10.
     pub max_epochs: i64,
-    /// Clusters for parameter clustering. Default 10.
+    /// Accepted, without effect in this version, which draws windows evenly and says so in the log. Default
+    /// 10.
     pub n_clusters: i64,
     /// The highest learning rate. Default 1e-3.
     pub learning_rate: f64,
-    /// Non-zero: train ternary weights; 0: plain floats. Default 1.
+    /// Non-zero: train ternary weights; 0: plain floats. A trainer's must agree with its model's;
+    /// `setun_train` makes the model so. Default 1.
     pub quantize_weights: i32,
-    /// Non-zero: quantize gradients to 8 bits. Default 0.
+    /// Accepted, without effect in this version, whose gradients are 32-bit floats; it says so in the log.
+    /// Default 1.
     pub quantize_gradients: i32,
-    /// Non-zero: the learning rate follows `schedule`; 0: it is constant. Default 1.
+    /// Accepted, without effect in this version, whose learning rate follows `schedule`; it says so in the
+    /// log. Default 1.
     pub use_adaptive_lr: i32,
     /// Where checkpoints and metrics.jsonl go, a folder; NULL = nowhere. Default NULL.
     pub checkpoint_dir: *const c_char,
@@ -109,6 +113,8 @@ pub struct setun_train_options {
     pub max_steps: i64,
     /// Batches whose gradients are added before a step. Default 1.
     pub accumulation: i64,
+    /// Tokens a window; 0 = the model's context length. Default 0.
+    pub context_length: i64,
     /// A `setun_schedule`. Default SETUN_SCHEDULE_COSINE.
     pub schedule: i32,
     /// Steps in which the learning rate rises from 0. Default 100.
@@ -167,11 +173,12 @@ unsafe impl Versioned for setun_train_options {
             n_clusters: 10,
             learning_rate: 1e-3,
             quantize_weights: 1,
-            quantize_gradients: 0,
+            quantize_gradients: 1,
             use_adaptive_lr: 1,
             checkpoint_dir: std::ptr::null(),
             max_steps: 0,
             accumulation: 1,
+            context_length: 0,
             schedule: setun_schedule::Cosine as i32,
             warmup_steps: 100,
             minimum_lr_ratio: 0.1,
