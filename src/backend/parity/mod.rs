@@ -5,14 +5,19 @@
 //! exactly, floats within the tolerance that stands beside the operation); and on `parallel` with 1, 2, 3 and 8 threads,
 //! which must equal `simd` bit for bit.
 
+mod activation;
 mod adamw;
 mod attention;
 mod cross_entropy;
 mod elementwise;
 mod embedding;
 mod feed_forward;
+mod matmul;
+mod matmul_ternary;
 mod norm;
+mod reduce;
 mod rope;
+mod ternary;
 mod throughput;
 
 use super::simd::{self, Level};

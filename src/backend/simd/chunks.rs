@@ -41,6 +41,20 @@ pub fn try_run(
     first.into_inner().map_or(Ok(()), |(_, error)| Err(error))
 }
 
+/// Calls `block` once for each block of a matrix of [rows, columns] cut at multiples of the two sizes; blocks in the same
+/// columns follow each other.
+pub fn grid(
+    launch: &Launch,
+    [rows, row_size]: [usize; 2],
+    [columns, column_size]: [usize; 2],
+    block: impl Fn(Range<usize>, Range<usize>) -> Result<()> + Sync,
+) -> Result<()> {
+    let down = rows.div_ceil(row_size);
+    try_run(launch, down * columns.div_ceil(column_size), 1, |i| {
+        block(range(rows, row_size, i.start % down), range(columns, column_size, i.start / down))
+    })
+}
+
 fn range(count: usize, size: usize, i: usize) -> Range<usize> {
     i * size..((i + 1) * size).min(count)
 }

@@ -6,6 +6,7 @@
 // Every function here is unsafe for the same reason: pointers must be valid for the stated lengths.
 #![allow(unsafe_op_in_unsafe_fn, clippy::missing_safety_doc, clippy::too_many_arguments)]
 
+mod activation;
 mod adamw;
 mod attention;
 mod cross_entropy;
@@ -13,13 +14,17 @@ mod elementwise;
 mod embedding;
 mod feed_forward;
 mod math;
+mod matmul;
 mod norm;
+mod reduce;
 mod rope;
+mod ternary;
 mod vector;
 
 pub use adamw::AdamWFactors;
 pub use attention::AttentionShape;
 pub use elementwise::PhiloxStream;
+pub use matmul::PANEL;
 
 /// One entry per inner loop. All entries: unsafe, because pointers must be valid for the lengths that the entry states, and
 /// outputs must not overlap inputs unless it says so.
@@ -39,6 +44,73 @@ pub struct Spans {
         scale: f32,
         x: *mut f32,
         n: usize,
+    ),
+    // --- reductions ----------------------------------------------------------------------------------------------
+    /// sums[ceil(n / 4096)]: the canonical sum of |x| of each block of x[n].
+    pub absolute_sums: unsafe extern "C" fn(x: *const f32, n: usize, sums: *mut f32),
+    /// The same of x^2.
+    pub square_sums: unsafe extern "C" fn(x: *const f32, n: usize, sums: *mut f32),
+    /// The index of the first NaN or infinity of x[n], or n.
+    pub first_non_finite: unsafe extern "C" fn(x: *const f32, n: usize) -> usize,
+    // --- ternary weights -----------------------------------------------------------------------------------------
+    /// packed[ceil(n / 4)] from w[n].
+    pub ternarize: unsafe extern "C" fn(w: *const f32, n: usize, threshold: f32, packed: *mut u8),
+    /// w[n] from packed[ceil(n / 4)].
+    pub deternarize: unsafe extern "C" fn(packed: *const u8, n: usize, scale: f32, w: *mut f32),
+    /// five[ceil(n / 5)] from the n trits of packed[ceil(n / 4)], which holds no code 3 among them.
+    pub pack_five: unsafe extern "C" fn(packed: *const u8, n: usize, five: *mut u8),
+    /// packed[ceil(n / 4)] from the n trits of five[ceil(n / 5)], whose bytes are below 243.
+    pub unpack_five: unsafe extern "C" fn(five: *const u8, n: usize, packed: *mut u8),
+    /// Whether a 2-bit code of packed[n] is 3.
+    pub holds_code_three: unsafe extern "C" fn(packed: *const u8, n: usize) -> bool,
+    /// The largest of x[n], 0 for none.
+    pub largest_byte: unsafe extern "C" fn(x: *const u8, n: usize) -> u8,
+    // --- activations ---------------------------------------------------------------------------------------------
+    /// codes[n] of one row x[n]; returns a = max(max |x|, 1e-5).
+    pub quantize_activations: unsafe extern "C" fn(x: *const f32, n: usize, codes: *mut i8) -> f32,
+    /// x[n] = scale * codes[n].
+    pub dequantize_activations: unsafe extern "C" fn(codes: *const i8, n: usize, scale: f32, x: *mut f32),
+    // --- products ------------------------------------------------------------------------------------------------
+    /// panel[groups][16][4]: the codes of 4 * groups columns of `rows` (at most 16) weight rows that lie `stride` bytes
+    /// apart; zeros for the rows that are missing.
+    pub unpack_panel:
+        unsafe extern "C" fn(packed: *const u8, stride: usize, rows: usize, groups: usize, panel: *mut u8),
+    /// totals[rows][16] += the products of codes, modulo 2^32, of x[rows][4 * groups] and a panel; rows of x lie `stride`
+    /// apart.
+    pub panel_product: unsafe extern "C" fn(
+        x: *const i8,
+        stride: usize,
+        rows: usize,
+        panel: *const u8,
+        groups: usize,
+        totals: *mut i32,
+    ),
+    /// planes[4][plane] of x[n]: plane i holds x[i], x[i + 4], ..., then zeros; plane is a multiple of 32, and at least n / 4.
+    pub split_codes: unsafe extern "C" fn(x: *const i8, n: usize, plane: usize, planes: *mut i8),
+    /// totals[x_rows][rows] = the products of codes, modulo 2^32, of planes[x_rows][4][plane] and packed[rows][bytes];
+    /// x_rows is 1 or 2.
+    pub row_products: unsafe extern "C" fn(
+        planes: *const i8,
+        plane: usize,
+        x_rows: usize,
+        packed: *const u8,
+        bytes: usize,
+        rows: usize,
+        totals: *mut i32,
+    ),
+    /// The sum of x[n], modulo 2^32.
+    pub sum_codes: unsafe extern "C" fn(x: *const i8, n: usize) -> i32,
+    /// y[rows][columns] = (totals[rows][columns] - sums[rows], modulo 2^32) * factors[rows]; rows of totals and of y lie
+    /// `stride` and `y_stride` apart.
+    pub scale_totals: unsafe extern "C" fn(
+        totals: *const i32,
+        stride: usize,
+        rows: usize,
+        columns: usize,
+        sums: *const i32,
+        factors: *const f32,
+        y: *mut f32,
+        y_stride: usize,
     ),
     // --- embedding -----------------------------------------------------------------------------------------------
     /// A block of columns: dtable[tokens[i], 0..columns] += dy[i, 0..columns] for i in 0..count in order; rows of both lie
@@ -152,6 +224,23 @@ pub static SPANS: Spans = Spans {
     fill: elementwise::fill,
     add: elementwise::add,
     dropout: elementwise::dropout,
+    absolute_sums: reduce::absolute_sums,
+    square_sums: reduce::square_sums,
+    first_non_finite: reduce::first_non_finite,
+    ternarize: ternary::ternarize,
+    deternarize: ternary::deternarize,
+    pack_five: ternary::pack_five,
+    unpack_five: ternary::unpack_five,
+    holds_code_three: ternary::holds_code_three,
+    largest_byte: ternary::largest_byte,
+    quantize_activations: activation::quantize_activations,
+    dequantize_activations: activation::dequantize_activations,
+    unpack_panel: matmul::unpack_panel,
+    panel_product: matmul::panel_product,
+    split_codes: matmul::split_codes,
+    row_products: matmul::row_products,
+    sum_codes: matmul::sum_codes,
+    scale_totals: matmul::scale_totals,
     embedding_backward: embedding::embedding_backward,
     rms_norm: norm::rms_norm,
     rms_norm_backward: norm::rms_norm_backward,
