@@ -1,17 +1,13 @@
 //! Attention of the query heads that share one KV head of one sequence.
 //!
-//! All five products run on one 4 x 16 tile of registers, C[4, 16] = A[4, k] B[k, 16]: four consecutive queries by sixteen
-//! keys (scores), or by sixteen columns of a head (outputs). B is packed into panels of 16 columns, zeros past the last, so
-//! that a tile reads it from front to back. A block of four queries keeps its scores against all keys in scratch memory;
-//! the square of all scores is never formed.
+//! The products run on one tile of registers (see `panels`): four consecutive queries by sixteen keys (scores), or by
+//! sixteen columns of a head (outputs). A block of four queries keeps its scores against all keys in scratch memory; the
+//! square of all scores is never formed.
 
 use super::math::{by_vectors, exp, load_up_to, max, max_lane, store_up_to};
+use super::panels::{PANEL, ROWS, pack, pack_transposed, tile, unpack, zero};
 use super::vector::{load, store};
 use wide::f32x8;
-
-/// Queries in a block, and columns of a panel.
-const ROWS: usize = 4;
-const PANEL: usize = 16;
 
 /// One KV head and its query heads. Strides are those between consecutive positions, in elements; a query head begins
 /// `dim` elements after the one before it.
@@ -30,11 +26,11 @@ pub struct AttentionShape {
 }
 
 impl AttentionShape {
-    const fn padded_keys(&self) -> usize {
+    pub const fn padded_keys(&self) -> usize {
         self.keys.next_multiple_of(PANEL)
     }
 
-    const fn padded_dim(&self) -> usize {
+    pub const fn padded_dim(&self) -> usize {
         self.dim.next_multiple_of(PANEL)
     }
 
@@ -181,21 +177,6 @@ pub unsafe extern "C" fn attention_backward(
     unpack(to_values, shape, dv);
 }
 
-/// C[4, 16] = A[4, depth] B[depth, 16], from rows of A that lie `stride` apart and a packed panel of B.
-#[inline(always)]
-unsafe fn tile(a: *const f32, stride: usize, panel: *const f32, depth: usize) -> [[f32x8; 2]; ROWS] {
-    let mut c = [[f32x8::ZERO; 2]; ROWS];
-    for i in 0..depth {
-        let b = [load(panel.add(i * PANEL)), load(panel.add(i * PANEL + 8))];
-        for (row, c) in c.iter_mut().enumerate() {
-            let a = f32x8::splat(*a.add(row * stride + i));
-            c[0] = a.mul_add(b[0], c[0]);
-            c[1] = a.mul_add(b[1], c[1]);
-        }
-    }
-    c
-}
-
 /// The products of four rows with keys 0 .. seen, rounded up to whole panels.
 #[inline(always)]
 unsafe fn scores_of_block(block: *const f32, across: *const f32, shape: &AttentionShape, seen: usize, to: *mut f32) {
@@ -280,7 +261,7 @@ unsafe fn copy_block(from: *const f32, shape: &AttentionShape, rows: usize, scal
 #[inline(always)]
 unsafe fn copy_row(from: *const f32, dim: usize, scale: f32, to: *mut f32) {
     let scale = f32x8::splat(scale);
-    if dim % PANEL != 0 {
+    if !dim.is_multiple_of(PANEL) {
         zero(to.add(dim - dim % PANEL), PANEL);
     }
     by_vectors(dim, |i, rest| store(to.add(i), load_up_to(from.add(i), rest) * scale));
@@ -354,73 +335,6 @@ unsafe fn dot(a: *const f32, b: *const f32, n: usize) -> f32 {
     let mut sum = f32x8::ZERO;
     by_vectors(n, |i, rest| sum = load_up_to(a.add(i), rest).mul_add(load_up_to(b.add(i), rest), sum));
     sum.reduce_add()
-}
-
-#[inline(always)]
-unsafe fn zero(p: *mut f32, n: usize) {
-    let mut i = 0;
-    while i < n {
-        store(p.add(i), f32x8::ZERO);
-        i += 8;
-    }
-}
-
-/// packed[dim / 16][padded keys][16] from keys rows of dim columns.
-#[inline(always)]
-unsafe fn pack(from: *const f32, shape: &AttentionShape, packed: *mut f32) {
-    for_half_panels(shape, |column, at, rest| {
-        for key in 0..shape.keys {
-            let from = from.add(key * shape.key_stride + column);
-            store(packed.add(at + key * PANEL), load_up_to(from, rest));
-        }
-    });
-    // The second half of the last panel, where no column reaches it.
-    let used = shape.dim.next_multiple_of(8);
-    if used % PANEL != 0 {
-        let to = packed.add((used - 8) * shape.padded_keys() + 8);
-        for key in 0..shape.keys {
-            store(to.add(key * PANEL), f32x8::ZERO);
-        }
-    }
-}
-
-/// The inverse of `pack`.
-#[inline(always)]
-unsafe fn unpack(packed: *const f32, shape: &AttentionShape, to: *mut f32) {
-    for_half_panels(shape, |column, at, rest| {
-        for key in 0..shape.keys {
-            store_up_to(to.add(key * shape.key_stride + column), load(packed.add(at + key * PANEL)), rest);
-        }
-    });
-}
-
-/// Calls `half(column, at, rest)` for every eight columns, which begin at element `at` of the packed panels.
-#[inline(always)]
-unsafe fn for_half_panels(shape: &AttentionShape, half: impl Fn(usize, usize, usize)) {
-    by_vectors(shape.dim, |column, rest| {
-        half(column, column / PANEL * PANEL * shape.padded_keys() + column % PANEL, rest);
-    });
-}
-
-/// packed[keys / 16][dim][16] from keys rows of dim columns: eight by eight, transposed in registers.
-#[inline(always)]
-unsafe fn pack_transposed(from: *const f32, shape: &AttentionShape, packed: *mut f32) {
-    let mut key = 0;
-    while key < shape.padded_keys() {
-        let to = packed.add((key / PANEL) * PANEL * shape.dim + key % PANEL);
-        by_vectors(shape.dim, |column, rest| {
-            let mut rows = [f32x8::ZERO; 8];
-            for (i, row) in rows.iter_mut().enumerate() {
-                if key + i < shape.keys {
-                    *row = load_up_to(from.add((key + i) * shape.key_stride + column), rest);
-                }
-            }
-            for (i, column_of_keys) in f32x8::transpose(rows).into_iter().enumerate().take(rest) {
-                store(to.add((column + i) * PANEL), column_of_keys);
-            }
-        });
-        key += 8;
-    }
 }
 
 /// One query at a time, straight from the keys and values.
