@@ -13,6 +13,8 @@ mod packed;
 mod packing;
 mod product;
 mod scheme;
+#[cfg(test)]
+mod tests;
 
 pub use packed::PackedTensor;
 pub use packing::{Matrix, Packing, histogram, pack, unpack};
