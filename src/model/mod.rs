@@ -1,1 +1,35 @@
-//! ...
+//! The transformer (BitNet b1.58, arXiv 2402.17764), written once over the kernel table: every backend runs this code.
+//!
+//! | file | what |
+//! |---|---|
+//! | `options.rs` | the geometry and its rules |
+//! | `parameters.rs` | names, kinds, sizes and initial values of the parameters |
+//! | `linear.rs` | one linear layer: ternary, or the f32 twin's |
+//! | `activations.rs` | all memory of a forward and backward pass, allocated once |
+//! | `attention.rs`, `feed_forward.rs` | the two blocks of a layer, forward and backward |
+//! | `transformer.rs` | embedding, layers, head and loss, forward and backward |
+//! | `decoder.rs` | one token at a time, with a KV cache |
+//! | `sample.rs` | from logits to a token |
+//! | `file.rs` | the model as a .safetensors file |
+
+mod activations;
+mod attention;
+mod decoder;
+mod feed_forward;
+pub mod file;
+mod linear;
+mod options;
+mod parameters;
+#[cfg(test)]
+mod reference;
+mod sample;
+#[cfg(test)]
+mod tests;
+mod transformer;
+
+pub use activations::{Activations, Gradients};
+pub use decoder::Decoder;
+pub use options::ModelOptions;
+pub use parameters::{Parameter, ParameterKind, describe};
+pub use sample::{SampleOptions, sample};
+pub use transformer::{Dropout, Model};

@@ -1,0 +1,232 @@
+//! All memory of a forward and backward pass over [batch, length] tokens, allocated once.
+
+use super::linear::Input;
+use super::{Model, ModelOptions};
+use crate::backend::Context;
+use crate::tensor::error::ensure;
+use crate::tensor::{DType, Result, Tensor};
+
+/// What the backward pass of a block needs to know of its forward pass.
+pub struct AttentionActivations {
+    pub inverse_rms: Tensor,
+    pub input: Input,
+    /// Queries and keys after rotation, and values: [batch, length, heads, head].
+    pub q: Tensor,
+    pub k: Tensor,
+    pub v: Tensor,
+    pub output: Tensor,
+    pub log_sum: Tensor,
+    pub sub_inverse_rms: Tensor,
+    pub sub_input: Input,
+}
+
+pub struct FeedForwardActivations {
+    pub inverse_rms: Tensor,
+    pub input: Input,
+    /// Present in gated models.
+    pub gate: Option<Tensor>,
+    pub up: Tensor,
+    pub hidden: Tensor,
+    pub sub_inverse_rms: Tensor,
+    pub sub_input: Input,
+}
+
+pub struct LayerActivations {
+    pub attention: AttentionActivations,
+    pub feed_forward: FeedForwardActivations,
+}
+
+/// Gradients of one block's activations; every layer reuses them.
+pub struct Backward {
+    /// The gradient of the residual stream, [m, width].
+    pub residual: Tensor,
+    /// The same under the dropout mask; one element when the model has no dropout.
+    pub masked: Tensor,
+    pub normed: Tensor,
+    pub output: Tensor,
+    pub q: Tensor,
+    pub k: Tensor,
+    pub v: Tensor,
+    pub hidden: Tensor,
+    pub up: Tensor,
+    pub gate: Option<Tensor>,
+}
+
+pub struct Activations {
+    pub batch: usize,
+    pub length: usize,
+    pub tokens: Tensor,
+    pub targets: Tensor,
+    /// The residual stream before each block and after the last, [m, width]; two that alternate when not training.
+    pub residual: Vec<Tensor>,
+    /// One per layer; a single one when not training.
+    pub layers: Vec<LayerActivations>,
+    pub inverse_rms: Tensor,
+    pub normed: Tensor,
+    pub logits: Tensor,
+    pub losses: Tensor,
+    /// Room for the widest block input as floats.
+    pub scratch: Tensor,
+    pub backward: Option<Backward>,
+}
+
+impl Activations {
+    /// Memory for `batch` sequences of `length` tokens; with `training`, for a backward pass too.
+    pub fn new(model: &Model, batch: usize, length: usize, training: bool) -> Result<Activations> {
+        let (options, dtype) = (model.options(), model.dtype());
+        ensure!(batch > 0 && length > 0, Shape, "model: a batch of {batch} sequences of {length} tokens is empty");
+        let longest = options.context_length;
+        ensure!(length <= longest, Shape, "model: {length} tokens, but the context length is {longest}");
+        ensure!(!training || model.trainable(), Unsupported, "model: it was loaded packed and cannot be trained");
+        let shape = Extent { options, dtype, batch, length };
+        let (kept, streams) = if training { (options.layers, 2 * options.layers + 1) } else { (1, 2) };
+        let mut residual = Vec::new();
+        for _ in 0..streams {
+            residual.push(shape.rows(options.width)?);
+        }
+        let mut layers = Vec::new();
+        for _ in 0..kept {
+            layers.push(LayerActivations { attention: shape.attention()?, feed_forward: shape.feed_forward()? });
+        }
+        let m = shape.count()?;
+        Ok(Activations {
+            batch,
+            length,
+            tokens: Tensor::zeros(DType::U32, &[m])?,
+            targets: Tensor::zeros(DType::U32, &[m])?,
+            residual,
+            layers,
+            inverse_rms: Tensor::zeros(dtype, &[m])?,
+            normed: shape.rows(options.width)?,
+            logits: shape.rows(options.vocabulary)?,
+            losses: Tensor::zeros(dtype, &[m])?,
+            scratch: Tensor::zeros(dtype, &[shape.rows(options.width.max(options.hidden))?.count()])?,
+            backward: if training { Some(shape.backward()?) } else { None },
+        })
+    }
+
+    /// Rows of every matrix: batch * length.
+    pub fn rows(&self) -> usize {
+        self.batch * self.length
+    }
+
+    /// Copies tokens in, after checking how many there are.
+    pub fn set_tokens(&mut self, tokens: &[u32]) -> Result<()> {
+        fill("tokens", &mut self.tokens, tokens)
+    }
+
+    pub fn set_targets(&mut self, targets: &[u32]) -> Result<()> {
+        fill("targets", &mut self.targets, targets)
+    }
+}
+
+fn fill(name: &str, tensor: &mut Tensor, values: &[u32]) -> Result<()> {
+    let expected = tensor.count();
+    ensure!(values.len() == expected, Shape, "model: {} {name}, expected batch * length = {expected}", values.len());
+    tensor.host_mut::<u32>()?.copy_from_slice(values);
+    Ok(())
+}
+
+struct Extent<'a> {
+    options: &'a ModelOptions,
+    dtype: DType,
+    batch: usize,
+    length: usize,
+}
+
+impl Extent<'_> {
+    fn count(&self) -> Result<usize> {
+        Ok(crate::tensor::Shape::new(&[self.batch, self.length])?.count())
+    }
+
+    fn rows(&self, columns: usize) -> Result<Tensor> {
+        Tensor::zeros(self.dtype, &[self.count()?, columns])
+    }
+
+    fn heads(&self, heads: usize) -> Result<Tensor> {
+        Tensor::zeros(self.dtype, &[self.batch, self.length, heads, self.options.head()])
+    }
+
+    fn scales(&self) -> Result<Tensor> {
+        Tensor::zeros(self.dtype, &[self.count()?])
+    }
+
+    fn input(&self, columns: usize) -> Result<Input> {
+        Input::new(self.options, self.dtype, self.count()?, columns)
+    }
+
+    fn attention(&self) -> Result<AttentionActivations> {
+        let options = self.options;
+        Ok(AttentionActivations {
+            inverse_rms: self.scales()?,
+            input: self.input(options.width)?,
+            q: self.heads(options.heads)?,
+            k: self.heads(options.kv_heads)?,
+            v: self.heads(options.kv_heads)?,
+            output: self.heads(options.heads)?,
+            log_sum: Tensor::zeros(self.dtype, &[self.batch, options.heads, self.length])?,
+            sub_inverse_rms: self.scales()?,
+            sub_input: self.input(options.width)?,
+        })
+    }
+
+    fn feed_forward(&self) -> Result<FeedForwardActivations> {
+        let options = self.options;
+        Ok(FeedForwardActivations {
+            inverse_rms: self.scales()?,
+            input: self.input(options.width)?,
+            gate: if options.ffn_gated { Some(self.rows(options.hidden)?) } else { None },
+            up: self.rows(options.hidden)?,
+            hidden: self.rows(options.hidden)?,
+            sub_inverse_rms: self.scales()?,
+            sub_input: self.input(options.hidden)?,
+        })
+    }
+
+    fn backward(&self) -> Result<Backward> {
+        let options = self.options;
+        Ok(Backward {
+            residual: self.rows(options.width)?,
+            masked: self.rows(if options.dropout > 0.0 { options.width } else { 0 })?,
+            normed: self.rows(options.width)?,
+            output: self.heads(options.heads)?,
+            q: self.heads(options.heads)?,
+            k: self.heads(options.kv_heads)?,
+            v: self.heads(options.kv_heads)?,
+            hidden: self.rows(options.hidden)?,
+            up: self.rows(options.hidden)?,
+            gate: if options.ffn_gated { Some(self.rows(options.hidden)?) } else { None },
+        })
+    }
+}
+
+/// One gradient per parameter, in the model's order.
+pub struct Gradients {
+    tensors: Vec<Tensor>,
+}
+
+impl Gradients {
+    pub fn new(model: &Model) -> Result<Gradients> {
+        ensure!(model.trainable(), Unsupported, "model: it was loaded packed and cannot be trained");
+        let mut tensors = Vec::new();
+        for parameter in model.parameters() {
+            tensors.push(Tensor::zeros(parameter.tensor.dtype(), parameter.tensor.dims())?);
+        }
+        Ok(Gradients { tensors })
+    }
+
+    pub fn zero(&mut self, context: &Context) -> Result<()> {
+        for tensor in &mut self.tensors {
+            (context.kernels().fill)(context.launch(), 0.0, &mut tensor.view_mut())?;
+        }
+        Ok(())
+    }
+
+    pub fn tensors(&self) -> &[Tensor] {
+        &self.tensors
+    }
+
+    pub fn tensors_mut(&mut self) -> &mut [Tensor] {
+        &mut self.tensors
+    }
+}

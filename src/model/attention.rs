@@ -1,0 +1,119 @@
+//! The attention block: norm, queries, keys and values, rotation, attention, sub-norm, output projection.
+
+use super::activations::{AttentionActivations, Backward};
+use super::decoder::LayerCache;
+use super::linear::{Linear, Norm};
+use super::transformer::Pass;
+use crate::tensor::{Result, Tensor, View, ViewMut};
+
+/// Linear layers, and indices of the gains among the parameters.
+pub struct Attention {
+    pub norm: usize,
+    pub q: Linear,
+    pub k: Linear,
+    pub v: Linear,
+    pub sub_norm: usize,
+    pub o: Linear,
+}
+
+impl Attention {
+    /// y[m, width] = the block's output for the residual stream x[m, width]. With a cache, the new keys and values are
+    /// added to it, and attention sees all that it holds.
+    pub fn forward(
+        &self,
+        pass: &Pass,
+        x: &Tensor,
+        a: &mut AttentionActivations,
+        cache: Option<&mut LayerCache>,
+        scratch: &mut Tensor,
+        y: &mut Tensor,
+    ) -> Result<()> {
+        let (context, parameters) = (pass.context, pass.parameters);
+        a.input.store_norm(context, pass.norm(x.view(), self.norm), &mut a.inverse_rms, scratch)?;
+        for (linear, out) in [(&self.q, &mut a.q), (&self.k, &mut a.k), (&self.v, &mut a.v)] {
+            linear.forward(context, parameters, &a.input, &mut matrix(out)?)?;
+        }
+        pass.rope(false, &mut a.q)?;
+        pass.rope(false, &mut a.k)?;
+        let (launch, kernels) = (context.launch(), context.kernels());
+        let (output, log_sum) = (&mut a.output.view_mut(), &mut a.log_sum.view_mut());
+        let (k, v) = match cache {
+            None => (a.k.view(), a.v.view()),
+            Some(cache) => {
+                cache.append(&a.k, &a.v)?;
+                cache.views(pass.options.kv_heads, pass.options.head())?
+            }
+        };
+        (kernels.attention)(launch, &a.q.view(), &k, &v, output, log_sum)?;
+        let norm = pass.norm(flat(&a.output)?, self.sub_norm);
+        a.sub_input.store_norm(context, norm, &mut a.sub_inverse_rms, scratch)?;
+        self.o.forward(context, parameters, &a.sub_input, &mut y.view_mut())
+    }
+
+    /// Adds the block's part to the gradient of the residual stream, `b.residual`, and to the parameters' gradients;
+    /// x is what `forward` was given, and `dy` the gradient of its output (`b.residual` itself when None).
+    pub fn backward(
+        &self,
+        pass: &Pass,
+        x: &Tensor,
+        a: &AttentionActivations,
+        scratch: &mut Tensor,
+        b: &mut Backward,
+        gradients: &mut [Tensor],
+    ) -> Result<()> {
+        let (context, parameters) = (pass.context, pass.parameters);
+        let (launch, kernels) = (context.launch(), context.kernels());
+        {
+            let dy = if pass.dropout.is_some() { b.masked.view() } else { b.residual.view() };
+            self.o.backward_weight(context, &dy, &a.sub_input.values(context, scratch)?, gradients)?;
+            self.o.backward_input(context, parameters, &dy, false, &mut b.normed.view_mut())?;
+        }
+        let Norm { x: output, gain, .. } = pass.norm(flat(&a.output)?, self.sub_norm);
+        (kernels.rms_norm_backward)(
+            launch,
+            &output,
+            &gain,
+            &a.sub_inverse_rms.view(),
+            &b.normed.view(),
+            false,
+            &mut matrix(&mut b.output)?,
+            &mut gradients[self.sub_norm].view_mut(),
+        )?;
+        (kernels.attention_backward)(
+            launch,
+            &a.q.view(),
+            &a.k.view(),
+            &a.v.view(),
+            &a.output.view(),
+            &a.log_sum.view(),
+            &b.output.view(),
+            &mut b.q.view_mut(),
+            &mut b.k.view_mut(),
+            &mut b.v.view_mut(),
+        )?;
+        pass.rope(true, &mut b.q)?;
+        pass.rope(true, &mut b.k)?;
+        let input = a.input.values(context, scratch)?;
+        for (i, (linear, dy)) in [(&self.q, &b.q), (&self.k, &b.k), (&self.v, &b.v)].into_iter().enumerate() {
+            let dy = flat(dy)?;
+            linear.backward_weight(context, &dy, &input, gradients)?;
+            linear.backward_input(context, parameters, &dy, i > 0, &mut b.normed.view_mut())?;
+        }
+        pass.norm_backward(x.view(), self.norm, &a.inverse_rms, &b.normed, &mut b.residual, gradients)
+    }
+}
+
+/// [batch, length, heads, head] seen as [m, heads * head].
+fn flat(x: &Tensor) -> Result<View<'_>> {
+    let [b, t, h, e] = sizes(x.dims());
+    x.view().reshape(&[b * t, h * e])
+}
+
+fn matrix(x: &mut Tensor) -> Result<ViewMut<'_>> {
+    let [b, t, h, e] = sizes(x.dims());
+    x.view_mut().reshape(&[b * t, h * e])
+}
+
+fn sizes(dims: &[usize]) -> [usize; 4] {
+    [dims[0], dims[1], dims[2], dims[3]]
+}

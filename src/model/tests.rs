@@ -1,0 +1,333 @@
+//! The model against an independent one, and its gradients against central differences, in f64 on the scalar row.
+
+use super::reference::Plain;
+use super::transformer::Dropout;
+use super::*;
+use crate::backend::{Backend, Context, ContextOptions};
+use crate::tensor::DType;
+use std::sync::Arc;
+
+fn context(backend: Backend) -> Arc<Context> {
+    Arc::new(Context::new(&ContextOptions { backend: Some(backend), threads: 2, ..Default::default() }).unwrap())
+}
+
+fn small(quantize_weights: bool, ffn_gated: bool, tied_embedding: bool) -> ModelOptions {
+    ModelOptions {
+        vocabulary: 11,
+        context_length: 7,
+        width: 24,
+        layers: 2,
+        heads: 4,
+        kv_heads: 2,
+        hidden: 19,
+        ffn_gated,
+        tied_embedding,
+        quantize_weights,
+        ..Default::default()
+    }
+}
+
+fn text(options: &ModelOptions, batch: usize, length: usize) -> (Vec<u32>, Vec<u32>) {
+    let token = |i: usize| (i * i * 7 + i * 3 + 1) as u32 % options.vocabulary as u32;
+    ((0..batch * length).map(token).collect(), (1..=batch * length).map(token).collect())
+}
+
+/// Makes gains other than 1 and embeddings of order 1, so that every term of the gradient counts.
+fn stir(model: &mut Model) {
+    for (p, parameter) in model.parameters_mut().iter_mut().enumerate() {
+        let kind = parameter.kind;
+        for (i, x) in parameter.tensor.host_mut::<f64>().unwrap().iter_mut().enumerate() {
+            match kind {
+                ParameterKind::Vector => *x += 0.3 * ((i + p) as f64).sin(),
+                _ if p == 0 => *x *= 30.0,
+                _ => *x *= 1.5,
+            }
+        }
+    }
+    model.refresh().unwrap();
+}
+
+fn plain(model: &Model) -> Plain {
+    let values = model.parameters().iter().map(|p| p.tensor.host::<f64>().unwrap().to_vec()).collect();
+    Plain::new(model.options().clone(), values)
+}
+
+#[test]
+fn gradients_match_differences_of_an_independent_model() {
+    for (quantize, gated, tied) in
+        [(false, false, true), (false, true, false), (true, false, true), (true, true, false)]
+    {
+        let options = small(quantize, gated, tied);
+        let (batch, length) = (2, 7);
+        let (tokens, targets) = text(&options, batch, length);
+        let mut model = Model::with_dtype(context(Backend::Scalar), options, 3, DType::F64).unwrap();
+        stir(&mut model);
+        let mut activations = Activations::new(&model, batch, length, true).unwrap();
+        let mut gradients = Gradients::new(&model).unwrap();
+        let loss = model.backward(&mut activations, &tokens, &targets, 1.0, None, &mut gradients).unwrap();
+        let mut plain = plain(&model);
+        let expected = plain.record(&tokens, &targets, length);
+        assert!((loss - expected).abs() < 1e-9, "loss {loss}, expected {expected}");
+        assert!((loss - plain.replay(&tokens, &targets, length)).abs() < 1e-9);
+        for (p, parameter) in model.parameters().iter().enumerate() {
+            let gradient = gradients.tensors()[p].host::<f64>().unwrap();
+            let largest = gradient.iter().fold(0.0, |a: f64, g| a.max(g.abs()));
+            assert!(largest > 0.0, "{}: no gradient at all", parameter.name);
+            let stride = (gradient.len() / 12).max(1);
+            for i in (0..gradient.len()).step_by(stride) {
+                let step = 1e-5;
+                let at = |plain: &mut Plain, offset: f64| {
+                    let kept = plain.parameters[p][i];
+                    plain.parameters[p][i] = kept + offset;
+                    let loss = plain.replay(&tokens, &targets, length);
+                    plain.parameters[p][i] = kept;
+                    loss
+                };
+                let difference = (at(&mut plain, step) - at(&mut plain, -step)) / (2.0 * step);
+                let error = (gradient[i] - difference).abs();
+                assert!(
+                    error <= 1e-8 + 1e-5 * difference.abs(),
+                    "{}[{i}] (quantized {quantize}, gated {gated}): gradient {}, difference {difference}",
+                    parameter.name,
+                    gradient[i]
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_under_dropout_match_differences_with_the_same_mask() {
+    let options = ModelOptions { dropout: 0.25, ..small(false, false, true) };
+    let (batch, length) = (2, 5);
+    let (tokens, targets) = text(&options, batch, length);
+    let mut model = Model::with_dtype(context(Backend::Scalar), options, 5, DType::F64).unwrap();
+    stir(&mut model);
+    let dropout = Some(Dropout { seed: 9, step: 4, micro_batch: 1 });
+    let mut activations = Activations::new(&model, batch, length, true).unwrap();
+    let mut gradients = Gradients::new(&model).unwrap();
+    let mut loss = |model: &Model, gradients: &mut Gradients| {
+        model.backward(&mut activations, &tokens, &targets, 1.0, dropout, gradients).unwrap()
+    };
+    let with = loss(&model, &mut gradients);
+    let mut ignored = Gradients::new(&model).unwrap();
+    for p in 0..model.parameters().len() {
+        let i = model.parameters()[p].tensor.count() / 2;
+        let mut at = |model: &mut Model, offset: f64| {
+            model.parameters_mut()[p].tensor.host_mut::<f64>().unwrap()[i] += offset;
+            loss(model, &mut ignored)
+        };
+        let difference = at(&mut model, 1e-5) - at(&mut model, -2e-5);
+        at(&mut model, 1e-5);
+        let (difference, gradient) = (difference / 2e-5, gradients.tensors()[p].host::<f64>().unwrap()[i]);
+        let error = (gradient - difference).abs();
+        assert!(error <= 1e-7 + 1e-4 * difference.abs(), "{}: {gradient} {difference}", model.parameters()[p].name);
+    }
+    let mut plain_activations = Activations::new(&model, batch, length, false).unwrap();
+    let without = model.loss(&mut plain_activations, &tokens, &targets).unwrap();
+    assert!((with - without).abs() > 1e-6, "dropout changed nothing");
+}
+
+#[test]
+fn accumulated_gradients_add_and_scale() {
+    let options = small(true, false, true);
+    let (tokens, targets) = text(&options, 2, 6);
+    let model = Model::new(context(Backend::Scalar), options, 1).unwrap();
+    let mut activations = Activations::new(&model, 2, 6, true).unwrap();
+    let mut once = Gradients::new(&model).unwrap();
+    model.backward(&mut activations, &tokens, &targets, 1.0, None, &mut once).unwrap();
+    let mut twice = Gradients::new(&model).unwrap();
+    for _ in 0..2 {
+        model.backward(&mut activations, &tokens, &targets, 0.5, None, &mut twice).unwrap();
+    }
+    for (a, b) in once.tensors().iter().zip(twice.tensors()) {
+        for (a, b) in a.host::<f32>().unwrap().iter().zip(b.host::<f32>().unwrap()) {
+            assert!((a - b).abs() <= 1e-6 + 1e-4 * a.abs(), "{a} {b}");
+        }
+    }
+}
+
+#[test]
+fn every_backend_computes_the_same_model() {
+    for quantize in [false, true] {
+        let options = ModelOptions { width: 64, hidden: 96, vocabulary: 65, ..small(quantize, true, true) };
+        let (tokens, targets) = text(&options, 3, 7);
+        let results: Vec<(f64, Vec<f32>)> = [Backend::Scalar, Backend::Simd, Backend::Parallel]
+            .into_iter()
+            .map(|backend| {
+                let model = Model::new(context(backend), options.clone(), 11).unwrap();
+                let mut activations = Activations::new(&model, 3, 7, true).unwrap();
+                let mut gradients = Gradients::new(&model).unwrap();
+                let loss = model.backward(&mut activations, &tokens, &targets, 1.0, None, &mut gradients).unwrap();
+                let all = gradients.tensors().iter().flat_map(|t| t.host::<f32>().unwrap().to_vec()).collect();
+                (loss, all)
+            })
+            .collect();
+        assert!((results[0].0 - results[1].0).abs() < 1e-4, "{} {}", results[0].0, results[1].0);
+        assert_eq!(results[1].0.to_bits(), results[2].0.to_bits());
+        assert!(results[1].1.iter().zip(&results[2].1).all(|(a, b)| a.to_bits() == b.to_bits()));
+        if !quantize {
+            let largest = results[0].1.iter().fold(0.0, |a: f32, g| a.max(g.abs()));
+            for (a, b) in results[0].1.iter().zip(&results[1].1) {
+                assert!((a - b).abs() <= 1e-4 * largest, "{a} {b}");
+            }
+        }
+    }
+}
+
+#[test]
+fn initial_values_have_the_stated_deviations() {
+    let options = ModelOptions { width: 256, hidden: 1024, layers: 2, ..Default::default() };
+    let model = Model::new(context(Backend::Simd), options, 1).unwrap();
+    for parameter in model.parameters() {
+        let x = parameter.tensor.host::<f32>().unwrap();
+        let deviation = (x.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>() / x.len() as f64).sqrt();
+        let expected = match parameter.name.as_str() {
+            name if name.contains("norm") => 1.0,
+            name if name.contains("embed") => 0.02,
+            name if name.contains("o_proj") => 1.0 / 16.0 / 2.0,
+            name if name.contains("down_proj") => 1.0 / 32.0 / 2.0,
+            _ => 1.0 / 16.0,
+        };
+        assert!((deviation / expected - 1.0).abs() < 0.02, "{}: {deviation}, expected {expected}", parameter.name);
+    }
+}
+
+#[test]
+fn wrong_geometry_is_refused_with_both_values() {
+    let refused = |change: fn(&mut ModelOptions), message: &str| {
+        let mut options = ModelOptions::default();
+        change(&mut options);
+        let error = options.validate().unwrap_err();
+        assert_eq!(error.message, message);
+    };
+    refused(|o| o.heads = 3, "model: width 128 is not a multiple of heads 3");
+    refused(|o| o.kv_heads = 3, "model: heads 4 is not a multiple of kv_heads 3");
+    refused(|o| o.layers = 0, "model: layers is 0");
+    refused(|o| o.dropout = 1.0, "model: dropout is 1, expected at least 0 and below 1");
+    let model = Model::new(context(Backend::Scalar), small(true, false, true), 1).unwrap();
+    let error = Activations::new(&model, 1, 8, false).err().unwrap();
+    assert_eq!(error.message, "model: 8 tokens, but the context length is 7");
+}
+
+fn close(a: &[f32], b: &[f32], tolerance: f32) {
+    for (i, (a, b)) in a.iter().zip(b).enumerate() {
+        assert!((a - b).abs() <= tolerance * (1.0 + a.abs()), "element {i}: {a} and {b}");
+    }
+}
+
+#[test]
+fn decoding_one_by_one_equals_the_whole_forward_pass() {
+    for quantize in [false, true] {
+        let options = ModelOptions { context_length: 16, ..small(quantize, true, true) };
+        let (tokens, _) = text(&options, 1, 16);
+        let model = Model::new(context(Backend::Scalar), options.clone(), 2).unwrap();
+        let mut activations = Activations::new(&model, 1, 16, false).unwrap();
+        let all = model.logits(&mut activations, &tokens).unwrap().slice::<f32>().unwrap().to_vec();
+        let mut decoder = Decoder::new(&model).unwrap();
+        decoder.prompt(&model, &tokens[..5]).unwrap();
+        for (i, row) in all.chunks(options.vocabulary).enumerate().skip(4) {
+            close(row, decoder.next_logits(), 1e-4);
+            assert!(!decoder.slid());
+            if i < 15 {
+                decoder.push(&model, tokens[i + 1]).unwrap();
+            }
+        }
+        decoder.push(&model, tokens[0]).unwrap();
+        assert!(decoder.slid() && decoder.position() == 17);
+    }
+}
+
+/// With one layer, keys and values depend on their own token only, so a slid window equals a fresh one over the last tokens.
+#[test]
+fn past_the_context_a_single_layer_sees_exactly_the_last_tokens() {
+    let options = ModelOptions { layers: 1, ..small(false, false, true) };
+    let (tokens, _) = text(&options, 1, 40);
+    let model = Model::new(context(Backend::Scalar), options.clone(), 2).unwrap();
+    let mut decoder = Decoder::new(&model).unwrap();
+    decoder.prompt(&model, &tokens[..3]).unwrap();
+    tokens[3..].iter().for_each(|&token| decoder.push(&model, token).unwrap());
+    let mut fresh = Decoder::new(&model).unwrap();
+    fresh.prompt(&model, &tokens[33..]).unwrap();
+    close(fresh.next_logits(), decoder.next_logits(), 1e-4);
+    let mut long = Decoder::new(&model).unwrap();
+    long.prompt(&model, &tokens).unwrap();
+    assert!(long.slid() && !fresh.slid());
+    close(fresh.next_logits(), long.next_logits(), 1e-6);
+    let error = long.push(&model, 11).unwrap_err();
+    assert_eq!(error.message, "token 0 is 11, outside the vocabulary of 11");
+}
+
+mod files {
+    use super::super::file::{Packing, Rest, load, save};
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+
+    fn path(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("setun-model-{name}-{}.safetensors", std::process::id()))
+    }
+
+    fn all_logits(model: &Model, tokens: &[u32]) -> Vec<f32> {
+        let mut activations = Activations::new(model, 1, tokens.len(), false).unwrap();
+        model.logits(&mut activations, tokens).unwrap().slice::<f32>().unwrap().to_vec()
+    }
+
+    #[test]
+    fn a_saved_model_computes_the_same() {
+        for (quantize, tied) in [(true, true), (true, false), (false, true)] {
+            let options = small(quantize, true, tied);
+            let (tokens, _) = text(&options, 1, 7);
+            let model = Model::new(context(Backend::Simd), options, 8).unwrap();
+            let expected = all_logits(&model, &tokens);
+            for packing in [Packing::Full, Packing::TwoBit, Packing::FivePerByte] {
+                for (rest, tolerance) in [(Rest::F32, 0.0), (Rest::F16, 0.02)] {
+                    let path = path(&format!("same-{quantize}-{tied}"));
+                    let report = save(&model, &path, packing, rest, Some("{}"), &BTreeMap::new()).unwrap();
+                    assert_eq!(report.file_bytes as u64, std::fs::metadata(&path).unwrap().len());
+                    assert_eq!(report.parameters, model.parameters().iter().map(|p| p.tensor.count()).sum::<usize>());
+                    let loaded = load(model.context().clone(), &path).unwrap();
+                    assert_eq!(loaded.options(), model.options());
+                    assert_eq!(loaded.trainable(), packing == Packing::Full || !quantize);
+                    let tolerance = if packing == Packing::Full { 0.0 } else { tolerance };
+                    close(&expected, &all_logits(&loaded, &tokens), tolerance);
+                    std::fs::remove_file(&path).unwrap();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn packing_five_a_byte_costs_what_it_says() {
+        let model = Model::new(context(Backend::Simd), ModelOptions::default(), 8).unwrap();
+        let path = path("bytes");
+        let report = save(&model, &path, Packing::FivePerByte, Rest::F16, None, &BTreeMap::new()).unwrap();
+        // Per layer: 4 x 128 rows and 512 rows of ceil(128 / 5) bytes, 128 rows of ceil(512 / 5), 6 scales of 4 bytes.
+        assert_eq!(report.linear_bytes, 4 * ((4 * 128 + 512) * 26 + 128 * 103 + 6 * 4));
+        assert_eq!(report.linear_parameters, 4 * 12 * 128 * 128);
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn damaged_and_foreign_files_are_refused() {
+        let model = Model::new(context(Backend::Simd), small(true, false, true), 8).unwrap();
+        let path = path("damaged");
+        save(&model, &path, Packing::FivePerByte, Rest::F32, None, &BTreeMap::new()).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let refused = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            let error = load(model.context().clone(), &path).err().unwrap();
+            assert_eq!(error.kind, crate::tensor::ErrorKind::Format, "{error}");
+            error.message
+        };
+        refused(&bytes[..bytes.len() - 1]);
+        refused(&bytes[..bytes.len() / 2]);
+        // A byte that is no five trits: packed bytes stand last, because U8 is the least aligned type.
+        let mut corrupt = bytes.clone();
+        *corrupt.last_mut().unwrap() = 250;
+        assert!(refused(&corrupt).contains("is 250, but five trits make at most 242"));
+        let other = crate::format::safetensors::encode(&[], &BTreeMap::new()).unwrap();
+        assert!(refused(&other).ends_with("this safetensors file holds no Setun model"));
+        std::fs::remove_file(&path).unwrap();
+    }
+}

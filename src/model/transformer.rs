@@ -1,0 +1,403 @@
+//! The whole model: embedding, layers, final norm, head and loss; forward and backward.
+
+use super::ModelOptions;
+use super::activations::{Activations, Backward, Gradients};
+use super::attention::Attention;
+use super::decoder::LayerCache;
+use super::feed_forward::FeedForward;
+use super::linear::{Linear, Norm};
+use super::parameters::{self, Parameter};
+use crate::backend::Context;
+use crate::tensor::error::error;
+use crate::tensor::random::{Purpose, Stream};
+use crate::tensor::{DType, Result, Tensor, View};
+use std::sync::Arc;
+
+struct Layer {
+    attention: Attention,
+    feed_forward: FeedForward,
+}
+
+pub struct Model {
+    context: Arc<Context>,
+    options: ModelOptions,
+    dtype: DType,
+    parameters: Vec<Parameter>,
+    layers: Vec<Layer>,
+    /// Indices of the embedding, the final norm's gain and the head among the parameters.
+    embedding: usize,
+    norm: usize,
+    head: usize,
+    /// Rotations of positions 0 .. context_length, [context_length, head / 2].
+    cosine: Tensor,
+    sine: Tensor,
+}
+
+/// The random numbers of one micro-batch's dropout masks.
+#[derive(Clone, Copy, Debug)]
+pub struct Dropout {
+    pub seed: u64,
+    pub step: u32,
+    pub micro_batch: u32,
+}
+
+impl Model {
+    /// A new model with random weights; the same seed gives the same weights on every machine and backend.
+    pub fn new(context: Arc<Context>, options: ModelOptions, seed: u64) -> Result<Model> {
+        Model::with_dtype(context, options, seed, DType::F32)
+    }
+
+    /// The same in f64, which runs on the scalar row: for gradient checks.
+    pub fn with_dtype(context: Arc<Context>, options: ModelOptions, seed: u64, dtype: DType) -> Result<Model> {
+        options.validate()?;
+        let mut parameters = Vec::new();
+        for (index, description) in parameters::describe(&options).iter().enumerate() {
+            let tensor = parameters::initialize(description, index, seed, dtype)?;
+            parameters.push(Parameter { name: description.name.clone(), kind: description.kind, tensor });
+        }
+        let mut model = Model::assemble(context, options, dtype, parameters, &mut |parameters, name, options| {
+            let index = find(parameters, name)?;
+            Linear::trainable(&parameters[index], index, options)
+        })?;
+        model.refresh()?;
+        Ok(model)
+    }
+
+    /// A model over the given parameters, whose linear layers `linear` makes by name.
+    pub fn assemble(
+        context: Arc<Context>,
+        options: ModelOptions,
+        dtype: DType,
+        parameters: Vec<Parameter>,
+        linear: &mut dyn FnMut(&[Parameter], &str, &ModelOptions) -> Result<Linear>,
+    ) -> Result<Model> {
+        options.validate()?;
+        let mut layers = Vec::new();
+        for layer in 0..options.layers {
+            let mut linear = |name: &str| linear(&parameters, &format!("model.layers.{layer}.{name}.weight"), &options);
+            let gain = |name: &str| find(&parameters, &format!("model.layers.{layer}.{name}.weight"));
+            layers.push(Layer {
+                attention: Attention {
+                    norm: gain("input_layernorm")?,
+                    q: linear("self_attn.q_proj")?,
+                    k: linear("self_attn.k_proj")?,
+                    v: linear("self_attn.v_proj")?,
+                    sub_norm: gain("self_attn.attn_sub_norm")?,
+                    o: linear("self_attn.o_proj")?,
+                },
+                feed_forward: FeedForward {
+                    norm: gain("post_attention_layernorm")?,
+                    gate: if options.ffn_gated { Some(linear("mlp.gate_proj")?) } else { None },
+                    up: linear("mlp.up_proj")?,
+                    sub_norm: gain("mlp.ffn_sub_norm")?,
+                    down: linear("mlp.down_proj")?,
+                },
+            });
+        }
+        let embedding = find(&parameters, "model.embed_tokens.weight")?;
+        let head = if options.tied_embedding { embedding } else { find(&parameters, "lm_head.weight")? };
+        let norm = find(&parameters, "model.norm.weight")?;
+        let (cosine, sine) = rotations(&options, 0, options.context_length, dtype)?;
+        Ok(Model { context, options, dtype, parameters, layers, embedding, norm, head, cosine, sine })
+    }
+
+    pub fn options(&self) -> &ModelOptions {
+        &self.options
+    }
+
+    pub fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The float parameters; a model that was loaded packed has none for its linear layers.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// The float parameters, to be changed; `refresh` must follow.
+    pub fn parameters_mut(&mut self) -> &mut [Parameter] {
+        &mut self.parameters
+    }
+
+    /// The linear layers, in the order of their parameters.
+    pub fn linears(&self) -> impl Iterator<Item = &Linear> {
+        self.layers.iter().flat_map(|layer| {
+            let (a, f) = (&layer.attention, &layer.feed_forward);
+            [Some(&a.q), Some(&a.k), Some(&a.v), Some(&a.o), f.gate.as_ref(), Some(&f.up), Some(&f.down)]
+                .into_iter()
+                .flatten()
+        })
+    }
+
+    /// Weights in all, packed ones included.
+    pub fn parameter_count(&self) -> usize {
+        parameters::describe(&self.options).iter().map(|d| d.dims.iter().product::<usize>()).sum()
+    }
+
+    /// Whether the float weights of every layer are here.
+    pub fn trainable(&self) -> bool {
+        self.linears().all(|linear| linear.master.is_some())
+    }
+
+    /// Quantizes the float weights anew: after every change to them.
+    pub fn refresh(&mut self) -> Result<()> {
+        let Model { context, parameters, layers, .. } = self;
+        for layer in layers {
+            let (a, f) = (&mut layer.attention, &mut layer.feed_forward);
+            let blocks = [Some(&mut a.q), Some(&mut a.k), Some(&mut a.v), Some(&mut a.o), f.gate.as_mut()];
+            for linear in blocks.into_iter().flatten().chain([&mut f.up, &mut f.down]) {
+                linear.refresh(context, parameters)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The mean loss in nats of predicting `targets` from `tokens`, both [batch, length].
+    pub fn loss(&self, activations: &mut Activations, tokens: &[u32], targets: &[u32]) -> Result<f64> {
+        let pass = self.pass(activations.length, None)?;
+        activations.set_tokens(tokens)?;
+        activations.set_targets(targets)?;
+        self.forward(&pass, activations, None)?;
+        let Activations { logits, targets, losses, .. } = activations;
+        let cross_entropy = self.context.kernels().cross_entropy;
+        cross_entropy(self.context.launch(), &logits.view(), &targets.view(), &mut losses.view_mut())?;
+        mean(losses)
+    }
+
+    /// logits[batch * length, vocabulary] for `tokens`[batch, length].
+    pub fn logits<'a>(&self, activations: &'a mut Activations, tokens: &[u32]) -> Result<View<'a>> {
+        let pass = self.pass(activations.length, None)?;
+        activations.set_tokens(tokens)?;
+        self.forward(&pass, activations, None)?;
+        Ok(activations.logits.view())
+    }
+
+    /// Forward and backward: adds `factor` times the gradient of the mean loss to `gradients`, returns the mean loss.
+    /// `dropout` None leaves dropout off even when the model has it.
+    pub fn backward(
+        &self,
+        activations: &mut Activations,
+        tokens: &[u32],
+        targets: &[u32],
+        factor: f64,
+        dropout: Option<Dropout>,
+        gradients: &mut Gradients,
+    ) -> Result<f64> {
+        let pass = self.pass(activations.length, dropout)?;
+        activations.set_tokens(tokens)?;
+        activations.set_targets(targets)?;
+        self.forward(&pass, activations, None)?;
+        let m = activations.rows();
+        let Activations {
+            tokens,
+            targets,
+            residual,
+            layers,
+            inverse_rms,
+            normed,
+            logits,
+            losses,
+            scratch,
+            backward,
+            ..
+        } = activations;
+        let b =
+            backward.as_mut().ok_or_else(|| error!(State, "model: these activations were not made for training"))?;
+        let (launch, kernels) = (self.context.launch(), self.context.kernels());
+        let gradients = gradients.tensors_mut();
+
+        let (logits_mut, losses_mut) = (&mut logits.view_mut(), &mut losses.view_mut());
+        (kernels.cross_entropy_gradient)(launch, &targets.view(), factor / m as f64, logits_mut, losses_mut)?;
+        let dlogits = logits.view();
+        let head = &mut gradients[self.head].view_mut();
+        (kernels.matmul)(launch, &dlogits.transpose(), &normed.view(), true, head)?;
+        let weight = self.parameters[self.head].tensor.view();
+        (kernels.matmul)(launch, &dlogits, &weight, false, &mut b.normed.view_mut())?;
+        (kernels.fill)(launch, 0.0, &mut b.residual.view_mut())?;
+        let last = &residual[2 * layers.len()];
+        pass.norm_backward(last.view(), self.norm, inverse_rms, &b.normed, &mut b.residual, gradients)?;
+
+        for (l, (layer, a)) in self.layers.iter().zip(&*layers).enumerate().rev() {
+            pass.mask(b, 2 * l + 2)?;
+            let x = &residual[2 * l + 1];
+            layer.feed_forward.backward(&pass, x, &a.feed_forward, scratch, b, gradients)?;
+            pass.mask(b, 2 * l + 1)?;
+            layer.attention.backward(&pass, &residual[2 * l], &a.attention, scratch, b, gradients)?;
+        }
+        pass.dropout(0, &mut b.residual)?;
+        let table = &mut gradients[self.embedding].view_mut();
+        (kernels.embedding_backward)(launch, &tokens.view(), &b.residual.view(), table)?;
+        mean(losses)
+    }
+
+    /// Logits of new tokens[1, n] after those in the caches; `rotations` are cosine and sine of their positions.
+    pub fn decode(
+        &self,
+        activations: &mut Activations,
+        tokens: &[u32],
+        [cosine, sine]: [View; 2],
+        caches: &mut [LayerCache],
+    ) -> Result<()> {
+        let pass = Pass {
+            context: &self.context,
+            options: &self.options,
+            parameters: &self.parameters,
+            cosine,
+            sine,
+            dropout: None,
+        };
+        activations.set_tokens(tokens)?;
+        self.forward(&pass, activations, Some(caches))
+    }
+
+    /// From tokens to logits.
+    fn forward(&self, pass: &Pass, activations: &mut Activations, mut caches: Option<&mut [LayerCache]>) -> Result<()> {
+        let (launch, kernels) = (self.context.launch(), self.context.kernels());
+        let Activations { tokens, residual, layers, inverse_rms, normed, logits, scratch, .. } = activations;
+        let table = self.parameters[self.embedding].tensor.view();
+        (kernels.embedding)(launch, &tokens.view(), &table, &mut residual[0].view_mut())?;
+        pass.dropout(0, &mut residual[0])?;
+        let (streams, kept) = (residual.len(), layers.len());
+        for (l, layer) in self.layers.iter().enumerate() {
+            let a = &mut layers[l % kept];
+            let (x, y) = neighbours(residual, 2 * l % streams, (2 * l + 1) % streams)?;
+            let cache = caches.as_deref_mut().map(|caches| &mut caches[l]);
+            layer.attention.forward(pass, x, &mut a.attention, cache, scratch, y)?;
+            pass.add_residual(2 * l + 1, x, y)?;
+            let (x, y) = neighbours(residual, (2 * l + 1) % streams, (2 * l + 2) % streams)?;
+            layer.feed_forward.forward(pass, x, &mut a.feed_forward, scratch, y)?;
+            pass.add_residual(2 * l + 2, x, y)?;
+        }
+        let Norm { x, gain, epsilon } = pass.norm(residual[2 * self.layers.len() % streams].view(), self.norm);
+        (kernels.rms_norm)(launch, &x, &gain, epsilon, &mut normed.view_mut(), &mut inverse_rms.view_mut())?;
+        let head = self.parameters[self.head].tensor.view();
+        (kernels.matmul)(launch, &normed.view(), &head.transpose(), false, &mut logits.view_mut())
+    }
+
+    fn pass(&self, length: usize, dropout: Option<Dropout>) -> Result<Pass<'_>> {
+        Ok(Pass {
+            context: &self.context,
+            options: &self.options,
+            parameters: &self.parameters,
+            cosine: self.cosine.view().narrow(0, length)?,
+            sine: self.sine.view().narrow(0, length)?,
+            dropout: dropout.filter(|_| self.options.dropout > 0.0),
+        })
+    }
+}
+
+/// What every block of one forward or backward pass shares.
+pub struct Pass<'a> {
+    pub context: &'a Context,
+    pub options: &'a ModelOptions,
+    pub parameters: &'a [Parameter],
+    /// Rotations of the positions of this pass, [length, head / 2].
+    pub cosine: View<'a>,
+    pub sine: View<'a>,
+    pub dropout: Option<Dropout>,
+}
+
+impl<'a> Pass<'a> {
+    pub fn norm<'x>(&self, x: View<'x>, gain: usize) -> Norm<'x>
+    where
+        'a: 'x,
+    {
+        Norm { x, gain: self.parameters[gain].tensor.view(), epsilon: self.options.norm_epsilon }
+    }
+
+    pub fn rope(&self, inverse: bool, x: &mut Tensor) -> Result<()> {
+        (self.context.kernels().rope)(self.context.launch(), &self.cosine, &self.sine, inverse, &mut x.view_mut())
+    }
+
+    /// Adds the gradient through a pre-norm to `residual`.
+    pub fn norm_backward(
+        &self,
+        x: View,
+        gain: usize,
+        inverse_rms: &Tensor,
+        dy: &Tensor,
+        residual: &mut Tensor,
+        gradients: &mut [Tensor],
+    ) -> Result<()> {
+        (self.context.kernels().rms_norm_backward)(
+            self.context.launch(),
+            &x,
+            &self.parameters[gain].tensor.view(),
+            &inverse_rms.view(),
+            &dy.view(),
+            true,
+            &mut residual.view_mut(),
+            &mut gradients[gain].view_mut(),
+        )
+    }
+
+    /// y = x + dropout(y), at one of the model's 2 * layers + 1 places of dropout.
+    fn add_residual(&self, place: usize, x: &Tensor, y: &mut Tensor) -> Result<()> {
+        self.dropout(place, y)?;
+        (self.context.kernels().add)(self.context.launch(), &x.view(), &mut y.view_mut())
+    }
+
+    /// The gradient of a block's output: the residual gradient under the mask of its place.
+    fn mask(&self, b: &mut Backward, place: usize) -> Result<()> {
+        if self.dropout.is_none() {
+            return Ok(());
+        }
+        let (launch, kernels) = (self.context.launch(), self.context.kernels());
+        (kernels.fill)(launch, 0.0, &mut b.masked.view_mut())?;
+        (kernels.add)(launch, &b.residual.view(), &mut b.masked.view_mut())?;
+        self.dropout(place, &mut b.masked)
+    }
+
+    fn dropout(&self, place: usize, x: &mut Tensor) -> Result<()> {
+        let Some(dropout) = self.dropout else { return Ok(()) };
+        // Micro-batch and place share the tensor word: 2^16 micro-batches, 2^16 places.
+        let tensor = dropout.micro_batch << 16 | place as u32;
+        let stream = Stream::new(dropout.seed, Purpose::Dropout, dropout.step, tensor);
+        (self.context.kernels().dropout)(self.context.launch(), self.options.dropout, stream, &mut x.view_mut())
+    }
+}
+
+/// cos and sin of position * theta^(-2 i / head) for `count` positions from `start`, computed in f64.
+pub fn rotations(options: &ModelOptions, start: usize, count: usize, dtype: DType) -> Result<(Tensor, Tensor)> {
+    let half = options.head() / 2;
+    let mut cosine = Tensor::zeros(dtype, &[count, half])?;
+    let mut sine = Tensor::zeros(dtype, &[count, half])?;
+    for j in 0..count * half {
+        let frequency = options.rope_theta.powf(-((j % half) as f64) / half as f64);
+        let (s, c) = ((start + j / half) as f64 * frequency).sin_cos();
+        if dtype == DType::F64 {
+            cosine.host_mut::<f64>()?[j] = c;
+            sine.host_mut::<f64>()?[j] = s;
+        } else {
+            cosine.host_mut::<f32>()?[j] = c as f32;
+            sine.host_mut::<f32>()?[j] = s as f32;
+        }
+    }
+    Ok((cosine, sine))
+}
+
+/// Two different tensors of a list, the second to be written.
+fn neighbours(list: &mut [Tensor], read: usize, write: usize) -> Result<(&Tensor, &mut Tensor)> {
+    match list.get_disjoint_mut([read, write]) {
+        Ok([x, y]) => Ok((x, y)),
+        Err(_) => Err(error!(Internal, "model: the residual streams {read} and {write} are not two")),
+    }
+}
+
+fn mean(losses: &Tensor) -> Result<f64> {
+    let n = losses.count() as f64;
+    if losses.dtype() == DType::F64 {
+        return Ok(losses.host::<f64>()?.iter().sum::<f64>() / n);
+    }
+    Ok(losses.host::<f32>()?.iter().map(|&loss| f64::from(loss)).sum::<f64>() / n)
+}
+
+/// The index of a parameter by name.
+fn find(parameters: &[Parameter], name: &str) -> Result<usize> {
+    let index = parameters.iter().position(|parameter| parameter.name == name);
+    index.ok_or_else(|| error!(Format, "model: the parameter {name} is missing"))
+}
