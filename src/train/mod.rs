@@ -2,6 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `text.rs`, `tokenizer.rs`, `dataset.rs` | from a file or folder to tokens, and windows of them |
 //! | `config.rs` | [`TrainOptions`]: what a run is told, checked once |
 //! | `schedule.rs` | [`Schedule`]: the learning rate of a step |
 //! | `optimizer.rs` | AdamW over all parameters, the gradient norm and clipping |
@@ -13,6 +14,7 @@
 //! | `state.rs` | parameters and optimizer states to bytes and back |
 //! | `trainer.rs` | [`Trainer`]: the loop |
 
+mod bytes_of_chars;
 mod checkpoint;
 mod config;
 mod dataset;
@@ -25,6 +27,7 @@ mod state;
 mod step;
 #[cfg(test)]
 mod tests;
+mod text;
 mod tokenizer;
 mod trainer;
 
@@ -32,5 +35,6 @@ pub use config::TrainOptions;
 pub use dataset::{Dataset, Split};
 pub use metrics::Metrics;
 pub use schedule::Schedule;
-pub use tokenizer::Tokenizer;
+pub use text::read_text;
+pub use tokenizer::{Tokenizer, TokenizerKind};
 pub use trainer::{RunEnd, Trainer};
