@@ -53,7 +53,7 @@ fn rms_norm_backward() {
                 let inverse: Vec<f32> = x
                     .host::<f32>()?
                     .chunks(d.max(1))
-                    .map(|x| (1.0 / (x.iter().map(|x| x * x).sum::<f32>() / d as f32 + 1e-5).sqrt()))
+                    .map(|x| 1.0 / (x.iter().map(|x| x * x).sum::<f32>() / d as f32 + 1e-5).sqrt())
                     .chain(std::iter::repeat(1.0))
                     .take(m)
                     .collect();

@@ -88,6 +88,7 @@ pub fn attention(launch: &Launch, q: &View, k: &View, v: &View, o: &mut ViewMut,
     })
 }
 
+#[allow(clippy::too_many_arguments)]
 pub fn attention_backward(
     launch: &Launch,
     q: &View,

@@ -36,6 +36,7 @@ pub fn rms_norm(
     Ok(())
 }
 
+#[allow(clippy::too_many_arguments)]
 pub fn rms_norm_backward(
     launch: &Launch,
     x: &View,

@@ -1,17 +1,13 @@
 //! Attention of the query heads that share one KV head of one sequence.
 //!
-//! All five products run on one 4 x 16 tile of registers, C[4, 16] = A[4, k] B[k, 16]: four consecutive queries by sixteen
-//! keys (scores), or by sixteen columns of a head (outputs). B is packed into panels of 16 columns, zeros past the last, so
-//! that a tile reads it from front to back. A block of four queries keeps its scores against all keys in scratch memory;
-//! the square of all scores is never formed.
+//! The products run on one tile of registers (see `panels`): four consecutive queries by sixteen keys (scores), or by
+//! sixteen columns of a head (outputs). A block of four queries keeps its scores against all keys in scratch memory; the
+//! square of all scores is never formed.
 
-use super::math::{exp, load_up_to, max, max_lane, store_up_to};
+use super::math::{by_vectors, exp, load_up_to, max, max_lane, store_up_to};
+use super::panels::{PANEL, ROWS, pack, pack_transposed, tile, unpack, zero};
 use super::vector::{load, store};
 use wide::f32x8;
-
-/// Queries in a block, and columns of a panel.
-const ROWS: usize = 4;
-const PANEL: usize = 16;
 
 /// One KV head and its query heads. Strides are those between consecutive positions, in elements; a query head begins
 /// `dim` elements after the one before it.
@@ -30,11 +26,11 @@ pub struct AttentionShape {
 }
 
 impl AttentionShape {
-    const fn padded_keys(&self) -> usize {
+    pub const fn padded_keys(&self) -> usize {
         self.keys.next_multiple_of(PANEL)
     }
 
-    const fn padded_dim(&self) -> usize {
+    pub const fn padded_dim(&self) -> usize {
         self.dim.next_multiple_of(PANEL)
     }
 
@@ -102,13 +98,13 @@ pub unsafe extern "C" fn attention(
             copy_block(q.add(at), shape, rows, shape.scale, block);
             let seen = shape.visible(first + rows - 1);
             scores_of_block(block, keys_across, shape, seen, scores);
-            let mut inverse = [0.0; ROWS];
-            for (row, inverse) in inverse.iter_mut().enumerate().take(rows) {
-                let scores = scores.add(row * keys);
-                hide(scores, shape.visible(first + row), seen, f32::NEG_INFINITY);
-                let (most, sum) = softmax(scores, seen.next_multiple_of(PANEL));
-                *inverse = 1.0 / sum;
-                *log_sum.add(head * shape.queries + first + row) = most + ln(sum);
+            for row in 0..rows {
+                hide(scores.add(row * keys), shape.visible(first + row), seen, f32::NEG_INFINITY);
+            }
+            let (logarithms, inverse) = softmax::<ROWS>(scores, keys, seen.next_multiple_of(PANEL));
+            let to = log_sum.add(head * shape.queries + first);
+            for (row, logarithm) in logarithms.into_iter().enumerate().take(rows) {
+                *to.add(row) = logarithm;
             }
             outputs_of_block(scores, seen, values, shape, inverse, rows, o.add(at));
             first += ROWS;
@@ -179,21 +175,6 @@ pub unsafe extern "C" fn attention_backward(
     }
     unpack(to_keys, shape, dk);
     unpack(to_values, shape, dv);
-}
-
-/// C[4, 16] = A[4, depth] B[depth, 16], from rows of A that lie `stride` apart and a packed panel of B.
-#[inline(always)]
-unsafe fn tile(a: *const f32, stride: usize, panel: *const f32, depth: usize) -> [[f32x8; 2]; ROWS] {
-    let mut c = [[f32x8::ZERO; 2]; ROWS];
-    for i in 0..depth {
-        let b = [load(panel.add(i * PANEL)), load(panel.add(i * PANEL + 8))];
-        for (row, c) in c.iter_mut().enumerate() {
-            let a = f32x8::splat(*a.add(row * stride + i));
-            c[0] = a.mul_add(b[0], c[0]);
-            c[1] = a.mul_add(b[1], c[1]);
-        }
-    }
-    c
 }
 
 /// The products of four rows with keys 0 .. seen, rounded up to whole panels.
@@ -280,12 +261,10 @@ unsafe fn copy_block(from: *const f32, shape: &AttentionShape, rows: usize, scal
 #[inline(always)]
 unsafe fn copy_row(from: *const f32, dim: usize, scale: f32, to: *mut f32) {
     let scale = f32x8::splat(scale);
-    let mut i = 0;
-    while i < dim.next_multiple_of(PANEL) {
-        let v = if i < dim { load_up_to(from.add(i), dim - i) } else { f32x8::ZERO };
-        store(to.add(i), v * scale);
-        i += 8;
+    if !dim.is_multiple_of(PANEL) {
+        zero(to.add(dim - dim % PANEL), PANEL);
     }
+    by_vectors(dim, |i, rest| store(to.add(i), load_up_to(from.add(i), rest) * scale));
 }
 
 /// The scores of a row that its query does not see, up to the end of the last panel that the block uses, become `value`.
@@ -296,30 +275,45 @@ unsafe fn hide(scores: *mut f32, visible: usize, seen: usize, value: f32) {
     }
 }
 
-/// In place, scores become exp(score - largest); the largest and the sum. `count` is a multiple of 16.
+/// In place, the scores of N <= 8 rows become exp(score - largest). Returns for each row the logarithm of the sum of
+/// exp(score), and the inverse of the sum of what was stored. `count` is a multiple of 16.
 #[inline(always)]
-unsafe fn softmax(scores: *mut f32, count: usize) -> (f32, f32) {
-    let mut most = [f32x8::splat(f32::NEG_INFINITY); 2];
+unsafe fn softmax<const N: usize>(scores: *mut f32, stride: usize, count: usize) -> ([f32; N], [f32; N]) {
+    let mut most = [f32x8::splat(f32::NEG_INFINITY); N];
     let mut i = 0;
     while i < count {
-        most[0] = max(load(scores.add(i)), most[0]);
-        most[1] = max(load(scores.add(i + 8)), most[1]);
-        i += PANEL;
+        for (row, most) in most.iter_mut().enumerate() {
+            *most = max(load(scores.add(row * stride + i)), *most);
+        }
+        i += 8;
     }
-    let largest = max_lane(max(most[0], most[1]));
-    let most = f32x8::splat(largest);
-    let mut sums = [f32x8::ZERO; 2];
+    let largest = most.map(max_lane);
+    let most = largest.map(f32x8::splat);
+    let mut sums = [f32x8::ZERO; N];
     let mut i = 0;
     while i < count {
-        for (half, sum) in sums.iter_mut().enumerate() {
-            let at = scores.add(i + 8 * half);
+        for (row, (sum, most)) in sums.iter_mut().zip(most).enumerate() {
+            let at = scores.add(row * stride + i);
             let p = exp(load(at) - most);
             store(at, p);
             *sum += p;
         }
-        i += PANEL;
+        i += 8;
     }
-    (largest, (sums[0] + sums[1]).reduce_add())
+    // The rows of a block share one logarithm and one division.
+    let mut lanes = [1.0; 8];
+    for (lane, sum) in lanes.iter_mut().zip(sums) {
+        *lane = sum.reduce_add();
+    }
+    let sums = f32x8::new(lanes);
+    let (ln, inverse) = (sums.ln().to_array(), (f32x8::ONE / sums).to_array());
+    let (mut logarithms, mut inverses) = ([0.0; N], [0.0; N]);
+    for (((to, inverted), largest), (ln, inverse)) in
+        logarithms.iter_mut().zip(&mut inverses).zip(largest).zip(ln.into_iter().zip(inverse))
+    {
+        (*to, *inverted) = (largest + ln, inverse);
+    }
+    (logarithms, inverses)
 }
 
 /// In place: p = exp(score - log_sum), and the gradient of p becomes that of the scores, p * (dp - d), where
@@ -337,89 +331,10 @@ unsafe fn softmax_gradient(p: *mut f32, dp: *mut f32, count: usize, log_sum: f32
 }
 
 #[inline(always)]
-fn ln(x: f32) -> f32 {
-    let [y, ..] = f32x8::splat(x).ln().to_array();
-    y
-}
-
-#[inline(always)]
 unsafe fn dot(a: *const f32, b: *const f32, n: usize) -> f32 {
     let mut sum = f32x8::ZERO;
-    let mut i = 0;
-    while i < n {
-        sum = load_up_to(a.add(i), n - i).mul_add(load_up_to(b.add(i), n - i), sum);
-        i += 8;
-    }
+    by_vectors(n, |i, rest| sum = load_up_to(a.add(i), rest).mul_add(load_up_to(b.add(i), rest), sum));
     sum.reduce_add()
-}
-
-#[inline(always)]
-unsafe fn zero(p: *mut f32, n: usize) {
-    let mut i = 0;
-    while i < n {
-        store(p.add(i), f32x8::ZERO);
-        i += 8;
-    }
-}
-
-/// packed[dim / 16][padded keys][16] from keys rows of dim columns.
-#[inline(always)]
-unsafe fn pack(from: *const f32, shape: &AttentionShape, packed: *mut f32) {
-    let mut column = 0;
-    while column < shape.dim {
-        let rest = shape.dim - column;
-        let to = packed.add(column * shape.padded_keys());
-        for key in 0..shape.keys {
-            let from = from.add(key * shape.key_stride + column);
-            let to = to.add(key * PANEL);
-            store(to, load_up_to(from, rest));
-            store(to.add(8), if rest > 8 { load_up_to(from.add(8), rest - 8) } else { f32x8::ZERO });
-        }
-        column += PANEL;
-    }
-}
-
-/// The inverse of `pack`.
-#[inline(always)]
-unsafe fn unpack(packed: *const f32, shape: &AttentionShape, to: *mut f32) {
-    let mut column = 0;
-    while column < shape.dim {
-        let rest = shape.dim - column;
-        let from = packed.add(column * shape.padded_keys());
-        for key in 0..shape.keys {
-            let from = from.add(key * PANEL);
-            let to = to.add(key * shape.key_stride + column);
-            store_up_to(to, load(from), rest);
-            if rest > 8 {
-                store_up_to(to.add(8), load(from.add(8)), rest - 8);
-            }
-        }
-        column += PANEL;
-    }
-}
-
-/// packed[keys / 16][dim][16] from keys rows of dim columns: eight by eight, transposed in registers.
-#[inline(always)]
-unsafe fn pack_transposed(from: *const f32, shape: &AttentionShape, packed: *mut f32) {
-    let mut key = 0;
-    while key < shape.padded_keys() {
-        let to = packed.add((key / PANEL) * PANEL * shape.dim + key % PANEL);
-        let mut column = 0;
-        while column < shape.dim {
-            let rest = shape.dim - column;
-            let mut rows = [f32x8::ZERO; 8];
-            for (i, row) in rows.iter_mut().enumerate() {
-                if key + i < shape.keys {
-                    *row = load_up_to(from.add((key + i) * shape.key_stride + column), rest);
-                }
-            }
-            for (i, column_of_keys) in f32x8::transpose(rows).into_iter().enumerate().take(rest) {
-                store(to.add((column + i) * PANEL), column_of_keys);
-            }
-            column += 8;
-        }
-        key += 8;
-    }
 }
 
 /// One query at a time, straight from the keys and values.
@@ -442,9 +357,9 @@ unsafe fn attention_few(
             copy_row(q.add(at), shape.dim, shape.scale, query);
             scores_of_one(query, k, shape, seen, scores);
             hide(scores, seen, seen, f32::NEG_INFINITY);
-            let (most, sum) = softmax(scores, seen.next_multiple_of(PANEL));
-            *log_sum.add(head * shape.queries + i) = most + ln(sum);
-            output_of_one(scores, seen, v, shape, 1.0 / sum, o.add(at));
+            let ([logarithm], [inverse]) = softmax::<1>(scores, 0, seen.next_multiple_of(PANEL));
+            *log_sum.add(head * shape.queries + i) = logarithm;
+            output_of_one(scores, seen, v, shape, inverse, o.add(at));
         }
     }
 }

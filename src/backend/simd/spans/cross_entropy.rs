@@ -1,6 +1,6 @@
-use super::math::{exp, load_part, map, max, max_lane, store_part};
-use super::vector::{load, store};
-use wide::{f32x8, f64x2};
+use super::math::{exp, load_part, map, max, max_lane, store_up_to};
+use super::vector::load;
+use wide::{f32x8, f64x4};
 
 /// Sums in f32 lanes hold this many elements at most before they are added up in f64, so that a vocabulary of any size
 /// loses no digits.
@@ -13,12 +13,12 @@ pub unsafe extern "C" fn cross_entropy(
     width: usize,
     losses: *mut f32,
 ) {
-    for row in 0..rows {
+    by_fours(rows, losses, |row| {
         let logits = logits.add(row * width);
+        let chosen = *logits.add(*targets.add(row) as usize);
         let most = largest(logits, width);
-        let sum = sum_of_exp(logits, width, most, |_, _, _| ());
-        *losses.add(row) = loss(sum, most, *logits.add(*targets.add(row) as usize));
-    }
+        Row { sum: sum_of_exp(logits, width, most, |_, _, _| ()), distance: f64::from(most) - f64::from(chosen) }
+    });
 }
 
 pub unsafe extern "C" fn cross_entropy_gradient(
@@ -29,27 +29,42 @@ pub unsafe extern "C" fn cross_entropy_gradient(
     logits: *mut f32,
     losses: *mut f32,
 ) {
-    for row in 0..rows {
+    by_fours(rows, losses, |row| {
         let logits = logits.add(row * width);
         let target = logits.add(*targets.add(row) as usize);
-        let most = largest(logits, width);
         let chosen = *target;
-        let sum = sum_of_exp(logits, width, most, |at, v, rest| {
-            let at = logits.add(at);
-            if rest >= 8 { store(at, v) } else { store_part(at, v, rest) }
-        });
-        *losses.add(row) = loss(sum, most, chosen);
+        let most = largest(logits, width);
+        let sum = sum_of_exp(logits, width, most, |at, v, rest| store_up_to(logits.add(at), v, rest));
         let share = f32x8::splat((f64::from(factor) / sum) as f32);
         map(logits, logits, width, |v| v * share);
         *target -= factor;
-    }
+        Row { sum, distance: f64::from(most) - f64::from(chosen) }
+    });
 }
 
-/// ln(sum of exp(logit)) - chosen, with sum = the sum of exp(logit - most).
+/// What makes a loss: ln(sum of exp(logit - most)) + (most - chosen).
+struct Row {
+    sum: f64,
+    distance: f64,
+}
+
+/// The losses of all rows: four share one logarithm.
 #[inline(always)]
-fn loss(sum: f64, most: f32, chosen: f32) -> f32 {
-    let [logarithm, _] = f64x2::splat(sum).ln().to_array();
-    (logarithm + (f64::from(most) - f64::from(chosen))) as f32
+unsafe fn by_fours(rows: usize, losses: *mut f32, of_row: impl Fn(usize) -> Row) {
+    let mut first = 0;
+    while first < rows {
+        let count = if rows - first < 4 { rows - first } else { 4 };
+        let (mut sums, mut distances) = ([1.0; 4], [0.0; 4]);
+        for (i, (sum, distance)) in sums.iter_mut().zip(&mut distances).enumerate().take(count) {
+            let row = of_row(first + i);
+            (*sum, *distance) = (row.sum, row.distance);
+        }
+        let found = f64x4::new(sums).ln() + f64x4::new(distances);
+        for (i, loss) in found.to_array().into_iter().enumerate().take(count) {
+            *losses.add(first + i) = loss as f32;
+        }
+        first += 4;
+    }
 }
 
 #[inline(always)]

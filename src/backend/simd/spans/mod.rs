@@ -16,6 +16,7 @@ mod feed_forward;
 mod math;
 mod matmul;
 mod norm;
+mod panels;
 mod reduce;
 mod rope;
 mod ternary;

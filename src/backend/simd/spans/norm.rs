@@ -1,4 +1,4 @@
-use super::math::{load_up_to, store_up_to};
+use super::math::{by_vectors, load_up_to, map_two, store_up_to};
 use wide::{f32x4, f32x8};
 
 /// Sum over i < n of the products of the operands at i: four independent sums, so that the additions overlap.
@@ -31,24 +31,27 @@ pub unsafe extern "C" fn rms_norm(
     y: *mut f32,
     inverse_rms: *mut f32,
 ) {
-    for row in 0..rows {
-        let x = x.add(row * width);
-        let y = y.add(row * width);
-        let squares = sum_of_products(width, |i, rest| {
-            let v = load_up_to(x.add(i), rest);
-            (v, v)
-        });
-        let [root, ..] = f32x4::splat(squares / width.max(1) as f32 + epsilon).sqrt().to_array();
-        let inverse = 1.0 / root;
-        *inverse_rms.add(row) = inverse;
-        let inverse = f32x8::splat(inverse);
-        let mut i = 0;
-        while i < width {
-            let rest = width - i;
-            let v = load_up_to(x.add(i), rest) * inverse * load_up_to(gain.add(i), rest);
-            store_up_to(y.add(i), v, rest);
-            i += 8;
+    let mut first = 0;
+    while first < rows {
+        // Four rows share one square root and one division, which would otherwise take as long as a short row.
+        let count = if rows - first < 4 { rows - first } else { 4 };
+        let mut means = [0.0; 4];
+        for (i, mean) in means.iter_mut().enumerate().take(count) {
+            let x = x.add((first + i) * width);
+            let squares = sum_of_products(width, |i, rest| {
+                let v = load_up_to(x.add(i), rest);
+                (v, v)
+            });
+            *mean = squares / width.max(1) as f32;
         }
+        let inverse = f32x4::ONE / (f32x4::new(means) + f32x4::splat(epsilon)).sqrt();
+        for (i, inverse) in inverse.to_array().into_iter().enumerate().take(count) {
+            let row = first + i;
+            *inverse_rms.add(row) = inverse;
+            let inverse = f32x8::splat(inverse);
+            map_two(x.add(row * width), gain, y.add(row * width), width, |x, gain| x * inverse * gain);
+        }
+        first += 4;
     }
 }
 
@@ -65,44 +68,60 @@ pub unsafe extern "C" fn rms_norm_backward(
     dx: *mut f32,
     dgain: *mut f32,
 ) {
-    if accumulate {
-        norm_backward::<true>(x, gain, inverse_rms, dy, rows, width, dx, dgain);
-    } else {
-        norm_backward::<false>(x, gain, inverse_rms, dy, rows, width, dx, dgain);
+    let mut first = 0;
+    while first < rows {
+        let at = first * width;
+        let (x, dy, dx) = (x.add(at), dy.add(at), dx.add(at));
+        let inverse_rms = inverse_rms.add(first);
+        // Rows together share the loads of gain and dgain; each element of dgain still sums its rows in order.
+        if first + ROWS <= rows {
+            backward_of_rows::<ROWS>(x, gain, inverse_rms, dy, accumulate, width, dx, dgain);
+            first += ROWS;
+        } else {
+            backward_of_rows::<1>(x, gain, inverse_rms, dy, accumulate, width, dx, dgain);
+            first += 1;
+        }
     }
 }
 
+const ROWS: usize = 4;
+
 #[inline(always)]
-unsafe fn norm_backward<const ACCUMULATE: bool>(
+unsafe fn backward_of_rows<const N: usize>(
     x: *const f32,
     gain: *const f32,
     inverse_rms: *const f32,
     dy: *const f32,
-    rows: usize,
+    accumulate: bool,
     width: usize,
     dx: *mut f32,
     dgain: *mut f32,
 ) {
-    for row in 0..rows {
-        let x = x.add(row * width);
-        let dy = dy.add(row * width);
-        let dx = dx.add(row * width);
-        let inverse = *inverse_rms.add(row);
-        let sum = sum_of_products(width, |i, rest| {
-            (load_up_to(dy.add(i), rest) * load_up_to(gain.add(i), rest), load_up_to(x.add(i), rest))
-        });
-        let back = f32x8::splat(inverse * inverse * inverse * (sum / width as f32));
-        let inverse = f32x8::splat(inverse);
-        let mut i = 0;
-        while i < width {
-            let rest = width - i;
-            let (u, d) = (load_up_to(x.add(i), rest), load_up_to(dy.add(i), rest) * inverse);
-            let gradient = u.mul_neg_add(back, d * load_up_to(gain.add(i), rest));
-            let to = dx.add(i);
-            store_up_to(to, if ACCUMULATE { load_up_to(to, rest) + gradient } else { gradient }, rest);
-            let to = dgain.add(i);
-            store_up_to(to, d.mul_add(u, load_up_to(to, rest)), rest);
-            i += 8;
+    let mut sums = [f32x8::ZERO; N];
+    by_vectors(width, |i, rest| {
+        let gain = load_up_to(gain.add(i), rest);
+        for (row, sum) in sums.iter_mut().enumerate() {
+            let at = row * width + i;
+            *sum = (load_up_to(dy.add(at), rest) * gain).mul_add(load_up_to(x.add(at), rest), *sum);
         }
+    });
+    let (mut inverses, mut backs) = ([f32x8::ZERO; N], [f32x8::ZERO; N]);
+    for (row, ((sum, to), back)) in sums.into_iter().zip(&mut inverses).zip(&mut backs).enumerate() {
+        let inverse = *inverse_rms.add(row);
+        *to = f32x8::splat(inverse);
+        *back = f32x8::splat(inverse * inverse * inverse * (sum.reduce_add() / width as f32));
     }
+    by_vectors(width, |i, rest| {
+        let gain = load_up_to(gain.add(i), rest);
+        let mut sum = load_up_to(dgain.add(i), rest);
+        for (row, (inverse, back)) in inverses.into_iter().zip(backs).enumerate() {
+            let at = row * width + i;
+            let (u, d) = (load_up_to(x.add(at), rest), load_up_to(dy.add(at), rest) * inverse);
+            sum = d.mul_add(u, sum);
+            let gradient = u.mul_neg_add(back, d * gain);
+            let to = dx.add(at);
+            store_up_to(to, if accumulate { load_up_to(to, rest) + gradient } else { gradient }, rest);
+        }
+        store_up_to(dgain.add(i), sum, rest);
+    });
 }

@@ -1,4 +1,4 @@
-use super::math::{load_up_to, store_up_to};
+use super::math::{by_vectors, load_up_to, store_up_to};
 use wide::f32x8;
 
 pub unsafe extern "C" fn rope(
@@ -20,15 +20,12 @@ pub unsafe extern "C" fn rope(
         for head in 0..heads {
             let front = x.add((row * heads + head) * 2 * half);
             let back = front.add(half);
-            let mut i = 0;
-            while i < half {
-                let rest = half - i;
+            by_vectors(half, |i, rest| {
                 let (u, v) = (load_up_to(front.add(i), rest), load_up_to(back.add(i), rest));
                 let (c, s) = (load_up_to(cosine.add(i), rest), load_up_to(sine.add(i), rest) * sign);
                 store_up_to(front.add(i), u * c - v * s, rest);
                 store_up_to(back.add(i), v * c + u * s, rest);
-                i += 8;
-            }
+            });
         }
         position += 1;
         if position == positions {
