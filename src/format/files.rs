@@ -1,0 +1,224 @@
+//! Reading and writing of files. What is written appears under its name whole or not at all: it is written and synchronised
+//! beside the target, under a hidden temporary name, and renamed onto it.
+
+use crate::tensor::error::{ensure, error};
+use crate::tensor::log::{LogLevel, log};
+use crate::tensor::{Error, ErrorKind, Result, vec_zeroed};
+use std::fs::{File, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Reads a whole file. It is read, not mapped: a file that another process cuts short meanwhile is an IO error, not a signal.
+pub fn read_file(path: &Path) -> Result<Vec<u8>> {
+    let failed = |e: io::Error| Error::io("reading", path, &e);
+    let file = File::open(path).map_err(|e| Error::io("opening", path, &e))?;
+    let metadata = file.metadata().map_err(failed)?;
+    ensure!(metadata.is_file(), Io, "{} is not a regular file", path.display());
+    let bytes = usize::try_from(metadata.len())
+        .map_err(|_| error!(Memory, "{} has {} bytes, too many for this machine", path.display(), metadata.len()))?;
+    read_exactly(bytes, path, |buffer, offset| read_at(&file, buffer, offset))
+}
+
+/// The `bytes` bytes that `read(buffer, offset)` gives, in as many pieces as it likes.
+fn read_exactly(
+    bytes: usize,
+    path: &Path,
+    mut read: impl FnMut(&mut [u8], u64) -> io::Result<usize>,
+) -> Result<Vec<u8>> {
+    let mut contents: Vec<u8> = vec_zeroed(bytes)?;
+    let mut done = 0;
+    while done < bytes {
+        match read(&mut contents[done..], done as u64) {
+            Ok(0) => {
+                return Err(error!(Io, "{} had {bytes} bytes, and ended at {done} while it was read", path.display()));
+            }
+            Ok(count) => done += count,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(Error::io("reading", path, &e)),
+        }
+    }
+    Ok(contents)
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, buffer, offset)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, buffer, offset)
+}
+
+/// Writes a file, or replaces it. On any error what was there stays as it was.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace(path, |file| file.write_all(bytes))
+}
+
+/// `write_atomic` with what writes as an argument, so that a write can be made to fail half-way in a test.
+fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<()> {
+    let parent = Folder::open(parent(path))?;
+    let (mut file, temporary) = create_beside(path)?;
+    let written = write(&mut file)
+        .and_then(|()| file.sync_all())
+        .map_err(|e| Error::io("writing", path, &e))
+        .and_then(|()| std::fs::rename(&temporary, path).map_err(|e| Error::io("replacing", path, &e)));
+    if let Err(error) = written {
+        drop(file);
+        if let Err(e) = std::fs::remove_file(&temporary) {
+            log(LogLevel::Warning, format_args!("{} stays: {e}", temporary.display()));
+        }
+        return Err(error);
+    }
+    parent.sync()
+}
+
+/// A new file `.<name>.tmp-<process id>-<number>` in the same folder.
+fn create_beside(path: &Path) -> Result<(File, PathBuf)> {
+    // Threads that write the same path get different numbers; a name left by a killed process is passed over.
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let temporary = hidden(path, &format!("{}-{number}", std::process::id()))?;
+        match File::create_new(&temporary) {
+            Ok(file) => return Ok((file, temporary)),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(Error::io("creating", &temporary, &e)),
+        }
+    }
+}
+
+/// `.<name>.tmp-<suffix>` beside `path`.
+fn hidden(path: &Path, suffix: &str) -> Result<PathBuf> {
+    let name = path.file_name().ok_or_else(|| error!(Argument, "{} does not name a file", path.display()))?;
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(name);
+    hidden.push(format!(".tmp-{suffix}"));
+    Ok(path.with_file_name(hidden))
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// An open folder: opened before anything is written into it, so that one that cannot be opened changes nothing.
+struct Folder {
+    path: PathBuf,
+    #[cfg(unix)]
+    file: File,
+}
+
+impl Folder {
+    fn open(path: &Path) -> Result<Folder> {
+        Ok(Folder {
+            path: path.to_path_buf(),
+            #[cfg(unix)]
+            file: File::open(path).map_err(|e| Error::io("opening", path, &e))?,
+        })
+    }
+
+    /// Makes the names in the folder durable. Systems that cannot do that for a folder are taken as they are.
+    fn sync(&self) -> Result<()> {
+        #[cfg(unix)]
+        if let Err(e) = self.file.sync_all()
+            && !matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported)
+        {
+            return Err(Error::io("synchronising", &self.path, &e));
+        }
+        Ok(())
+    }
+
+    /// Marks the folder as in use until it is dropped. False when someone else has marked it.
+    fn lock(&self) -> bool {
+        #[cfg(unix)]
+        return !matches!(self.file.try_lock(), Err(TryLockError::WouldBlock));
+        #[cfg(not(unix))]
+        return true;
+    }
+}
+
+/// What a [`FolderWriter`] has written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrittenFile {
+    pub name: String,
+    pub bytes: u64,
+    pub xxh3: u64,
+}
+
+/// Writes a folder that appears under its name whole, at `commit`, or not at all. Until then it is `.<name>.tmp-<process id>`
+/// beside; dropping the writer without commit removes it.
+pub struct FolderWriter {
+    path: PathBuf,
+    temporary: PathBuf,
+    folder: Folder,
+    parent: Folder,
+    files: Vec<WrittenFile>,
+    committed: bool,
+}
+
+impl FolderWriter {
+    /// Fails with STATE when the same folder is being written already. What a killed process left is removed.
+    pub fn create(path: &Path) -> Result<FolderWriter> {
+        let parent = Folder::open(parent(path))?;
+        let temporary = hidden(path, &std::process::id().to_string())?;
+        let failed = |e: io::Error| Error::io("creating", &temporary, &e);
+        if let Err(e) = std::fs::create_dir(&temporary) {
+            if e.kind() != io::ErrorKind::AlreadyExists {
+                return Err(failed(e));
+            }
+            ensure!(Folder::open(&temporary)?.lock(), State, "{} is being written already", path.display());
+            std::fs::remove_dir_all(&temporary).and_then(|()| std::fs::create_dir(&temporary)).map_err(failed)?;
+        }
+        let folder = Folder::open(&temporary)?;
+        ensure!(folder.lock(), State, "{} is being written already", path.display());
+        Ok(FolderWriter { path: path.to_path_buf(), temporary, folder, parent, files: Vec::new(), committed: false })
+    }
+
+    /// Writes one file and synchronises it.
+    pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        ensure!(Path::new(name).file_name() == Some(name.as_ref()), Argument, "{name:?} is not a file name");
+        let target = self.temporary.join(name);
+        let mut file = File::create_new(&target).map_err(|e| Error::io("creating", &target, &e))?;
+        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| Error::io("writing", &target, &e))?;
+        self.files.push(WrittenFile { name: name.to_string(), bytes: bytes.len() as u64, xxh3: xxh3_64(bytes) });
+        Ok(())
+    }
+
+    /// The files written so far, with their lengths and checksums.
+    pub fn files(&self) -> &[WrittenFile] {
+        &self.files
+    }
+
+    /// Gives the folder its name. Fails, and removes what was written, when a folder with files in it has that name.
+    pub fn commit(mut self) -> Result<()> {
+        self.folder.sync()?;
+        std::fs::rename(&self.temporary, &self.path).map_err(|e| Error::io("replacing", &self.path, &e))?;
+        self.committed = true;
+        self.parent.sync()
+    }
+}
+
+impl Drop for FolderWriter {
+    fn drop(&mut self) {
+        if !self.committed
+            && let Err(e) = std::fs::remove_dir_all(&self.temporary)
+        {
+            log(LogLevel::Warning, format_args!("{} stays: {e}", self.temporary.display()));
+        }
+    }
+}
+
+/// Where `bytes` stop being UTF-8, as FORMAT.
+pub fn check_utf8<'a>(bytes: &'a [u8], what: impl std::fmt::Display) -> Result<&'a str> {
+    str::from_utf8(bytes)
+        .map_err(|e| Error::new(ErrorKind::Format, format!("{what} is not UTF-8 at byte {}", e.valid_up_to())))
+}
+
+#[cfg(test)]
+#[path = "files_tests.rs"]
+mod tests;

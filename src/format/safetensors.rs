@@ -1,0 +1,214 @@
+//! The safetensors format: `header bytes: u64 | header: JSON | data`, all little endian. The header maps each tensor's name to
+//! its type, shape and place in the data; `__metadata__` maps strings to strings.
+//!
+//! Reading and its checks are the `safetensors` crate's. Writing is here, since the crate keeps metadata in a hash map: the
+//! same tensors would give other bytes each time, and checkpoints are compared by checksum.
+
+use crate::tensor::error::{ensure, error};
+use crate::tensor::{DType, Result, reserve, vec_zeroed};
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use safetensors::tensor::{Dtype, TensorInfo};
+use safetensors::{SafeTensorError, SafeTensors};
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+const METADATA: &str = "__metadata__";
+
+/// A tensor to write. `data` are its elements, row-major, little endian.
+pub struct Entry<'a> {
+    pub name: String,
+    pub dtype: DType,
+    pub dims: Vec<usize>,
+    pub data: &'a [u8],
+}
+
+/// A tensor of a [`File`]. The data may lie at any address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryRef<'a> {
+    pub dtype: DType,
+    pub dims: &'a [usize],
+    pub data: &'a [u8],
+}
+
+const DTYPES: [(DType, Dtype); 7] = [
+    (DType::F32, Dtype::F32),
+    (DType::F64, Dtype::F64),
+    (DType::F16, Dtype::F16),
+    (DType::I8, Dtype::I8),
+    (DType::U8, Dtype::U8),
+    (DType::I32, Dtype::I32),
+    (DType::U32, Dtype::U32),
+];
+
+fn stored_type(dtype: DType) -> Dtype {
+    let pair = DTYPES.iter().find(|(ours, _)| *ours == dtype);
+    pair.expect("the table has every element type").1
+}
+
+/// The bytes of a file. The same entries, in any order, and metadata always give the same bytes.
+pub fn encode(entries: &[Entry], metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
+    // Wide elements first, then by name: as the header is padded to 8 bytes, every tensor is aligned to its element.
+    let mut order: Vec<&Entry> = entries.iter().collect();
+    order.sort_by(|a, b| b.dtype.size().cmp(&a.dtype.size()).then_with(|| a.name.cmp(&b.name)));
+    let header = header(&order, metadata)?;
+    let data: usize = entries.iter().map(|entry| entry.data.len()).sum();
+    let mut bytes = Vec::new();
+    reserve(&mut bytes, 8 + header.len() + data)?;
+    bytes.extend_from_slice(&(header.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(header.as_bytes());
+    for entry in order {
+        bytes.extend_from_slice(entry.data);
+    }
+    Ok(bytes)
+}
+
+/// `{"__metadata__":{..},"name":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},..}`, padded with spaces.
+fn header(order: &[&Entry], metadata: &BTreeMap<String, String>) -> Result<String> {
+    let mut fields = Vec::new();
+    if !metadata.is_empty() {
+        fields.push(format!("{}:{}", json(METADATA)?, json(metadata)?));
+    }
+    let mut offset = 0;
+    let mut names = std::collections::BTreeSet::new();
+    for entry in order {
+        let Entry { name, dtype, dims, data } = entry;
+        ensure!(name != METADATA && names.insert(name), Argument, "the tensor name {name} is taken");
+        let count = dims.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(d));
+        let shape = || format!("{dtype} {dims:?}");
+        ensure!(count == Some(data.len()), Shape, "tensor {name} is {}, got {} bytes for it", shape(), data.len());
+        let data_offsets = (offset, offset + data.len());
+        let info = TensorInfo { dtype: stored_type(*dtype), shape: dims.clone(), data_offsets };
+        fields.push(format!("{}:{}", json(name)?, json(&info)?));
+        offset = data_offsets.1;
+    }
+    let mut header = format!("{{{}}}", fields.join(","));
+    let padding = header.len().next_multiple_of(8) - header.len();
+    header.extend(std::iter::repeat_n(' ', padding));
+    Ok(header)
+}
+
+fn json(value: &(impl serde::Serialize + ?Sized)) -> Result<String> {
+    serde_json::to_string(value).map_err(|e| error!(Internal, "a safetensors header cannot be written: {e}"))
+}
+
+/// A parsed file. Every failure to parse is FORMAT.
+#[derive(Debug)]
+pub struct File {
+    bytes: Vec<u8>,
+    metadata: BTreeMap<String, String>,
+    tensors: BTreeMap<String, Place>,
+}
+
+#[derive(Debug)]
+struct Place {
+    dtype: Dtype,
+    dims: Vec<usize>,
+    data: Range<usize>,
+}
+
+impl File {
+    pub fn parse(bytes: Vec<u8>) -> Result<File> {
+        let start = check_extent(&bytes)?;
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(explain)?;
+        let tensors = header.tensors().into_iter().map(|(name, info)| {
+            let (from, to) = info.data_offsets;
+            (name, Place { dtype: info.dtype, dims: info.shape.clone(), data: start + from..start + to })
+        });
+        let tensors = tensors.collect();
+        let metadata = header.metadata().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
+        Ok(File { bytes, metadata, tensors })
+    }
+
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    /// The names of the tensors, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// FORMAT when the file has no tensor of that name, or one of a type that Setun does not use.
+    pub fn tensor(&self, name: &str) -> Result<EntryRef<'_>> {
+        let place = self.tensors.get(name).ok_or_else(|| error!(Format, "the file has no tensor {name}"))?;
+        let dtype = DTYPES.iter().find(|(_, stored)| *stored == place.dtype).map(|(dtype, _)| *dtype);
+        let dtype = dtype.ok_or_else(|| {
+            let ours: Vec<String> = DTYPES.iter().map(|(_, stored)| stored.to_string()).collect();
+            error!(Format, "tensor {name} has elements of type {}, expected one of {}", place.dtype, ours.join(", "))
+        })?;
+        Ok(EntryRef { dtype, dims: &place.dims, data: &self.bytes[place.data.clone()] })
+    }
+}
+
+/// Where the data starts, once it is known that the header and every tensor end inside the file. That tells a truncated file
+/// from a foreign one, and keeps the sums of lengths in the checks that follow far from overflow.
+fn check_extent(bytes: &[u8]) -> Result<usize> {
+    let there = bytes.len();
+    let (length, rest) = bytes
+        .split_first_chunk::<8>()
+        .ok_or_else(|| error!(Format, "not a safetensors file: it has {there} bytes, the shortest has 10"))?;
+    let length = u64::from_le_bytes(*length);
+    let header = usize::try_from(length).ok().and_then(|length| rest.get(..length)).ok_or_else(|| {
+        error!(
+            Format,
+            "truncated, or not a safetensors file: it has {there} bytes, and would begin with a header of {length}"
+        )
+    })?;
+    let header: serde_json::Value = serde_json::from_slice(header)
+        .map_err(|e| error!(Format, "not a safetensors file: its header of {length} bytes is not JSON: {e}"))?;
+    let fields = header.as_object().ok_or_else(|| error!(Format, "not a safetensors file: its header is no object"))?;
+    let data = rest.len() as u64 - length;
+    for (name, info) in fields.iter().filter(|(name, _)| *name != METADATA) {
+        let end = info.get("data_offsets").and_then(|offsets| offsets.get(1)?.as_u64());
+        let end = end.ok_or_else(|| error!(Format, "the safetensors header does not say where tensor {name} ends"))?;
+        ensure!(end <= data, Format, "truncated: tensor {name} ends at byte {end} of the data, which has {data} bytes");
+    }
+    Ok(there - data as usize)
+}
+
+fn explain(error: SafeTensorError) -> crate::tensor::Error {
+    match error {
+        SafeTensorError::InvalidOffset(name) => {
+            error!(Format, "damaged safetensors header: tensor {name} does not begin where the one before it ends")
+        }
+        SafeTensorError::TensorInvalidInfo => {
+            error!(Format, "damaged safetensors header: a tensor's type and shape do not give its number of bytes")
+        }
+        SafeTensorError::MetadataIncompleteBuffer => {
+            error!(Format, "damaged safetensors file: it is longer than its tensors")
+        }
+        other => error!(Format, "damaged safetensors header: {other}"),
+    }
+}
+
+/// The f16 nearest to each value, as bytes. ARGUMENT when a finite value is beyond f16's largest, 65504.
+pub fn f32_to_f16_bytes(values: &[f32]) -> Result<Vec<u8>> {
+    let mut halves: Vec<f16> = Vec::new();
+    reserve(&mut halves, values.len())?;
+    halves.resize(values.len(), f16::ZERO);
+    halves.convert_from_f32_slice(values);
+    let lost = values.iter().zip(&halves).position(|(value, half)| value.is_finite() && half.is_infinite());
+    if let Some(index) = lost {
+        return Err(error!(Argument, "element {index} is {}, f16 ends at 65504", values[index]));
+    }
+    let mut bytes = Vec::new();
+    reserve(&mut bytes, 2 * values.len())?;
+    bytes.extend(halves.iter().flat_map(|half| half.to_le_bytes()));
+    Ok(bytes)
+}
+
+/// The values of f16 bytes, which may lie at any address.
+pub fn f16_bytes_to_f32(bytes: &[u8]) -> Result<Vec<f32>> {
+    let (pairs, rest) = bytes.as_chunks::<2>();
+    ensure!(rest.is_empty(), Format, "{} bytes are no whole number of f16 elements", bytes.len());
+    let mut values: Vec<f32> = vec_zeroed(pairs.len())?;
+    for (value, pair) in values.iter_mut().zip(pairs) {
+        *value = f16::from_le_bytes(*pair).to_f32();
+    }
+    Ok(values)
+}
+
+#[cfg(test)]
+#[path = "safetensors_tests.rs"]
+mod tests;
