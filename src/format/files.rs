@@ -1,210 +1,224 @@
-//! Files and folders that appear whole or not at all: written beside under another name, synced, then renamed.
+//! Reading and writing of files. What is written appears under its name whole or not at all: it is written and synchronised
+//! beside the target, under a hidden temporary name, and renamed onto it.
 
 use crate::tensor::error::{ensure, error};
-use crate::tensor::{Error, Result, reserve};
-use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::Write;
-use std::os::unix::fs::FileExt;
+use crate::tensor::log::{LogLevel, log};
+use crate::tensor::{Error, ErrorKind, Result, vec_zeroed};
+use std::fs::{File, TryLockError};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use xxhash_rust::xxh3::xxh3_64;
 
-/// Reads a whole file by position. Nothing is mapped: a file that shrinks meanwhile is an IO error, not a signal.
+/// Reads a whole file. It is read, not mapped: a file that another process cuts short meanwhile is an IO error, not a signal.
 pub fn read_file(path: &Path) -> Result<Vec<u8>> {
-    let failed = |e| Error::io("reading", path, &e);
-    let file = File::open(path).map_err(failed)?;
+    let failed = |e: io::Error| Error::io("reading", path, &e);
+    let file = File::open(path).map_err(|e| Error::io("opening", path, &e))?;
     let metadata = file.metadata().map_err(failed)?;
-    ensure!(!metadata.is_dir(), Io, "reading {}: it is a folder", path.display());
-    if !metadata.is_file() {
-        return read_stream(file, path);
-    }
-    let size = usize::try_from(metadata.len()).map_err(|_| error!(Memory, "{} is too large", path.display()))?;
-    let mut bytes = Vec::new();
-    reserve(&mut bytes, size)?;
-    bytes.resize(size, 0);
-    let mut done = 0;
-    while done < size {
-        match file.read_at(&mut bytes[done..], done as u64) {
-            Ok(0) => {
-                return Err(error!(Io, "reading {}: it shrank from {size} to {done} bytes meanwhile", path.display()));
-            }
-            Ok(read) => done += read,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(failed(e)),
-        }
-    }
-    Ok(bytes)
+    ensure!(metadata.is_file(), Io, "{} is not a regular file", path.display());
+    let bytes = usize::try_from(metadata.len())
+        .map_err(|_| error!(Memory, "{} has {} bytes, too many for this machine", path.display(), metadata.len()))?;
+    read_exactly(bytes, path, |buffer, offset| read_at(&file, buffer, offset))
 }
 
-/// A pipe or a device has no size and no positions.
-fn read_stream(mut file: File, path: &Path) -> Result<Vec<u8>> {
-    const PIECE: usize = 1 << 16;
-    let mut bytes = Vec::new();
-    let mut piece = [0; PIECE];
-    loop {
-        match std::io::Read::read(&mut file, &mut piece) {
-            Ok(0) => return Ok(bytes),
-            Ok(read) => {
-                reserve(&mut bytes, read)?;
-                bytes.extend_from_slice(&piece[..read]);
+/// The `bytes` bytes that `read(buffer, offset)` gives, in as many pieces as it likes.
+fn read_exactly(
+    bytes: usize,
+    path: &Path,
+    mut read: impl FnMut(&mut [u8], u64) -> io::Result<usize>,
+) -> Result<Vec<u8>> {
+    let mut contents: Vec<u8> = vec_zeroed(bytes)?;
+    let mut done = 0;
+    while done < bytes {
+        match read(&mut contents[done..], done as u64) {
+            Ok(0) => {
+                return Err(error!(Io, "{} had {bytes} bytes, and ended at {done} while it was read", path.display()));
             }
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Ok(count) => done += count,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(Error::io("reading", path, &e)),
         }
     }
+    Ok(contents)
 }
 
-/// Replaces `path` by `bytes`, or leaves what was there.
+#[cfg(unix)]
+fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, buffer, offset)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, buffer, offset)
+}
+
+/// Writes a file, or replaces it. On any error what was there stays as it was.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    let temporary = beside(path)?;
-    let written = write_synced(&temporary, bytes)
-        .and_then(|()| fs::rename(&temporary, path).map_err(|e| Error::io("writing", path, &e)));
-    if written.is_err() {
-        // The error that counts is the one above; the left-over is named by it.
-        let _ = fs::remove_file(&temporary);
-        return written;
-    }
-    sync_folder(parent(path))
+    replace(path, |file| file.write_all(bytes))
 }
 
-/// A folder in the making, under a temporary name until `commit`.
+/// `write_atomic` with what writes as an argument, so that a write can be made to fail half-way in a test.
+fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<()> {
+    let parent = Folder::open(parent(path))?;
+    let (mut file, temporary) = create_beside(path)?;
+    let written = write(&mut file)
+        .and_then(|()| file.sync_all())
+        .map_err(|e| Error::io("writing", path, &e))
+        .and_then(|()| std::fs::rename(&temporary, path).map_err(|e| Error::io("replacing", path, &e)));
+    if let Err(error) = written {
+        drop(file);
+        if let Err(e) = std::fs::remove_file(&temporary) {
+            log(LogLevel::Warning, format_args!("{} stays: {e}", temporary.display()));
+        }
+        return Err(error);
+    }
+    parent.sync()
+}
+
+/// A new file `.<name>.tmp-<process id>-<number>` in the same folder.
+fn create_beside(path: &Path) -> Result<(File, PathBuf)> {
+    // Threads that write the same path get different numbers; a name left by a killed process is passed over.
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let temporary = hidden(path, &format!("{}-{number}", std::process::id()))?;
+        match File::create_new(&temporary) {
+            Ok(file) => return Ok((file, temporary)),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(Error::io("creating", &temporary, &e)),
+        }
+    }
+}
+
+/// `.<name>.tmp-<suffix>` beside `path`.
+fn hidden(path: &Path, suffix: &str) -> Result<PathBuf> {
+    let name = path.file_name().ok_or_else(|| error!(Argument, "{} does not name a file", path.display()))?;
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(name);
+    hidden.push(format!(".tmp-{suffix}"));
+    Ok(path.with_file_name(hidden))
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// An open folder: opened before anything is written into it, so that one that cannot be opened changes nothing.
+struct Folder {
+    path: PathBuf,
+    #[cfg(unix)]
+    file: File,
+}
+
+impl Folder {
+    fn open(path: &Path) -> Result<Folder> {
+        Ok(Folder {
+            path: path.to_path_buf(),
+            #[cfg(unix)]
+            file: File::open(path).map_err(|e| Error::io("opening", path, &e))?,
+        })
+    }
+
+    /// Makes the names in the folder durable. Systems that cannot do that for a folder are taken as they are.
+    fn sync(&self) -> Result<()> {
+        #[cfg(unix)]
+        if let Err(e) = self.file.sync_all()
+            && !matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported)
+        {
+            return Err(Error::io("synchronising", &self.path, &e));
+        }
+        Ok(())
+    }
+
+    /// Marks the folder as in use until it is dropped. False when someone else has marked it.
+    fn lock(&self) -> bool {
+        #[cfg(unix)]
+        return !matches!(self.file.try_lock(), Err(TryLockError::WouldBlock));
+        #[cfg(not(unix))]
+        return true;
+    }
+}
+
+/// What a [`FolderWriter`] has written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrittenFile {
+    pub name: String,
+    pub bytes: u64,
+    pub xxh3: u64,
+}
+
+/// Writes a folder that appears under its name whole, at `commit`, or not at all. Until then it is `.<name>.tmp-<process id>`
+/// beside; dropping the writer without commit removes it.
 pub struct FolderWriter {
     path: PathBuf,
     temporary: PathBuf,
+    folder: Folder,
+    parent: Folder,
+    files: Vec<WrittenFile>,
     committed: bool,
 }
 
 impl FolderWriter {
+    /// Fails with STATE when the same folder is being written already. What a killed process left is removed.
     pub fn create(path: &Path) -> Result<FolderWriter> {
-        let temporary = beside(path)?;
-        fs::create_dir_all(parent(path)).map_err(|e| Error::io("creating", parent(path), &e))?;
-        fs::create_dir(&temporary).map_err(|e| Error::io("creating", &temporary, &e))?;
-        Ok(FolderWriter { path: path.to_owned(), temporary, committed: false })
+        let parent = Folder::open(parent(path))?;
+        let temporary = hidden(path, &std::process::id().to_string())?;
+        let failed = |e: io::Error| Error::io("creating", &temporary, &e);
+        if let Err(e) = std::fs::create_dir(&temporary) {
+            if e.kind() != io::ErrorKind::AlreadyExists {
+                return Err(failed(e));
+            }
+            ensure!(Folder::open(&temporary)?.lock(), State, "{} is being written already", path.display());
+            std::fs::remove_dir_all(&temporary).and_then(|()| std::fs::create_dir(&temporary)).map_err(failed)?;
+        }
+        let folder = Folder::open(&temporary)?;
+        ensure!(folder.lock(), State, "{} is being written already", path.display());
+        Ok(FolderWriter { path: path.to_path_buf(), temporary, folder, parent, files: Vec::new(), committed: false })
     }
 
-    /// Writes and syncs one file of the folder.
+    /// Writes one file and synchronises it.
     pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
-        write_synced(&self.temporary.join(name), bytes)
+        ensure!(Path::new(name).file_name() == Some(name.as_ref()), Argument, "{name:?} is not a file name");
+        let target = self.temporary.join(name);
+        let mut file = File::create_new(&target).map_err(|e| Error::io("creating", &target, &e))?;
+        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| Error::io("writing", &target, &e))?;
+        self.files.push(WrittenFile { name: name.to_string(), bytes: bytes.len() as u64, xxh3: xxh3_64(bytes) });
+        Ok(())
     }
 
-    /// Gives the folder its name. A file or folder that has the name already is an error.
+    /// The files written so far, with their lengths and checksums.
+    pub fn files(&self) -> &[WrittenFile] {
+        &self.files
+    }
+
+    /// Gives the folder its name. Fails, and removes what was written, when a folder with files in it has that name.
     pub fn commit(mut self) -> Result<()> {
-        sync_folder(&self.temporary)?;
-        fs::rename(&self.temporary, &self.path).map_err(|e| Error::io("writing", &self.path, &e))?;
+        self.folder.sync()?;
+        std::fs::rename(&self.temporary, &self.path).map_err(|e| Error::io("replacing", &self.path, &e))?;
         self.committed = true;
-        sync_folder(parent(&self.path))
+        self.parent.sync()
     }
 }
 
 impl Drop for FolderWriter {
     fn drop(&mut self) {
-        if !self.committed {
-            // Nothing to report to: the caller has the error that led here.
-            let _ = fs::remove_dir_all(&self.temporary);
+        if !self.committed
+            && let Err(e) = std::fs::remove_dir_all(&self.temporary)
+        {
+            log(LogLevel::Warning, format_args!("{} stays: {e}", self.temporary.display()));
         }
     }
 }
 
-/// The xxh3-64 checksum of a file's bytes.
-pub fn checksum(bytes: &[u8]) -> u64 {
-    xxhash_rust::xxh3::xxh3_64(bytes)
-}
-
-/// `.<name>.tmp-<process>` in the same folder, where a rename is atomic.
-fn beside(path: &Path) -> Result<PathBuf> {
-    let name = path.file_name().ok_or_else(|| error!(Argument, "{} names no file", path.display()))?;
-    let mut temporary = OsString::from(".");
-    temporary.push(name);
-    temporary.push(format!(".tmp-{}", std::process::id()));
-    Ok(path.with_file_name(temporary))
-}
-
-fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    }
-}
-
-fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
-    let failed = |e| Error::io("writing", path, &e);
-    let mut file = File::create(path).map_err(failed)?;
-    file.write_all(bytes).map_err(failed)?;
-    file.sync_all().map_err(failed)
-}
-
-/// Makes a rename durable. Some file systems cannot sync a folder; their renames are as durable as they get.
-fn sync_folder(path: &Path) -> Result<()> {
-    let folder = File::open(path).map_err(|e| Error::io("opening", path, &e))?;
-    match folder.sync_all() {
-        Err(e) if !matches!(e.raw_os_error(), Some(libc::EINVAL | libc::ENOTSUP | libc::EROFS)) => {
-            Err(Error::io("syncing", path, &e))
-        }
-        _ => Ok(()),
-    }
+/// Where `bytes` stop being UTF-8, as FORMAT.
+pub fn check_utf8<'a>(bytes: &'a [u8], what: impl std::fmt::Display) -> Result<&'a str> {
+    str::from_utf8(bytes)
+        .map_err(|e| Error::new(ErrorKind::Format, format!("{what} is not UTF-8 at byte {}", e.valid_up_to())))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn folder(name: &str) -> PathBuf {
-        let path = std::env::temp_dir().join(format!("setun-files-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).unwrap();
-        path
-    }
-
-    fn names(path: &Path) -> Vec<String> {
-        let mut names: Vec<String> =
-            fs::read_dir(path).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-
-    #[test]
-    fn a_file_is_replaced_whole() {
-        let folder = folder("replace");
-        let path = folder.join("a");
-        write_atomic(&path, b"first").unwrap();
-        write_atomic(&path, b"second").unwrap();
-        assert_eq!(read_file(&path).unwrap(), b"second");
-        assert_eq!(names(&folder), ["a"]);
-        fs::remove_dir_all(folder).unwrap();
-    }
-
-    #[test]
-    fn a_failing_write_leaves_what_was_there() {
-        let folder = folder("failing");
-        fs::create_dir(folder.join("a")).unwrap();
-        fs::write(folder.join("a/kept"), b"kept").unwrap();
-        let error = write_atomic(&folder.join("a"), b"a file cannot replace a folder").unwrap_err();
-        assert_eq!(error.kind, crate::tensor::ErrorKind::Io);
-        assert_eq!(names(&folder), ["a"]);
-        assert_eq!(read_file(&folder.join("a/kept")).unwrap(), b"kept");
-        let missing = folder.join("missing/a");
-        assert_eq!(write_atomic(&missing, b"x").unwrap_err().kind, crate::tensor::ErrorKind::Io);
-        fs::remove_dir_all(folder).unwrap();
-    }
-
-    #[test]
-    fn a_folder_appears_on_commit_only() {
-        let folder = folder("commit");
-        let mut writer = FolderWriter::create(&folder.join("c")).unwrap();
-        writer.write("x", b"1").unwrap();
-        assert!(!folder.join("c").exists());
-        drop(writer);
-        assert!(names(&folder).is_empty());
-        let mut writer = FolderWriter::create(&folder.join("c")).unwrap();
-        writer.write("x", b"2").unwrap();
-        writer.commit().unwrap();
-        assert_eq!(read_file(&folder.join("c/x")).unwrap(), b"2");
-        assert_eq!(names(&folder), ["c"]);
-        fs::remove_dir_all(folder).unwrap();
-    }
-
-    #[test]
-    fn a_folder_is_no_file() {
-        let error = read_file(&std::env::temp_dir()).unwrap_err();
-        assert!(error.message.ends_with("it is a folder"), "{error}");
-    }
-}
+#[path = "files_tests.rs"]
+mod tests;

@@ -1,4 +1,7 @@
-//! Bytes in, bytes out: files that are written whole or not at all, and safetensors.
+//! Bytes in, bytes out: files that are replaced whole or not at all, and the safetensors format.
 
 pub mod files;
 pub mod safetensors;
+
+#[cfg(test)]
+pub mod scratch;

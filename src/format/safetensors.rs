@@ -1,18 +1,21 @@
-//! The safetensors format: a JSON header, then the tensors' bytes.
+//! The safetensors format: `header bytes: u64 | header: JSON | data`, all little endian. The header maps each tensor's name to
+//! its type, shape and place in the data; `__metadata__` maps strings to strings.
 //!
-//! Our metadata is one entry, "setun", holding a JSON object: the crate writes a map of several entries in an order that
-//! changes from run to run, and a file should be the same bytes for the same model.
+//! Reading and its checks are the `safetensors` crate's. Writing is here, since the crate keeps metadata in a hash map: the
+//! same tensors would give other bytes each time, and checkpoints are compared by checksum.
 
 use crate::tensor::error::{ensure, error};
-use crate::tensor::{DType, Error, Result, reserve};
-use safetensors::tensor::{Dtype, TensorView};
+use crate::tensor::{DType, Result, reserve, vec_zeroed};
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use safetensors::tensor::{Dtype, TensorInfo};
 use safetensors::{SafeTensorError, SafeTensors};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::ops::Range;
 
-/// The metadata entry that holds ours.
-const KEY: &str = "setun";
+const METADATA: &str = "__metadata__";
 
-/// One tensor of a file; `data` is little endian and row-major.
+/// A tensor to write. `data` are its elements, row-major, little endian.
 pub struct Entry<'a> {
     pub name: String,
     pub dtype: DType,
@@ -20,183 +23,192 @@ pub struct Entry<'a> {
     pub data: &'a [u8],
 }
 
-/// The bytes of a file.
+/// A tensor of a [`File`]. The data may lie at any address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryRef<'a> {
+    pub dtype: DType,
+    pub dims: &'a [usize],
+    pub data: &'a [u8],
+}
+
+const DTYPES: [(DType, Dtype); 7] = [
+    (DType::F32, Dtype::F32),
+    (DType::F64, Dtype::F64),
+    (DType::F16, Dtype::F16),
+    (DType::I8, Dtype::I8),
+    (DType::U8, Dtype::U8),
+    (DType::I32, Dtype::I32),
+    (DType::U32, Dtype::U32),
+];
+
+fn stored_type(dtype: DType) -> Dtype {
+    let pair = DTYPES.iter().find(|(ours, _)| *ours == dtype);
+    pair.expect("the table has every element type").1
+}
+
+/// The bytes of a file. The same entries, in any order, and metadata always give the same bytes.
 pub fn encode(entries: &[Entry], metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
-    let mut views = Vec::new();
-    for entry in entries {
-        let view = TensorView::new(to_file(entry.dtype), entry.dims.clone(), entry.data);
-        views.push((entry.name.as_str(), view.map_err(|e| error!(Internal, "safetensors: {}: {e}", entry.name))?));
-    }
-    let ours = serde_json::to_string(metadata).map_err(|e| error!(Internal, "safetensors: metadata: {e}"))?;
-    let metadata = HashMap::from([(KEY.to_owned(), ours)]);
-    safetensors::serialize(views, Some(metadata)).map_err(|e| error!(Format, "safetensors: {e}"))
-}
-
-/// A file that was read: its header is checked, its tensors are found by name.
-pub struct File {
-    bytes: Vec<u8>,
-    tensors: BTreeMap<String, Place>,
-    metadata: BTreeMap<String, String>,
-}
-
-struct Place {
-    dtype: Dtype,
-    dims: Vec<usize>,
-    start: usize,
-    end: usize,
-}
-
-impl File {
-    /// FORMAT, with what is wrong, unless `bytes` are a whole safetensors file.
-    pub fn parse(bytes: Vec<u8>) -> Result<File> {
-        let (header, parsed) = SafeTensors::read_metadata(&bytes).map_err(|e| explain(&e, bytes.len()))?;
-        let data = 8 + header;
-        let mut tensors = BTreeMap::new();
-        for (name, info) in parsed.tensors() {
-            let (start, end) = info.data_offsets;
-            let place = Place { dtype: info.dtype, dims: info.shape.clone(), start: data + start, end: data + end };
-            tensors.insert(name, place);
-        }
-        let mut metadata: BTreeMap<String, String> =
-            parsed.metadata().clone().unwrap_or_default().into_iter().collect();
-        if let Some(ours) = metadata.remove(KEY) {
-            let ours: BTreeMap<String, String> =
-                serde_json::from_str(&ours).map_err(|e| error!(Format, "the file's metadata is damaged: {e}"))?;
-            metadata.extend(ours);
-        }
-        Ok(File { bytes, tensors, metadata })
-    }
-
-    /// Our metadata, or a foreign file's.
-    pub fn metadata(&self) -> &BTreeMap<String, String> {
-        &self.metadata
-    }
-
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.tensors.keys().map(String::as_str)
-    }
-
-    /// FORMAT when the tensor is missing or of a type that Setun does not read.
-    pub fn tensor(&self, name: &str) -> Result<Entry<'_>> {
-        let place = self.tensors.get(name).ok_or_else(|| error!(Format, "the tensor {name} is missing"))?;
-        let dtype = from_file(place.dtype)
-            .ok_or_else(|| error!(Format, "the tensor {name} is of type {:?}, which is not read", place.dtype))?;
-        Ok(Entry { name: name.into(), dtype, dims: place.dims.clone(), data: &self.bytes[place.start..place.end] })
-    }
-}
-
-fn explain(error: &SafeTensorError, size: usize) -> Error {
-    match error {
-        SafeTensorError::MetadataIncompleteBuffer => {
-            error!(Format, "the file is truncated or has bytes too many: its {size} bytes are not what its header says")
-        }
-        SafeTensorError::HeaderTooSmall | SafeTensorError::InvalidHeaderLength => {
-            error!(Format, "the file of {size} bytes is truncated or no safetensors file")
-        }
-        other => error!(Format, "not a safetensors file: {other}"),
-    }
-}
-
-fn to_file(dtype: DType) -> Dtype {
-    match dtype {
-        DType::F32 => Dtype::F32,
-        DType::F64 => Dtype::F64,
-        DType::F16 => Dtype::F16,
-        DType::I8 => Dtype::I8,
-        DType::U8 => Dtype::U8,
-        DType::I32 => Dtype::I32,
-        DType::U32 => Dtype::U32,
-    }
-}
-
-fn from_file(dtype: Dtype) -> Option<DType> {
-    Some(match dtype {
-        Dtype::F32 => DType::F32,
-        Dtype::F64 => DType::F64,
-        Dtype::F16 => DType::F16,
-        Dtype::I8 => DType::I8,
-        Dtype::U8 => DType::U8,
-        Dtype::I32 => DType::I32,
-        Dtype::U32 => DType::U32,
-        _ => return None,
-    })
-}
-
-/// IEEE half precision, round to nearest even. Values beyond its range are refused: they would become infinities.
-pub fn f32_to_f16_bytes(values: &[f32]) -> Result<Vec<u8>> {
+    // Wide elements first, then by name: as the header is padded to 8 bytes, every tensor is aligned to its element.
+    let mut order: Vec<&Entry> = entries.iter().collect();
+    order.sort_by(|a, b| b.dtype.size().cmp(&a.dtype.size()).then_with(|| a.name.cmp(&b.name)));
+    let header = header(&order, metadata)?;
+    let data: usize = entries.iter().map(|entry| entry.data.len()).sum();
     let mut bytes = Vec::new();
-    reserve(&mut bytes, values.len().saturating_mul(2))?;
-    for (i, &value) in values.iter().enumerate() {
-        let half = half::f16::from_f32(value);
-        ensure!(half.is_finite(), Format, "element {i} is {value}, which f16 cannot hold");
-        bytes.extend_from_slice(&half.to_le_bytes());
+    reserve(&mut bytes, 8 + header.len() + data)?;
+    bytes.extend_from_slice(&(header.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(header.as_bytes());
+    for entry in order {
+        bytes.extend_from_slice(entry.data);
     }
     Ok(bytes)
 }
 
-/// `bytes` holds two bytes for each of `values`.
-pub fn f16_bytes_to_f32(bytes: &[u8], values: &mut [f32]) {
-    for (value, half) in values.iter_mut().zip(bytes.chunks_exact(2)) {
-        *value = half::f16::from_le_bytes([half[0], half[1]]).to_f32();
+/// `{"__metadata__":{..},"name":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},..}`, padded with spaces.
+fn header(order: &[&Entry], metadata: &BTreeMap<String, String>) -> Result<String> {
+    let mut fields = Vec::new();
+    if !metadata.is_empty() {
+        fields.push(format!("{}:{}", json(METADATA)?, json(metadata)?));
     }
+    let mut offset = 0;
+    let mut names = std::collections::BTreeSet::new();
+    for entry in order {
+        let Entry { name, dtype, dims, data } = entry;
+        ensure!(name != METADATA && names.insert(name), Argument, "the tensor name {name} is taken");
+        let count = dims.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(d));
+        let shape = || format!("{dtype} {dims:?}");
+        ensure!(count == Some(data.len()), Shape, "tensor {name} is {}, got {} bytes for it", shape(), data.len());
+        let data_offsets = (offset, offset + data.len());
+        let info = TensorInfo { dtype: stored_type(*dtype), shape: dims.clone(), data_offsets };
+        fields.push(format!("{}:{}", json(name)?, json(&info)?));
+        offset = data_offsets.1;
+    }
+    let mut header = format!("{{{}}}", fields.join(","));
+    let padding = header.len().next_multiple_of(8) - header.len();
+    header.extend(std::iter::repeat_n(' ', padding));
+    Ok(header)
+}
+
+fn json(value: &(impl serde::Serialize + ?Sized)) -> Result<String> {
+    serde_json::to_string(value).map_err(|e| error!(Internal, "a safetensors header cannot be written: {e}"))
+}
+
+/// A parsed file. Every failure to parse is FORMAT.
+#[derive(Debug)]
+pub struct File {
+    bytes: Vec<u8>,
+    metadata: BTreeMap<String, String>,
+    tensors: BTreeMap<String, Place>,
+}
+
+#[derive(Debug)]
+struct Place {
+    dtype: Dtype,
+    dims: Vec<usize>,
+    data: Range<usize>,
+}
+
+impl File {
+    pub fn parse(bytes: Vec<u8>) -> Result<File> {
+        let start = check_extent(&bytes)?;
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(explain)?;
+        let tensors = header.tensors().into_iter().map(|(name, info)| {
+            let (from, to) = info.data_offsets;
+            (name, Place { dtype: info.dtype, dims: info.shape.clone(), data: start + from..start + to })
+        });
+        let tensors = tensors.collect();
+        let metadata = header.metadata().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
+        Ok(File { bytes, metadata, tensors })
+    }
+
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    /// The names of the tensors, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// FORMAT when the file has no tensor of that name, or one of a type that Setun does not use.
+    pub fn tensor(&self, name: &str) -> Result<EntryRef<'_>> {
+        let place = self.tensors.get(name).ok_or_else(|| error!(Format, "the file has no tensor {name}"))?;
+        let dtype = DTYPES.iter().find(|(_, stored)| *stored == place.dtype).map(|(dtype, _)| *dtype);
+        let dtype = dtype.ok_or_else(|| {
+            let ours: Vec<String> = DTYPES.iter().map(|(_, stored)| stored.to_string()).collect();
+            error!(Format, "tensor {name} has elements of type {}, expected one of {}", place.dtype, ours.join(", "))
+        })?;
+        Ok(EntryRef { dtype, dims: &place.dims, data: &self.bytes[place.data.clone()] })
+    }
+}
+
+/// Where the data starts, once it is known that the header and every tensor end inside the file. That tells a truncated file
+/// from a foreign one, and keeps the sums of lengths in the checks that follow far from overflow.
+fn check_extent(bytes: &[u8]) -> Result<usize> {
+    let there = bytes.len();
+    let (length, rest) = bytes
+        .split_first_chunk::<8>()
+        .ok_or_else(|| error!(Format, "not a safetensors file: it has {there} bytes, the shortest has 10"))?;
+    let length = u64::from_le_bytes(*length);
+    let header = usize::try_from(length).ok().and_then(|length| rest.get(..length)).ok_or_else(|| {
+        error!(
+            Format,
+            "truncated, or not a safetensors file: it has {there} bytes, and would begin with a header of {length}"
+        )
+    })?;
+    let header: serde_json::Value = serde_json::from_slice(header)
+        .map_err(|e| error!(Format, "not a safetensors file: its header of {length} bytes is not JSON: {e}"))?;
+    let fields = header.as_object().ok_or_else(|| error!(Format, "not a safetensors file: its header is no object"))?;
+    let data = rest.len() as u64 - length;
+    for (name, info) in fields.iter().filter(|(name, _)| *name != METADATA) {
+        let end = info.get("data_offsets").and_then(|offsets| offsets.get(1)?.as_u64());
+        let end = end.ok_or_else(|| error!(Format, "the safetensors header does not say where tensor {name} ends"))?;
+        ensure!(end <= data, Format, "truncated: tensor {name} ends at byte {end} of the data, which has {data} bytes");
+    }
+    Ok(there - data as usize)
+}
+
+fn explain(error: SafeTensorError) -> crate::tensor::Error {
+    match error {
+        SafeTensorError::InvalidOffset(name) => {
+            error!(Format, "damaged safetensors header: tensor {name} does not begin where the one before it ends")
+        }
+        SafeTensorError::TensorInvalidInfo => {
+            error!(Format, "damaged safetensors header: a tensor's type and shape do not give its number of bytes")
+        }
+        SafeTensorError::MetadataIncompleteBuffer => {
+            error!(Format, "damaged safetensors file: it is longer than its tensors")
+        }
+        other => error!(Format, "damaged safetensors header: {other}"),
+    }
+}
+
+/// The f16 nearest to each value, as bytes. ARGUMENT when a finite value is beyond f16's largest, 65504.
+pub fn f32_to_f16_bytes(values: &[f32]) -> Result<Vec<u8>> {
+    let mut halves: Vec<f16> = Vec::new();
+    reserve(&mut halves, values.len())?;
+    halves.resize(values.len(), f16::ZERO);
+    halves.convert_from_f32_slice(values);
+    let lost = values.iter().zip(&halves).position(|(value, half)| value.is_finite() && half.is_infinite());
+    if let Some(index) = lost {
+        return Err(error!(Argument, "element {index} is {}, f16 ends at 65504", values[index]));
+    }
+    let mut bytes = Vec::new();
+    reserve(&mut bytes, 2 * values.len())?;
+    bytes.extend(halves.iter().flat_map(|half| half.to_le_bytes()));
+    Ok(bytes)
+}
+
+/// The values of f16 bytes, which may lie at any address.
+pub fn f16_bytes_to_f32(bytes: &[u8]) -> Result<Vec<f32>> {
+    let (pairs, rest) = bytes.as_chunks::<2>();
+    ensure!(rest.is_empty(), Format, "{} bytes are no whole number of f16 elements", bytes.len());
+    let mut values: Vec<f32> = vec_zeroed(pairs.len())?;
+    for (value, pair) in values.iter_mut().zip(pairs) {
+        *value = f16::from_le_bytes(*pair).to_f32();
+    }
+    Ok(values)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tensor::ErrorKind;
-
-    fn sample() -> Vec<u8> {
-        let floats: Vec<u8> = [1.5f32, -2.0].iter().flat_map(|x| x.to_le_bytes()).collect();
-        let entries = [
-            Entry { name: "codes".into(), dtype: DType::U8, dims: vec![3], data: &[1, 2, 3] },
-            Entry { name: "w".into(), dtype: DType::F32, dims: vec![2, 1], data: &floats },
-        ];
-        let metadata = [("a", "1"), ("b", "2"), ("c", "3"), ("d", "4")].map(|(k, v)| (k.to_owned(), v.to_owned()));
-        encode(&entries, &metadata.into()).unwrap()
-    }
-
-    #[test]
-    fn what_is_written_is_read() {
-        let file = File::parse(sample()).unwrap();
-        assert_eq!(file.names().collect::<Vec<_>>(), ["codes", "w"]);
-        assert_eq!(file.metadata()["c"], "3");
-        let w = file.tensor("w").unwrap();
-        assert_eq!((w.dtype, w.dims.as_slice()), (DType::F32, &[2, 1][..]));
-        assert_eq!(w.data[..4], 1.5f32.to_le_bytes());
-        assert_eq!(file.tensor("codes").unwrap().data, [1, 2, 3]);
-        assert_eq!(file.tensor("x").err().unwrap().message, "the tensor x is missing");
-    }
-
-    #[test]
-    fn the_same_content_is_the_same_bytes() {
-        let first = sample();
-        assert!((0..20).all(|_| sample() == first));
-    }
-
-    #[test]
-    fn every_truncation_and_every_foreign_file_is_refused() {
-        let whole = sample();
-        for length in 0..whole.len() {
-            let error = File::parse(whole[..length].to_vec()).err().unwrap();
-            assert_eq!(error.kind, ErrorKind::Format, "{length}: {error}");
-        }
-        let mut longer = whole.clone();
-        longer.push(0);
-        assert!(File::parse(longer).is_err());
-        for foreign in [&b"GGUF\x03\0\0\0abcdefghijkl"[..], &[255; 64], b"{\"a\": 1, \"b\": [2, 3]}"] {
-            assert_eq!(File::parse(foreign.to_vec()).err().unwrap().kind, ErrorKind::Format);
-        }
-    }
-
-    #[test]
-    fn half_precision_round_trips_and_refuses_what_it_cannot_hold() {
-        let values = [0.0, 1.0, -0.333_251_95, 65504.0, 6e-8];
-        let bytes = f32_to_f16_bytes(&values).unwrap();
-        let mut back = [0.0; 5];
-        f16_bytes_to_f32(&bytes, &mut back);
-        assert_eq!(back[..4], values[..4]);
-        assert!((back[4] - 5.960_464_5e-8).abs() < 1e-12);
-        assert_eq!(f32_to_f16_bytes(&[0.0, 1e5]).unwrap_err().message, "element 1 is 100000, which f16 cannot hold");
-    }
-}
+#[path = "safetensors_tests.rs"]
+mod tests;

@@ -289,7 +289,7 @@ fn read_floats(context: &Context, file: &File, description: &Description) -> Res
     let mut tensor = Tensor::zeros(DType::F32, dims)?;
     let values = tensor.host_mut::<f32>()?;
     if found.dtype == DType::F16 {
-        safetensors::f16_bytes_to_f32(found.data, values);
+        values.copy_from_slice(&safetensors::f16_bytes_to_f32(found.data)?);
     } else {
         bytemuck::cast_slice_mut(values).copy_from_slice(found.data);
     }

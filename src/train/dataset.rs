@@ -1,130 +1,135 @@
-//! Tokens to train and validate on, split by position, drawn in windows.
+//! The tokens of a text, cut once into a training and a validation part, and the windows that are read from them.
 
-use super::Tokenizer;
+use super::tokenizer::Tokenizer;
 use crate::tensor::error::{ensure, error};
 use crate::tensor::random::Stream;
 use crate::tensor::{Result, reserve};
+use xxhash_rust::xxh3::Xxh3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Split {
+    /// The first tokens of the text.
     Train,
-    /// The last part of the text.
+    /// The last ones.
     Validation,
 }
 
-/// Two bytes a token while the vocabulary allows.
-enum Storage {
+impl Split {
+    fn name(self) -> &'static str {
+        match self {
+            Split::Train => "training",
+            Split::Validation => "validation",
+        }
+    }
+}
+
+pub struct Dataset {
+    tokens: Store,
+    vocabulary: usize,
+    /// How many tokens are for training; the rest is for validation.
+    train: usize,
+    validation_fraction: f64,
+}
+
+/// Two bytes a token where they hold the vocabulary.
+enum Store {
     Narrow(Vec<u16>),
     Wide(Vec<u32>),
 }
 
-pub struct Dataset {
-    storage: Storage,
-    vocabulary: usize,
-    validation_fraction: f64,
-    /// Where validation begins.
-    cut: usize,
-    fingerprint: u64,
-}
-
-/// The tokens of one split.
-#[derive(Clone, Copy)]
-pub struct Tokens<'a> {
-    dataset: &'a Dataset,
-    start: usize,
-    end: usize,
-}
-
-impl Tokens<'_> {
-    pub fn len(&self) -> usize {
-        self.end - self.start
-    }
-
-    /// Copies the tokens from `at` on; the caller keeps `at + out.len()` within `len`.
-    pub fn copy(&self, at: usize, out: &mut [u32]) {
-        let range = self.start + at..self.start + at + out.len();
-        match &self.dataset.storage {
-            Storage::Narrow(tokens) => out.iter_mut().zip(&tokens[range]).for_each(|(o, &t)| *o = u32::from(t)),
-            Storage::Wide(tokens) => out.copy_from_slice(&tokens[range]),
-        }
-    }
+/// The tokens of a split.
+#[derive(Clone, Copy, Debug)]
+pub enum Tokens<'a> {
+    Narrow(&'a [u16]),
+    Wide(&'a [u32]),
 }
 
 impl Dataset {
-    /// The last `validation_fraction` of the tokens, rounded down, are for validation.
+    /// The tokens of `text`; the last `validation_fraction` of them, 0 to below 1, are for validation.
     pub fn from_text(text: &str, tokenizer: &Tokenizer, validation_fraction: f64) -> Result<Dataset> {
-        Dataset::from_tokens(tokenizer.encode(text)?, tokenizer.vocabulary(), validation_fraction)
+        check_fraction(validation_fraction)?;
+        let mut tokens = Store::new(tokenizer.vocabulary());
+        tokenizer.encode_blocks(text, &mut |block| tokens.append(block))?;
+        Ok(Dataset::new(tokens, tokenizer.vocabulary(), validation_fraction))
     }
 
+    /// ARGUMENT for a token that is not below the vocabulary.
     pub fn from_tokens(tokens: Vec<u32>, vocabulary: usize, validation_fraction: f64) -> Result<Dataset> {
-        ensure!(
-            (0.0..1.0).contains(&validation_fraction),
-            Argument,
-            "dataset: validation_fraction is {validation_fraction}, expected at least 0 and below 1"
-        );
-        ensure!(!tokens.is_empty(), Argument, "dataset: there are no tokens");
-        if let Some(i) = tokens.iter().position(|&token| token as usize >= vocabulary) {
-            return Err(error!(
-                Argument,
-                "dataset: token {i} is {}, outside the vocabulary of {vocabulary}", tokens[i]
-            ));
+        check_fraction(validation_fraction)?;
+        if let Some(index) = tokens.iter().position(|&token| token as usize >= vocabulary) {
+            return Err(error!(Argument, "token {index} is {}, the vocabulary is {vocabulary}", tokens[index]));
         }
-        let cut = tokens.len() - (tokens.len() as f64 * validation_fraction) as usize;
-        let fingerprint = xxhash_rust::xxh3::xxh3_64(bytemuck::cast_slice(&tokens));
-        let storage = if vocabulary <= 1 << 16 {
-            let mut narrow = Vec::new();
-            reserve(&mut narrow, tokens.len())?;
-            narrow.extend(tokens.iter().map(|&token| token as u16));
-            Storage::Narrow(narrow)
-        } else {
-            Storage::Wide(tokens)
-        };
-        Ok(Dataset { storage, vocabulary, validation_fraction, cut, fingerprint })
+        let mut store = Store::new(vocabulary);
+        match &mut store {
+            Store::Wide(wide) => *wide = tokens,
+            Store::Narrow(_) => store.append(&tokens)?,
+        }
+        Ok(Dataset::new(store, vocabulary, validation_fraction))
     }
 
+    fn new(tokens: Store, vocabulary: usize, validation_fraction: f64) -> Dataset {
+        let all = tokens.all().len();
+        // Rounded up, but not for the rounding of the product: a fraction of .07 of 100 tokens is 7.000000000000001.
+        let validation = (all as f64 * validation_fraction * (1.0 - 1e-12)).ceil() as usize;
+        Dataset { tokens, vocabulary, train: all - validation.min(all), validation_fraction }
+    }
+
+    pub fn tokens(&self, split: Split) -> Tokens<'_> {
+        let all = self.tokens.all();
+        match split {
+            Split::Train => all.part(0, self.train),
+            Split::Validation => all.part(self.train, all.len()),
+        }
+    }
+
+    /// Every token is below this.
     pub fn vocabulary(&self) -> usize {
         self.vocabulary
     }
 
-    /// xxh3-64 of the tokens as 32-bit little endian: two datasets with equal tokens have it in common.
+    /// The xxh3-64 of all tokens as u32, little endian.
     pub fn fingerprint(&self) -> u64 {
-        self.fingerprint
-    }
-
-    pub fn tokens(&self, split: Split) -> Tokens<'_> {
-        let all = match &self.storage {
-            Storage::Narrow(tokens) => tokens.len(),
-            Storage::Wide(tokens) => tokens.len(),
-        };
-        match split {
-            Split::Train => Tokens { dataset: self, start: 0, end: self.cut },
-            Split::Validation => Tokens { dataset: self, start: self.cut, end: all },
-        }
-    }
-
-    /// SHAPE, saying how many tokens are needed, unless both splits have a window of `length` tokens and a target after it.
-    /// Without validation (fraction 0) only the training split counts.
-    pub fn check(&self, length: usize) -> Result<()> {
-        let fraction = self.validation_fraction;
-        for (split, name, share) in
-            [(Split::Train, "training", 1.0 - fraction), (Split::Validation, "validation", fraction)]
-        {
-            let there = self.tokens(split).len();
-            if share > 0.0 && there <= length {
-                let needed = length + 1;
-                let all = (needed as f64 / share).ceil();
-                return Err(error!(
-                    Shape,
-                    "the {name} split has {there} tokens, windows of {length} need at least {needed}; \
-                     the text needs about {all} tokens in all"
-                ));
+        let all = self.tokens.all();
+        let mut hash = Xxh3::new();
+        let mut block = [0u32; 1024];
+        for start in (0..all.len()).step_by(block.len()) {
+            let count = block.len().min(all.len() - start);
+            all.read(start, &mut block[..count]);
+            for token in &mut block[..count] {
+                *token = token.to_le();
             }
+            hash.update(bytemuck::cast_slice(&block[..count]));
         }
-        Ok(())
+        hash.digest()
     }
 
-    /// `batch` windows at random places: tokens[batch, length] and the token after each, targets[batch, length].
-    /// Window i starts at `stream.below(i, n - length)`: the same stream draws the same windows.
+    /// SHAPE, with how many tokens there are and how many are needed, unless each part that the dataset has can fill a window
+    /// of `context_length` tokens and their targets.
+    pub fn check(&self, context_length: usize) -> Result<()> {
+        self.check_split(Split::Train, context_length)?;
+        if self.validation_fraction > 0.0 { self.check_split(Split::Validation, context_length) } else { Ok(()) }
+    }
+
+    fn check_split(&self, split: Split, length: usize) -> Result<()> {
+        ensure!(length > 0, Argument, "windows of 0 tokens hold nothing to learn from");
+        let there = self.tokens(split).len();
+        if there > length {
+            return Ok(());
+        }
+        let name = split.name();
+        let needs = length.saturating_add(1);
+        let shortage = format!("the {name} split has {there} tokens, windows of {length} need at least {needs}");
+        let fraction = self.validation_fraction;
+        if fraction == 0.0 {
+            return Err(error!(Shape, "{shortage}"));
+        }
+        let total = (needs as f64 / fraction.min(1.0 - fraction) * (1.0 - 1e-12)).ceil();
+        Err(error!(Shape, "{shortage}; the text needs about {total} tokens in all"))
+    }
+
+    /// Fills `tokens` and `targets`, [batch, length], with windows that start anywhere: number i starts at
+    /// `stream.below(i, n - length)`, so that the last target may be the split's last token. Targets are the tokens one
+    /// place further.
     pub fn batch(
         &self,
         split: Split,
@@ -134,38 +139,23 @@ impl Dataset {
         tokens: &mut [u32],
         targets: &mut [u32],
     ) -> Result<()> {
-        let there = self.tokens(split).len();
-        ensure!(length > 0, Shape, "dataset: windows of 0 tokens");
-        ensure!(
-            there > length,
-            Shape,
-            "dataset: the split has {there} tokens, a window of {length} needs {}",
-            length + 1
-        );
-        let sizes = [tokens.len(), targets.len()];
-        let expected = batch.checked_mul(length);
-        ensure!(
-            sizes.iter().all(|&size| Some(size) == expected),
-            Shape,
-            "dataset: room for {} tokens and {} targets, expected {batch} x {length}",
-            sizes[0],
-            sizes[1]
-        );
+        self.check_split(split, length)?;
+        check_room(batch, length, tokens, targets)?;
+        let source = self.tokens(split);
+        let starts = (source.len() - length) as u64;
         let rows = tokens.chunks_exact_mut(length).zip(targets.chunks_exact_mut(length));
-        for (i, (tokens, targets)) in rows.enumerate() {
-            let start = stream.below(i as u64, (there - length) as u64) as usize;
-            self.tokens(split).copy(start, tokens);
-            self.tokens(split).copy(start + 1, targets);
+        for (row, (tokens, targets)) in rows.enumerate() {
+            source.window(stream.below(row as u64, starts) as usize, tokens, targets);
         }
         Ok(())
     }
 
-    /// How many windows of `length` tokens lie side by side in the split, each with a target after its last token.
+    /// How many windows there are side by side. Their targets are the split's tokens but for the first, up to a remainder.
     pub fn windows(&self, split: Split, length: usize) -> usize {
         self.tokens(split).len().saturating_sub(1).checked_div(length).unwrap_or(0)
     }
 
-    /// Window `index` of those.
+    /// Fills `tokens` and `targets`, [length], with window `index` of `windows(split, length)`.
     pub fn window(
         &self,
         split: Split,
@@ -174,80 +164,88 @@ impl Dataset {
         tokens: &mut [u32],
         targets: &mut [u32],
     ) -> Result<()> {
-        let there = self.windows(split, length);
-        ensure!(index < there, Argument, "dataset: window {index} of {there}");
-        ensure!(tokens.len() == length && targets.len() == length, Shape, "dataset: a window has {length} tokens");
-        self.tokens(split).copy(index * length, tokens);
-        self.tokens(split).copy(index * length + 1, targets);
+        let windows = self.windows(split, length);
+        ensure!(index < windows, Argument, "window {index} of {windows} in the {} split", split.name());
+        check_room(1, length, tokens, targets)?;
+        self.tokens(split).window(index * length, tokens, targets);
         Ok(())
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tensor::random::Purpose;
+fn check_fraction(fraction: f64) -> Result<()> {
+    ensure!((0.0..1.0).contains(&fraction), Argument, "the validation fraction is {fraction}, expected 0 to below 1");
+    Ok(())
+}
 
-    fn counting(n: usize, vocabulary: usize, fraction: f64) -> Dataset {
-        Dataset::from_tokens((0..n as u32).collect(), vocabulary, fraction).unwrap()
+fn check_room(batch: usize, length: usize, tokens: &[u32], targets: &[u32]) -> Result<()> {
+    for (name, room) in [("tokens", tokens.len()), ("targets", targets.len())] {
+        ensure!(batch.checked_mul(length) == Some(room), Shape, "{name} has {room} elements for [{batch}, {length}]");
+    }
+    Ok(())
+}
+
+impl Store {
+    fn new(vocabulary: usize) -> Store {
+        if vocabulary <= 1 << 16 { Store::Narrow(Vec::new()) } else { Store::Wide(Vec::new()) }
     }
 
-    #[test]
-    fn the_last_tenth_is_for_validation() {
-        for vocabulary in [105, 1 << 17] {
-            let dataset = counting(105, vocabulary, 0.1);
-            assert_eq!((dataset.tokens(Split::Train).len(), dataset.tokens(Split::Validation).len()), (95, 10));
-            let mut last = [0; 10];
-            dataset.tokens(Split::Validation).copy(0, &mut last);
-            assert_eq!(last, [95, 96, 97, 98, 99, 100, 101, 102, 103, 104]);
+    /// Every token is below the vocabulary that the store was made for.
+    fn append(&mut self, block: &[u32]) -> Result<()> {
+        match self {
+            Store::Narrow(tokens) => {
+                reserve(tokens, block.len())?;
+                tokens.extend(block.iter().map(|&token| token as u16));
+            }
+            Store::Wide(tokens) => {
+                reserve(tokens, block.len())?;
+                tokens.extend_from_slice(block);
+            }
         }
-        assert_eq!(counting(105, 105, 0.1).fingerprint(), counting(105, 1 << 17, 0.5).fingerprint());
+        Ok(())
     }
 
-    #[test]
-    fn batches_are_seeded_and_reach_every_start_and_no_further() {
-        let dataset = counting(20, 20, 0.0);
-        let (mut tokens, mut targets) = (vec![0; 1000 * 4], vec![0; 1000 * 4]);
-        let stream = Stream::new(1, Purpose::Batch, 5, 0);
-        dataset.batch(Split::Train, stream, 1000, 4, &mut tokens, &mut targets).unwrap();
-        let mut starts: Vec<u32> = tokens.chunks(4).map(|window| window[0]).collect();
-        assert!(tokens.iter().zip(&targets).all(|(token, target)| token + 1 == *target));
-        assert_eq!(targets.iter().max(), Some(&19));
-        let first = tokens.clone();
-        dataset.batch(Split::Train, stream, 1000, 4, &mut tokens, &mut targets).unwrap();
-        assert_eq!(first, tokens);
-        let other = Stream::new(1, Purpose::Batch, 6, 0);
-        dataset.batch(Split::Train, other, 1000, 4, &mut tokens, &mut targets).unwrap();
-        assert_ne!(first, tokens);
-        starts.sort_unstable();
-        starts.dedup();
-        assert_eq!(starts, (0..16).collect::<Vec<u32>>());
-    }
-
-    #[test]
-    fn windows_lie_side_by_side() {
-        let dataset = counting(30, 30, 0.5);
-        assert_eq!(dataset.windows(Split::Validation, 4), 3);
-        let (mut tokens, mut targets) = ([0; 4], [0; 4]);
-        dataset.window(Split::Validation, 2, 4, &mut tokens, &mut targets).unwrap();
-        assert_eq!((tokens, targets), ([23, 24, 25, 26], [24, 25, 26, 27]));
-        assert!(dataset.window(Split::Validation, 3, 4, &mut tokens, &mut targets).is_err());
-        assert_eq!(counting(15, 15, 0.0).windows(Split::Validation, 4), 0);
-    }
-
-    #[test]
-    fn too_little_text_says_how_much_is_needed() {
-        let error = counting(400, 400, 0.1).check(64).unwrap_err();
-        assert_eq!(
-            error.message,
-            "the validation split has 40 tokens, windows of 64 need at least 65; the text needs about 650 tokens in all"
-        );
-        counting(650, 650, 0.1).check(64).unwrap();
-        counting(65, 65, 0.0).check(64).unwrap();
-        assert!(counting(64, 64, 0.0).check(64).is_err());
-        assert!(Dataset::from_tokens(vec![], 5, 0.1).is_err());
-        let error = Dataset::from_tokens(vec![1, 5], 5, 0.1).err().unwrap();
-        assert_eq!(error.message, "dataset: token 1 is 5, outside the vocabulary of 5");
-        assert!(Dataset::from_tokens(vec![1], 5, f64::NAN).is_err());
+    fn all(&self) -> Tokens<'_> {
+        match self {
+            Store::Narrow(tokens) => Tokens::Narrow(tokens),
+            Store::Wide(tokens) => Tokens::Wide(tokens),
+        }
     }
 }
+
+impl<'a> Tokens<'a> {
+    pub fn len(self) -> usize {
+        match self {
+            Tokens::Narrow(tokens) => tokens.len(),
+            Tokens::Wide(tokens) => tokens.len(),
+        }
+    }
+
+    /// Copies the tokens from `start` on into `out`, which they must fill.
+    pub fn read(self, start: usize, out: &mut [u32]) {
+        let end = start + out.len();
+        match self {
+            Tokens::Narrow(tokens) => {
+                for (out, &token) in out.iter_mut().zip(&tokens[start..end]) {
+                    *out = u32::from(token);
+                }
+            }
+            Tokens::Wide(tokens) => out.copy_from_slice(&tokens[start..end]),
+        }
+    }
+
+    fn part(self, start: usize, end: usize) -> Tokens<'a> {
+        match self {
+            Tokens::Narrow(tokens) => Tokens::Narrow(&tokens[start..end]),
+            Tokens::Wide(tokens) => Tokens::Wide(&tokens[start..end]),
+        }
+    }
+
+    fn window(self, start: usize, tokens: &mut [u32], targets: &mut [u32]) {
+        self.read(start, tokens);
+        self.read(start + 1, targets);
+    }
+}
+
+#[cfg(test)]
+#[path = "dataset_tests.rs"]
+mod tests;

@@ -1,118 +1,150 @@
-//! Text from a file or a folder.
+//! The text to train on, from one file or from a folder of them.
 
 use crate::format::files::read_file;
 use crate::tensor::error::{ensure, error};
 use crate::tensor::log::{LogLevel, log};
 use crate::tensor::{Error, Result, reserve};
-use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The text of one file, or of every file below a folder.
-///
-/// A folder is read recursively in the order of its paths, byte by byte; hidden entries and symbolic links are passed over,
-/// and so are files that are not UTF-8 or hold a NUL. The texts are joined with a line end.
+/// The text at `path`. One file must be UTF-8; of a folder, the files at any depth in the order of their paths, joined by a
+/// line end, without hidden ones and links, and without those that are not text (not UTF-8, or with a NUL in them).
 pub fn read_text(path: &Path) -> Result<String> {
-    let metadata = fs::metadata(path).map_err(|e| Error::io("reading", path, &e))?;
-    let text = if metadata.is_dir() { read_folder(path)? } else { read_utf8(path)? };
-    ensure!(!text.is_empty(), Format, "{} holds no text", path.display());
+    let metadata = std::fs::metadata(path).map_err(|e| Error::io("opening", path, &e))?;
+    if metadata.is_dir() {
+        return read_folder(path);
+    }
+    let text = String::from_utf8(read_file(path)?).map_err(|e| {
+        error!(Format, "{} is not UTF-8 at byte {}; text is needed", path.display(), e.utf8_error().valid_up_to())
+    })?;
+    ensure!(!text.is_empty(), Format, "{} is empty; text is needed", path.display());
     Ok(text)
 }
 
-fn read_utf8(path: &Path) -> Result<String> {
-    String::from_utf8(read_file(path)?).map_err(|e| {
-        let at = e.utf8_error().valid_up_to();
-        error!(Format, "{} is not UTF-8: the byte at offset {at} is {:#04x}", path.display(), e.as_bytes()[at])
-    })
-}
-
-fn read_folder(path: &Path) -> Result<String> {
-    let mut files = Vec::new();
-    list(path, &mut files)?;
-    files.sort();
-    let (mut text, mut passed_over) = (String::new(), 0);
-    for file in &files {
-        match String::from_utf8(read_file(file)?) {
-            Ok(part) if !part.contains('\0') => {
-                text.try_reserve(part.len() + 1)
-                    .map_err(|_| error!(Memory, "out of memory reading {}", file.display()))?;
-                if !text.is_empty() && !text.ends_with('\n') {
-                    text.push('\n');
-                }
-                text.push_str(&part);
+fn read_folder(folder: &Path) -> Result<String> {
+    let files = files(folder)?;
+    let (mut text, mut skipped) = (String::new(), Vec::new());
+    for path in &files {
+        let bytes = read_file(path)?;
+        match String::from_utf8(bytes) {
+            Ok(contents) if contents.is_empty() => {}
+            Ok(contents) if !contents.contains('\0') => {
+                let separator = if text.is_empty() { "" } else { "\n" };
+                text.try_reserve(contents.len() + 1)
+                    .map_err(|_| error!(Memory, "out of memory for {} bytes of text", text.len() + contents.len()))?;
+                text.push_str(separator);
+                text.push_str(&contents);
             }
-            _ => passed_over += 1,
+            _ => skipped.push(path),
         }
     }
-    let used = files.len() - passed_over;
-    log(
-        LogLevel::Info,
-        format_args!(
-            "{}: {used} files of text, {passed_over} others passed over, {} bytes",
-            path.display(),
-            text.len()
-        ),
+    ensure!(
+        !text.is_empty(),
+        Format,
+        "{} holds no text: of its {} files that are not hidden, {} are not text (UTF-8 without NUL) and the rest are empty",
+        folder.display(),
+        files.len(),
+        skipped.len()
     );
-    ensure!(used > 0, Format, "{} holds no file of text ({passed_over} files are not UTF-8)", path.display());
+    if let Some(first) = skipped.first() {
+        let (count, all) = (skipped.len(), files.len());
+        let message = format!("skipped {count} of {all} files that are not text, the first is {}", first.display());
+        log(LogLevel::Warning, message);
+    }
     Ok(text)
 }
 
-/// All regular files below a folder.
-fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    let failed = |e| Error::io("reading", folder, &e);
-    for entry in fs::read_dir(folder).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        if entry.file_name().as_encoded_bytes().starts_with(b".") {
-            continue;
-        }
-        let kind = entry.file_type().map_err(failed)?;
-        if kind.is_dir() {
-            list(&entry.path(), files)?;
-        } else if kind.is_file() {
-            reserve(files, 1)?;
-            files.push(entry.path());
+/// The regular files under a folder. Sorted, since the order in which a file system lists them differs between machines.
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let (mut folders, mut files) = (vec![folder.to_path_buf()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        let failed = |e: std::io::Error| Error::io("reading", &folder, &e);
+        for entry in std::fs::read_dir(&folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let kind = entry.file_type().map_err(failed)?;
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
+            // A link is neither a folder nor a file here, so that there is no way around in a circle.
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else if kind.is_file() {
+                reserve(&mut files, 1)?;
+                files.push(entry.path());
+            }
         }
     }
-    Ok(())
+    files.sort();
+    Ok(files)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::scratch::Scratch;
     use crate::tensor::ErrorKind;
 
-    fn folder(name: &str) -> PathBuf {
-        let path = std::env::temp_dir().join(format!("setun-text-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(path.join("b/deep")).unwrap();
-        path
+    fn write(scratch: &Scratch, name: &str, bytes: &[u8]) {
+        let path = scratch.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
     }
 
     #[test]
-    fn a_folder_is_read_in_order_without_what_is_no_text() {
-        let folder = folder("order");
-        fs::write(folder.join("c.txt"), "third").unwrap();
-        fs::write(folder.join("a.txt"), "first\n").unwrap();
-        fs::write(folder.join("b/deep/x"), "second").unwrap();
-        fs::write(folder.join("b/binary"), [0xff, 0xfe, 0]).unwrap();
-        fs::write(folder.join("b/nul"), "a\0b").unwrap();
-        fs::write(folder.join(".hidden"), "hidden").unwrap();
-        std::os::unix::fs::symlink(folder.join("a.txt"), folder.join("link")).unwrap();
-        assert_eq!(read_text(&folder).unwrap(), "first\nsecond\nthird");
-        assert_eq!(read_text(&folder.join("c.txt")).unwrap(), "third");
-        fs::remove_dir_all(folder).unwrap();
+    fn one_file_is_read_as_it_is() {
+        let scratch = Scratch::new();
+        write(&scratch, ".hidden.txt", "a\r\n\0é\n".as_bytes());
+        assert_eq!(read_text(&scratch.path().join(".hidden.txt")).unwrap(), "a\r\n\0é\n");
     }
 
     #[test]
-    fn what_is_no_text_is_refused_with_the_reason() {
-        let folder = folder("refused");
-        let error = read_text(&folder).unwrap_err();
-        assert!(error.message.contains("holds no file of text"), "{error}");
-        fs::write(folder.join("empty"), "").unwrap();
-        assert!(read_text(&folder.join("empty")).unwrap_err().message.ends_with("holds no text"));
-        fs::write(folder.join("latin1"), b"caf\xe9").unwrap();
-        let error = read_text(&folder.join("latin1")).unwrap_err();
-        assert!(error.message.ends_with("is not UTF-8: the byte at offset 3 is 0xe9"), "{error}");
-        assert_eq!(read_text(&folder.join("missing")).unwrap_err().kind, ErrorKind::Io);
-        fs::remove_dir_all(folder).unwrap();
+    fn what_is_no_text_says_where() {
+        let scratch = Scratch::new();
+        write(&scratch, "latin.txt", b"caf\xe9 au lait");
+        write(&scratch, "cut.txt", &"abé".as_bytes()[..3]);
+        write(&scratch, "empty.txt", b"");
+        let refused = |name: &str| read_text(&scratch.path().join(name)).unwrap_err();
+        let error = refused("latin.txt");
+        assert_eq!(error.kind, ErrorKind::Format);
+        assert!(error.message.ends_with("latin.txt is not UTF-8 at byte 3; text is needed"), "{error}");
+        assert!(refused("cut.txt").message.contains("at byte 2"));
+        let error = refused("empty.txt");
+        assert_eq!(error.kind, ErrorKind::Format);
+        assert!(error.message.ends_with("empty.txt is empty; text is needed"), "{error}");
+        assert_eq!(refused("absent.txt").kind, ErrorKind::Io);
+    }
+
+    #[test]
+    fn a_folder_is_read_in_the_order_of_its_paths() {
+        let scratch = Scratch::new();
+        // Made in an order that is not that of their names.
+        for name in ["b/2.txt", "b.txt", "a/z/deep.md", "c", "a/b.txt", "B"] {
+            write(&scratch, name, name.as_bytes());
+        }
+        write(&scratch, "a/empty.txt", b"");
+        write(&scratch, ".git/config", b"hidden folder");
+        write(&scratch, "b/.hidden", b"hidden file");
+        write(&scratch, "b/binary.png", b"\x89PNG\0");
+        write(&scratch, "b/utf16.txt", b"a\0b\0");
+        #[cfg(unix)]
+        for (target, name) in [(scratch.path(), "circle"), (&scratch.path().join("c"), "b/link")] {
+            std::os::unix::fs::symlink(target, scratch.path().join(name)).unwrap();
+        }
+        assert_eq!(read_text(scratch.path()).unwrap(), "B\na/b.txt\na/z/deep.md\nb/2.txt\nb.txt\nc");
+    }
+
+    #[test]
+    fn a_folder_without_text_is_an_error() {
+        let scratch = Scratch::new();
+        let refused = || {
+            let error = read_text(scratch.path()).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Format);
+            error.message
+        };
+        assert!(refused().contains("holds no text: of its 0 files"));
+        write(&scratch, "a.bin", b"\xff");
+        write(&scratch, "b.txt", b"");
+        assert!(refused().contains("of its 2 files that are not hidden, 1 are not text"));
+        write(&scratch, "c.txt", b"text");
+        assert_eq!(read_text(scratch.path()).unwrap(), "text");
     }
 }

@@ -241,7 +241,7 @@ fn changed(file: &[u8], change: impl Fn(&mut BTreeMap<String, String>, &mut Vec<
     let mut metadata = file.metadata().clone();
     let entry = |name: &str| {
         let found = file.tensor(name).unwrap();
-        (name.to_string(), Entry { name: name.into(), dtype: found.dtype, dims: found.dims, data: found.data })
+        (name.to_string(), Entry { name: name.into(), dtype: found.dtype, dims: found.dims.to_vec(), data: found.data })
     };
     let mut entries: Vec<(String, Entry)> = file.names().map(entry).collect();
     change(&mut metadata, &mut entries);

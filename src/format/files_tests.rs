@@ -1,0 +1,163 @@
+use super::*;
+use crate::format::scratch::{Scratch, names};
+
+#[test]
+fn a_file_is_written_and_replaced() {
+    let scratch = Scratch::new();
+    let path = scratch.path().join("data.bin");
+    for contents in [&b"first"[..], b"", b"a longer second"] {
+        write_atomic(&path, contents).unwrap();
+        assert_eq!(read_file(&path).unwrap(), contents);
+        assert_eq!(names(scratch.path()), ["data.bin"]);
+    }
+}
+
+#[test]
+fn a_failing_write_leaves_the_old_file_and_no_temporary() {
+    let scratch = Scratch::new();
+    let path = scratch.path().join("data.bin");
+    write_atomic(&path, b"old").unwrap();
+    let full = |file: &mut File| {
+        file.write_all(b"half of the ne")?;
+        Err(io::Error::from(io::ErrorKind::StorageFull))
+    };
+    let error = replace(&path, full).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Io);
+    assert!(error.message.contains("data.bin"), "{error}");
+    assert_eq!(read_file(&path).unwrap(), b"old");
+    assert_eq!(names(scratch.path()), ["data.bin"]);
+}
+
+#[test]
+fn a_folder_is_not_replaced_by_a_file() {
+    let scratch = Scratch::new();
+    let path = scratch.path().join("there");
+    std::fs::create_dir(&path).unwrap();
+    std::fs::write(path.join("kept"), "kept").unwrap();
+    assert_eq!(write_atomic(&path, b"new").unwrap_err().kind, ErrorKind::Io);
+    assert_eq!(names(scratch.path()), ["there"]);
+    assert_eq!(names(&path), ["kept"]);
+    assert_eq!(write_atomic(&scratch.path().join("no/such"), b"new").unwrap_err().kind, ErrorKind::Io);
+    assert_eq!(write_atomic(Path::new("/"), b"new").unwrap_err().kind, ErrorKind::Argument);
+}
+
+#[test]
+fn threads_that_write_the_same_file_leave_one_of_their_contents() {
+    let scratch = Scratch::new();
+    let path = scratch.path().join("data.bin");
+    std::thread::scope(|scope| {
+        for i in 0..8u8 {
+            let path = &path;
+            scope.spawn(move || (0..20).for_each(|_| write_atomic(path, &[i; 1000]).unwrap()));
+        }
+    });
+    let contents = read_file(&path).unwrap();
+    assert!(contents.len() == 1000 && contents.iter().all(|byte| *byte == contents[0]));
+    assert_eq!(names(scratch.path()), ["data.bin"]);
+}
+
+#[test]
+fn short_and_interrupted_reads_go_on() {
+    let text = b"the whole contents";
+    let mut calls = 0;
+    let read = |buffer: &mut [u8], offset: u64| {
+        calls += 1;
+        if calls % 3 == 0 {
+            return Err(io::Error::from(io::ErrorKind::Interrupted));
+        }
+        let rest = &text[offset as usize..];
+        let count = rest.len().min(4).min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
+    };
+    assert_eq!(read_exactly(text.len(), Path::new("x"), read).unwrap(), text);
+}
+
+#[test]
+fn a_file_that_shrinks_while_it_is_read_is_an_io_error() {
+    let scratch = Scratch::new();
+    let path = scratch.path().join("log.txt");
+    std::fs::write(&path, [b'x'; 100]).unwrap();
+    let file = File::options().read(true).write(true).open(&path).unwrap();
+    let shrinking = |buffer: &mut [u8], offset: u64| {
+        let piece = buffer.len().min(60);
+        let count = read_at(&file, &mut buffer[..piece], offset)?;
+        file.set_len(70)?;
+        Ok(count)
+    };
+    let error = read_exactly(100, &path, shrinking).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Io);
+    assert!(error.message.contains("had 100 bytes, and ended at 70"), "{error}");
+}
+
+#[test]
+fn what_is_no_file_is_an_io_error() {
+    let scratch = Scratch::new();
+    for path in [scratch.path().to_path_buf(), scratch.path().join("absent")] {
+        let error = read_file(&path).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Io);
+        assert!(error.message.contains(&path.display().to_string()), "{error}");
+    }
+}
+
+#[test]
+fn a_folder_appears_at_commit() {
+    let scratch = Scratch::new();
+    let path = scratch.path().join("step-1");
+    let mut writer = FolderWriter::create(&path).unwrap();
+    writer.write("a.bin", b"first").unwrap();
+    writer.write("b.bin", b"").unwrap();
+    assert!(!path.exists());
+    assert_eq!(names(scratch.path()), [format!(".step-1.tmp-{}", std::process::id())]);
+    let expected = [("a.bin", 5, xxh3_64(b"first")), ("b.bin", 0, xxh3_64(b""))];
+    let written: Vec<_> = writer.files().iter().map(|file| (file.name.as_str(), file.bytes, file.xxh3)).collect();
+    assert_eq!(written, expected);
+    writer.commit().unwrap();
+    assert_eq!(names(scratch.path()), ["step-1"]);
+    assert_eq!(names(&path), ["a.bin", "b.bin"]);
+    assert_eq!(read_file(&path.join("a.bin")).unwrap(), b"first");
+}
+
+#[test]
+fn a_folder_that_is_not_committed_leaves_nothing() {
+    let scratch = Scratch::new();
+    let path = scratch.path().join("step-1");
+    let mut writer = FolderWriter::create(&path).unwrap();
+    writer.write("a.bin", b"first").unwrap();
+    assert_eq!(writer.write("a.bin", b"again").unwrap_err().kind, ErrorKind::Io);
+    for name in ["../a.bin", "sub/a.bin", "", "..", "/a.bin", "a.bin/"] {
+        assert_eq!(writer.write(name, b"x").unwrap_err().kind, ErrorKind::Argument, "{name:?}");
+    }
+    drop(writer);
+    assert!(names(scratch.path()).is_empty());
+}
+
+#[test]
+fn a_folder_with_files_in_it_is_not_replaced() {
+    let scratch = Scratch::new();
+    let path = scratch.path().join("step-1");
+    let mut first = FolderWriter::create(&path).unwrap();
+    first.write("a.bin", b"first").unwrap();
+    first.commit().unwrap();
+    let mut second = FolderWriter::create(&path).unwrap();
+    second.write("a.bin", b"second").unwrap();
+    assert_eq!(second.commit().unwrap_err().kind, ErrorKind::Io);
+    assert_eq!(read_file(&path.join("a.bin")).unwrap(), b"first");
+    assert_eq!(names(scratch.path()), ["step-1"]);
+}
+
+#[test]
+fn one_writer_at_a_time_and_left_overs_give_way() {
+    let scratch = Scratch::new();
+    let path = scratch.path().join("step-1");
+    let left = scratch.path().join(format!(".step-1.tmp-{}", std::process::id()));
+    std::fs::create_dir(&left).unwrap();
+    std::fs::write(left.join("old.bin"), "of a killed process").unwrap();
+    let mut writer = FolderWriter::create(&path).unwrap();
+    let error = FolderWriter::create(&path).err().unwrap();
+    assert_eq!(error.kind, ErrorKind::State);
+    assert!(error.message.contains("step-1 is being written already"), "{error}");
+    writer.write("a.bin", b"first").unwrap();
+    writer.commit().unwrap();
+    assert_eq!(names(&path), ["a.bin"]);
+}
