@@ -802,7 +802,7 @@ setun_status setun_model_save(const setun_model *model,
 
 /**
  * Says the geometry: fills `out`, whose `struct_size` is set (by `setun_model_options_init`). kv_heads and
- * hidden are never 0. Returns ARGUMENT, STATE, ABI.
+ * hidden are never 0; seed is, because a model does not remember it. Returns ARGUMENT, STATE, ABI.
  */
 setun_status setun_model_describe(const setun_model *model, setun_model_options *out);
 
@@ -815,7 +815,8 @@ setun_status setun_model_tensor_count(const setun_model *model, int64_t *out);
 /**
  * Copies parameter tensor `index` into a new f32 tensor, for you to free with `setun_tensor_free`, and
  * says its Hugging Face name, "model.layers.0.mlp.up_proj.weight", which is valid until the model is
- * freed. Either out pointer may be NULL. Returns ARGUMENT (no such index), STATE, MEMORY.
+ * freed. Either out pointer may be NULL. The order depends on the geometry alone. The float master is
+ * copied where there is one, else scale * t. Returns ARGUMENT (no such index), STATE, MEMORY.
  */
 setun_status setun_model_tensor(const setun_model *model, int64_t index, const char **name, setun_tensor **out);
 
@@ -894,18 +895,20 @@ typedef struct {
 } setun_metrics;
 
 /**
- * Called on the training thread every `log_interval` steps and at the last. Return 0 to stop, anything
- * else to go on. `metrics` is valid during the call. It may use the model through `const` calls (save,
- * loss), and not the trainer.
+ * Called on the training thread after every step. Return 0 to stop, anything else to go on. `metrics` is
+ * valid during the call. It may use the model through `const` calls (save, loss), and not the trainer.
  */
 typedef int32_t (*setun_progress_callback)(const setun_metrics *metrics, void *user_data);
 
 /** How to train. Fill it with `setun_train_options_init`. */
 typedef struct {
     size_t struct_size;
-    /** Windows a step, times `accumulation`. Default 32. */
+    /** Windows of text a batch. Default 32. */
     int64_t batch_size;
-    /** Passes over the training tokens; `max_steps` has precedence. Default 10. */
+    /**
+     * Passes over the training tokens, which give the number of steps: windows are drawn at random.
+     * `max_steps` has precedence. Default 10.
+     */
     int64_t max_epochs;
     /**
      * Accepted, without effect in this version, which draws windows evenly and says so in the log. Default
@@ -916,7 +919,7 @@ typedef struct {
     double learning_rate;
     /**
      * Non-zero: train ternary weights; 0: plain floats. A trainer's must agree with its model's;
-     * `setun_train` makes the model so. Default 1.
+     * `setun_train` trains plain floats when either is 0. Default 1.
      */
     int32_t quantize_weights;
     /**
@@ -929,7 +932,10 @@ typedef struct {
      * log. Default 1.
      */
     int32_t use_adaptive_lr;
-    /** Where checkpoints and metrics.jsonl go, a folder; NULL = nowhere. Default NULL. */
+    /**
+     * Where checkpoints and metrics.jsonl go, a folder of this run's own, which is made; NULL = nowhere.
+     * Default NULL.
+     */
     const char *checkpoint_dir;
     /** Steps of the run; 0 = as many as `max_epochs` takes. Default 0. */
     int64_t max_steps;
@@ -953,9 +959,9 @@ typedef struct {
     double epsilon;
     /** The largest gradient norm, to which larger ones are scaled down; 0 = no limit. Default 1. */
     double clip;
-    /** Of the batches and of dropout. Default 0. */
+    /** Of the batches and of dropout; with a NULL `model`, of the initial weights too. Default 0. */
     uint64_t seed;
-    /** Steps between progress calls. Default 10. */
+    /** Steps between two lines in metrics.jsonl and in the log; 0 = only evaluations. Default 10. */
     int64_t log_interval;
     /** Steps between validations; 0 = only at the end. Default 0. */
     int64_t evaluation_interval;
@@ -963,7 +969,7 @@ typedef struct {
     int64_t evaluation_windows;
     /** Steps between checkpoints; 0 = only at the end. Default 0. */
     int64_t checkpoint_interval;
-    /** How many checkpoints stay; older ones are removed. Default 3. */
+    /** How many checkpoints stay; older ones are removed; 0 = all stay. Default 3. */
     int64_t keep_checkpoints;
     /** Hears of the progress; NULL = nobody. Default NULL. */
     setun_progress_callback progress;
@@ -995,11 +1001,11 @@ void setun_train_options_init(setun_train_options *options);
  *
  * Hands back the model and, unless `tokenizer` is NULL, the tokenizer; free both. A progress callback that
  * returns 0 ends the run early with OK: the model is as far as it got. With `checkpoint_dir`, the run is
- * saved at its end, however it ended, and every checkpoint holds the tokenizer.
+ * saved at its end, also when it was stopped or cancelled, and every checkpoint holds the tokenizer.
  *
  * Returns ARGUMENT, SHAPE (the text is too short for one window; says how many tokens are needed), IO,
- * FORMAT, CANCELLED (nothing is handed back; a checkpoint is there to go on from), STATE (the loss is not
- * finite any more), ABI, MEMORY.
+ * FORMAT, CANCELLED (nothing is handed back), STATE (the loss or gradient is not finite any more, or
+ * checkpoint_dir holds another run), ABI, MEMORY.
  */
 setun_status setun_train(const char *text, const setun_train_options *options, setun_model **model, setun_tokenizer **tokenizer);
 
@@ -1007,10 +1013,10 @@ setun_status setun_train(const char *text, const setun_train_options *options, s
  * Prepares to train `model` on `dataset`. The tokenizer, unless NULL, goes into the checkpoints. NULL
  * options = the defaults.
  *
- * The trainer keeps model and data set alive. Free it with `setun_trainer_free`. Options' strings and
- * structs are copied; the callback's user data and the cancel token must stay valid. Returns ARGUMENT,
- * SHAPE (a vocabulary or context that does not fit, or too few tokens), UNSUPPORTED (a model loaded from a
- * packed file), STATE, ABI, MEMORY.
+ * The trainer keeps model and data set alive. Free it with `setun_trainer_free`. Strings and structs of
+ * the options are copied; the callback's user data must stay valid. Returns ARGUMENT, SHAPE (a vocabulary
+ * that does not fit, or too few tokens for one window), STATE (a model loaded from a packed file has no
+ * float masters; or another call is training it), ABI, MEMORY.
  */
 setun_status setun_trainer_create(setun_model *model,
                                   const setun_dataset *dataset,
@@ -1032,8 +1038,8 @@ setun_status setun_trainer_step(setun_trainer *trainer, setun_metrics *out);
 setun_status setun_trainer_run(setun_trainer *trainer, int32_t *finished);
 
 /**
- * Measures the mean loss over the validation part, nats a token. Returns STATE, SHAPE (the part is too
- * short for one window).
+ * Measures the mean loss over the validation part, nats a token. Returns STATE (the part is too short for
+ * one window).
  */
 setun_status setun_trainer_evaluate(setun_trainer *trainer, double *loss);
 
@@ -1041,13 +1047,14 @@ setun_status setun_trainer_evaluate(setun_trainer *trainer, double *loss);
 setun_status setun_trainer_save(setun_trainer *trainer);
 
 /**
- * Continues from `checkpoint`, a checkpoint folder, or a `checkpoint_dir`: then from its newest undamaged
- * checkpoint.
+ * Continues from `checkpoint`: one checkpoint's folder, or a `checkpoint_dir`, of which the newest is
+ * taken.
  *
- * The trainer must be made with the same model geometry, data set and options; what differs is named. A
- * checkpoint of another backend or CPU level is refused unless `allow_other_backend` is non-zero, because
- * the continuation is then not bit-identical. Returns ARGUMENT, IO, FORMAT (damaged, naming the file),
- * STATE (made with something else), MEMORY.
+ * The trainer must be made with the same model geometry, data set and options. A checkpoint of another
+ * backend or CPU level is refused unless `allow_other_backend` is non-zero, because the continuation is
+ * then not bit-identical. On failure nothing has changed. Returns ARGUMENT (a checkpoint of another run;
+ * says what differs), IO, FORMAT (damaged, naming the file and the newest good checkpoint before it),
+ * MEMORY.
  */
 setun_status setun_trainer_resume(setun_trainer *trainer, const char *checkpoint, int32_t allow_other_backend);
 

@@ -85,7 +85,10 @@ pub fn make_tokenizer(kind: i32, text: &str, vocabulary: i64) -> Result<Tokenize
 
 fn encode(tokenizer: &Tokenizer, text: &[u8]) -> Result<Vec<u32>> {
     if tokenizer.kind() == TokenizerKind::Byte {
-        return tokenizer.encode_bytes(text);
+        // Any bytes, UTF-8 or not: they are the tokens.
+        let mut tokens = vec_zeroed::<u32>(text.len())?;
+        tokens.iter_mut().zip(text).for_each(|(token, &byte)| *token = u32::from(byte));
+        return Ok(tokens);
     }
     let text = str::from_utf8(text).map_err(|e| error!(Argument, "text is not UTF-8 at byte {}", e.valid_up_to()))?;
     tokenizer.encode(text)

@@ -70,7 +70,7 @@ static void whole_pipeline(void) {
     CHECK_OK(setun_tokenizer_vocabulary(tokenizer, &vocabulary));
     setun_model_options_init(&made);
     CHECK_OK(setun_model_describe(model, &made));
-    CHECK(made.vocabulary == vocabulary && vocabulary == 13 && made.quantize_weights == 1);
+    CHECK(made.vocabulary == vocabulary && vocabulary == 14 && made.quantize_weights == 1);
     setun_model_free(model);
     setun_tokenizer_free(tokenizer);
 
