@@ -97,7 +97,7 @@ pub fn matmul_ternary_backward(
         for i in 0..m {
             for l in 0..k {
                 let term = |j: usize| dy[i * n + j].f64() * f64::from(trit(&packed[j * bytes..], l));
-                dx[i * k + l] = T::of((0..n).map(term).sum::<f64>()) * scale;
+                dx[i * k + l] = T::of((0..n).map(term).fold(0.0, |sum, term| sum + term)) * scale;
             }
         }
         Ok(())
