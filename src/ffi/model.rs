@@ -158,7 +158,8 @@ impl Handle for setun_model {
     const NAME: &'static str = "setun_model";
 }
 
-/// What a `setun_model` names. Trainers and samplers share the model itself; the lock keeps a reader out of a running step.
+/// What a `setun_model` names. Trainers and samplers share the model itself; the lock keeps a reader out of
+/// a running step.
 pub struct ModelObject {
     pub model: Arc<RwLock<Model>>,
     /// Set when a panic interrupted a step: the parameters may be half changed.
@@ -241,7 +242,8 @@ fn file_rest(value: i32) -> Result<file::Rest> {
     one_of(value, "rest", &rests)
 }
 
-/// A copy of a parameter tensor as f32, for the caller to own: the float weights, or scale * t where there are only trits.
+/// A copy of a parameter tensor as f32, for the caller to own: the float weights, or scale * t where there
+/// are only trits.
 fn copy(model: &Model, name: &CStr) -> Result<Tensor> {
     let name = name.to_str().map_err(|e| error!(Internal, "a parameter's name: {e}"))?;
     if let Some(parameter) = model.parameters().iter().find(|parameter| parameter.name == name) {
@@ -474,8 +476,8 @@ pub unsafe extern "C" fn setun_model_forward(
     })
 }
 
-/// Says the mean cross-entropy, in nats a token, of `targets` [batch, length] after `tokens` [batch,
-/// length]. Returns what `setun_model_forward` does.
+/// Says the mean cross-entropy, in nats a token, of `targets` [batch, length] after `tokens`
+/// [batch, length]. Returns what `setun_model_forward` does.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_model_loss(
     model: *const setun_model,

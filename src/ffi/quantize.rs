@@ -287,8 +287,9 @@ pub unsafe extern "C" fn setun_matmul(
     })
 }
 
-/// The gradient of `setun_matmul` to its input, straight through the quantization of x: dx [m, k] = dy [m,
-/// n] * (scale * t [n, k]). Float arithmetic; backends agree to rounding. Returns what `setun_matmul` does.
+/// The gradient of `setun_matmul` to its input, straight through the quantization of x: dx [m, k] = dy
+/// [m, n] * (scale * t [n, k]). Float arithmetic; backends agree to rounding. Returns what `setun_matmul`
+/// does.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_matmul_backward(
     dy: *const f32,
