@@ -1,47 +1,58 @@
-//! A model as one .safetensors file, with its geometry and its tokenizer in the metadata.
+//! A model as one .safetensors file.
 //!
-//! | tensor | packed file | full file |
-//! |---|---|---|
-//! | linear layers of a ternary model | U8 [rows, ceil(columns / 5)] five trits a byte, or [rows, ceil(columns / 4)] two bits a trit, and `<name>_scale`, F32 [1] | F32 |
-//! | all others | F16 or F32 | F16 or F32 |
+//! Tensors have the names of `parameters.rs`. A packed linear layer `x.weight` is stored as `x.weight` u8, a row of which is
+//! ceil(columns / 4) bytes of four trits or ceil(columns / 5) of five, and `x.weight_scale` f32 [1]; the backend table
+//! defines the bytes. Everything else is f32 or f16. The metadata:
 //!
-//! Metadata: "format" = "setun-model", "version", "options" (JSON), "packing", and "tokenizer" when there is one.
+//! ```text
+//! format     "setun-model"
+//! version    "1"
+//! options    the ModelOptions as JSON
+//! packing    "full", "two-bit" or "five-per-byte"
+//! tokenizer  the tokenizer as JSON, if there is one
+//! ```
 
 use super::linear::Linear;
-use super::{Model, ModelOptions, Parameter, ParameterKind, parameters};
+use super::parameters::{Description, Parameter, ParameterKind, describe};
+use super::{Model, ModelOptions};
 use crate::backend::Context;
 use crate::format::files::{read_file, write_atomic};
-use crate::format::safetensors::{Entry, File, encode as encode_file, f16_bytes_to_f32, f32_to_f16_bytes};
+use crate::format::safetensors::{self, Entry, File};
 use crate::tensor::error::{ensure, error};
 use crate::tensor::{DType, Result, Tensor};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-/// How the linear layers of a ternary model are stored.
+/// How ternary linear layers are stored. Those of the f32 twin have no trits to pack: with either packing they are stored as
+/// `Rest` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packing {
-    TwoBit,
-    FivePerByte,
-    /// The float weights that training updates.
+    /// The float weights that training updates, and with them everything in f32.
     Full,
+    /// Four trits a byte.
+    TwoBit,
+    /// Five trits a byte.
+    FivePerByte,
 }
 
-/// How everything else is stored.
+/// How everything but packed linear layers is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rest {
     F32,
     F16,
 }
 
-/// What a file costs.
-#[derive(Clone, Copy, Debug)]
+/// The sizes of a written file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileReport {
+    /// All weights of the model.
     pub parameters: usize,
-    /// Weights of the linear layers, and the bytes that store them, scales included.
+    /// Those of linear layers.
     pub linear_parameters: usize,
+    /// What the linear layers take, with their scales.
     pub linear_bytes: usize,
-    /// All bytes of the file: header, metadata and tokenizer included.
     pub file_bytes: usize,
 }
 
@@ -49,22 +60,26 @@ const FORMAT: &str = "setun-model";
 const VERSION: &str = "1";
 
 impl Packing {
+    const ALL: [Packing; 3] = [Packing::Full, Packing::TwoBit, Packing::FivePerByte];
+
     fn name(self) -> &'static str {
         match self {
+            Packing::Full => "full",
             Packing::TwoBit => "two-bit",
             Packing::FivePerByte => "five-per-byte",
-            Packing::Full => "full",
         }
     }
 
-    fn of_name(name: &str) -> Result<Packing> {
-        let all = [Packing::TwoBit, Packing::FivePerByte, Packing::Full];
-        let found = all.into_iter().find(|packing| packing.name() == name);
-        found.ok_or_else(|| error!(Format, "the file's packing is '{name}', which this version does not know"))
+    /// Bytes of a row of trits.
+    fn row(self, columns: usize) -> usize {
+        columns.div_ceil(if self == Packing::FivePerByte { 5 } else { 4 })
     }
 }
 
-/// Writes the model to `path`, which is replaced whole or not at all.
+/// Writes the model; a file that is there is replaced whole or not at all. `extra` goes into the metadata.
+///
+/// UNSUPPORTED when a model that was loaded packed shall be stored in full; STATE when a weight is not finite; FORMAT when
+/// one is beyond f16.
 pub fn save(
     model: &Model,
     path: &Path,
@@ -73,13 +88,23 @@ pub fn save(
     tokenizer_json: Option<&str>,
     extra: &BTreeMap<String, String>,
 ) -> Result<FileReport> {
-    let (bytes, linear_bytes) = encode_counted(model, packing, rest, tokenizer_json, extra)?;
+    let bytes = encode(model, packing, rest, tokenizer_json, extra)?;
     write_atomic(path, &bytes)?;
-    let linear_parameters = model.linears().map(|linear| linear.rows * linear.columns).sum();
-    Ok(FileReport { parameters: model.parameter_count(), linear_parameters, linear_bytes, file_bytes: bytes.len() })
+    let linears: Vec<&Linear> = model.linears().collect();
+    let floats = if half(packing, rest) { 2 } else { 4 };
+    let size = |linear: &&Linear| match packed(model.options(), packing) {
+        true => linear.rows * packing.row(linear.columns) + size_of::<f32>(),
+        false => linear.rows * linear.columns * floats,
+    };
+    Ok(FileReport {
+        parameters: model.parameter_count(),
+        linear_parameters: linears.iter().map(|linear| linear.rows * linear.columns).sum(),
+        linear_bytes: linears.iter().map(size).sum(),
+        file_bytes: bytes.len(),
+    })
 }
 
-/// The bytes of the file.
+/// The bytes that `save` writes.
 pub fn encode(
     model: &Model,
     packing: Packing,
@@ -87,177 +112,246 @@ pub fn encode(
     tokenizer_json: Option<&str>,
     extra: &BTreeMap<String, String>,
 ) -> Result<Vec<u8>> {
-    Ok(encode_counted(model, packing, rest, tokenizer_json, extra)?.0)
-}
-
-/// A tensor on its way into a file.
-struct Stored {
-    name: String,
-    dtype: DType,
-    dims: Vec<usize>,
-    data: Vec<u8>,
-}
-
-fn encode_counted(
-    model: &Model,
-    packing: Packing,
-    rest: Rest,
-    tokenizer_json: Option<&str>,
-    extra: &BTreeMap<String, String>,
-) -> Result<(Vec<u8>, usize)> {
+    ensure!(model.dtype() == DType::F32, DType, "model file: weights are {}, expected f32", model.dtype());
     ensure!(
         packing != Packing::Full || model.trainable(),
         Unsupported,
-        "model: it was loaded packed: its float weights are gone, save it packed"
+        "model file: the model was loaded packed; the weights that training needs are not there to be saved"
     );
-    // The twin has no trits to pack: its linear layers are floats like the rest.
-    let packs = packing != Packing::Full && model.options().quantize_weights;
-    let mut stored = Vec::new();
-    let mut linear_bytes = 0;
-    for parameter in model.parameters() {
-        let linear = model.linears().any(|linear| linear.name == parameter.name);
-        if !(packs && parameter.kind == ParameterKind::Ternary) {
-            let precision = if packing == Packing::Full { Rest::F32 } else { rest };
-            let tensor = floats(parameter, precision)?;
-            linear_bytes += if linear { tensor.data.len() } else { 0 };
-            stored.push(tensor);
+    let packed = packed(model.options(), packing);
+    // Of packed layers too: a NaN among the float weights leaves trits that look sound.
+    for Parameter { name, tensor, .. } in model.parameters() {
+        if let Some(element) = (model.context().kernels().first_non_finite)(model.context().launch(), &tensor.view())? {
+            return Err(error!(State, "model file: element {element} of {name} is not finite; nothing was written"));
         }
     }
-    for linear in model.linears().filter(|_| packs) {
-        let tensors = trits(model.context(), linear, packing)?;
-        linear_bytes += tensors.iter().map(|tensor| tensor.data.len()).sum::<usize>();
-        stored.extend(tensors);
+    let mut stored: Vec<Stored> = Vec::new();
+    for parameter in model.parameters().iter().filter(|p| !(packed && p.kind == ParameterKind::Ternary)) {
+        stored.push(store(parameter, half(packing, rest))?);
     }
+    for linear in model.linears().filter(|_| packed) {
+        stored.extend(store_packed(model.context(), linear, packing)?);
+    }
+    let entries: Vec<Entry> = stored.iter().map(Stored::entry).collect();
+    safetensors::encode(&entries, &metadata(model.options(), packing, tokenizer_json, extra)?)
+}
+
+/// Whether linear layers are stored as trits.
+fn packed(options: &ModelOptions, packing: Packing) -> bool {
+    options.quantize_weights && packing != Packing::Full
+}
+
+/// Whether floats are stored as f16.
+fn half(packing: Packing, rest: Rest) -> bool {
+    packing != Packing::Full && rest == Rest::F16
+}
+
+fn metadata(
+    options: &ModelOptions,
+    packing: Packing,
+    tokenizer_json: Option<&str>,
+    extra: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>> {
+    let json = serde_json::to_string(options).map_err(|e| error!(Internal, "the model options have no JSON: {e}"))?;
     let mut metadata = extra.clone();
-    let options = serde_json::to_string(model.options()).map_err(|e| error!(Internal, "model options: {e}"))?;
-    let packing = if packs { packing } else { Packing::Full };
-    for (key, value) in [("format", FORMAT), ("version", VERSION), ("options", &options), ("packing", packing.name())] {
-        metadata.insert(key.into(), value.into());
+    let own = [("format", FORMAT), ("version", VERSION), ("options", &json), ("packing", packing.name())];
+    for (key, value) in own.into_iter().chain(tokenizer_json.map(|json| ("tokenizer", json))) {
+        let taken = metadata.insert(key.into(), value.into());
+        ensure!(taken.is_none(), Argument, "model file: the metadata key {key} is the file format's own");
     }
-    if let Some(tokenizer) = tokenizer_json {
-        metadata.insert("tokenizer".into(), tokenizer.into());
-    }
-    let entries: Vec<Entry> = stored
-        .iter()
-        .map(|s| Entry { name: s.name.clone(), dtype: s.dtype, dims: s.dims.clone(), data: &s.data })
-        .collect();
-    Ok((encode_file(&entries, &metadata)?, linear_bytes))
+    Ok(metadata)
 }
 
-fn floats(parameter: &Parameter, rest: Rest) -> Result<Stored> {
-    let values = parameter.tensor.host::<f32>()?;
-    let (dtype, data) = match rest {
-        Rest::F32 => (DType::F32, bytemuck::cast_slice(values).to_vec()),
-        Rest::F16 => (DType::F16, f32_to_f16_bytes(values).map_err(|e| e.within(&parameter.name))?),
-    };
-    Ok(Stored { name: parameter.name.clone(), dtype, dims: parameter.tensor.dims().to_vec(), data })
+/// One tensor on its way to the file.
+struct Stored<'a> {
+    name: String,
+    dtype: DType,
+    dims: Vec<usize>,
+    data: Cow<'a, [u8]>,
 }
 
-/// The packed weights of a linear layer, and their scale.
-fn trits(context: &Context, linear: &Linear, packing: Packing) -> Result<[Stored; 2]> {
-    let Some(ternary) = &linear.ternary else { return Err(error!(Internal, "{}: no trits to pack", linear.name)) };
-    let (dims, data) = if packing == Packing::FivePerByte {
-        let mut five = Tensor::zeros(DType::U8, &[linear.rows, linear.columns.div_ceil(5)])?;
-        let pack = context.kernels().pack_five;
-        pack(context.launch(), &ternary.packed.view(), linear.columns, &mut five.view_mut())?;
-        (five.dims().to_vec(), five.host::<u8>()?.to_vec())
+impl Stored<'_> {
+    fn entry(&self) -> Entry<'_> {
+        Entry { name: self.name.clone(), dtype: self.dtype, dims: self.dims.clone(), data: &self.data }
+    }
+}
+
+fn store(parameter: &Parameter, half: bool) -> Result<Stored<'_>> {
+    let Parameter { name, tensor, .. } = parameter;
+    let values = tensor.host::<f32>()?;
+    // Little endian is the byte order of the format and of every target of this library.
+    let (dtype, data) = if half {
+        let bytes = safetensors::f32_to_f16_bytes(values).map_err(|error| error.within(name).within("model file"))?;
+        (DType::F16, Cow::Owned(bytes))
     } else {
-        (ternary.packed.dims().to_vec(), ternary.packed.host::<u8>()?.to_vec())
+        (DType::F32, Cow::Borrowed(bytemuck::cast_slice(values)))
     };
-    let scale = bytemuck::cast_slice(ternary.scale.host::<f32>()?).to_vec();
+    Ok(Stored { name: name.clone(), dtype, dims: tensor.dims().to_vec(), data })
+}
+
+/// The trits and the scale of a linear layer.
+fn store_packed<'a>(context: &Context, linear: &'a Linear, packing: Packing) -> Result<[Stored<'a>; 2]> {
+    let name = &linear.name;
+    let ternary = linear.ternary.as_ref().ok_or_else(|| error!(Internal, "{name} has no trits"))?;
+    let dims = vec![linear.rows, packing.row(linear.columns)];
+    let data = if packing == Packing::FivePerByte {
+        let mut five = Tensor::zeros(DType::U8, &dims)?;
+        let packed = ternary.packed.view();
+        (context.kernels().pack_five)(context.launch(), &packed, linear.columns, &mut five.view_mut())?;
+        Cow::Owned(five.host::<u8>()?.to_vec())
+    } else {
+        Cow::Borrowed(ternary.packed.host::<u8>()?)
+    };
+    let scale = Cow::Borrowed(bytemuck::cast_slice(ternary.scale.host::<f32>()?));
     Ok([
-        Stored { name: linear.name.clone(), dtype: DType::U8, dims, data },
-        Stored { name: scale_name(&linear.name), dtype: DType::F32, dims: vec![1], data: scale },
+        Stored { name: name.clone(), dtype: DType::U8, dims, data },
+        Stored { name: scale_name(name), dtype: DType::F32, dims: vec![1], data: scale },
     ])
 }
 
-fn scale_name(name: &str) -> String {
-    format!("{name}_scale")
+fn scale_name(linear: &str) -> String {
+    format!("{linear}_scale")
 }
 
-/// Reads a model. One that was saved packed runs but does not train.
+/// Reads a model that `save` wrote. One that is packed runs and cannot be trained. Whatever is wrong with the file's
+/// contents is FORMAT.
 pub fn load(context: Arc<Context>, path: &Path) -> Result<Model> {
-    let place = path.display();
-    let file = File::parse(read_file(path)?).map_err(|e| e.within(place))?;
-    decode(context, &file).map_err(|e| e.within(path.display()))
+    let bytes = read_file(path)?;
+    File::parse(bytes).and_then(|file| decode(context, &file)).map_err(|error| error.within(path.display()))
 }
 
-/// A model from a file that was read.
+/// The model in a parsed file.
 pub fn decode(context: Arc<Context>, file: &File) -> Result<Model> {
-    let value = |key: &str| file.metadata().get(key).map(String::as_str);
-    ensure!(value("format") == Some(FORMAT), Format, "this safetensors file holds no Setun model");
-    let version = value("version").unwrap_or("");
-    ensure!(version == VERSION, Format, "the file is of version '{version}', this library reads version {VERSION}");
-    let options: ModelOptions = serde_json::from_str(value("options").unwrap_or(""))
-        .map_err(|e| error!(Format, "the file's model options are damaged: {e}"))?;
-    options.validate().map_err(|e| error!(Format, "the file's model options are damaged: {e}"))?;
-    let packing = Packing::of_name(value("packing").unwrap_or(""))?;
-    let packed = packing != Packing::Full;
+    let (options, packing) = read_metadata(file)?;
+    let packed = packed(&options, packing);
+    check_count(file, &options, packed)?;
+    let descriptions = describe(&options);
     let mut parameters = Vec::new();
-    for description in parameters::describe(&options) {
-        if packed && description.kind == ParameterKind::Ternary {
-            continue;
-        }
-        let tensor = read_floats(file, &description.name, &description.dims)?;
-        parameters.push(Parameter { name: description.name, kind: description.kind, tensor });
+    for description in descriptions.iter().filter(|d| !(packed && d.kind == ParameterKind::Ternary)) {
+        parameters.push(read_floats(&context, file, description)?);
     }
-    let dims: BTreeMap<String, Vec<usize>> =
-        parameters::describe(&options).into_iter().map(|d| (d.name, d.dims)).collect();
-    let kernels_context = context.clone();
-    let mut model = Model::assemble(context, options, DType::F32, parameters, &mut |parameters, name, options| {
-        if packed && options.quantize_weights {
-            return read_trits(&kernels_context, file, name, &dims[name], packing);
+    let linear = |parameters: &[Parameter], name: &str, options: &ModelOptions| {
+        if packed {
+            let description = descriptions.iter().find(|description| description.name == name);
+            let description = description.ok_or_else(|| error!(Internal, "{name} is no parameter of the model"))?;
+            return read_packed(&context, file, description, packing);
         }
         let index = parameters.iter().position(|parameter| parameter.name == name);
-        let index = index.ok_or_else(|| error!(Format, "the tensor {name} is missing"))?;
+        let index = index.ok_or_else(|| error!(Internal, "{name} is no parameter of the model"))?;
         Linear::trainable(&parameters[index], index, options)
-    })?;
+    };
+    let mut model = Model::assemble(context.clone(), options, DType::F32, parameters, linear)?;
     model.refresh()?;
     Ok(model)
 }
 
-fn read_floats(file: &File, name: &str, dims: &[usize]) -> Result<Tensor> {
-    let entry = file.tensor(name)?;
-    ensure!(entry.dims == dims, Format, "the tensor {name} has shape {:?}, expected {dims:?}", entry.dims);
-    let mut tensor = Tensor::zeros(DType::F32, dims)?;
-    let values = tensor.host_mut::<f32>()?;
-    match entry.dtype {
-        // The file's bytes may be unaligned; little endian is the order of every target of this library.
-        DType::F32 => bytemuck::cast_slice_mut(values).copy_from_slice(entry.data),
-        DType::F16 => f16_bytes_to_f32(entry.data, values),
-        other => return Err(error!(Format, "the tensor {name} is of {other}, expected f32 or f16")),
+fn read_metadata(file: &File) -> Result<(ModelOptions, Packing)> {
+    let metadata = file.metadata();
+    let field = |key: &str| metadata.get(key).map(String::as_str);
+    match (field("format"), field("version")) {
+        (Some(FORMAT), Some(VERSION)) => {}
+        (Some(FORMAT), version) => {
+            let version = version.unwrap_or("none");
+            return Err(error!(Format, "the model file has version {version}, this library reads {VERSION}"));
+        }
+        _ => return Err(error!(Format, "the file holds no Setun model: its metadata has no format {FORMAT}")),
     }
-    match values.iter().position(|value| !value.is_finite()) {
-        None => Ok(tensor),
-        Some(i) => Err(error!(Format, "element {i} of the tensor {name} is {}", values[i])),
-    }
+    let json = field("options").ok_or_else(|| error!(Format, "the model file's metadata has no options"))?;
+    let options: ModelOptions =
+        serde_json::from_str(json).map_err(|e| error!(Format, "the model file's geometry cannot be read: {e}"))?;
+    options.validate().map_err(|e| error!(Format, "the model file's geometry is wrong: {e}"))?;
+    let name = field("packing").unwrap_or("none");
+    let packing = Packing::ALL.into_iter().find(|packing| packing.name() == name);
+    let packing = packing.ok_or_else(|| error!(Format, "the model file's packing is {name}, which is none"))?;
+    Ok((options, packing))
 }
 
-fn read_trits(context: &Context, file: &File, name: &str, dims: &[usize], packing: Packing) -> Result<Linear> {
-    let (rows, columns) = (dims[0], dims[1]);
-    let entry = file.tensor(name)?;
-    let per_byte = if packing == Packing::FivePerByte { 5 } else { 4 };
-    let expected = [rows, columns.div_ceil(per_byte)];
+/// Before anything is allocated by the numbers in the metadata: the file has as many tensors as they say.
+fn check_count(file: &File, options: &ModelOptions, packed: bool) -> Result<()> {
+    let linears = if options.ffn_gated { 7 } else { 6 };
+    let per_layer = 4 + linears + if packed { linears } else { 0 };
+    let expected = options.layers * per_layer + if options.tied_embedding { 2 } else { 3 };
+    let found = file.names().count();
+    ensure!(found == expected, Format, "the model file has {found} tensors, its geometry needs {expected}");
+    Ok(())
+}
+
+fn read_floats(context: &Context, file: &File, description: &Description) -> Result<Parameter> {
+    let Description { name, kind, dims, .. } = description;
+    let found = file.tensor(name)?;
     ensure!(
-        entry.dtype == DType::U8 && entry.dims == expected,
+        matches!(found.dtype, DType::F32 | DType::F16) && found.dims[..] == dims[..],
         Format,
-        "the tensor {name} is {} {:?}, expected u8 {expected:?}",
-        entry.dtype,
-        entry.dims
+        "tensor {name} is {} {:?}, expected f32 or f16 {dims:?}",
+        found.dtype,
+        found.dims
     );
-    let stored = Tensor::from_slice(entry.data, &expected)?;
-    let mut packed = Tensor::zeros(DType::U8, &[rows, columns.div_ceil(4)])?;
-    let (launch, kernels) = (context.launch(), context.kernels());
-    if packing == Packing::FivePerByte {
-        let unpacked = (kernels.unpack_five)(launch, &stored.view(), columns, &mut packed.view_mut());
-        unpacked.map_err(|e| e.within(name))?;
+    let mut tensor = Tensor::zeros(DType::F32, dims)?;
+    let values = tensor.host_mut::<f32>()?;
+    if found.dtype == DType::F16 {
+        safetensors::f16_bytes_to_f32(found.data, values);
     } else {
-        // Packing checks every code; what it makes is thrown away.
-        let mut five = Tensor::zeros(DType::U8, &[rows, columns.div_ceil(5)])?;
-        let checked = (kernels.pack_five)(launch, &stored.view(), columns, &mut five.view_mut());
-        checked.map_err(|e| e.within(name))?;
-        packed = stored;
+        bytemuck::cast_slice_mut(values).copy_from_slice(found.data);
     }
-    let scale = read_floats(file, &scale_name(name), &[1])?;
-    Linear::packed(name.into(), columns, packed, scale)
+    if let Some(element) = (context.kernels().first_non_finite)(context.launch(), &tensor.view())? {
+        return Err(error!(Format, "element {element} of tensor {name} is not finite"));
+    }
+    Ok(Parameter { name: name.clone(), kind: *kind, tensor })
+}
+
+fn read_packed(context: &Context, file: &File, description: &Description, packing: Packing) -> Result<Linear> {
+    let Description { name, dims, .. } = description;
+    let (rows, columns) = (dims[0], dims[1]);
+    let found = file.tensor(name)?;
+    let expected = [rows, packing.row(columns)];
+    ensure!(
+        found.dtype == DType::U8 && found.dims == expected,
+        Format,
+        "tensor {name} is {} {:?}, expected u8 {expected:?}",
+        found.dtype,
+        found.dims
+    );
+    let mut packed = Tensor::zeros(DType::U8, &[rows, Packing::TwoBit.row(columns)])?;
+    if packing == Packing::FivePerByte {
+        let five = Tensor::from_slice(found.data, &expected)?;
+        (context.kernels().unpack_five)(context.launch(), &five.view(), columns, &mut packed.view_mut())
+            .map_err(|error| error.within(format_args!("tensor {name}")))?;
+    } else {
+        check_two_bit(name, found.data, columns)?;
+        packed.host_mut::<u8>()?.copy_from_slice(found.data);
+    }
+    Linear::packed(name.clone(), columns, packed, read_scale(file, &scale_name(name))?)
+}
+
+/// Refuses the code 3, and codes other than 1 past the last column.
+fn check_two_bit(name: &str, packed: &[u8], columns: usize) -> Result<()> {
+    let row = Packing::TwoBit.row(columns);
+    for (i, &byte) in packed.iter().enumerate() {
+        ensure!(byte & byte >> 1 & 0x55 == 0, Format, "tensor {name}: byte {i} is {byte:#04x}, which holds the code 3");
+        let left = columns - i % row * 4;
+        // With `left` columns in the byte, the codes above them are all 1: 0x55 with its low 2 * left bits gone.
+        let rest = if left < 4 { 0xFFu8 << (2 * left) } else { 0 };
+        ensure!(
+            byte & rest == 0x55 & rest,
+            Format,
+            "tensor {name}: byte {i} is {byte:#04x}, with a trit past the last column"
+        );
+    }
+    Ok(())
+}
+
+fn read_scale(file: &File, name: &str) -> Result<Tensor> {
+    let found = file.tensor(name)?;
+    ensure!(
+        found.dtype == DType::F32 && found.dims == [1],
+        Format,
+        "tensor {name} is {} {:?}, expected f32 [1]",
+        found.dtype,
+        found.dims
+    );
+    let mut tensor = Tensor::zeros(DType::F32, &[1])?;
+    bytemuck::cast_slice_mut(tensor.host_mut::<f32>()?).copy_from_slice(found.data);
+    let scale = tensor.host::<f32>()?[0];
+    ensure!(scale.is_finite() && scale > 0.0, Format, "tensor {name} is {scale}, expected a positive number");
+    Ok(tensor)
 }

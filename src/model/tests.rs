@@ -1,5 +1,9 @@
 //! The model against an independent one, and its gradients against central differences, in f64 on the scalar row.
 
+mod decoder;
+mod file;
+mod sample;
+
 use super::reference::Plain;
 use super::transformer::Dropout;
 use super::*;
@@ -208,126 +212,4 @@ fn wrong_geometry_is_refused_with_both_values() {
     let model = Model::new(context(Backend::Scalar), small(true, false, true), 1).unwrap();
     let error = Activations::new(&model, 1, 8, false).err().unwrap();
     assert_eq!(error.message, "model: 8 tokens, but the context length is 7");
-}
-
-fn close(a: &[f32], b: &[f32], tolerance: f32) {
-    for (i, (a, b)) in a.iter().zip(b).enumerate() {
-        assert!((a - b).abs() <= tolerance * (1.0 + a.abs()), "element {i}: {a} and {b}");
-    }
-}
-
-#[test]
-fn decoding_one_by_one_equals_the_whole_forward_pass() {
-    for quantize in [false, true] {
-        let options = ModelOptions { context_length: 16, ..small(quantize, true, true) };
-        let (tokens, _) = text(&options, 1, 16);
-        let model = Model::new(context(Backend::Scalar), options.clone(), 2).unwrap();
-        let mut activations = Activations::new(&model, 1, 16, false).unwrap();
-        let all = model.logits(&mut activations, &tokens).unwrap().slice::<f32>().unwrap().to_vec();
-        let mut decoder = Decoder::new(&model).unwrap();
-        decoder.prompt(&model, &tokens[..5]).unwrap();
-        for (i, row) in all.chunks(options.vocabulary).enumerate().skip(4) {
-            close(row, decoder.next_logits(), 1e-4);
-            assert!(!decoder.slid());
-            if i < 15 {
-                decoder.push(&model, tokens[i + 1]).unwrap();
-            }
-        }
-        decoder.push(&model, tokens[0]).unwrap();
-        assert!(decoder.slid() && decoder.position() == 17);
-    }
-}
-
-/// With one layer, keys and values depend on their own token only, so a slid window equals a fresh one over the last tokens.
-#[test]
-fn past_the_context_a_single_layer_sees_exactly_the_last_tokens() {
-    let options = ModelOptions { layers: 1, ..small(false, false, true) };
-    let (tokens, _) = text(&options, 1, 40);
-    let model = Model::new(context(Backend::Scalar), options.clone(), 2).unwrap();
-    let mut decoder = Decoder::new(&model).unwrap();
-    decoder.prompt(&model, &tokens[..3]).unwrap();
-    tokens[3..].iter().for_each(|&token| decoder.push(&model, token).unwrap());
-    let mut fresh = Decoder::new(&model).unwrap();
-    fresh.prompt(&model, &tokens[33..]).unwrap();
-    close(fresh.next_logits(), decoder.next_logits(), 1e-4);
-    let mut long = Decoder::new(&model).unwrap();
-    long.prompt(&model, &tokens).unwrap();
-    assert!(long.slid() && !fresh.slid());
-    close(fresh.next_logits(), long.next_logits(), 1e-6);
-    let error = long.push(&model, 11).unwrap_err();
-    assert_eq!(error.message, "token 0 is 11, outside the vocabulary of 11");
-}
-
-mod files {
-    use super::super::file::{Packing, Rest, load, save};
-    use super::*;
-    use std::collections::BTreeMap;
-    use std::path::PathBuf;
-
-    fn path(name: &str) -> PathBuf {
-        std::env::temp_dir().join(format!("setun-model-{name}-{}.safetensors", std::process::id()))
-    }
-
-    fn all_logits(model: &Model, tokens: &[u32]) -> Vec<f32> {
-        let mut activations = Activations::new(model, 1, tokens.len(), false).unwrap();
-        model.logits(&mut activations, tokens).unwrap().slice::<f32>().unwrap().to_vec()
-    }
-
-    #[test]
-    fn a_saved_model_computes_the_same() {
-        for (quantize, tied) in [(true, true), (true, false), (false, true)] {
-            let options = small(quantize, true, tied);
-            let (tokens, _) = text(&options, 1, 7);
-            let model = Model::new(context(Backend::Simd), options, 8).unwrap();
-            let expected = all_logits(&model, &tokens);
-            for packing in [Packing::Full, Packing::TwoBit, Packing::FivePerByte] {
-                for (rest, tolerance) in [(Rest::F32, 0.0), (Rest::F16, 0.02)] {
-                    let path = path(&format!("same-{quantize}-{tied}"));
-                    let report = save(&model, &path, packing, rest, Some("{}"), &BTreeMap::new()).unwrap();
-                    assert_eq!(report.file_bytes as u64, std::fs::metadata(&path).unwrap().len());
-                    assert_eq!(report.parameters, model.parameters().iter().map(|p| p.tensor.count()).sum::<usize>());
-                    let loaded = load(model.context().clone(), &path).unwrap();
-                    assert_eq!(loaded.options(), model.options());
-                    assert_eq!(loaded.trainable(), packing == Packing::Full || !quantize);
-                    let tolerance = if packing == Packing::Full { 0.0 } else { tolerance };
-                    close(&expected, &all_logits(&loaded, &tokens), tolerance);
-                    std::fs::remove_file(&path).unwrap();
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn packing_five_a_byte_costs_what_it_says() {
-        let model = Model::new(context(Backend::Simd), ModelOptions::default(), 8).unwrap();
-        let path = path("bytes");
-        let report = save(&model, &path, Packing::FivePerByte, Rest::F16, None, &BTreeMap::new()).unwrap();
-        // Per layer: 4 x 128 rows and 512 rows of ceil(128 / 5) bytes, 128 rows of ceil(512 / 5), 6 scales of 4 bytes.
-        assert_eq!(report.linear_bytes, 4 * ((4 * 128 + 512) * 26 + 128 * 103 + 6 * 4));
-        assert_eq!(report.linear_parameters, 4 * 12 * 128 * 128);
-        std::fs::remove_file(&path).unwrap();
-    }
-
-    #[test]
-    fn damaged_and_foreign_files_are_refused() {
-        let model = Model::new(context(Backend::Simd), small(true, false, true), 8).unwrap();
-        let path = path("damaged");
-        save(&model, &path, Packing::FivePerByte, Rest::F32, None, &BTreeMap::new()).unwrap();
-        let bytes = std::fs::read(&path).unwrap();
-        let refused = |bytes: &[u8]| {
-            std::fs::write(&path, bytes).unwrap();
-            let error = load(model.context().clone(), &path).err().unwrap();
-            assert_eq!(error.kind, crate::tensor::ErrorKind::Format, "{error}");
-            error.message
-        };
-        refused(&bytes[..bytes.len() - 1]);
-        refused(&bytes[..bytes.len() / 2]);
-        // A byte that is no five trits: packed bytes stand last, because U8 is the least aligned type.
-        let mut corrupt = bytes.clone();
-        *corrupt.last_mut().unwrap() = 250;
-        assert!(refused(&corrupt).contains("is 250, but five trits make at most 242"));
-        let other = crate::format::safetensors::encode(&[], &BTreeMap::new()).unwrap();
-        assert!(refused(&other).ends_with("this safetensors file holds no Setun model"));
-        std::fs::remove_file(&path).unwrap();
-    }
 }

@@ -159,7 +159,7 @@ impl TrainOptions {
         let tokens_per_step = resolved.tokens_per_step(resolved.context_length)?;
         if self.max_steps == 0 {
             let epoch = train_tokens.div_ceil(tokens_per_step) as u64;
-            resolved.max_steps = epoch.checked_mul(self.max_epochs).unwrap_or(u64::MAX);
+            resolved.max_steps = epoch.saturating_mul(self.max_epochs);
         }
         // The step is a 32-bit word of the random counter.
         ensure!(

@@ -126,10 +126,7 @@ impl Tokenizer {
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let mut tokens = Vec::new();
         match &self.model {
-            Model::Byte => {
-                reserve(&mut tokens, text.len())?;
-                tokens.extend(text.bytes().map(u32::from));
-            }
+            Model::Byte => return self.encode_bytes(text.as_bytes()),
             Model::Character { index, .. } => {
                 reserve(&mut tokens, text.len())?;
                 for (offset, character) in text.char_indices() {
@@ -150,6 +147,15 @@ impl Tokenizer {
                 }
             }
         }
+        Ok(tokens)
+    }
+
+    /// Any bytes at all, for the byte tokenizer alone.
+    pub fn encode_bytes(&self, bytes: &[u8]) -> Result<Vec<u32>> {
+        ensure!(self.kind() == TokenizerKind::Byte, Unsupported, "tokenizer: only the byte tokenizer takes any bytes");
+        let mut tokens = Vec::new();
+        reserve(&mut tokens, bytes.len())?;
+        tokens.extend(bytes.iter().map(|&byte| u32::from(byte)));
         Ok(tokens)
     }
 

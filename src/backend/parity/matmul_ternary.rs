@@ -1,6 +1,6 @@
 //! int8 x ternary products are exact in integers, so the floats are equal bit for bit; the gradient is a float product.
 
-use super::{EXACT, check, dirty, integers, normal, relative, rows};
+use super::{EXACT, Tolerance, check, dirty, integers, normal, rows};
 use crate::tensor::{DType, Tensor};
 
 /// Random trits [n, k], packed.
@@ -96,7 +96,7 @@ fn extreme_sums_are_exact() {
     }
 }
 
-/// The rounding of f32 sums of n terms.
+/// The rounding of f32 sums of n terms, as for `matmul`.
 #[test]
 fn the_gradient_to_the_input() {
     for [m, n, k] in
@@ -104,7 +104,8 @@ fn the_gradient_to_the_input() {
     {
         let (dy, packed) = (normal(&[m, n], 16), packed(n, k));
         let weight_scale = Tensor::from_slice(&[0.4f32], &[1]).unwrap();
-        let tolerance = super::Tolerance { absolute: 1e-5, ..relative(1e-6) };
+        let epsilon = f64::from(f32::EPSILON);
+        let tolerance = Tolerance { absolute: 2.0 * epsilon * n as f64, relative: 4.0 * epsilon };
         check(&format!("matmul_ternary_backward {m} x {n} x {k}"), tolerance, |row| {
             let mut dx = dirty(DType::F32, &[m, k]);
             (row.kernels.matmul_ternary_backward)(

@@ -19,6 +19,7 @@ mod reduce;
 mod rope;
 mod ternary;
 mod throughput;
+mod throughput_ternary;
 
 use super::simd::{self, Level};
 use super::{Executor, Kernels, Launch, Pool, scalar};

@@ -9,7 +9,7 @@ use crate::tensor::{DType, Result};
 use std::time::{Duration, Instant};
 
 /// Seconds of one call: the least of several batches of calls.
-fn seconds(mut call: impl FnMut() -> Result<()>) -> f64 {
+pub fn seconds(mut call: impl FnMut() -> Result<()>) -> f64 {
     let mut timed = |calls: u32| {
         let start = Instant::now();
         (0..calls).for_each(|_| call().expect("a measured call succeeds"));

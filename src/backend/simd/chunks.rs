@@ -7,9 +7,9 @@ use parking_lot::Mutex;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Elements in a chunk of an operation that reads and writes each element about once: large enough that handing it to a
-/// thread costs nothing beside it, small enough that a matrix of 512 x 512 keeps eight threads busy. A multiple of the 4096
-/// elements of a canonical block.
+/// Elements in a chunk of an operation that does some arithmetic on each: about ten microseconds, a few times what handing a
+/// chunk to a waiting thread costs. Operations that do less take a multiple. A multiple of the 4096 elements of a canonical
+/// block.
 pub const ELEMENTS: usize = 32_768;
 
 /// Whole rows of `width` elements that come to about [`ELEMENTS`].

@@ -40,7 +40,7 @@ pub fn matmul_ternary(
     with_scratch::<i32, _>(m, |sums| {
         with_scratch::<f32, _>(m, |factors| {
             let (shared_sums, shared_factors) = (Shared::new(sums), Shared::new(factors));
-            chunks::run(launch, m, chunks::rows(k), |rows| {
+            chunks::run(launch, m, 4 * chunks::rows(k), |rows| {
                 // SAFETY: ranges of different chunks are disjoint.
                 let (sums, factors) = unsafe { (shared_sums.part(rows.clone()), shared_factors.part(rows.clone())) };
                 for ((row, sum), factor) in rows.zip(sums).zip(factors) {
@@ -77,7 +77,7 @@ fn many_rows(launch: &Launch, operands: &Operands, y: &mut [f32]) -> Result<()> 
     let width = k.next_multiple_of(4);
     with_scratch::<i8, _>(m * width, |whole| {
         let shared = Shared::new(whole);
-        chunks::run(launch, m, chunks::rows(k), |rows| {
+        chunks::run(launch, m, 4 * chunks::rows(k), |rows| {
             for row in rows {
                 // SAFETY: different rows are disjoint.
                 let to = unsafe { shared.part(row * width..(row + 1) * width) };

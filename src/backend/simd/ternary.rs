@@ -124,7 +124,7 @@ fn rows_between<A: Sync, B: Send>(
     };
     if columns.is_multiple_of(per_from) && columns.is_multiple_of(per_to) {
         // Twenty trits are a whole number of entries in every packing.
-        const PART: usize = ELEMENTS - ELEMENTS % 20;
+        const PART: usize = 2 * ELEMENTS - 2 * ELEMENTS % 20;
         chunks::run(launch, rows * columns, PART, |range| {
             part(range.start / per_from, range.start / per_to, range.len());
         });

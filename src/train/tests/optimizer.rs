@@ -6,7 +6,7 @@ use crate::train::optimizer::{Optimizer, scalars};
 
 /// A gradient that changes with the step, of a size that clipping acts on in some steps and not in others.
 fn gradient(step: u64, tensor: usize, element: usize) -> f64 {
-    let size = if step % 3 == 0 { 1.0 } else { 1e-3 };
+    let size = if step.is_multiple_of(3) { 1.0 } else { 1e-3 };
     (size * ((step as f64) * 0.7 + (tensor as f64) * 1.3 + (element as f64) * 0.11).sin()) as f32 as f64
 }
 

@@ -25,10 +25,11 @@ fn ten_and_ten_steps_are_twenty() {
     let with_dropout = ModelOptions { dropout: 0.1, ..geometry() };
     for backend in [Backend::Scalar, Backend::Simd] {
         let context = context(backend, 1);
-        let whole = final_state(&[context.clone()], &with_dropout, &options);
+        let whole = final_state(std::slice::from_ref(&context), &with_dropout, &options);
         let halves = final_state(&[context.clone(), context.clone()], &with_dropout, &options);
         assert!(whole == halves, "{backend:?}: the resumed run differs");
-        let other = final_state(&[context.clone()], &with_dropout, &TrainOptions { seed: 4, ..options.clone() });
+        let other =
+            final_state(std::slice::from_ref(&context), &with_dropout, &TrainOptions { seed: 4, ..options.clone() });
         assert!(whole != other, "{backend:?}: the seed decides nothing");
     }
 }

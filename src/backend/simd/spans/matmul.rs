@@ -89,18 +89,29 @@ pub unsafe extern "C" fn panel_product(
     totals: *mut i32,
 ) {
     let mut row = 0;
-    while row + TILE <= rows {
-        tile::<TILE>(x.add(row * stride), stride, panel, groups, totals.add(row * PANEL));
-        row += TILE;
-    }
-    let (x, totals) = (x.add(row * stride), totals.add(row * PANEL));
-    match rows - row {
-        0 => {}
-        1 => tile::<1>(x, stride, panel, groups, totals),
-        2 => tile::<2>(x, stride, panel, groups, totals),
-        3 => tile::<3>(x, stride, panel, groups, totals),
-        4 => tile::<4>(x, stride, panel, groups, totals),
-        _ => tile::<5>(x, stride, panel, groups, totals),
+    while row < rows {
+        let left = rows - row;
+        // The last rows in two equal passes rather than a full one and a poor one.
+        let pass = if left >= 2 * TILE {
+            TILE
+        } else if left > TILE {
+            left.div_ceil(2)
+        } else {
+            left
+        };
+        let (x, totals) = (x.add(row * stride), totals.add(row * PANEL));
+        match pass {
+            1 => tile::<1>(x, stride, panel, groups, totals),
+            2 => tile::<2>(x, stride, panel, groups, totals),
+            #[cfg(target_feature = "avx2")]
+            3 => tile::<3>(x, stride, panel, groups, totals),
+            #[cfg(target_feature = "avx2")]
+            4 => tile::<4>(x, stride, panel, groups, totals),
+            #[cfg(target_feature = "avx2")]
+            5 => tile::<5>(x, stride, panel, groups, totals),
+            _ => tile::<TILE>(x, stride, panel, groups, totals),
+        }
+        row += pass;
     }
 }
 

@@ -43,10 +43,11 @@ unsafe fn eight_bytes(w: *const f32, high: f32x8, low: f32x8) -> i32x8 {
 pub unsafe extern "C" fn deternarize(packed: *const u8, n: usize, scale: f32, w: *mut f32) {
     let scales = f32x8::splat(scale);
     let mut i = 0;
-    while i + 8 <= n {
-        let codes = i32x8::splat(i32::from(read::<u16, u8>(packed.add(i / 4))));
+    while i + 16 <= n {
+        let codes = i32x8::splat(read(packed.add(i / 4)));
         store(w.add(i), eight_trits(codes) * scales);
-        i += 8;
+        store(w.add(i + 8), eight_trits(codes >> 16u32) * scales);
+        i += 16;
     }
     while i < n {
         let code = *packed.add(i / 4) >> (2 * (i % 4)) & 3;
