@@ -790,10 +790,11 @@ setun_status setun_model_load(const setun_context *context, const char *path, se
 
 /**
  * Writes the model to a safetensors file; a file that is there is replaced whole or not at all. NULL
- * options = the defaults: 1.6 bits a ternary weight. `report`, unless NULL, learns the sizes.
+ * options = the defaults: 1.6 bits a ternary weight. `report`, unless NULL, learns the sizes. A model
+ * without ternary weights has no trits to pack: its linear layers are written like the rest.
  *
- * Returns ARGUMENT, IO, STATE (the model is being trained), UNSUPPORTED (packing a model without ternary
- * weights, or FULL of a model loaded from a packed file), FORMAT (a value too large for f16), MEMORY.
+ * Returns ARGUMENT, IO, STATE (another call is training the model), UNSUPPORTED (FULL of a model loaded
+ * from a packed file), FORMAT (a value too large for f16), ABI, MEMORY.
  */
 setun_status setun_model_save(const setun_model *model,
                               const char *path,
@@ -1015,8 +1016,8 @@ setun_status setun_train(const char *text, const setun_train_options *options, s
  *
  * The trainer keeps model and data set alive. Free it with `setun_trainer_free`. Strings and structs of
  * the options are copied; the callback's user data must stay valid. Returns ARGUMENT, SHAPE (a vocabulary
- * that does not fit, or too few tokens for one window), STATE (a model loaded from a packed file has no
- * float masters; or another call is training it), ABI, MEMORY.
+ * that does not fit, or too few tokens for one window), UNSUPPORTED (a model loaded from a packed file has
+ * no float masters), STATE (another call is training it), ABI, MEMORY.
  */
 setun_status setun_trainer_create(setun_model *model,
                                   const setun_dataset *dataset,

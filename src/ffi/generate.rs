@@ -130,8 +130,8 @@ impl Continuation {
         self.decoder.slid()
     }
 
-    /// Continues `prompt` by up to `most` tokens; `hear` gets the text and returns false to stop. The model is not locked while
-    /// it is heard.
+    /// Continues `prompt` by up to `most` tokens; `hear` gets the text and returns false to stop. The model
+    /// is not locked while it is heard.
     fn tell(
         &mut self,
         tokenizer: &Tokenizer,
@@ -160,8 +160,8 @@ impl Continuation {
     }
 }
 
-/// Turns tokens into text as they come. A token may end inside a UTF-8 character, so bytes wait until theirs is whole; bytes that
-/// can be part of no character become U+FFFD.
+/// Turns tokens into text as they come. A token may end inside a UTF-8 character, so bytes wait until
+/// theirs is whole; bytes that can be part of no character become U+FFFD.
 #[derive(Default)]
 struct Pieces {
     /// The last tokens: some tokenizers decode a token by what stands before it.
