@@ -13,6 +13,8 @@ mod norm;
 mod reduce;
 mod rope;
 mod ternary;
+#[cfg(test)]
+mod testing;
 
 use super::table::Kernels;
 
