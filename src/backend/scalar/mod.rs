@@ -13,8 +13,6 @@ mod norm;
 mod reduce;
 mod rope;
 mod ternary;
-#[cfg(test)]
-mod testing;
 
 use super::table::Kernels;
 
@@ -29,6 +27,9 @@ macro_rules! by_float {
     };
 }
 use by_float;
+
+#[cfg(test)]
+mod testing;
 
 pub const KERNELS: Kernels = Kernels {
     fill: elementwise::fill,
