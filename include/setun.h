@@ -480,8 +480,9 @@ setun_status setun_matmul(const float *x,
                           float *y);
 
 /**
- * The gradient of `setun_matmul` to its input, straight through the quantization of x: dx [m, k] = dy [m,
- * n] * (scale * t [n, k]). Float arithmetic; backends agree to rounding. Returns what `setun_matmul` does.
+ * The gradient of `setun_matmul` to its input, straight through the quantization of x: dx [m, k] = dy
+ * [m, n] * (scale * t [n, k]). Float arithmetic; backends agree to rounding. Returns what `setun_matmul`
+ * does.
  */
 setun_status setun_matmul_backward(const float *dy,
                                    int64_t m,
@@ -793,8 +794,8 @@ setun_status setun_model_load(const setun_context *context, const char *path, se
  * options = the defaults: 1.6 bits a ternary weight. `report`, unless NULL, learns the sizes. A model
  * without ternary weights has no trits to pack: its linear layers are written like the rest.
  *
- * Returns ARGUMENT, IO, STATE (another call is training the model), UNSUPPORTED (FULL of a model loaded
- * from a packed file), FORMAT (a value too large for f16), ABI, MEMORY.
+ * Returns ARGUMENT, IO, STATE (a weight is not finite, or another call is training the model), UNSUPPORTED
+ * (FULL of a model loaded from a packed file), FORMAT (a value too large for f16), ABI, MEMORY.
  */
 setun_status setun_model_save(const setun_model *model,
                               const char *path,
@@ -829,8 +830,8 @@ setun_status setun_model_tensor(const setun_model *model, int64_t index, const c
 setun_status setun_model_forward(const setun_model *model, const uint32_t *tokens, int64_t batch, int64_t length, float *logits);
 
 /**
- * Says the mean cross-entropy, in nats a token, of `targets` [batch, length] after `tokens` [batch,
- * length]. Returns what `setun_model_forward` does.
+ * Says the mean cross-entropy, in nats a token, of `targets` [batch, length] after `tokens`
+ * [batch, length]. Returns what `setun_model_forward` does.
  */
 setun_status setun_model_loss(const setun_model *model,
                               const uint32_t *tokens,

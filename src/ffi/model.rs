@@ -324,8 +324,8 @@ pub unsafe extern "C" fn setun_model_load(
 /// options = the defaults: 1.6 bits a ternary weight. `report`, unless NULL, learns the sizes. A model
 /// without ternary weights has no trits to pack: its linear layers are written like the rest.
 ///
-/// Returns ARGUMENT, IO, STATE (another call is training the model), UNSUPPORTED (FULL of a model loaded
-/// from a packed file), FORMAT (a value too large for f16), ABI, MEMORY.
+/// Returns ARGUMENT, IO, STATE (a weight is not finite, or another call is training the model), UNSUPPORTED
+/// (FULL of a model loaded from a packed file), FORMAT (a value too large for f16), ABI, MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_model_save(
     model: *const setun_model,

@@ -191,6 +191,16 @@ static void bad_files(void) {
     setun_model_free(model);
 }
 
+/* A save that fails leaves what was there. */
+static void replaced_whole(void) {
+    setun_model *model = small(1), *loaded = NULL;
+    CHECK_OK(setun_model_save(model, "kept", NULL, NULL));
+    CHECK_STATUS(setun_model_save(model, "kept/inside", NULL, NULL), SETUN_ERR_IO);
+    CHECK_OK(setun_model_load(NULL, "kept", &loaded));
+    setun_model_free(loaded);
+    setun_model_free(model);
+}
+
 /* A model without trits: its linear layers are stored as the rest is, whatever packing is asked for. */
 static void twin(void) {
     static float before[CONTEXT * VOCABULARY], after[CONTEXT * VOCABULARY];
@@ -227,5 +237,6 @@ int main(void) {
     file(SETUN_PACKING_FIVE_PER_BYTE, SETUN_DTYPE_F16, .02);
     bad_files();
     twin();
+    replaced_whole();
     return 0;
 }
