@@ -6,6 +6,7 @@ use super::table::Kernels;
 use super::{scalar, simd};
 use crate::tensor::Result;
 use crate::tensor::error::{ensure, error};
+use crate::tensor::log::{LogLevel, log};
 use std::sync::Arc;
 
 /// The rows of the dispatch table.
@@ -75,6 +76,9 @@ impl Context {
             None if options.prefer_simd => Backend::Simd,
             None => Backend::Scalar,
         };
+        if options.prefer_cuda && options.backend.is_none() {
+            log(LogLevel::Debug, format_args!("this build has no cuda backend: {} runs instead", backend.name()));
+        }
         let level = Level::detect()?;
         let executor = match backend {
             Backend::Parallel => Executor::Pool(Arc::new(Pool::new(options.threads)?)),

@@ -23,6 +23,5 @@ mod table;
 mod workspace;
 
 pub use dispatch::{Backend, Context, ContextOptions, Level};
-pub use launch::{Executor, Launch};
-pub use pool::Pool;
-pub use table::{AdamW, Kernels};
+pub use launch::Launch;
+pub use table::AdamW;

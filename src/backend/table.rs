@@ -8,6 +8,9 @@
 //! - Inputs and outputs never overlap, but for entries that say "in place".
 //! - Any dimension may be 0: then there is nothing to do (sums are 0).
 
+// The types are long because the table is where the contracts stand.
+#![allow(clippy::type_complexity)]
+
 use super::Launch;
 use crate::tensor::random::Stream;
 use crate::tensor::{Result, View, ViewMut};

@@ -30,6 +30,6 @@ mod transformer;
 pub use activations::{Activations, Gradients};
 pub use decoder::Decoder;
 pub use options::ModelOptions;
-pub use parameters::{Parameter, ParameterKind, describe};
+pub use parameters::{Parameter, describe};
 pub use sample::{SampleOptions, sample};
 pub use transformer::{Dropout, Model};

@@ -67,12 +67,8 @@ pub trait Float:
     + std::ops::MulAssign
 {
     const ZERO: Self;
-    const ONE: Self;
     fn of(x: f64) -> Self;
     fn f64(self) -> f64;
-    fn exp(self) -> Self;
-    fn ln(self) -> Self;
-    fn sqrt(self) -> Self;
     fn abs(self) -> Self;
     fn max(self, other: Self) -> Self;
     fn round_half_even(self) -> Self;
@@ -83,21 +79,11 @@ macro_rules! float {
     ($t:ty) => {
         impl Float for $t {
             const ZERO: Self = 0.0;
-            const ONE: Self = 1.0;
             fn of(x: f64) -> Self {
                 x as $t
             }
             fn f64(self) -> f64 {
                 self as f64
-            }
-            fn exp(self) -> Self {
-                self.exp()
-            }
-            fn ln(self) -> Self {
-                self.ln()
-            }
-            fn sqrt(self) -> Self {
-                self.sqrt()
             }
             fn abs(self) -> Self {
                 self.abs()

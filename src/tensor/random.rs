@@ -19,6 +19,7 @@ pub enum Purpose {
     Batch = 2,
     Dropout = 3,
     Sample = 4,
+    #[cfg(test)]
     Test = 255,
 }
 
@@ -73,7 +74,7 @@ impl Stream {
     /// Standard normal by Box-Muller in f64, two words a number: element i uses half of block i / 2.
     pub fn normal(&self, element: u64) -> f32 {
         let words = self.block(element / 2);
-        let (a, b) = if element % 2 == 0 { (words[0], words[1]) } else { (words[2], words[3]) };
+        let (a, b) = if element.is_multiple_of(2) { (words[0], words[1]) } else { (words[2], words[3]) };
         let u = (f64::from(a) + 1.0) / 4_294_967_296.0; // (0, 1]
         let angle = std::f64::consts::TAU * (f64::from(b) / 4_294_967_296.0);
         ((-2.0 * u.ln()).sqrt() * angle.cos()) as f32
@@ -82,7 +83,7 @@ impl Stream {
     /// Uniform in 0 .. bound, without bias worth naming: 64 bits scaled by multiplication.
     pub fn below(&self, element: u64, bound: u64) -> u64 {
         let words = self.block(element / 2);
-        let (a, b) = if element % 2 == 0 { (words[0], words[1]) } else { (words[2], words[3]) };
+        let (a, b) = if element.is_multiple_of(2) { (words[0], words[1]) } else { (words[2], words[3]) };
         let bits = u64::from(a) << 32 | u64::from(b);
         ((u128::from(bits) * u128::from(bound)) >> 64) as u64
     }

@@ -9,6 +9,7 @@ use super::{DType, Element, Shape, View, ViewMut};
 pub enum Device {
     Host,
     /// A CUDA device by its index.
+    #[expect(dead_code, reason = "no backend of this build allocates there")]
     Cuda(u32),
 }
 

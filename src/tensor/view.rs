@@ -169,10 +169,6 @@ impl<'a> ViewMut<'a> {
         self.view.count()
     }
 
-    pub fn strides(&self) -> &[isize] {
-        self.view.strides()
-    }
-
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
         self.view.data as *mut u8
     }

@@ -21,8 +21,11 @@ mod ternary;
 mod throughput;
 mod throughput_ternary;
 
+use super::launch::{Executor, Launch};
+use super::pool::Pool;
+use super::scalar;
 use super::simd::{self, Level};
-use super::{Executor, Kernels, Launch, Pool, scalar};
+use super::table::Kernels;
 use crate::tensor::random::{Purpose, Stream};
 use crate::tensor::{DType, Element, Error, Result, Tensor};
 use std::sync::{Arc, OnceLock};

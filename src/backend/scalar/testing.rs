@@ -1,7 +1,8 @@
 //! What the tests of the reference kernels share. Kernels are called through [`KERNELS`], so that its entries are tested too.
 
 pub use super::KERNELS;
-use crate::backend::{Executor, Launch, Level};
+use crate::backend::Level;
+use crate::backend::launch::{Executor, Launch};
 pub use crate::tensor::error::ErrorKind;
 use crate::tensor::random::{Purpose, Stream};
 pub use crate::tensor::{DType, Element, Float, Result, Tensor, View, ViewMut};

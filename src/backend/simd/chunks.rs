@@ -94,8 +94,9 @@ impl<'a, T> Shared<'a, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::launch::Executor;
+    use crate::backend::pool::Pool;
     use crate::backend::simd::Level;
-    use crate::backend::{Executor, Pool};
     use crate::tensor::error::error;
     use std::sync::Arc;
 
