@@ -214,7 +214,7 @@ impl Drop for FolderWriter {
 }
 
 /// Where `bytes` stop being UTF-8, as FORMAT.
-pub fn check_utf8<'a>(bytes: &'a [u8], what: impl std::fmt::Display) -> Result<&'a str> {
+pub fn check_utf8(bytes: &[u8], what: impl std::fmt::Display) -> Result<&str> {
     str::from_utf8(bytes)
         .map_err(|e| Error::new(ErrorKind::Format, format!("{what} is not UTF-8 at byte {}", e.valid_up_to())))
 }

@@ -41,6 +41,26 @@ fn a_folder_is_not_replaced_by_a_file() {
     assert_eq!(write_atomic(Path::new("/"), b"new").unwrap_err().kind, ErrorKind::Argument);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_folder_without_permission_keeps_its_files() {
+    use std::os::unix::fs::PermissionsExt;
+    let scratch = Scratch::new();
+    let (path, folder) = (scratch.path().join("data.bin"), scratch.path().join("step-1"));
+    write_atomic(&path, b"old").unwrap();
+    let allow = |mode| std::fs::set_permissions(scratch.path(), PermissionsExt::from_mode(mode)).unwrap();
+    allow(0o555);
+    if File::create(scratch.path().join("probe")).is_ok() {
+        println!("skipped: this user may write everywhere");
+    } else {
+        assert_eq!(write_atomic(&path, b"new").unwrap_err().kind, ErrorKind::Io);
+        assert_eq!(FolderWriter::create(&folder).err().unwrap().kind, ErrorKind::Io);
+        assert_eq!(read_file(&path).unwrap(), b"old");
+        assert_eq!(names(scratch.path()), ["data.bin"]);
+    }
+    allow(0o755);
+}
+
 #[test]
 fn threads_that_write_the_same_file_leave_one_of_their_contents() {
     let scratch = Scratch::new();

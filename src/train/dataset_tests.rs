@@ -193,7 +193,7 @@ fn what_does_not_fit_is_refused() {
     }
     let dataset = counting(50, 0.2);
     let draw = |split, batch, length, room| {
-        dataset.batch(split, stream(0, 0), batch, length, &mut vec![0; room], &mut vec![0; 8]).unwrap_err()
+        dataset.batch(split, stream(0, 0), batch, length, &mut vec![0; room], &mut [0; 8]).unwrap_err()
     };
     let error = draw(Split::Train, 2, 4, 7);
     assert_eq!((error.kind, error.message.as_str()), (ErrorKind::Shape, "tokens has 7 elements for [2, 4]"));
