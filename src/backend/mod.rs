@@ -6,6 +6,7 @@
 //! | `dispatch.rs` | [`Context`]: which row, level and pool a call runs on |
 //! | `launch.rs` | [`Launch`]: what a kernel is given besides its views |
 //! | `pool.rs` | the thread pool, one per process id |
+//! | `workspace.rs` | scratch memory for kernels, per thread |
 //! | `scalar/` | the readable reference: the definition of every operation |
 //! | `simd/` | the vector kernels, for one thread (`simd`) or all (`parallel`) |
 //!
@@ -13,10 +14,13 @@
 
 mod dispatch;
 mod launch;
+#[cfg(test)]
+mod parity;
 mod pool;
 mod scalar;
 mod simd;
 mod table;
+mod workspace;
 
 pub use dispatch::{Backend, Context, ContextOptions, Level};
 pub use launch::{Executor, Launch};

@@ -1,1 +1,27 @@
-//! ...
+//! What C sees: every export converts its arguments, guards the boundary and calls the room below. No arithmetic here.
+//!
+//! | file | what |
+//! |---|---|
+//! | `guard.rs` | status codes, the last error, the one place where panics stop |
+//! | `handle.rs` | the handle table: create, borrow, free |
+//! | `options.rs` | structs that begin with their size |
+//! | `arguments.rs` | pointers, sizes, strings |
+//! | the others | one per section of `include/setun.h`, in its order |
+//!
+//! `tests/header.rs` generates the header from the section files: the module comment of each opens its section, and types,
+//! fields and functions bring their own. A C type is written here under its C name.
+
+#![allow(non_camel_case_types)]
+
+mod arguments;
+mod context;
+mod generate;
+mod guard;
+mod handle;
+mod library;
+mod model;
+mod options;
+mod quantize;
+mod tensor;
+mod text;
+mod train;

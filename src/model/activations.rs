@@ -4,7 +4,7 @@ use super::linear::Input;
 use super::{Model, ModelOptions};
 use crate::backend::Context;
 use crate::tensor::error::ensure;
-use crate::tensor::{DType, Result, Tensor};
+use crate::tensor::{DType, Result, Shape, Tensor};
 
 /// What the backward pass of a block needs to know of its forward pass.
 pub struct AttentionActivations {
@@ -40,7 +40,7 @@ pub struct LayerActivations {
 pub struct Backward {
     /// The gradient of the residual stream, [m, width].
     pub residual: Tensor,
-    /// The same under the dropout mask; one element when the model has no dropout.
+    /// The same under the dropout mask; empty when the model has no dropout.
     pub masked: Tensor,
     pub normed: Tensor,
     pub output: Tensor,
@@ -86,7 +86,7 @@ impl Activations {
         }
         let mut layers = Vec::new();
         for _ in 0..kept {
-            layers.push(LayerActivations { attention: shape.attention()?, feed_forward: shape.feed_forward()? });
+            layers.push(shape.layer()?);
         }
         let m = shape.count()?;
         Ok(Activations {
@@ -100,7 +100,7 @@ impl Activations {
             normed: shape.rows(options.width)?,
             logits: shape.rows(options.vocabulary)?,
             losses: Tensor::zeros(dtype, &[m])?,
-            scratch: Tensor::zeros(dtype, &[shape.rows(options.width.max(options.hidden))?.count()])?,
+            scratch: shape.scratch()?,
             backward: if training { Some(shape.backward()?) } else { None },
         })
     }
@@ -127,19 +127,21 @@ fn fill(name: &str, tensor: &mut Tensor, values: &[u32]) -> Result<()> {
     Ok(())
 }
 
-struct Extent<'a> {
-    options: &'a ModelOptions,
-    dtype: DType,
-    batch: usize,
-    length: usize,
+/// The sizes that decide all shapes.
+pub struct Extent<'a> {
+    pub options: &'a ModelOptions,
+    pub dtype: DType,
+    pub batch: usize,
+    pub length: usize,
 }
 
 impl Extent<'_> {
     fn count(&self) -> Result<usize> {
-        Ok(crate::tensor::Shape::new(&[self.batch, self.length])?.count())
+        Ok(Shape::new(&[self.batch, self.length])?.count())
     }
 
-    fn rows(&self, columns: usize) -> Result<Tensor> {
+    /// [batch * length, columns].
+    pub fn rows(&self, columns: usize) -> Result<Tensor> {
         Tensor::zeros(self.dtype, &[self.count()?, columns])
     }
 
@@ -153,6 +155,16 @@ impl Extent<'_> {
 
     fn input(&self, columns: usize) -> Result<Input> {
         Input::new(self.options, self.dtype, self.count()?, columns)
+    }
+
+    pub fn layer(&self) -> Result<LayerActivations> {
+        Ok(LayerActivations { attention: self.attention()?, feed_forward: self.feed_forward()? })
+    }
+
+    /// Room for the widest block input as floats, in one dimension.
+    pub fn scratch(&self) -> Result<Tensor> {
+        let widest = Shape::new(&[self.count()?, self.options.width.max(self.options.hidden)])?;
+        Tensor::zeros(self.dtype, &[widest.count()])
     }
 
     fn attention(&self) -> Result<AttentionActivations> {

@@ -1,7 +1,7 @@
 //! The attention block: norm, queries, keys and values, rotation, attention, sub-norm, output projection.
 
 use super::activations::{AttentionActivations, Backward};
-use super::linear::{Linear, Norm};
+use super::linear::{Input, Linear, Norm};
 use super::transformer::Pass;
 use crate::tensor::{Result, Tensor, View, ViewMut};
 
@@ -25,23 +25,46 @@ impl Attention {
         scratch: &mut Tensor,
         y: &mut Tensor,
     ) -> Result<()> {
-        let (context, parameters) = (pass.context, pass.parameters);
-        a.input.store_norm(context, pass.norm(x.view(), self.norm), &mut a.inverse_rms, scratch)?;
-        for (linear, out) in [(&self.q, &mut a.q), (&self.k, &mut a.k), (&self.v, &mut a.v)] {
-            linear.forward(context, parameters, &a.input, &mut matrix(out)?)?;
-        }
-        pass.rope(false, &mut a.q)?;
-        pass.rope(false, &mut a.k)?;
-        let (launch, kernels) = (context.launch(), context.kernels());
+        let (q, k, v) = (&mut a.q.view_mut(), &mut a.k.view_mut(), &mut a.v.view_mut());
+        self.project(pass, x, (&mut a.input, &mut a.inverse_rms), scratch, [q, k, v])?;
+        let (launch, kernels) = (pass.context.launch(), pass.context.kernels());
         let (output, log_sum) = (&mut a.output.view_mut(), &mut a.log_sum.view_mut());
-        (kernels.attention)(launch, &a.q.view(), &a.k.view(), &a.v.view(), output, log_sum)?;
+        (kernels.attention)(launch, &q.as_view(), &k.as_view(), &v.as_view(), output, log_sum)?;
+        self.output(pass, a, scratch, y)
+    }
+
+    /// q, k and v, each [batch, length, heads, head], of the residual stream x[m, width]; q and k rotated.
+    pub fn project(
+        &self,
+        pass: &Pass,
+        x: &Tensor,
+        (input, inverse_rms): (&mut Input, &mut Tensor),
+        scratch: &mut Tensor,
+        [q, k, v]: [&mut ViewMut; 3],
+    ) -> Result<()> {
+        input.store_norm(pass.context, pass.norm(x.view(), self.norm), inverse_rms, scratch)?;
+        for (linear, out) in [(&self.q, &mut *q), (&self.k, &mut *k), (&self.v, v)] {
+            linear.forward(pass.context, pass.parameters, input, &mut matrix(out.reborrow())?)?;
+        }
+        pass.rope(false, q)?;
+        pass.rope(false, k)
+    }
+
+    /// y[m, width] from what the heads read, `a.output`.
+    pub fn output(
+        &self,
+        pass: &Pass,
+        a: &mut AttentionActivations,
+        scratch: &mut Tensor,
+        y: &mut Tensor,
+    ) -> Result<()> {
         let norm = pass.norm(flat(&a.output)?, self.sub_norm);
-        a.sub_input.store_norm(context, norm, &mut a.sub_inverse_rms, scratch)?;
-        self.o.forward(context, parameters, &a.sub_input, &mut y.view_mut())
+        a.sub_input.store_norm(pass.context, norm, &mut a.sub_inverse_rms, scratch)?;
+        self.o.forward(pass.context, pass.parameters, &a.sub_input, &mut y.view_mut())
     }
 
     /// Adds the block's part to the gradient of the residual stream, `b.residual`, and to the parameters' gradients;
-    /// x is what `forward` was given, and `dy` the gradient of its output (`b.residual` itself when None).
+    /// x is what `forward` was given. The gradient of its output is `b.residual`, under dropout `b.masked`.
     pub fn backward(
         &self,
         pass: &Pass,
@@ -66,7 +89,7 @@ impl Attention {
             &a.sub_inverse_rms.view(),
             &b.normed.view(),
             false,
-            &mut matrix(&mut b.output)?,
+            &mut matrix(b.output.view_mut())?,
             &mut gradients[self.sub_norm].view_mut(),
         )?;
         (kernels.attention_backward)(
@@ -81,8 +104,8 @@ impl Attention {
             &mut b.k.view_mut(),
             &mut b.v.view_mut(),
         )?;
-        pass.rope(true, &mut b.q)?;
-        pass.rope(true, &mut b.k)?;
+        pass.rope(true, &mut b.q.view_mut())?;
+        pass.rope(true, &mut b.k.view_mut())?;
         let input = a.input.values(context, scratch)?;
         for (i, (linear, dy)) in [(&self.q, &b.q), (&self.k, &b.k), (&self.v, &b.v)].into_iter().enumerate() {
             let dy = flat(dy)?;
@@ -99,9 +122,9 @@ fn flat(x: &Tensor) -> Result<View<'_>> {
     x.view().reshape(&[b * t, h * e])
 }
 
-fn matrix(x: &mut Tensor) -> Result<ViewMut<'_>> {
+fn matrix(x: ViewMut<'_>) -> Result<ViewMut<'_>> {
     let [b, t, h, e] = sizes(x.dims());
-    x.view_mut().reshape(&[b * t, h * e])
+    x.reshape(&[b * t, h * e])
 }
 
 fn sizes(dims: &[usize]) -> [usize; 4] {

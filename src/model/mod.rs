@@ -14,17 +14,22 @@
 
 mod activations;
 mod attention;
+mod decoder;
 mod feed_forward;
+pub mod file;
 mod linear;
 mod options;
 mod parameters;
 #[cfg(test)]
 mod reference;
+mod sample;
 #[cfg(test)]
 mod tests;
 mod transformer;
 
 pub use activations::{Activations, Gradients};
+pub use decoder::Decoder;
 pub use options::ModelOptions;
-pub use parameters::{Parameter, ParameterKind};
+pub use parameters::{Parameter, ParameterKind, describe};
+pub use sample::{SampleOptions, sample};
 pub use transformer::{Dropout, Model};

@@ -71,6 +71,17 @@ impl Plain {
     }
 
     fn loss(&mut self, tokens: &[u32], targets: &[u32], length: usize) -> f64 {
+        let logits = self.logits(tokens, length);
+        let losses = logits.iter().zip(targets).map(|(logits, &target)| {
+            let sum: f64 = logits.iter().map(|l| l.exp()).sum();
+            sum.ln() - logits[target as usize]
+        });
+        losses.sum::<f64>() / targets.len() as f64
+    }
+
+    /// The logits after each token. A sequence may be longer than the context: then each position sees the last
+    /// `context_length` positions.
+    pub fn logits(&mut self, tokens: &[u32], length: usize) -> Vec<Vec<f64>> {
         let per_layer = if self.options.ffn_gated { 11 } else { 10 };
         let width = self.options.width;
         let row = |table: &[f64], i: u32| table[i as usize * width..][..width].to_vec();
@@ -80,13 +91,7 @@ impl Plain {
         }
         let last = 1 + self.options.layers * per_layer;
         let head = self.parameters[if self.options.tied_embedding { 0 } else { last + 1 }].clone();
-        let mut total = 0.0;
-        for (x, &target) in x.iter().zip(targets) {
-            let logits = product(&self.norm(x, last), &head, width);
-            let sum: f64 = logits.iter().map(|l| l.exp()).sum();
-            total += sum.ln() - logits[target as usize];
-        }
-        total / targets.len() as f64
+        x.iter().map(|x| product(&self.norm(x, last), &head, width)).collect()
     }
 
     fn layer(&mut self, x: &mut [Vec<f64>], p: usize, length: usize) {
@@ -103,7 +108,8 @@ impl Plain {
             })
             .collect();
         for i in 0..x.len() {
-            let attended = attend(&rows[i - i % length..=i], &self.options);
+            let first = (i - i % length).max((i + 1).saturating_sub(self.options.context_length));
+            let attended = attend(&rows[first..=i], &self.options);
             let normed = self.norm(&attended, p + 4);
             let input = self.activation(normed);
             add(&mut x[i], &product(&input, &wo, width));

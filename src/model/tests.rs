@@ -1,5 +1,9 @@
 //! The model against an independent one, and its gradients against central differences, in f64 on the scalar row.
 
+mod decoder;
+mod file;
+mod sample;
+
 use super::reference::Plain;
 use super::transformer::Dropout;
 use super::*;

@@ -9,12 +9,12 @@ use super::parameters::{self, Parameter};
 use crate::backend::Context;
 use crate::tensor::error::error;
 use crate::tensor::random::{Purpose, Stream};
-use crate::tensor::{DType, Result, Tensor, View};
+use crate::tensor::{DType, Float, Result, Tensor, View, ViewMut};
 use std::sync::Arc;
 
-struct Layer {
-    attention: Attention,
-    feed_forward: FeedForward,
+pub struct Layer {
+    pub attention: Attention,
+    pub feed_forward: FeedForward,
 }
 
 pub struct Model {
@@ -54,7 +54,7 @@ impl Model {
             let tensor = parameters::initialize(description, index, seed, dtype)?;
             parameters.push(Parameter { name: description.name.clone(), kind: description.kind, tensor });
         }
-        let mut model = Model::assemble(context, options, dtype, parameters, &mut |parameters, name, options| {
+        let mut model = Model::assemble(context, options, dtype, parameters, |parameters, name, options| {
             let index = find(parameters, name)?;
             Linear::trainable(&parameters[index], index, options)
         })?;
@@ -68,7 +68,7 @@ impl Model {
         options: ModelOptions,
         dtype: DType,
         parameters: Vec<Parameter>,
-        linear: &mut dyn FnMut(&[Parameter], &str, &ModelOptions) -> Result<Linear>,
+        mut linear: impl FnMut(&[Parameter], &str, &ModelOptions) -> Result<Linear>,
     ) -> Result<Model> {
         options.validate()?;
         let mut layers = Vec::new();
@@ -96,7 +96,9 @@ impl Model {
         let embedding = find(&parameters, "model.embed_tokens.weight")?;
         let head = if options.tied_embedding { embedding } else { find(&parameters, "lm_head.weight")? };
         let norm = find(&parameters, "model.norm.weight")?;
-        let (cosine, sine) = rotations(&options, 0, options.context_length, dtype)?;
+        let positions = [options.context_length, options.head() / 2];
+        let (mut cosine, mut sine) = (Tensor::zeros(dtype, &positions)?, Tensor::zeros(dtype, &positions)?);
+        rotations(&options, 0, &mut cosine, &mut sine)?;
         Ok(Model { context, options, dtype, parameters, layers, embedding, norm, head, cosine, sine })
     }
 
@@ -120,6 +122,10 @@ impl Model {
     /// The float parameters, to be changed; `refresh` must follow.
     pub fn parameters_mut(&mut self) -> &mut [Parameter] {
         &mut self.parameters
+    }
+
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
     }
 
     /// The linear layers, in the order of their parameters.
@@ -235,10 +241,8 @@ impl Model {
 
     /// From tokens to logits.
     fn forward(&self, pass: &Pass, activations: &mut Activations) -> Result<()> {
-        let (launch, kernels) = (self.context.launch(), self.context.kernels());
         let Activations { tokens, residual, layers, inverse_rms, normed, logits, scratch, .. } = activations;
-        let table = self.parameters[self.embedding].tensor.view();
-        (kernels.embedding)(launch, &tokens.view(), &table, &mut residual[0].view_mut())?;
+        self.embed(tokens, &mut residual[0])?;
         pass.dropout(0, &mut residual[0])?;
         let (streams, kept) = (residual.len(), layers.len());
         for (l, layer) in self.layers.iter().enumerate() {
@@ -250,21 +254,35 @@ impl Model {
             layer.feed_forward.forward(pass, x, &mut a.feed_forward, scratch, y)?;
             pass.add_residual(2 * l + 2, x, y)?;
         }
-        let Norm { x, gain, epsilon } = pass.norm(residual[2 * self.layers.len() % streams].view(), self.norm);
+        self.read_out(residual[2 * self.layers.len() % streams].view(), inverse_rms, normed, logits)
+    }
+
+    /// x[m, width] = the embeddings of tokens[m].
+    pub fn embed(&self, tokens: &Tensor, x: &mut Tensor) -> Result<()> {
+        let table = self.parameters[self.embedding].tensor.view();
+        (self.context.kernels().embedding)(self.context.launch(), &tokens.view(), &table, &mut x.view_mut())
+    }
+
+    /// From the residual stream after the last layer, x[m, width], to logits[m, vocabulary].
+    pub fn read_out(&self, x: View, inverse_rms: &mut Tensor, normed: &mut Tensor, logits: &mut Tensor) -> Result<()> {
+        let (launch, kernels) = (self.context.launch(), self.context.kernels());
+        let gain = self.parameters[self.norm].tensor.view();
+        let epsilon = self.options.norm_epsilon;
         (kernels.rms_norm)(launch, &x, &gain, epsilon, &mut normed.view_mut(), &mut inverse_rms.view_mut())?;
         let head = self.parameters[self.head].tensor.view();
         (kernels.matmul)(launch, &normed.view(), &head.transpose(), false, &mut logits.view_mut())
     }
 
+    /// A pass over the positions 0 .. length.
     fn pass(&self, length: usize, dropout: Option<Dropout>) -> Result<Pass<'_>> {
-        Ok(Pass {
-            context: &self.context,
-            options: &self.options,
-            parameters: &self.parameters,
-            cosine: self.cosine.view().narrow(0, length)?,
-            sine: self.sine.view().narrow(0, length)?,
-            dropout: dropout.filter(|_| self.options.dropout > 0.0),
-        })
+        let rotations = (self.cosine.view().narrow(0, length)?, self.sine.view().narrow(0, length)?);
+        Ok(Pass { dropout: dropout.filter(|_| self.options.dropout > 0.0), ..self.pass_over(rotations) })
+    }
+
+    /// A pass, without dropout, over the positions of the given `rotations`.
+    pub fn pass_over<'a>(&'a self, (cosine, sine): (View<'a>, View<'a>)) -> Pass<'a> {
+        let Model { context, options, parameters, .. } = self;
+        Pass { context, options, parameters, cosine, sine, dropout: None }
     }
 }
 
@@ -287,8 +305,8 @@ impl<'a> Pass<'a> {
         Norm { x, gain: self.parameters[gain].tensor.view(), epsilon: self.options.norm_epsilon }
     }
 
-    pub fn rope(&self, inverse: bool, x: &mut Tensor) -> Result<()> {
-        (self.context.kernels().rope)(self.context.launch(), &self.cosine, &self.sine, inverse, &mut x.view_mut())
+    pub fn rope(&self, inverse: bool, x: &mut ViewMut) -> Result<()> {
+        (self.context.kernels().rope)(self.context.launch(), &self.cosine, &self.sine, inverse, x)
     }
 
     /// Adds the gradient through a pre-norm to `residual`.
@@ -314,7 +332,7 @@ impl<'a> Pass<'a> {
     }
 
     /// y = x + dropout(y), at one of the model's 2 * layers + 1 places of dropout.
-    fn add_residual(&self, place: usize, x: &Tensor, y: &mut Tensor) -> Result<()> {
+    pub fn add_residual(&self, place: usize, x: &Tensor, y: &mut Tensor) -> Result<()> {
         self.dropout(place, y)?;
         (self.context.kernels().add)(self.context.launch(), &x.view(), &mut y.view_mut())
     }
@@ -339,23 +357,25 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// cos and sin of position * theta^(-2 i / head) for `count` positions from `start`, computed in f64.
-pub fn rotations(options: &ModelOptions, start: usize, count: usize, dtype: DType) -> Result<(Tensor, Tensor)> {
-    let half = options.head() / 2;
-    let mut cosine = Tensor::zeros(dtype, &[count, half])?;
-    let mut sine = Tensor::zeros(dtype, &[count, half])?;
-    for j in 0..count * half {
-        let frequency = options.rope_theta.powf(-((j % half) as f64) / half as f64);
-        let (s, c) = ((start + j / half) as f64 * frequency).sin_cos();
-        if dtype == DType::F64 {
-            cosine.host_mut::<f64>()?[j] = c;
-            sine.host_mut::<f64>()?[j] = s;
-        } else {
-            cosine.host_mut::<f32>()?[j] = c as f32;
-            sine.host_mut::<f32>()?[j] = s as f32;
+/// cos and sin of position * theta^(-2 i / head), [count, head / 2], for as many positions from `start` as the tensors have
+/// rows; computed in f64.
+pub fn rotations(options: &ModelOptions, start: usize, cosine: &mut Tensor, sine: &mut Tensor) -> Result<()> {
+    fn typed<T: Float>(options: &ModelOptions, start: usize, cosine: &mut [T], sine: &mut [T]) {
+        let half = options.head() / 2;
+        for i in 0..half {
+            let frequency = options.rope_theta.powf(-(i as f64) / half as f64);
+            let rows = cosine.chunks_exact_mut(half).zip(sine.chunks_exact_mut(half));
+            for (position, (cosine, sine)) in (start..).zip(rows) {
+                let (s, c) = (position as f64 * frequency).sin_cos();
+                (cosine[i], sine[i]) = (T::of(c), T::of(s));
+            }
         }
     }
-    Ok((cosine, sine))
+    match cosine.dtype() {
+        DType::F64 => typed::<f64>(options, start, cosine.host_mut()?, sine.host_mut()?),
+        _ => typed::<f32>(options, start, cosine.host_mut()?, sine.host_mut()?),
+    }
+    Ok(())
 }
 
 /// Two different tensors of a list, the second to be written.

@@ -1,1 +1,41 @@
-//! ...
+//! Verb 1, quantize: float weights to ternary and back, packings, and products on the packed form.
+//!
+//! | file | what |
+//! |---|---|
+//! | `packing.rs` | [`Matrix`] and [`Packing`]: how trits lie in bytes; pack, unpack, count, check |
+//! | `scheme.rs` | float weights to trits and a scale (absmean), and back |
+//! | `product.rs` | activations to 8 bits; the ternary product and its gradient |
+//! | `packed.rs` | [`PackedTensor`]: a matrix checked once and kept ready |
+//!
+//! Bad input is found before anything is written, so that outputs of a failed call are untouched.
+
+mod packed;
+mod packing;
+mod product;
+mod scheme;
+#[cfg(test)]
+mod tests;
+
+pub use packed::PackedTensor;
+pub use packing::{Matrix, Packing, histogram, pack, unpack};
+pub use product::{matmul, matmul_backward, quantize_activations};
+pub use scheme::{dequantize, quantize};
+
+use crate::backend::Context;
+use crate::tensor::error::error;
+use crate::tensor::{Result, View};
+
+/// ARGUMENT, naming the first NaN or infinity of `values`.
+fn check_finite(context: &Context, values: &[f32], name: &str) -> Result<()> {
+    let view = View::of(values, &[values.len()])?;
+    match (context.kernels().first_non_finite)(context.launch(), &view)? {
+        None => Ok(()),
+        Some(index) => Err(error!(Argument, "{name}[{index}] is {}, expected a finite number", values[index])),
+    }
+}
+
+/// SHAPE, unless `name` holds as many elements as it must.
+fn check_length(name: &str, length: usize, expected: usize) -> Result<()> {
+    crate::tensor::error::ensure!(length == expected, Shape, "{name} holds {length} elements, expected {expected}");
+    Ok(())
+}

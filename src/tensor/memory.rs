@@ -7,6 +7,10 @@ use std::ptr::NonNull;
 /// Cache-line aligned, so that no two buffers share a line and vector loads never split one.
 pub const ALIGNMENT: usize = 64;
 
+/// A cache line, for its alignment: also an empty buffer's pointer must be aligned for every element type.
+#[repr(align(64))]
+struct Line;
+
 /// An owned, zeroed, 64-byte aligned block of host memory.
 pub struct Buffer {
     data: NonNull<u8>,
@@ -21,7 +25,7 @@ unsafe impl Sync for Buffer {}
 impl Buffer {
     pub fn zeroed(bytes: usize) -> Result<Buffer> {
         if bytes == 0 {
-            return Ok(Buffer { data: NonNull::<[u8; ALIGNMENT]>::dangling().cast(), bytes });
+            return Ok(Buffer { data: NonNull::<Line>::dangling().cast(), bytes });
         }
         let layout = Layout::from_size_align(bytes.next_multiple_of(ALIGNMENT), ALIGNMENT)
             .map_err(|_| error!(Memory, "an allocation of {bytes} bytes is too large for this machine"))?;
@@ -66,4 +70,20 @@ pub fn vec_zeroed<T: bytemuck::Zeroable + Clone>(count: usize) -> Result<Vec<T>>
     reserve(&mut vector, count)?;
     vector.resize(count, T::zeroed());
     Ok(vector)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_aligned_and_zero_even_when_empty() {
+        assert_eq!(align_of::<Line>(), ALIGNMENT);
+        for bytes in [0, 1, 64, 65, 100_000] {
+            let buffer = Buffer::zeroed(bytes).unwrap();
+            assert_eq!(buffer.as_ptr() as usize % ALIGNMENT, 0, "{bytes} bytes");
+            // SAFETY: the buffer holds `bytes` bytes.
+            assert!(unsafe { std::slice::from_raw_parts(buffer.as_ptr(), bytes) }.iter().all(|&b| b == 0));
+        }
+    }
 }

@@ -1,9 +1,39 @@
 //! Verb 4: text in, ternary language model out.
+//!
+//! | file | what |
+//! |---|---|
+//! | `text.rs`, `tokenizer.rs`, `dataset.rs` | from a file or folder to tokens, and windows of them |
+//! | `config.rs` | [`TrainOptions`]: what a run is told, checked once |
+//! | `schedule.rs` | [`Schedule`]: the learning rate of a step |
+//! | `optimizer.rs` | AdamW over all parameters, the gradient norm and clipping |
+//! | `step.rs` | one optimizer step and the memory it works in |
+//! | `metrics.rs` | [`Metrics`]: what a run reports, and metrics.jsonl |
+//! | `record.rs` | trainer.json: what a checkpoint was made by, and the checksums of its files |
+//! | `checkpoint.rs` | folders of checkpoints: written whole, verified before use, pruned |
+//! | `evaluation.rs` | the loss over the validation split |
+//! | `state.rs` | parameters and optimizer states to bytes and back |
+//! | `trainer.rs` | [`Trainer`]: the loop |
 
+mod checkpoint;
+mod config;
 mod dataset;
+mod evaluation;
+mod metrics;
+mod optimizer;
+mod record;
+mod schedule;
+mod state;
+mod step;
+#[cfg(test)]
+mod tests;
 mod text;
 mod tokenizer;
+mod trainer;
 
+pub use config::TrainOptions;
 pub use dataset::{Dataset, Split};
+pub use metrics::Metrics;
+pub use schedule::Schedule;
 pub use text::read_text;
 pub use tokenizer::{Tokenizer, TokenizerKind};
+pub use trainer::{RunEnd, Trainer};

@@ -40,7 +40,7 @@ pub fn dequantize_activations(_: &Launch, codes: &View, scales: &View, x: &mut V
     by_float!(x, typed(codes, scales, x))
 }
 
-fn check(name: &str, rows: usize, columns: usize, codes: &[usize], scales: usize) -> Result<()> {
+pub fn check(name: &str, rows: usize, columns: usize, codes: &[usize], scales: usize) -> Result<()> {
     ensure!(codes == [rows, columns], Shape, "{name}: x has shape [{rows}, {columns}], codes have {codes:?}");
     ensure!(scales == rows, Shape, "{name}: x has {rows} rows, scales has {scales} elements");
     Ok(())

@@ -40,6 +40,16 @@ impl Sizes {
         Ok(sizes)
     }
 
+    /// What is shaped like q, and what is shaped like k, in the backward pass.
+    pub fn check_gradients(&self, q: &View, k: &View, queries: &[&[usize]], keys: &[&[usize]]) -> Result<()> {
+        for (expected, all) in [(q.dims(), queries), (k.dims(), keys)] {
+            for &dims in all {
+                ensure!(dims == expected, Shape, "attention backward: got shape {dims:?}, expected {expected:?}");
+            }
+        }
+        Ok(())
+    }
+
     /// Keys that query i sees: the last query sees them all.
     pub fn visible(&self, i: usize) -> usize {
         i + 1 + self.keys - self.queries
@@ -144,14 +154,6 @@ pub fn attention_backward(
         Ok(())
     }
     let sizes = Sizes::check(q, k, v, log_sum.dims())?;
-    for (name, dims, expected) in [
-        ("o", o.dims(), q.dims()),
-        ("do", d_o.dims(), q.dims()),
-        ("dq", dq.dims(), q.dims()),
-        ("dk", dk.dims(), k.dims()),
-        ("dv", dv.dims(), v.dims()),
-    ] {
-        ensure!(dims == expected, Shape, "attention backward: {name} has shape {dims:?}, expected {expected:?}");
-    }
+    sizes.check_gradients(q, k, &[o.dims(), d_o.dims(), dq.dims()], &[dk.dims(), dv.dims()])?;
     by_float!(q, typed(sizes, q, k, v, o, log_sum, d_o, dq, dk, dv))
 }

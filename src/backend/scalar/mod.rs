@@ -1,18 +1,18 @@
 //! The reference row: the definition of every operation, written to be read. Generic over f32 and f64 where the contract in
 //! `table.rs` says `f`; the vector rows are tested against it, and gradient checks run the whole model on it in f64.
 
-mod activation;
+pub mod activation;
 mod adamw;
-mod attention;
-mod cross_entropy;
+pub mod attention;
+pub mod cross_entropy;
 mod elementwise;
-mod embedding;
-mod feed_forward;
-mod matmul;
-mod norm;
-mod reduce;
-mod rope;
-mod ternary;
+pub mod embedding;
+pub mod feed_forward;
+pub mod matmul;
+pub mod norm;
+pub mod reduce;
+pub mod rope;
+pub mod ternary;
 
 use super::table::Kernels;
 

@@ -127,7 +127,7 @@ pub fn check_five(index: usize, byte: u8, left: usize) -> Result<()> {
 }
 
 /// `dims` is [rows, ceil(columns / per_byte)].
-fn check_packed(name: &str, dims: &[usize], rows: usize, columns: usize, per_byte: usize) -> Result<()> {
+pub fn check_packed(name: &str, dims: &[usize], rows: usize, columns: usize, per_byte: usize) -> Result<()> {
     let expected = [rows, columns.div_ceil(per_byte)];
     ensure!(dims == expected, Shape, "{name}: packed bytes have shape {dims:?}, expected {expected:?}");
     Ok(())

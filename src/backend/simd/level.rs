@@ -77,3 +77,37 @@ fn has_v3() -> bool {
     #[cfg(not(target_arch = "x86_64"))]
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A build without the table works, and says so; but a build that is tested must not be one.
+    #[test]
+    fn the_table_for_this_processor_was_built() {
+        assert_eq!(Level::V3.available(), has_v3());
+    }
+
+    /// `wide` falls back silently where an instruction set is missing at compile time: correct, and several times too slow.
+    #[test]
+    fn the_v3_table_uses_its_instructions() {
+        let Some(archive) = option_env!("SETUN_SPANS_V3_ARCHIVE") else {
+            println!("skipped: this build has no table for x86-64-v3");
+            return;
+        };
+        let Ok(output) = std::process::Command::new("objdump").args(["-d", "--no-show-raw-insn", archive]).output()
+        else {
+            println!("skipped: there is no objdump here");
+            return;
+        };
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let listing = String::from_utf8_lossy(&output.stdout);
+        let uses = |instruction: &str, register: &str| {
+            listing.lines().any(|line| line.contains(instruction) && line.contains(register))
+        };
+        for instruction in ["vpmaddubsw", "vpmaddwd", "vpackssdw", "vcvtps2dq", "vfmadd"] {
+            assert!(uses(instruction, "ymm"), "no {instruction} on ymm registers");
+        }
+        assert!(!uses("v", "zmm"), "zmm registers, which x86-64-v3 has not");
+    }
+}

@@ -2,13 +2,58 @@
 //! size is a function of shape only, and calls [`Spans`] on raw pointers. With `Executor::Serial` this is the `simd` row,
 //! with a pool it is `parallel`: same chunks, same order of every sum, same bits.
 
+mod activation;
+mod adamw;
+mod attention;
+mod chunks;
+mod cross_entropy;
+mod elementwise;
+mod embedding;
+mod feed_forward;
 mod level;
+mod matmul;
+mod matmul_ternary;
+mod norm;
+mod reduce;
+mod rope;
 mod spans;
+mod ternary;
 
 pub use level::Level;
+#[cfg(test)]
+pub use spans::PhiloxStream;
 pub use spans::Spans;
 
-use super::scalar;
 use super::table::Kernels;
 
-pub const KERNELS: Kernels = Kernels { ..scalar::KERNELS };
+pub const KERNELS: Kernels = Kernels {
+    fill: elementwise::fill,
+    add: elementwise::add,
+    dropout: elementwise::dropout,
+    sum_squares: reduce::sum_squares,
+    first_non_finite: reduce::first_non_finite,
+    absmean: ternary::absmean,
+    ternarize: ternary::ternarize,
+    deternarize: ternary::deternarize,
+    pack_five: ternary::pack_five,
+    unpack_five: ternary::unpack_five,
+    quantize_activations: activation::quantize_activations,
+    dequantize_activations: activation::dequantize_activations,
+    matmul: matmul::matmul,
+    matmul_ternary: matmul_ternary::matmul_ternary,
+    matmul_ternary_backward: matmul_ternary::matmul_ternary_backward,
+    embedding: embedding::embedding,
+    embedding_backward: embedding::embedding_backward,
+    rms_norm: norm::rms_norm,
+    rms_norm_backward: norm::rms_norm_backward,
+    rope: rope::rope,
+    attention: attention::attention,
+    attention_backward: attention::attention_backward,
+    squared_relu: feed_forward::squared_relu,
+    squared_relu_backward: feed_forward::squared_relu_backward,
+    gated_squared_relu: feed_forward::gated_squared_relu,
+    gated_squared_relu_backward: feed_forward::gated_squared_relu_backward,
+    cross_entropy: cross_entropy::cross_entropy,
+    cross_entropy_gradient: cross_entropy::cross_entropy_gradient,
+    adamw: adamw::adamw,
+};

@@ -1,13 +1,99 @@
+use super::math::{load_part, map_two, store_part};
 use super::vector::{load, store};
+use wide::{f32x8, i32x8, u32x8, u64x4};
 
-pub unsafe extern "C" fn add(x: *const f32, y: *mut f32, n: usize) {
+pub unsafe extern "C" fn fill(value: f32, y: *mut f32, n: usize) {
+    let v = f32x8::splat(value);
     let mut i = 0;
     while i + 8 <= n {
-        store(y.add(i), load(y.add(i)) + load(x.add(i)));
+        store(y.add(i), v);
         i += 8;
     }
     while i < n {
-        *y.add(i) += *x.add(i);
+        *y.add(i) = value;
         i += 1;
     }
+}
+
+pub unsafe extern "C" fn add(x: *const f32, y: *mut f32, n: usize) {
+    map_two(x, y, y, n, |x, y| y + x);
+}
+
+/// What selects one stream of random words: see `tensor::random`.
+#[repr(C)]
+pub struct PhiloxStream {
+    pub key: [u32; 2],
+    pub purpose: u32,
+    pub step: u32,
+    pub tensor: u32,
+}
+
+pub unsafe extern "C" fn dropout(
+    stream: *const PhiloxStream,
+    block: u64,
+    threshold: u32,
+    scale: f32,
+    x: *mut f32,
+    n: usize,
+) {
+    let stream = &*stream;
+    let threshold = i32x8::splat(threshold as i32);
+    let scale = f32x8::splat(scale);
+    // Both sides are below 2^24, so the signed comparison is right.
+    let kept = |x: f32x8, words: u32x8| -> f32x8 {
+        let dropped: f32x8 = bytemuck::cast(bytemuck::cast::<u32x8, i32x8>(words >> 8u32).simd_lt(threshold));
+        dropped.select(f32x8::ZERO, x * scale)
+    };
+    let mut i = 0;
+    while i < n {
+        let words = philox(stream, block + i as u64 / 4);
+        for (j, words) in words.into_iter().enumerate() {
+            let at = i + 8 * j;
+            let rest = n.saturating_sub(at);
+            if rest >= 8 {
+                store(x.add(at), kept(load(x.add(at)), words));
+            } else if rest > 0 {
+                store_part(x.add(at), kept(load_part(x.add(at), rest, 0.0), words), rest);
+            }
+        }
+        i += 32;
+    }
+}
+
+const LOW: u64 = 0xFFFF_FFFF;
+const MULTIPLIER: [u64; 2] = [0xD251_1F53, 0xCD9E_8D57];
+const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
+
+/// The 32 words of 8 blocks from `block` on, in element order. The first block is a multiple of 8.
+///
+/// A counter word stands in the low half of a 64-bit lane; what is in the high half is ignored, so that the product's low
+/// word needs no masking: one multiplication gives both halves of 32 x 32 bits.
+#[inline(always)]
+unsafe fn philox(stream: &PhiloxStream, block: u64) -> [u32x8; 4] {
+    let low = u64x4::splat(LOW);
+    let multiplier = MULTIPLIER.map(u64x4::splat);
+    // The 8 blocks share the bits above the lowest 32: 2^32 is a multiple of 8.
+    let first = u64x4::splat(block & LOW);
+    let high = u64x4::splat(u64::from(stream.purpose << 24) | (block >> 32 & 0x00FF_FFFF));
+    let start = |offset: [u64; 4]| {
+        [first + u64x4::new(offset), high, u64x4::splat(u64::from(stream.step)), u64x4::splat(u64::from(stream.tensor))]
+    };
+    let mut state = [start([0, 1, 2, 3]), start([4, 5, 6, 7])];
+    let [mut key0, mut key1] = stream.key;
+    for _ in 0..10 {
+        let (k0, k1) = (u64x4::splat(u64::from(key0)), u64x4::splat(u64::from(key1)));
+        for c in &mut state {
+            let p0 = (c[0] & low) * multiplier[0];
+            let p1 = (c[2] & low) * multiplier[1];
+            *c = [(p1 >> 32u64) ^ c[1] ^ k0, p1, (p0 >> 32u64) ^ c[3] ^ k1, p0];
+        }
+        key0 = key0.wrapping_add(WEYL[0]);
+        key1 = key1.wrapping_add(WEYL[1]);
+    }
+    let [a, b] = state.map(|c| {
+        let front = (c[0] & low) | (c[1] << 32u64);
+        let back = (c[2] & low) | (c[3] << 32u64);
+        [bytemuck::cast(front.unpack_lo(back)), bytemuck::cast(front.unpack_hi(back))]
+    });
+    [a[0], a[1], b[0], b[1]]
 }

@@ -6,15 +6,253 @@
 // Every function here is unsafe for the same reason: pointers must be valid for the stated lengths.
 #![allow(unsafe_op_in_unsafe_fn, clippy::missing_safety_doc, clippy::too_many_arguments)]
 
+mod activation;
+mod adamw;
+mod attention;
+mod cross_entropy;
 mod elementwise;
+mod embedding;
+mod feed_forward;
+mod math;
+mod matmul;
+mod norm;
+mod panels;
+mod reduce;
+mod rope;
+mod ternary;
 mod vector;
+
+pub use adamw::AdamWFactors;
+pub use attention::AttentionShape;
+pub use elementwise::PhiloxStream;
+pub use matmul::PANEL;
 
 /// One entry per inner loop. All entries: unsafe, because pointers must be valid for the lengths that the entry states, and
 /// outputs must not overlap inputs unless it says so.
 #[repr(C)]
 pub struct Spans {
+    // --- elementwise ---------------------------------------------------------------------------------------------
+    /// y[n] = value.
+    pub fill: unsafe extern "C" fn(value: f32, y: *mut f32, n: usize),
     /// y[n] += x[n].
     pub add: unsafe extern "C" fn(x: *const f32, y: *mut f32, n: usize),
+    /// In place: x[i] = x[i] * scale if its 24 top random bits are at least `threshold`, else 0; element 0 is the first of
+    /// `block`, a multiple of 8, of the stream.
+    pub dropout: unsafe extern "C" fn(
+        stream: *const PhiloxStream,
+        block: u64,
+        threshold: u32,
+        scale: f32,
+        x: *mut f32,
+        n: usize,
+    ),
+    // --- reductions ----------------------------------------------------------------------------------------------
+    /// sums[ceil(n / 4096)]: the canonical sum of |x| of each block of x[n].
+    pub absolute_sums: unsafe extern "C" fn(x: *const f32, n: usize, sums: *mut f32),
+    /// The same of x^2.
+    pub square_sums: unsafe extern "C" fn(x: *const f32, n: usize, sums: *mut f32),
+    /// The index of the first NaN or infinity of x[n], or n.
+    pub first_non_finite: unsafe extern "C" fn(x: *const f32, n: usize) -> usize,
+    // --- ternary weights -----------------------------------------------------------------------------------------
+    /// packed[ceil(n / 4)] from w[n].
+    pub ternarize: unsafe extern "C" fn(w: *const f32, n: usize, threshold: f32, packed: *mut u8),
+    /// w[n] from packed[ceil(n / 4)].
+    pub deternarize: unsafe extern "C" fn(packed: *const u8, n: usize, scale: f32, w: *mut f32),
+    /// five[ceil(n / 5)] from the n trits of packed[ceil(n / 4)], which holds no code 3 among them.
+    pub pack_five: unsafe extern "C" fn(packed: *const u8, n: usize, five: *mut u8),
+    /// packed[ceil(n / 4)] from the n trits of five[ceil(n / 5)], whose bytes are below 243.
+    pub unpack_five: unsafe extern "C" fn(five: *const u8, n: usize, packed: *mut u8),
+    /// Whether a 2-bit code of packed[n] is 3.
+    pub holds_code_three: unsafe extern "C" fn(packed: *const u8, n: usize) -> bool,
+    /// The largest of x[n], 0 for none.
+    pub largest_byte: unsafe extern "C" fn(x: *const u8, n: usize) -> u8,
+    // --- activations ---------------------------------------------------------------------------------------------
+    /// codes[n] of one row x[n]; returns a = max(max |x|, 1e-5).
+    pub quantize_activations: unsafe extern "C" fn(x: *const f32, n: usize, codes: *mut i8) -> f32,
+    /// x[n] = scale * codes[n].
+    pub dequantize_activations: unsafe extern "C" fn(codes: *const i8, n: usize, scale: f32, x: *mut f32),
+    // --- products ------------------------------------------------------------------------------------------------
+    /// panel[groups][16][4]: the codes of 4 * groups columns of `rows` (at most 16) weight rows that lie `stride` bytes
+    /// apart; zeros for the rows that are missing.
+    pub unpack_panel:
+        unsafe extern "C" fn(packed: *const u8, stride: usize, rows: usize, groups: usize, panel: *mut u8),
+    /// totals[rows][16] += the products of codes, modulo 2^32, of x[rows][4 * groups] and a panel; rows of x lie `stride`
+    /// apart.
+    pub panel_product: unsafe extern "C" fn(
+        x: *const i8,
+        stride: usize,
+        rows: usize,
+        panel: *const u8,
+        groups: usize,
+        totals: *mut i32,
+    ),
+    /// planes[4][plane] of x[n]: plane i holds x[i], x[i + 4], ..., then zeros; plane is a multiple of 32, and at least n / 4.
+    pub split_codes: unsafe extern "C" fn(x: *const i8, n: usize, plane: usize, planes: *mut i8),
+    /// totals[x_rows][rows] = the products of codes, modulo 2^32, of planes[x_rows][4][plane] and packed[rows][bytes];
+    /// x_rows is 1 or 2.
+    pub row_products: unsafe extern "C" fn(
+        planes: *const i8,
+        plane: usize,
+        x_rows: usize,
+        packed: *const u8,
+        bytes: usize,
+        rows: usize,
+        totals: *mut i32,
+    ),
+    /// The sum of x[n], modulo 2^32.
+    pub sum_codes: unsafe extern "C" fn(x: *const i8, n: usize) -> i32,
+    /// y[rows][columns] = (totals[rows][columns] - sums[rows], modulo 2^32) * factors[rows]; rows of totals and of y lie
+    /// `stride` and `y_stride` apart.
+    pub scale_totals: unsafe extern "C" fn(
+        totals: *const i32,
+        stride: usize,
+        rows: usize,
+        columns: usize,
+        sums: *const i32,
+        factors: *const f32,
+        y: *mut f32,
+        y_stride: usize,
+    ),
+    // --- embedding -----------------------------------------------------------------------------------------------
+    /// A block of columns: dtable[tokens[i], 0..columns] += dy[i, 0..columns] for i in 0..count in order; rows of both lie
+    /// `width` apart.
+    pub embedding_backward: unsafe extern "C" fn(
+        tokens: *const u32,
+        count: usize,
+        dy: *const f32,
+        width: usize,
+        columns: usize,
+        dtable: *mut f32,
+    ),
+    // --- normalisation -------------------------------------------------------------------------------------------
+    /// x[rows, width] to y[rows, width] and inverse_rms[rows].
+    pub rms_norm: unsafe extern "C" fn(
+        x: *const f32,
+        gain: *const f32,
+        epsilon: f32,
+        rows: usize,
+        width: usize,
+        y: *mut f32,
+        inverse_rms: *mut f32,
+    ),
+    /// dx[rows, width], written or added to; dgain[width] is added to, rows in order.
+    pub rms_norm_backward: unsafe extern "C" fn(
+        x: *const f32,
+        gain: *const f32,
+        inverse_rms: *const f32,
+        dy: *const f32,
+        accumulate: bool,
+        rows: usize,
+        width: usize,
+        dx: *mut f32,
+        dgain: *mut f32,
+    ),
+    // --- attention -----------------------------------------------------------------------------------------------
+    /// In place, x[rows, heads, 2, half]: row r stands at position (first + r) mod positions of cosine and
+    /// sine[positions, half]; sign multiplies the sine; first < positions.
+    pub rope: unsafe extern "C" fn(
+        cosine: *const f32,
+        sine: *const f32,
+        sign: f32,
+        first: usize,
+        rows: usize,
+        positions: usize,
+        heads: usize,
+        half: usize,
+        x: *mut f32,
+    ),
+    /// The query heads of one KV head; scratch[shape.scratch()].
+    pub attention: unsafe extern "C" fn(
+        shape: *const AttentionShape,
+        q: *const f32,
+        k: *const f32,
+        v: *const f32,
+        o: *mut f32,
+        log_sum: *mut f32,
+        scratch: *mut f32,
+    ),
+    /// The same; scratch[shape.backward_scratch()].
+    pub attention_backward: unsafe extern "C" fn(
+        shape: *const AttentionShape,
+        q: *const f32,
+        k: *const f32,
+        v: *const f32,
+        o: *const f32,
+        log_sum: *const f32,
+        d_o: *const f32,
+        dq: *mut f32,
+        dk: *mut f32,
+        dv: *mut f32,
+        scratch: *mut f32,
+    ),
+    // --- feed-forward --------------------------------------------------------------------------------------------
+    pub squared_relu: unsafe extern "C" fn(x: *const f32, y: *mut f32, n: usize),
+    pub squared_relu_backward: unsafe extern "C" fn(x: *const f32, dy: *const f32, dx: *mut f32, n: usize),
+    pub gated_squared_relu: unsafe extern "C" fn(gate: *const f32, up: *const f32, y: *mut f32, n: usize),
+    pub gated_squared_relu_backward: unsafe extern "C" fn(
+        gate: *const f32,
+        up: *const f32,
+        dy: *const f32,
+        dgate: *mut f32,
+        dup: *mut f32,
+        n: usize,
+    ),
+    // --- loss ----------------------------------------------------------------------------------------------------
+    /// losses[rows] of logits[rows, width]; targets below width.
+    pub cross_entropy:
+        unsafe extern "C" fn(logits: *const f32, targets: *const u32, rows: usize, width: usize, losses: *mut f32),
+    /// In place: logits become factor * (softmax - one_hot); losses are those before.
+    pub cross_entropy_gradient: unsafe extern "C" fn(
+        targets: *const u32,
+        factor: f32,
+        rows: usize,
+        width: usize,
+        logits: *mut f32,
+        losses: *mut f32,
+    ),
+    // --- optimizer -----------------------------------------------------------------------------------------------
+    pub adamw: unsafe extern "C" fn(
+        factors: *const AdamWFactors,
+        gradient: *const f32,
+        parameter: *mut f32,
+        m: *mut f32,
+        v: *mut f32,
+        n: usize,
+    ),
 }
 
-pub static SPANS: Spans = Spans { add: elementwise::add };
+pub static SPANS: Spans = Spans {
+    fill: elementwise::fill,
+    add: elementwise::add,
+    dropout: elementwise::dropout,
+    absolute_sums: reduce::absolute_sums,
+    square_sums: reduce::square_sums,
+    first_non_finite: reduce::first_non_finite,
+    ternarize: ternary::ternarize,
+    deternarize: ternary::deternarize,
+    pack_five: ternary::pack_five,
+    unpack_five: ternary::unpack_five,
+    holds_code_three: ternary::holds_code_three,
+    largest_byte: ternary::largest_byte,
+    quantize_activations: activation::quantize_activations,
+    dequantize_activations: activation::dequantize_activations,
+    unpack_panel: matmul::unpack_panel,
+    panel_product: matmul::panel_product,
+    split_codes: matmul::split_codes,
+    row_products: matmul::row_products,
+    sum_codes: matmul::sum_codes,
+    scale_totals: matmul::scale_totals,
+    embedding_backward: embedding::embedding_backward,
+    rms_norm: norm::rms_norm,
+    rms_norm_backward: norm::rms_norm_backward,
+    rope: rope::rope,
+    attention: attention::attention,
+    attention_backward: attention::attention_backward,
+    squared_relu: feed_forward::squared_relu,
+    squared_relu_backward: feed_forward::squared_relu_backward,
+    gated_squared_relu: feed_forward::gated_squared_relu,
+    gated_squared_relu_backward: feed_forward::gated_squared_relu_backward,
+    cross_entropy: cross_entropy::cross_entropy,
+    cross_entropy_gradient: cross_entropy::cross_entropy_gradient,
+    adamw: adamw::adamw,
+};

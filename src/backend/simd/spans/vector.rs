@@ -1,13 +1,94 @@
-//! Unaligned loads and stores of `wide` vectors.
+//! Unaligned loads and stores of `wide` vectors, and the few operations that `wide` lacks.
 
-use wide::f32x8;
+use bytemuck::{Pod, cast};
+use wide::{f32x8, i32x8};
+
+#[cfg(target_feature = "avx2")]
+use core::arch::x86_64::{__m256i, _mm256_packs_epi16, _mm256_packs_epi32, _mm256_packus_epi16};
 
 #[inline(always)]
 pub unsafe fn load(p: *const f32) -> f32x8 {
-    f32x8::new(p.cast::<[f32; 8]>().read_unaligned())
+    read(p)
 }
 
 #[inline(always)]
 pub unsafe fn store(p: *mut f32, v: f32x8) {
-    p.cast::<[f32; 8]>().write_unaligned(v.to_array())
+    write(p, v);
+}
+
+/// Reads a vector of any type, at any alignment.
+#[inline(always)]
+pub unsafe fn read<V: Pod, T>(p: *const T) -> V {
+    p.cast::<V>().read_unaligned()
+}
+
+/// Writes a vector of any type, at any alignment.
+#[inline(always)]
+pub unsafe fn write<V: Pod, T>(p: *mut T, v: V) {
+    p.cast::<V>().write_unaligned(v);
+}
+
+/// 32 integers of -128 ..= 127 as bytes, in order.
+#[inline(always)]
+pub fn narrow_signed(v: [i32x8; 4]) -> [i8; 32] {
+    #[cfg(target_feature = "avx2")]
+    // SAFETY: compiled for a target that has AVX2.
+    unsafe {
+        let v: [__m256i; 4] = cast(v);
+        in_order(_mm256_packs_epi16(_mm256_packs_epi32(v[0], v[1]), _mm256_packs_epi32(v[2], v[3])))
+    }
+    #[cfg(not(target_feature = "avx2"))]
+    {
+        use wide::{i8x16, i16x8};
+        let half = |low, high| {
+            let both = [i16x8::from_i32x8_saturate(low), i16x8::from_i32x8_saturate(high)];
+            i8x16::from_i16x16_saturate(cast(both))
+        };
+        cast([half(v[0], v[1]), half(v[2], v[3])])
+    }
+}
+
+/// 32 integers of 0 ..= 255 as bytes, in order.
+#[inline(always)]
+pub fn narrow_unsigned(v: [i32x8; 4]) -> [u8; 32] {
+    #[cfg(target_feature = "avx2")]
+    // SAFETY: compiled for a target that has AVX2.
+    unsafe {
+        let v: [__m256i; 4] = cast(v);
+        in_order(_mm256_packus_epi16(_mm256_packs_epi32(v[0], v[1]), _mm256_packs_epi32(v[2], v[3])))
+    }
+    #[cfg(not(target_feature = "avx2"))]
+    {
+        use wide::{i16x8, u8x16};
+        let half = |low, high| u8x16::narrow_i16x8(i16x8::from_i32x8_saturate(low), i16x8::from_i32x8_saturate(high));
+        cast([half(v[0], v[1]), half(v[2], v[3])])
+    }
+}
+
+/// The packs of AVX2 work in each half of a register: after two of them, the groups of four bytes stand in the order
+/// 0 2 4 6 1 3 5 7.
+#[cfg(target_feature = "avx2")]
+#[inline(always)]
+unsafe fn in_order<T: Pod>(packed: __m256i) -> T {
+    use core::arch::x86_64::{_mm256_permutevar8x32_epi32, _mm256_setr_epi32};
+    cast(_mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)))
+}
+
+/// Integers as floats, rounded half to even.
+#[inline(always)]
+pub fn to_float(v: i32x8) -> f32x8 {
+    v.round_float()
+}
+
+/// The larger of x and y, lane by lane; y where x is NaN.
+#[inline(always)]
+pub fn max_or_second(x: f32x8, y: f32x8) -> f32x8 {
+    // The x86 instruction answers its second operand when one is NaN; the others need the slower form.
+    if cfg!(target_arch = "x86_64") { x.fast_max(y) } else { y.max(x) }
+}
+
+/// The sum of the eight lanes, modulo 2^32.
+#[inline(always)]
+pub fn lanes_sum(v: i32x8) -> i32 {
+    v.to_array().iter().fold(0, |sum: i32, &lane| sum.wrapping_add(lane))
 }

@@ -1,0 +1,117 @@
+#include "options.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char about[] =
+    "train: makes a ternary language model from a text.\n\n"
+    "  train --text corpus.txt --out run\n\n"
+    "The text is a UTF-8 file or a folder of them. Checkpoints, metrics.jsonl, the loss curve (loss.svg) and the\n"
+    "packed model (model.safetensors) go into the out folder. Ctrl-C saves and stops; --resume goes on. Defaults in\n"
+    "brackets.";
+
+static void defaults(options *o)
+{
+    memset(o, 0, sizeof *o);
+    setun_model_options_init(&o->model);
+    setun_train_options_init(&o->train);
+    o->out = "run";
+    o->vocabulary = o->train.vocabulary;
+    o->tokenizer = o->train.tokenizer;
+    o->validation = o->train.validation_fraction;
+    o->sample = 400;
+    o->temperature = .8;
+}
+
+static int consistent(const options *o)
+{
+    if (o->text == NULL) {
+        fprintf(stderr, "--text is needed: the file or folder to learn from; --help lists all options\n");
+        return 0;
+    }
+    if (*o->out == '\0') {
+        fprintf(stderr, "--out needs the name of a folder\n");
+        return 0;
+    }
+    if (o->threads > 4096 || o->sample > 1000000) {
+        fprintf(stderr, "--threads is at most 4096 and --sample at most 1000000\n");
+        return 0;
+    }
+    return 1;
+}
+
+static void distribute(options *o)
+{
+    o->model.seed = o->train.seed = (uint64_t)o->seed;
+    o->model.quantize_weights = o->train.quantize_weights = !o->f32;
+    o->model.tied_embedding = !o->untied;
+    if (o->float_gradients)
+        o->train.quantize_gradients = 0;
+    if (o->constant_lr)
+        o->train.use_adaptive_lr = 0;
+    o->train.checkpoint_dir = o->out;
+}
+
+arguments_result options_read(options *o, int argc, char **argv)
+{
+    defaults(o);
+    const argument table[] = {
+        {NULL, ARGUMENT_FLAG, NULL, NULL, "Text"},
+        {"text", ARGUMENT_TEXT, &o->text, NULL, "the file or folder to learn from"},
+        {"tokenizer", ARGUMENT_CHOICE, &o->tokenizer, "byte|character|bpe", "how text becomes tokens"},
+        {"vocabulary", ARGUMENT_COUNT, &o->vocabulary, NULL, "tokens that bpe learns"},
+        {"validation", ARGUMENT_REAL, &o->validation, NULL, "share of the text, at its end, that is only measured"},
+        {NULL, ARGUMENT_FLAG, NULL, NULL, "Model"},
+        {"layers", ARGUMENT_COUNT, &o->model.layers, NULL, "transformer blocks"},
+        {"width", ARGUMENT_COUNT, &o->model.width, NULL, "size of a token's vector, a multiple of 2 x heads"},
+        {"heads", ARGUMENT_COUNT, &o->model.heads, NULL, "attention heads"},
+        {"kv-heads", ARGUMENT_COUNT, &o->model.kv_heads, NULL, "key and value heads; 0 = as many as heads"},
+        {"hidden", ARGUMENT_COUNT, &o->model.hidden, NULL, "inner size of the feed-forward; 0 = 4 x width"},
+        {"context", ARGUMENT_COUNT, &o->model.context_length, NULL, "tokens that attention sees"},
+        {"gated", ARGUMENT_FLAG, &o->model.ffn_gated, NULL, "a gated feed-forward"},
+        {"untied", ARGUMENT_FLAG, &o->untied, NULL, "an output layer of its own"},
+        {"dropout", ARGUMENT_REAL, &o->model.dropout, NULL, "share of block outputs dropped in training"},
+        {"f32", ARGUMENT_FLAG, &o->f32, NULL, "the same model in plain floats, to compare with"},
+        {NULL, ARGUMENT_FLAG, NULL, NULL, "Training"},
+        {"batch", ARGUMENT_COUNT, &o->train.batch_size, NULL, "windows of text a step"},
+        {"accumulation", ARGUMENT_COUNT, &o->train.accumulation, NULL, "batches added up before a step"},
+        {"steps", ARGUMENT_COUNT, &o->train.max_steps, NULL, "steps; 0 = as many as --epochs takes"},
+        {"epochs", ARGUMENT_COUNT, &o->train.max_epochs, NULL, "passes over the text"},
+        {"lr", ARGUMENT_REAL, &o->train.learning_rate, NULL, "highest learning rate"},
+        {"schedule", ARGUMENT_CHOICE, &o->train.schedule, "cosine|constant|linear", "its way down"},
+        {"warmup", ARGUMENT_COUNT, &o->train.warmup_steps, NULL, "steps of its rise from 0"},
+        {"minimum-lr", ARGUMENT_REAL, &o->train.minimum_lr_ratio, NULL, "its lowest value, as a share of --lr"},
+        {"constant-lr", ARGUMENT_FLAG, &o->constant_lr, NULL, "use_adaptive_lr off: no schedule"},
+        {"weight-decay", ARGUMENT_REAL, &o->train.weight_decay, NULL, "of AdamW, for matrices"},
+        {"beta1", ARGUMENT_REAL, &o->train.beta1, NULL, "of AdamW"},
+        {"beta2", ARGUMENT_REAL, &o->train.beta2, NULL, "of AdamW"},
+        {"clip", ARGUMENT_REAL, &o->train.clip, NULL, "largest gradient norm; 0 = any"},
+        {"clusters", ARGUMENT_COUNT, &o->train.n_clusters, NULL, "n_clusters"},
+        {"float-gradients", ARGUMENT_FLAG, &o->float_gradients, NULL, "quantize_gradients off"},
+        {"seed", ARGUMENT_COUNT, &o->seed, NULL, "of the first weights, the batches and the sample"},
+        {NULL, ARGUMENT_FLAG, NULL, NULL, "Where and how often"},
+        {"backend", ARGUMENT_CHOICE, &o->backend, "auto|scalar|simd|parallel|cuda", "what computes"},
+        {"threads", ARGUMENT_COUNT, &o->threads, NULL, "of the parallel backend; 0 = as many as there are"},
+        {"log-interval", ARGUMENT_COUNT, &o->train.log_interval, NULL, "steps between two reports"},
+        {"eval-interval", ARGUMENT_COUNT, &o->train.evaluation_interval, NULL, "between validations; 0 = at the end"},
+        {"eval-windows", ARGUMENT_COUNT, &o->train.evaluation_windows, NULL, "windows in one; 0 = all"},
+        {"checkpoint-interval", ARGUMENT_COUNT, &o->train.checkpoint_interval, NULL, "0 = at the end only"},
+        {"keep", ARGUMENT_COUNT, &o->train.keep_checkpoints, NULL, "checkpoints that stay"},
+        {NULL, ARGUMENT_FLAG, NULL, NULL, "Results"},
+        {"out", ARGUMENT_TEXT, &o->out, NULL, "folder of the run"},
+        {"resume", ARGUMENT_FLAG, &o->resume, NULL, "go on from the newest checkpoint in the out folder"},
+        {"resume-from", ARGUMENT_TEXT, &o->resume_from, NULL, "go on from this checkpoint"},
+        {"any-backend", ARGUMENT_FLAG, &o->any_backend, NULL, "resume what another backend or CPU level began"},
+        {"export", ARGUMENT_TEXT, &o->export_path, NULL, "the packed model; default: model.safetensors in the folder"},
+        {"sample", ARGUMENT_COUNT, &o->sample, NULL, "tokens of text to write at the end"},
+        {"prompt", ARGUMENT_TEXT, &o->prompt, NULL, "its beginning; default: a piece of the validation text"},
+        {"temperature", ARGUMENT_REAL, &o->temperature, NULL, "of the sample"},
+        {"quiet", ARGUMENT_FLAG, &o->quiet, NULL, "no progress, only results"},
+        {"verbose", ARGUMENT_FLAG, &o->verbose, NULL, "tell more of what the library does"},
+    };
+    arguments_result result = arguments_read(argc, argv, table, sizeof table / sizeof *table, about);
+    if (result == ARGUMENTS_OK && !consistent(o))
+        result = ARGUMENTS_WRONG;
+    distribute(o);
+    return result;
+}

@@ -1,0 +1,190 @@
+/* Trains a ternary language model from a text: cc -std=c99 -O2 -I../include train.c results.c options.c arguments.c
+   progress.c curve.c -L../target/release -lsetun -lm -lpthread -Wl,-rpath,../target/release -o train */
+#define _POSIX_C_SOURCE 200809L /* sigwait, pthread_sigmask */
+
+#include "run.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+int check(setun_status status, const char *what)
+{
+    if (status == SETUN_OK)
+        return 0;
+    fprintf(stderr, "%s: %s (%s)\n", what, setun_last_error(), setun_status_name(status));
+    return -1;
+}
+
+static void on_log(int32_t level, const char *message, void *user_data)
+{
+    run *r = user_data;
+    if (r->progress.terminal && !r->options.quiet)
+        fputs("\r\033[K", stderr);
+    fprintf(stderr, "setun%s: %s\n", level == SETUN_LOG_WARNING ? " warning" : "", message);
+}
+
+/* Waits for Ctrl-C or a request to end, and raises the token: a signal handler may not call the library. A second
+   signal ends the program at once. */
+static void *wait_for_signal(void *user_data)
+{
+    static const char stopping[] = "\nstopping; once more to stop without saving\n";
+    sigset_t set;
+    int received;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    if (sigwait(&set, &received) != 0)
+        return NULL;
+    if (write(STDERR_FILENO, stopping, sizeof stopping - 1) < 0 || setun_cancel_request(user_data) != SETUN_OK)
+        _exit(1);
+    if (sigwait(&set, &received) == 0)
+        _exit(130);
+    return NULL;
+}
+
+/* Before any other thread starts, so that all of them leave the signals to the one that waits. */
+static int watch_signals(setun_cancel *cancel)
+{
+    sigset_t set;
+    pthread_t thread;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    if (pthread_sigmask(SIG_BLOCK, &set, NULL) != 0 || pthread_create(&thread, NULL, wait_for_signal, cancel) != 0) {
+        fprintf(stderr, "the thread that waits for Ctrl-C cannot be started\n");
+        return -1;
+    }
+    pthread_detach(thread);
+    return 0;
+}
+
+static int open_context(run *r)
+{
+    setun_context_options o;
+    setun_context_options_init(&o);
+    o.backend = r->options.backend;
+    o.threads = (int32_t)r->options.threads;
+    o.verbose = r->options.verbose;
+    return check(setun_context_create(&o, &r->context), "context");
+}
+
+static int open_text(run *r)
+{
+    const options *o = &r->options;
+    if (check(setun_tokenizer_train(o->tokenizer, o->text, o->vocabulary, &r->tokenizer), "tokenizer") != 0 ||
+        check(setun_tokenizer_vocabulary(r->tokenizer, &r->options.model.vocabulary), "tokenizer") != 0)
+        return -1;
+    return check(setun_dataset_open(o->text, r->tokenizer, o->validation, &r->dataset), "text");
+}
+
+static int open_trainer(run *r)
+{
+    options *o = &r->options;
+    const char *from = o->resume_from != NULL ? o->resume_from : o->resume ? o->out : NULL;
+    o->train.progress = progress_step;
+    o->train.user_data = &r->progress;
+    o->train.cancel = r->cancel;
+    if (check(setun_model_create(r->context, &o->model, &r->model), "model") != 0 ||
+        check(setun_trainer_create(r->model, r->dataset, r->tokenizer, &o->train, &r->trainer), "trainer") != 0)
+        return -1;
+    return from == NULL ? 0 : check(setun_trainer_resume(r->trainer, from, o->any_backend), "resume");
+}
+
+static int describe(const run *r)
+{
+    static const char *const backends[] = {"auto", "scalar", "simd", "parallel", "cuda"};
+    const options *o = &r->options;
+    const char *level = "";
+    int32_t backend = 0, threads = 0;
+    int64_t parameters = 0, training = 0, validation = 0;
+    setun_metrics now = {.struct_size = sizeof now};
+    if (check(setun_context_backend(r->context, &backend), "context") != 0 ||
+        check(setun_context_threads(r->context, &threads), "context") != 0 ||
+        check(setun_context_level(r->context, &level), "context") != 0 ||
+        check(setun_model_parameters(r->model, &parameters), "model") != 0 ||
+        check(setun_dataset_tokens(r->dataset, SETUN_SPLIT_TRAIN, &training), "text") != 0 ||
+        check(setun_dataset_tokens(r->dataset, SETUN_SPLIT_VALIDATION, &validation), "text") != 0 ||
+        check(setun_trainer_metrics(r->trainer, &now), "trainer") != 0)
+        return -1;
+    if (o->quiet)
+        return 0;
+    printf("setun %s, %s (%s), %" PRId32 " thread%s\n", setun_version_string(), backends[backend], level, threads,
+           threads == 1 ? "" : "s");
+    printf("text   %s: %" PRId64 " training and %" PRId64 " validation tokens, vocabulary %" PRId64 "\n", o->text,
+           training, validation, o->model.vocabulary);
+    printf("model  %s, %" PRId64 " parameters: %" PRId64 " layers x %" PRId64 ", ", o->f32 ? "f32" : "ternary",
+           parameters, o->model.layers, o->model.width);
+    printf("%" PRId64 " heads, context %" PRId64 "\n", o->model.heads, o->model.context_length);
+    printf("run    %s: %" PRId64 " steps of %" PRId64 " tokens, from step %" PRId64 "\n", o->out, now.total_steps,
+           o->train.batch_size * o->train.accumulation * o->model.context_length, now.step);
+    fflush(stdout);
+    return 0;
+}
+
+static void release(run *r)
+{
+    setun_trainer_free(r->trainer);
+    setun_model_free(r->model);
+    setun_dataset_free(r->dataset);
+    setun_tokenizer_free(r->tokenizer);
+    setun_context_free(r->context);
+    setun_cancel_free(r->cancel);
+}
+
+/* From now on Ctrl-C ends the program as usual: everything is saved. */
+static void release_signals(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
+/* Says how to go on with a run that was stopped. */
+static int say_how_to_resume(const run *r, int argc, char **argv)
+{
+    setun_metrics m = {.struct_size = sizeof m};
+    if (check(setun_trainer_metrics(r->trainer, &m), "trainer") != 0)
+        return 1;
+    if (m.step == 0) {
+        printf("stopped before the first step: there is nothing to save\n");
+        return 3;
+    }
+    printf("stopped after step %" PRId64 " and saved in %s; to go on:\n  ", m.step, r->options.out);
+    arguments_print(argc, argv, "--resume", "--resume");
+    return results_curve(r) == 0 ? 3 : 1;
+}
+
+/* The exit status of the program: 0 done, 1 failed, 3 stopped by a signal. */
+static int train(run *r, int argc, char **argv)
+{
+    if (check(setun_set_log(on_log, r, r->options.verbose ? SETUN_LOG_INFO : SETUN_LOG_WARNING), "log") != 0 ||
+        check(setun_cancel_create(&r->cancel), "cancel") != 0 || watch_signals(r->cancel) != 0 ||
+        open_context(r) != 0 || open_text(r) != 0 || open_trainer(r) != 0 || describe(r) != 0)
+        return 1;
+    setun_status status = setun_trainer_run(r->trainer, NULL);
+    progress_break(&r->progress);
+    if (status == SETUN_ERR_CANCELLED)
+        return say_how_to_resume(r, argc, argv);
+    release_signals();
+    return check(status, "training") == 0 && results(r) == 0 ? 0 : 1;
+}
+
+int main(int argc, char **argv)
+{
+    run r;
+    memset(&r, 0, sizeof r);
+    arguments_result read = options_read(&r.options, argc, argv);
+    if (read != ARGUMENTS_OK)
+        return read == ARGUMENTS_HELP ? 0 : 2;
+    progress_init(&r.progress, r.options.quiet);
+    int result = train(&r, argc, argv);
+    setun_set_log(NULL, NULL, SETUN_LOG_ERROR);
+    release(&r);
+    return result;
+}

@@ -1,0 +1,1161 @@
+/*
+ * setun.h: train, compress and run 1.58-bit (ternary) language models.
+ *
+ * Setun turns text into small language models whose linear layers have the weights -1, 0 and +1 only,
+ * packs them at 2 or 1.6 bits a weight, and runs them. Everything is here, in eight sections: LIBRARY,
+ * CONTEXT, TENSOR, QUANTIZE, TEXT, MODEL, TRAIN, GENERATE. Each begins with the simplest use. The whole
+ * way from a text to a file, and from the file to a text:
+ *
+ *     setun_model *model = NULL;
+ *     setun_tokenizer *tokenizer = NULL;
+ *     if (setun_train("corpus.txt", NULL, &model, &tokenizer) != SETUN_OK) puts(setun_last_error());
+ *     setun_generate(model, tokenizer, "Once", NULL, print_piece, NULL, NULL);
+ *     setun_tokenizer_free(tokenizer);
+ *     setun_model_free(model);
+ *
+ * Link with -lsetun. C99 and C++; no other headers are needed.
+ *
+ * What holds for every function:
+ *
+ * Status. A function that can fail returns a setun_status, SETUN_OK or a negative error;
+ *   setun_last_error() tells more. "Returns" in a comment names the errors, without their SETUN_ERR_, that
+ *   are this function's own; beside them, every function may return ARGUMENT for a NULL, a negative size,
+ *   an enum value that does not exist or a handle that is not alive; STATE for a handle that is in use
+ *   elsewhere; and INTERNAL for a bug in Setun.
+ * Results. Out parameters come last, and are written on success only, unless the comment says otherwise.
+ * Handles. A pointer to an opaque type is made by a create, load, open, train or similar call and ended by
+ *   its free call, which accepts NULL. It is a number, not an address: using one that was freed, or one of
+ *   another type, is an error and not a crash. Freeing a handle while another thread uses it is safe: the
+ *   object lives until that call returns.
+ * Threads. A call that takes a handle as const may run on several threads at once. A call that takes it
+ *   without const needs it alone: a second caller gets SETUN_ERR_STATE at once, and never a race.
+ *   Different handles are independent.
+ * Options. Option structs begin with struct_size; their init function fills in it and the defaults, and a
+ *   NULL pointer means all defaults. Later versions append fields, so a program compiled against an older
+ *   header keeps working with a newer library.
+ * Types. Sizes and counts are int64_t, so that a negative one is noticed; numbers of bytes are size_t;
+ *   enum values are passed as int32_t; true is non-zero. Strings and paths are UTF-8 and end with a NUL.
+ *   Matrices are row-major; [n, k] is n rows of k.
+ * Context. NULL for a context is the default context of the process.
+ *
+ * This file is generated from the sources; do not edit it.
+ */
+
+#ifndef SETUN_H
+#define SETUN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*
+ * LIBRARY: version, errors, log, cancellation
+ *
+ * Every call that can fail returns a `setun_status`; after a failure, `setun_last_error` says in one
+ * sentence what was wrong, with both values: "matmul: x has 512 columns, weight has 768". The library
+ * prints nothing; it talks through the log hook. A cancel token stops a long call from any other thread.
+ *
+ *     static void on_log(int32_t level, const char *message, void *user_data) { fputs(message, stderr); }
+ *
+ *     setun_set_log(on_log, NULL, SETUN_LOG_INFO);
+ *     setun_status status = setun_context_create(NULL, &context);
+ *     if (status != SETUN_OK) fprintf(stderr, "%s: %s\n", setun_status_name(status), setun_last_error());
+ *     printf("%s\n", setun_build_info());
+ */
+
+/** The version of this header; `setun_version` says that of the library. */
+#define SETUN_VERSION_MAJOR 0
+
+#define SETUN_VERSION_MINOR 1
+
+#define SETUN_VERSION_PATCH 0
+
+/** What a call returns. The numbers never change their meaning. */
+typedef enum {
+    /** The call did what it says. */
+    SETUN_OK = 0,
+    /**
+     * An argument is NULL, negative, out of range, not UTF-8, not finite, or not a live handle of the
+     * right type.
+     */
+    SETUN_ERR_ARGUMENT = -1,
+    /** Sizes do not fit each other. */
+    SETUN_ERR_SHAPE = -2,
+    /** A tensor has another element type than the call takes. */
+    SETUN_ERR_DTYPE = -3,
+    /** The device is missing, failed, or does not hold the memory. */
+    SETUN_ERR_DEVICE = -4,
+    /** Out of memory; nothing was changed. */
+    SETUN_ERR_MEMORY = -5,
+    /** The operating system refused to read or write a file. */
+    SETUN_ERR_IO = -6,
+    /** A file, a text or packed bytes are damaged or not of the expected format. */
+    SETUN_ERR_FORMAT = -7,
+    /** This build or machine, or this kind of model, cannot do it. */
+    SETUN_ERR_UNSUPPORTED = -8,
+    /** Not now: the handle is in use by another call, or in a state that the call cannot start from. */
+    SETUN_ERR_STATE = -9,
+    /** A cancel token stopped the call. */
+    SETUN_ERR_CANCELLED = -10,
+    /** A struct_size is wrong, or a newer struct asks for what this library does not know. */
+    SETUN_ERR_ABI = -11,
+    /** A bug in Setun. The handles that the call was using answer SETUN_ERR_STATE from now on. */
+    SETUN_ERR_INTERNAL = -99,
+} setun_status;
+
+/** How much the log hook hears: messages of the given level and of those before it. */
+typedef enum {
+    SETUN_LOG_ERROR = 0,
+    SETUN_LOG_WARNING = 1,
+    SETUN_LOG_INFO = 2,
+    SETUN_LOG_DEBUG = 3,
+} setun_log_level;
+
+/** A flag that any thread may raise to stop a long call. */
+typedef struct setun_cancel setun_cancel;
+
+/**
+ * Receives log messages: `level` is a `setun_log_level`, `message` is one line without line end, valid
+ * during the call. It may be called from any thread, and from several at once.
+ */
+typedef void (*setun_log_callback)(int32_t level, const char *message, void *user_data);
+
+/** The version of the library that is running: major << 16 | minor << 8 | patch. */
+uint32_t setun_version(void);
+
+/** The same as text, "0.1.0". Static: never freed. */
+const char *setun_version_string(void);
+
+/**
+ * One line for a bug report: version, target, compiler, and the CPU levels that this build contains and
+ * this machine can run. Never NULL; static, never freed.
+ */
+const char *setun_build_info(void);
+
+/**
+ * The name of a status, "SETUN_ERR_SHAPE"; "unknown status" for a number that is none. Static: never
+ * freed.
+ */
+const char *setun_status_name(int32_t status);
+
+/**
+ * The last failure of a call on this thread, as a sentence; "" when there was none. Never NULL. A success
+ * does not clear it. Valid until the next failure on the same thread; do not free it.
+ */
+const char *setun_last_error(void);
+
+/**
+ * Sends log messages up to `level` to `callback`; NULL removes the hook, which is the initial state:
+ * silence.
+ *
+ * `user_data` is handed to every call of the callback and must stay valid until the hook is replaced and
+ * the calls that were already running on other threads have returned. The callback may call any function
+ * of this library, this one too. Returns ARGUMENT when `level` is not a `setun_log_level`.
+ */
+setun_status setun_set_log(setun_log_callback callback, void *user_data, int32_t level);
+
+/** Creates a cancel token, not raised. Free it with `setun_cancel_free`. */
+setun_status setun_cancel_create(setun_cancel **out);
+
+/**
+ * Raises the token: the calls that were given it stop at their next check, a fraction of a second away,
+ * and return SETUN_ERR_CANCELLED. Any thread may call this, also while such a call runs (but no signal
+ * handler: hand over to a thread).
+ */
+setun_status setun_cancel_request(const setun_cancel *token);
+
+/** Lowers the token, to use it again. */
+setun_status setun_cancel_reset(const setun_cancel *token);
+
+/**
+ * Frees the token; NULL is fine. A running call that was given it goes on, and can no longer be stopped by
+ * it.
+ */
+void setun_cancel_free(setun_cancel *token);
+
+/*
+ * CONTEXT: where it runs
+ *
+ * A context chooses a backend once: `scalar` (the readable reference), `simd` (vector code, one thread) or
+ * `parallel` (the same vector code on a thread pool; bit for bit the same results, for every number of
+ * threads). NULL, wherever a context is asked for, is the default context of the process: the best
+ * backend, as many threads as the process may use. A context may be used by several threads at once, and
+ * freed while objects made with it live on.
+ *
+ *     setun_context_options options;
+ *     setun_context_options_init(&options);
+ *     options.threads = 2;
+ *     setun_context *context = NULL;
+ *     if (setun_context_create(&options, &context) != SETUN_OK) return fail(setun_last_error());
+ *     setun_context_free(context);
+ */
+
+/** The rows of the dispatch table. */
+typedef enum {
+    /** The best that the `prefer_` options allow. */
+    SETUN_BACKEND_AUTO = 0,
+    /** The reference: one thread, plain loops; what the others are tested against. */
+    SETUN_BACKEND_SCALAR = 1,
+    /** Vector code on the calling thread. */
+    SETUN_BACKEND_SIMD = 2,
+    /** The same vector code on a thread pool. */
+    SETUN_BACKEND_PARALLEL = 3,
+    /** An NVIDIA GPU. This build has none: asking for it returns SETUN_ERR_UNSUPPORTED. */
+    SETUN_BACKEND_CUDA = 4,
+} setun_backend;
+
+/** The backend, CPU level and threads that calls run on. */
+typedef struct setun_context setun_context;
+
+/** How to make a context. Fill it with `setun_context_options_init`. */
+typedef struct {
+    size_t struct_size;
+    /** A `setun_backend`. Default SETUN_BACKEND_AUTO. */
+    int32_t backend;
+    /** Non-zero: AUTO takes `cuda` where this build and machine have it. Default 1. */
+    int32_t prefer_cuda;
+    /** Non-zero: AUTO takes `parallel`. Default 1. */
+    int32_t prefer_parallel;
+    /** Non-zero: AUTO takes `simd` where `parallel` is not wanted. Default 1. */
+    int32_t prefer_simd;
+    /** Threads of the pool; 0 = as many as the process may use, at most 4096. Default 0. */
+    int32_t threads;
+    /** Non-zero: tell the log hook what was chosen. Default 0. */
+    int32_t verbose;
+} setun_context_options;
+
+/** Fills in the defaults and the size of the struct; NULL does nothing. */
+void setun_context_options_init(setun_context_options *options);
+
+/**
+ * Makes a context and its thread pool. NULL options = the defaults. Free it with `setun_context_free`.
+ *
+ * The CPU level is the best that this build contains and this machine has; the environment variable
+ * SETUN_CPU_LEVEL ("baseline", "x86-64-v3") lowers it. Returns ARGUMENT (a backend or a number of threads
+ * that does not exist), UNSUPPORTED (a backend or level that this build or machine lacks), MEMORY (the
+ * threads cannot be started), ABI.
+ */
+setun_status setun_context_create(const setun_context_options *options, setun_context **out);
+
+/** Says which backend was chosen: a `setun_backend`, never AUTO. NULL = the default context. */
+setun_status setun_context_backend(const setun_context *context, int32_t *out);
+
+/** Says how many threads run a call: 1 but for `parallel`. NULL = the default context. */
+setun_status setun_context_threads(const setun_context *context, int32_t *out);
+
+/**
+ * Says which CPU level the vector code was compiled for: "baseline" or "x86-64-v3". NULL = the default
+ * context. The string is static: never freed.
+ */
+setun_status setun_context_level(const setun_context *context, const char **out);
+
+/** Frees the context; NULL is fine. Models and packed tensors that were made with it keep working. */
+void setun_context_free(setun_context *context);
+
+/*
+ * TENSOR: arrays that handles work on
+ *
+ * A tensor is a contiguous, row-major array on the host: an element type, up to four sizes and the memory
+ * behind. It owns that memory (`setun_tensor_create`, zeroed) or borrows yours (`setun_tensor_wrap`). The
+ * calls on plain pointers do not need one.
+ *
+ *     int64_t dims[2] = {2, 3};
+ *     float data[6] = {1, 2, 3, 4, 5, 6};
+ *     setun_tensor *tensor = NULL;
+ *     setun_tensor_create(SETUN_DTYPE_F32, dims, 2, &tensor);
+ *     setun_tensor_write(tensor, data, sizeof data);
+ *     setun_tensor_free(tensor);
+ */
+
+/** The most dimensions that a tensor has. */
+#define SETUN_MAX_RANK 4
+
+/** Element types. */
+typedef enum {
+    /** IEEE 754 binary32, 4 bytes. */
+    SETUN_DTYPE_F32 = 0,
+    /** IEEE 754 binary16, 2 bytes. */
+    SETUN_DTYPE_F16 = 1,
+    /** Signed, 1 byte. */
+    SETUN_DTYPE_I8 = 2,
+    /** Unsigned, 1 byte. */
+    SETUN_DTYPE_U8 = 3,
+    /** Signed, 4 bytes. */
+    SETUN_DTYPE_I32 = 4,
+    /** Unsigned, 4 bytes. */
+    SETUN_DTYPE_U32 = 5,
+} setun_dtype;
+
+/** An array with a type and a shape. */
+typedef struct setun_tensor setun_tensor;
+
+/**
+ * Makes a tensor of zeros. `dims` holds `rank` sizes, outermost first; rank 0 is one number and takes NULL
+ * `dims`; sizes may be 0. `dtype` is a `setun_dtype`. Free it with `setun_tensor_free`. Returns ARGUMENT,
+ * SHAPE (more elements than the machine can address), MEMORY.
+ */
+setun_status setun_tensor_create(int32_t dtype, const int64_t *dims, int32_t rank, setun_tensor **out);
+
+/**
+ * Makes a tensor over memory of yours: nothing is copied, and freeing the tensor leaves the memory alone.
+ *
+ * `data` must be aligned for its type, hold the whole shape, outlive the tensor, and be touched by nobody
+ * else while a call writes the tensor. NULL only when a size is 0. Returns ARGUMENT (NULL, misaligned),
+ * SHAPE, MEMORY.
+ */
+setun_status setun_tensor_wrap(void *data, int32_t dtype, const int64_t *dims, int32_t rank, setun_tensor **out);
+
+/** Says the element type, a `setun_dtype`. */
+setun_status setun_tensor_dtype(const setun_tensor *tensor, int32_t *out);
+
+/**
+ * Says the shape: writes the sizes, outermost first, into `dims`, which has room for SETUN_MAX_RANK; those
+ * past the rank become 1.
+ */
+setun_status setun_tensor_dims(const setun_tensor *tensor, int64_t *dims, int32_t *rank);
+
+/** Says how many bytes the elements take. */
+setun_status setun_tensor_nbytes(const setun_tensor *tensor, size_t *out);
+
+/**
+ * Copies `nbytes` bytes, which must be all of the tensor's, from `data` into the tensor. Returns SHAPE
+ * when the sizes differ, ARGUMENT when `data` overlaps a wrapped tensor's memory, STATE when another call
+ * uses the tensor.
+ */
+setun_status setun_tensor_write(setun_tensor *tensor, const void *data, size_t nbytes);
+
+/**
+ * Copies the tensor's bytes, `nbytes`, which must be all of them, into `data`. Returns SHAPE, ARGUMENT and
+ * STATE as `setun_tensor_write` does.
+ */
+setun_status setun_tensor_read(const setun_tensor *tensor, void *data, size_t nbytes);
+
+/** Frees the tensor; NULL is fine. Memory that it wraps is left alone. */
+void setun_tensor_free(setun_tensor *tensor);
+
+/*
+ * QUANTIZE: float weights to ternary, and products on the packed form
+ *
+ * Weights become trits, -1, 0 or +1, and one scale: W ~ scale * t (absmean, BitNet b1.58, arXiv
+ * 2402.17764: gamma = mean |W|, t = round(W / gamma) clipped to -1..1, scale = max(gamma, 1e-5)). Matrices
+ * are row-major, [rows, columns] = [n, k]: one row per output, as in a linear layer. Every row is packed
+ * by itself, from its first byte:
+ *
+ *     two bits:  byte = (t0 + 1) + (t1 + 1) * 4 + (t2 + 1) * 16 + (t3 + 1) * 64          ceil(k / 4) bytes a row
+ *     five:      byte = (t0 + 1) + (t1 + 1) * 3 + ... + (t4 + 1) * 81                    ceil(k / 5) bytes a row
+ *
+ * and positions past the last column hold t = 0. Products quantize the activations to 8 bits, one scale
+ * per row, and sum integers: exact, and the same on every backend. The calls below take plain pointers;
+ * outputs may not overlap inputs, and stay untouched when a call fails. A `setun_packed` keeps a matrix
+ * ready instead of checking it at every call.
+ *
+ *     float w[2 * 4] = {.9f, -.8f, .1f, 0, -.7f, .6f, 0, .1f}, x[4] = {1, 2, 3, 4}, y[2], scale;
+ *     size_t bytes;
+ *     setun_pack_size(2, 4, SETUN_PACKING_TWO_BIT, &bytes);
+ *     uint8_t *packed = malloc(bytes);
+ *     setun_quantize(w, 2, 4, NULL, packed, bytes, &scale);
+ *     setun_matmul(x, 1, packed, bytes, 2, 4, scale, NULL, y);
+ */
+
+/** How weights are stored. */
+typedef enum {
+    /** Four trits a byte, 2 bits a weight: the form that products run on. */
+    SETUN_PACKING_TWO_BIT = 0,
+    /** Five trits a byte, 1.6 bits a weight: the form for files; products unpack it first. */
+    SETUN_PACKING_FIVE_PER_BYTE = 1,
+    /** Not packed: 32-bit floats. Only for `setun_model_save`. */
+    SETUN_PACKING_FULL = 2,
+} setun_packing;
+
+/** How a threshold and a scale are found. */
+typedef enum {
+    /** The mean magnitude of the whole matrix is the scale, half of it the threshold (arXiv 2402.17764). */
+    SETUN_SCHEME_ABSMEAN = 0,
+} setun_scheme;
+
+/** A packed weight matrix, checked once. */
+typedef struct setun_packed setun_packed;
+
+/** How to quantize and where. Fill it with `setun_quantize_options_init`. */
+typedef struct {
+    size_t struct_size;
+    /** A `setun_scheme`. Default SETUN_SCHEME_ABSMEAN. */
+    int32_t scheme;
+    /** SETUN_PACKING_TWO_BIT or SETUN_PACKING_FIVE_PER_BYTE. Default SETUN_PACKING_TWO_BIT. */
+    int32_t packing;
+    /** Where it runs; NULL = the default context. Default NULL. */
+    const setun_context *context;
+} setun_quantize_options;
+
+/** Fills in the defaults and the size of the struct; NULL does nothing. */
+void setun_quantize_options_init(setun_quantize_options *options);
+
+/**
+ * Says how many bytes [rows, columns] trits take: rows * ceil(columns / 4), or / 5. `packing` is a
+ * `setun_packing`. Returns ARGUMENT (negative sizes, no such packing), SHAPE (more than the machine can
+ * address, or columns above 2^24, past which products would not be exact).
+ */
+setun_status setun_pack_size(int64_t rows, int64_t columns, int32_t packing, size_t *out);
+
+/**
+ * Quantizes `weights` [rows, columns] into `packed`, `packed_size` bytes as `setun_pack_size` says, and
+ * writes the scale. NULL options = absmean, two bits, default context.
+ *
+ * Returns ARGUMENT (a NaN or an infinity, naming the first; overlap; misaligned), SHAPE (packed_size does
+ * not fit).
+ */
+setun_status setun_quantize(const float *weights,
+                            int64_t rows,
+                            int64_t columns,
+                            const setun_quantize_options *options,
+                            uint8_t *packed,
+                            size_t packed_size,
+                            float *scale);
+
+/**
+ * The inverse: weights [rows, columns] = scale * t. Returns FORMAT (bytes that are no trits, naming the
+ * first), ARGUMENT (scale is not finite; overlap; misaligned), SHAPE (packed_size does not fit).
+ */
+setun_status setun_dequantize(const uint8_t *packed,
+                              size_t packed_size,
+                              int64_t rows,
+                              int64_t columns,
+                              float scale,
+                              const setun_quantize_options *options,
+                              float *weights);
+
+/**
+ * Packs `trits` [rows, columns], one int8 each, -1, 0 or +1, into `packed`. Returns ARGUMENT (another
+ * value, naming the first; overlap), SHAPE (packed_size does not fit).
+ */
+setun_status setun_pack(const int8_t *trits,
+                        int64_t rows,
+                        int64_t columns,
+                        const setun_quantize_options *options,
+                        uint8_t *packed,
+                        size_t packed_size);
+
+/**
+ * The inverse: `trits` [rows, columns], one int8 each. Returns FORMAT (bytes that are no trits, naming the
+ * first), ARGUMENT, SHAPE.
+ */
+setun_status setun_unpack(const uint8_t *packed,
+                          size_t packed_size,
+                          int64_t rows,
+                          int64_t columns,
+                          const setun_quantize_options *options,
+                          int8_t *trits);
+
+/**
+ * Quantizes activations x [m, k] to 8 bits, row by row: a = max(max |x|, 1e-5), codes [m, k] = round(x *
+ * 127 / a), half to even, scales [m] = a / 127, so that x ~ scale * code. Returns ARGUMENT (a NaN or an
+ * infinity, naming the first; overlap; misaligned).
+ */
+setun_status setun_quantize_activations(const float *x,
+                                        int64_t m,
+                                        int64_t k,
+                                        const setun_quantize_options *options,
+                                        int8_t *codes,
+                                        float *scales);
+
+/**
+ * A linear layer: y [m, n] = x [m, k] * (scale * t [n, k]) transposed, from `packed`, whose n rows have k
+ * columns. x is quantized to 8 bits per row as `setun_quantize_activations` does, and the products are
+ * summed as integers.
+ *
+ * Returns ARGUMENT (NaN or infinity in x or scale; overlap; misaligned), SHAPE (packed_size does not fit,
+ * k above 2^24), FORMAT (bytes that are no trits), MEMORY.
+ */
+setun_status setun_matmul(const float *x,
+                          int64_t m,
+                          const uint8_t *packed,
+                          size_t packed_size,
+                          int64_t n,
+                          int64_t k,
+                          float scale,
+                          const setun_quantize_options *options,
+                          float *y);
+
+/**
+ * The gradient of `setun_matmul` to its input, straight through the quantization of x: dx [m, k] = dy [m,
+ * n] * (scale * t [n, k]). Float arithmetic; backends agree to rounding. Returns what `setun_matmul` does.
+ */
+setun_status setun_matmul_backward(const float *dy,
+                                   int64_t m,
+                                   const uint8_t *packed,
+                                   size_t packed_size,
+                                   int64_t n,
+                                   int64_t k,
+                                   float scale,
+                                   const setun_quantize_options *options,
+                                   float *dx);
+
+/**
+ * Counts the trits of [rows, columns]: `counts` has room for three, of -1, 0 and +1. Returns FORMAT,
+ * ARGUMENT, SHAPE.
+ */
+setun_status setun_trit_histogram(const uint8_t *packed,
+                                  size_t packed_size,
+                                  int64_t rows,
+                                  int64_t columns,
+                                  const setun_quantize_options *options,
+                                  int64_t *counts);
+
+/**
+ * Quantizes the tensor w [n, k] f32 into a matrix that products can use again and again; w itself is not
+ * kept. The products run on `context`; NULL = the options' context, and then the default one. Free it with
+ * `setun_packed_free`.
+ *
+ * SETUN_PACKING_FIVE_PER_BYTE keeps 1.6 bits a weight in memory and unpacks at every product: slower.
+ * Returns ARGUMENT (NaN or infinity, naming the first), DTYPE, SHAPE, STATE, MEMORY.
+ */
+setun_status setun_packed_create(const setun_context *context,
+                                 const setun_tensor *w,
+                                 const setun_quantize_options *options,
+                                 setun_packed **out);
+
+/**
+ * The product of `setun_matmul` on tensors: y [.., n] f32 = x [.., k] f32 * packed [n, k] transposed; the
+ * sizes before the last are the same in x and y. Returns ARGUMENT (NaN or infinity in x; y overlaps x),
+ * DTYPE, SHAPE, STATE (y in use, or y is x), MEMORY.
+ */
+setun_status setun_packed_matmul(const setun_packed *packed, const setun_tensor *x, setun_tensor *y);
+
+/** Writes w [n, k] f32 = scale * t. Returns DTYPE, SHAPE, STATE. */
+setun_status setun_packed_dequantize(const setun_packed *packed, setun_tensor *w);
+
+/** Says the scale. */
+setun_status setun_packed_scale(const setun_packed *packed, float *out);
+
+/** Says how many bytes the packed trits take, without the scale. */
+setun_status setun_packed_nbytes(const setun_packed *packed, size_t *out);
+
+/** Frees the matrix; NULL is fine. */
+void setun_packed_free(setun_packed *packed);
+
+/*
+ * TEXT: tokenizers and data sets
+ *
+ * A tokenizer turns text into token numbers and back; a data set holds the tokens of a text, cut once into
+ * a training and a validation part. Three kinds: `byte` (256 tokens, any text), `character` (one token for
+ * each character that the training text has) and `bpe` (byte-level byte-pair encoding; its file is a
+ * Hugging Face tokenizer.json, and any such file loads). All calls that read a path take one UTF-8 file,
+ * or a folder: then its files in the order of their paths, without hidden files, links, and files that are
+ * not text. Both kinds of handle may be used by several threads at once.
+ *
+ *     setun_tokenizer *tokenizer = NULL;
+ *     setun_dataset *dataset = NULL;
+ *     setun_tokenizer_train(SETUN_TOKENIZER_CHARACTER, "corpus.txt", 0, &tokenizer);
+ *     setun_dataset_open("corpus.txt", tokenizer, 0.1, &dataset);
+ *     setun_tokenizer_save(tokenizer, "tokenizer.json");
+ *     setun_tokenizer_encode(tokenizer, "to be", 5, tokens, 16, &count);
+ */
+
+/** The parts of a data set. */
+typedef enum {
+    /** The first tokens of the text. */
+    SETUN_SPLIT_TRAIN = 0,
+    /** The last ones, which training never sees. */
+    SETUN_SPLIT_VALIDATION = 1,
+} setun_split;
+
+/** How text becomes tokens. */
+typedef enum {
+    /** One token a byte, 256 in all. */
+    SETUN_TOKENIZER_BYTE = 0,
+    /** One token a character, those of the training text, in the order of their code points. */
+    SETUN_TOKENIZER_CHARACTER = 1,
+    /** Byte-level byte-pair encoding. */
+    SETUN_TOKENIZER_BPE = 2,
+} setun_tokenizer_kind;
+
+/** The tokens of a text. */
+typedef struct setun_dataset setun_dataset;
+
+/** Text to tokens and back. */
+typedef struct setun_tokenizer setun_tokenizer;
+
+/**
+ * Makes a tokenizer for the text at `path`, a file or a folder. Free it with `setun_tokenizer_free`.
+ *
+ * `kind` is a `setun_tokenizer_kind`: BYTE reads no text (`path` may be NULL), BPE learns `vocabulary`
+ * tokens, at least 256 and fewer when the text has no more pairs to merge; the other kinds ignore
+ * `vocabulary`. The same text gives the same tokenizer. Returns ARGUMENT, IO, FORMAT (not UTF-8, no text
+ * at all), MEMORY.
+ */
+setun_status setun_tokenizer_train(int32_t kind, const char *path, int64_t vocabulary, setun_tokenizer **out);
+
+/**
+ * Reads a tokenizer from a file that `setun_tokenizer_save` wrote, from a Hugging Face tokenizer.json, or
+ * from a model file that was saved with its tokenizer. Free it with `setun_tokenizer_free`. Returns
+ * ARGUMENT, IO, FORMAT, MEMORY.
+ */
+setun_status setun_tokenizer_load(const char *path, setun_tokenizer **out);
+
+/**
+ * Writes the tokenizer to a JSON file; a file that is there is replaced whole or not at all. Returns
+ * ARGUMENT, IO.
+ */
+setun_status setun_tokenizer_save(const setun_tokenizer *tokenizer, const char *path);
+
+/** Says how many tokens there are; token numbers are below it. */
+setun_status setun_tokenizer_vocabulary(const setun_tokenizer *tokenizer, int64_t *out);
+
+/**
+ * Encodes `text`, `bytes` bytes of UTF-8 (any bytes with a BYTE tokenizer; a NUL is a character like
+ * others), into `tokens`, which has room for `capacity`, and writes how many there are to `count`.
+ *
+ * `tokens` NULL with capacity 0 only counts. When the room is too small: ARGUMENT, `count` says how much
+ * is needed and `tokens` stays untouched. Returns also FORMAT (a character that a CHARACTER tokenizer does
+ * not know, with its byte offset), MEMORY.
+ */
+setun_status setun_tokenizer_encode(const setun_tokenizer *tokenizer,
+                                    const char *text,
+                                    size_t bytes,
+                                    uint32_t *tokens,
+                                    int64_t capacity,
+                                    int64_t *count);
+
+/**
+ * Decodes `count` tokens into `text`, which has room for `capacity` bytes, and writes the number of bytes
+ * to `bytes`. No NUL is added, and the bytes may end inside a UTF-8 character: tokens may be parts of one.
+ *
+ * `text` NULL with capacity 0 only counts. When the room is too small: ARGUMENT, `bytes` says how much is
+ * needed and `text` stays untouched. Returns also ARGUMENT for a token that is not below the vocabulary,
+ * naming it, MEMORY.
+ */
+setun_status setun_tokenizer_decode(const setun_tokenizer *tokenizer,
+                                    const uint32_t *tokens,
+                                    int64_t count,
+                                    char *text,
+                                    size_t capacity,
+                                    size_t *bytes);
+
+/** Frees the tokenizer; NULL is fine. */
+void setun_tokenizer_free(setun_tokenizer *tokenizer);
+
+/**
+ * Reads and encodes the text at `path`, a file or a folder; the last `validation_fraction` of the tokens
+ * (0 to below 1) are the validation part. The tokenizer is not kept. Free it with `setun_dataset_free`.
+ * Returns ARGUMENT, IO, FORMAT, MEMORY.
+ */
+setun_status setun_dataset_open(const char *path,
+                                const setun_tokenizer *tokenizer,
+                                double validation_fraction,
+                                setun_dataset **out);
+
+/**
+ * Makes a data set of `count` tokens of yours, which are copied; every one is below `vocabulary`. Free it
+ * with `setun_dataset_free`. Returns ARGUMENT (a token too large, naming it), MEMORY.
+ */
+setun_status setun_dataset_from_tokens(const uint32_t *tokens,
+                                       int64_t count,
+                                       int64_t vocabulary,
+                                       double validation_fraction,
+                                       setun_dataset **out);
+
+/** Says how many tokens a part has. `split` is a `setun_split`. */
+setun_status setun_dataset_tokens(const setun_dataset *dataset, int32_t split, int64_t *out);
+
+/**
+ * Writes the windows that a training step would draw: `tokens` and `targets` [batch, length], where
+ * targets are the tokens one place further. The starts are random numbers of (seed, step): the same call
+ * gives the same batch. Returns ARGUMENT, SHAPE (the part has no more than `length` tokens; says how many
+ * there are).
+ */
+setun_status setun_dataset_batch(const setun_dataset *dataset,
+                                 int32_t split,
+                                 uint64_t seed,
+                                 uint64_t step,
+                                 int64_t batch,
+                                 int64_t length,
+                                 uint32_t *tokens,
+                                 uint32_t *targets);
+
+/** Frees the data set; NULL is fine. A trainer that uses it keeps it alive. */
+void setun_dataset_free(setun_dataset *dataset);
+
+/*
+ * MODEL: the transformer
+ *
+ * BitNet b1.58 (arXiv 2402.17764): RMSNorm before and inside every block, rotary positions, causal
+ * attention with grouped key and value heads, squared-ReLU feed-forward; every linear layer ternary in its
+ * product, with 32-bit masters for training; `quantize_weights` 0 gives the same network in plain floats.
+ * Files are safetensors with the tensor names of Hugging Face BitNet; a packed file holds the trits and
+ * scales, so a model loaded from it answers exactly as the trained one did, but cannot be trained further.
+ * A `const` model may be used by several threads at once.
+ *
+ *     setun_model_options options;
+ *     setun_model_options_init(&options);
+ *     options.vocabulary = 65;
+ *     setun_model *model = NULL;
+ *     setun_model_create(NULL, &options, &model);
+ *     setun_model_save(model, "model.safetensors", NULL, NULL);
+ */
+
+/** A transformer and its parameters. */
+typedef struct setun_model setun_model;
+
+/**
+ * The geometry of a model. Fill it with `setun_model_options_init`: 4 layers of width 128, about 0.8
+ * million parameters.
+ */
+typedef struct {
+    size_t struct_size;
+    /** Token numbers are below it. Default 256, the bytes; `setun_train` takes the tokenizer's. */
+    int64_t vocabulary;
+    /** The longest text, in tokens, that attention sees. Default 64. */
+    int64_t context_length;
+    /** The size of a token's vector; a multiple of 2 * heads. Default 128. */
+    int64_t width;
+    /** Default 4. */
+    int64_t layers;
+    /** Attention heads. Default 4. */
+    int64_t heads;
+    /** Key and value heads, of which `heads` is a multiple; 0 = heads. Default 0. */
+    int64_t kv_heads;
+    /** The inner size of the feed-forward; 0 = 4 * width. Default 0. */
+    int64_t hidden;
+    /** Non-zero: the feed-forward is relu(gate)^2 * up, as in BitNet 2B; 0: relu(up)^2. Default 0. */
+    int32_t ffn_gated;
+    /** The base of the rotary frequencies. Default 10000. */
+    double rope_theta;
+    /** Added to the mean square inside RMSNorm. Default 1e-5. */
+    double norm_epsilon;
+    /** The share of block outputs that training drops, 0 to below 1. Default 0. */
+    double dropout;
+    /** Non-zero: the output layer is the embedding. Default 1. */
+    int32_t tied_embedding;
+    /**
+     * Non-zero: linear layers run on ternary weights and 8-bit activations; 0: on 32-bit floats. Default
+     * 1.
+     */
+    int32_t quantize_weights;
+    /** Of the initial weights. Default 0. */
+    uint64_t seed;
+} setun_model_options;
+
+/** How to write a model file. Fill it with `setun_save_options_init`. */
+typedef struct {
+    size_t struct_size;
+    /**
+     * A `setun_packing`, of the linear layers: FULL keeps the 32-bit masters, so that training can go on.
+     * Default SETUN_PACKING_FIVE_PER_BYTE.
+     */
+    int32_t packing;
+    /**
+     * SETUN_DTYPE_F16 or SETUN_DTYPE_F32, of everything else: embeddings and norms. Default
+     * SETUN_DTYPE_F16; FULL writes F32.
+     */
+    int32_t rest;
+    /** Stored in the file, where `setun_tokenizer_load` finds it; NULL = none. Default NULL. */
+    const setun_tokenizer *tokenizer;
+} setun_save_options;
+
+/** What `setun_model_save` wrote. Set `struct_size` to sizeof(setun_file_report) first. */
+typedef struct {
+    size_t struct_size;
+    /** All parameters of the model. */
+    int64_t parameters;
+    /** Those in linear layers. */
+    int64_t linear_parameters;
+    /** The bytes that the linear layers take in the file, with their scales. */
+    int64_t linear_bytes;
+    /** The bytes of the whole file. */
+    int64_t file_bytes;
+} setun_file_report;
+
+/** Fills in the defaults and the size of the struct; NULL does nothing. */
+void setun_model_options_init(setun_model_options *options);
+
+/** Fills in the defaults and the size of the struct; NULL does nothing. */
+void setun_save_options_init(setun_save_options *options);
+
+/**
+ * Makes a model with random weights, which depend on the options alone. It runs on `context`; NULL = the
+ * default one. NULL options = the defaults. Free it with `setun_model_free`. Returns ARGUMENT (sizes that
+ * do not fit each other, naming them), ABI, MEMORY.
+ */
+setun_status setun_model_create(const setun_context *context, const setun_model_options *options, setun_model **out);
+
+/**
+ * Reads a model from a file that `setun_model_save` wrote. It runs on `context`; NULL = the default one.
+ * Free it with `setun_model_free`. A damaged file never gives a model: FORMAT says what is wrong. Returns
+ * also ARGUMENT, IO, MEMORY.
+ */
+setun_status setun_model_load(const setun_context *context, const char *path, setun_model **out);
+
+/**
+ * Writes the model to a safetensors file; a file that is there is replaced whole or not at all. NULL
+ * options = the defaults: 1.6 bits a ternary weight. `report`, unless NULL, learns the sizes.
+ *
+ * Returns ARGUMENT, IO, STATE (the model is being trained), UNSUPPORTED (packing a model without ternary
+ * weights, or FULL of a model loaded from a packed file), FORMAT (a value too large for f16), MEMORY.
+ */
+setun_status setun_model_save(const setun_model *model,
+                              const char *path,
+                              const setun_save_options *options,
+                              setun_file_report *report);
+
+/**
+ * Says the geometry: fills `out`, whose `struct_size` is set (by `setun_model_options_init`). kv_heads and
+ * hidden are never 0; seed is, because a model does not remember it. Returns ARGUMENT, STATE, ABI.
+ */
+setun_status setun_model_describe(const setun_model *model, setun_model_options *out);
+
+/** Says how many parameters the model has. */
+setun_status setun_model_parameters(const setun_model *model, int64_t *out);
+
+/** Says how many tensors the parameters are. */
+setun_status setun_model_tensor_count(const setun_model *model, int64_t *out);
+
+/**
+ * Copies parameter tensor `index` into a new f32 tensor, for you to free with `setun_tensor_free`, and
+ * says its Hugging Face name, "model.layers.0.mlp.up_proj.weight", which is valid until the model is
+ * freed. Either out pointer may be NULL. The order depends on the geometry alone. The float master is
+ * copied where there is one, else scale * t. Returns ARGUMENT (no such index), STATE, MEMORY.
+ */
+setun_status setun_model_tensor(const setun_model *model, int64_t index, const char **name, setun_tensor **out);
+
+/**
+ * Writes the logits [batch, length, vocabulary] f32 that follow each of `tokens` [batch, length]; length
+ * is at most the context length. Returns ARGUMENT (a token not below the vocabulary, naming it; overlap),
+ * SHAPE (length too large), STATE, MEMORY.
+ */
+setun_status setun_model_forward(const setun_model *model, const uint32_t *tokens, int64_t batch, int64_t length, float *logits);
+
+/**
+ * Says the mean cross-entropy, in nats a token, of `targets` [batch, length] after `tokens` [batch,
+ * length]. Returns what `setun_model_forward` does.
+ */
+setun_status setun_model_loss(const setun_model *model,
+                              const uint32_t *tokens,
+                              const uint32_t *targets,
+                              int64_t batch,
+                              int64_t length,
+                              double *loss);
+
+/** Frees the model; NULL is fine. A trainer or sampler that uses it keeps it alive. */
+void setun_model_free(setun_model *model);
+
+/*
+ * TRAIN: text in, ternary language model out
+ *
+ * `setun_train` does it all: reads a text, trains a tokenizer and a model, and hands both back. A
+ * `setun_trainer` gives the steps one by one, on a model and data of yours. AdamW (arXiv 1711.05101) on
+ * 32-bit masters, gradients straight through the quantization. Checkpoints are folders, written beside and
+ * renamed, each file with a checksum; a run that is resumed on the same backend continues bit for bit as
+ * if it had never stopped. A step whose loss or gradient is not finite is refused, and changes nothing.
+ *
+ *     setun_train_options options;
+ *     setun_train_options_init(&options);
+ *     options.max_epochs = 2;
+ *     options.progress = print_loss;
+ *     setun_model *model = NULL;
+ *     if (setun_train("corpus.txt", &options, &model, NULL) != SETUN_OK) puts(setun_last_error());
+ */
+
+/** How the learning rate goes after the warm-up. */
+typedef enum {
+    /** Down to minimum_lr_ratio along half a cosine. */
+    SETUN_SCHEDULE_COSINE = 0,
+    /** Not at all. */
+    SETUN_SCHEDULE_CONSTANT = 1,
+    /** Down to minimum_lr_ratio along a line. */
+    SETUN_SCHEDULE_LINEAR = 2,
+} setun_schedule;
+
+/** A training run. */
+typedef struct setun_trainer setun_trainer;
+
+/** What is known after a step. */
+typedef struct {
+    size_t struct_size;
+    /** Steps done. */
+    int64_t step;
+    /** Steps of the whole run. */
+    int64_t total_steps;
+    /** Passes over the training tokens so far. */
+    double epoch;
+    /** Mean training loss of the step, nats a token. */
+    double loss;
+    double learning_rate;
+    /** The Euclidean norm of the gradient, before clipping. */
+    double gradient_norm;
+    /** Mean loss over the validation part, nats a token; NaN when it was not measured at this step. */
+    double validation_loss;
+    /** Training speed. */
+    double tokens_per_second;
+    double elapsed_seconds;
+    /** At the present speed. */
+    double remaining_seconds;
+} setun_metrics;
+
+/**
+ * Called on the training thread after every step. Return 0 to stop, anything else to go on. `metrics` is
+ * valid during the call. It may use the model through `const` calls (save, loss), and not the trainer.
+ */
+typedef int32_t (*setun_progress_callback)(const setun_metrics *metrics, void *user_data);
+
+/** How to train. Fill it with `setun_train_options_init`. */
+typedef struct {
+    size_t struct_size;
+    /** Windows of text a batch. Default 32. */
+    int64_t batch_size;
+    /**
+     * Passes over the training tokens, which give the number of steps: windows are drawn at random.
+     * `max_steps` has precedence. Default 10.
+     */
+    int64_t max_epochs;
+    /**
+     * Accepted, without effect in this version, which draws windows evenly and says so in the log. Default
+     * 10.
+     */
+    int64_t n_clusters;
+    /** The highest learning rate. Default 1e-3. */
+    double learning_rate;
+    /**
+     * Non-zero: train ternary weights; 0: plain floats. A trainer's must agree with its model's;
+     * `setun_train` trains plain floats when either is 0. Default 1.
+     */
+    int32_t quantize_weights;
+    /**
+     * Accepted, without effect in this version, whose gradients are 32-bit floats; it says so in the log.
+     * Default 1.
+     */
+    int32_t quantize_gradients;
+    /**
+     * Accepted, without effect in this version, whose learning rate follows `schedule`; it says so in the
+     * log. Default 1.
+     */
+    int32_t use_adaptive_lr;
+    /**
+     * Where checkpoints and metrics.jsonl go, a folder of this run's own, which is made; NULL = nowhere.
+     * Default NULL.
+     */
+    const char *checkpoint_dir;
+    /** Steps of the run; 0 = as many as `max_epochs` takes. Default 0. */
+    int64_t max_steps;
+    /** Batches whose gradients are added before a step. Default 1. */
+    int64_t accumulation;
+    /** Tokens a window; 0 = the model's context length. Default 0. */
+    int64_t context_length;
+    /** A `setun_schedule`. Default SETUN_SCHEDULE_COSINE. */
+    int32_t schedule;
+    /** Steps in which the learning rate rises from 0. Default 100. */
+    int64_t warmup_steps;
+    /** The lowest learning rate, as a share of the highest. Default 0.1. */
+    double minimum_lr_ratio;
+    /** Of matrices; gains have none. Default 0.1. */
+    double weight_decay;
+    /** AdamW. Default 0.9. */
+    double beta1;
+    /** AdamW. Default 0.99. */
+    double beta2;
+    /** AdamW. Default 1e-8. */
+    double epsilon;
+    /** The largest gradient norm, to which larger ones are scaled down; 0 = no limit. Default 1. */
+    double clip;
+    /** Of the batches and of dropout; with a NULL `model`, of the initial weights too. Default 0. */
+    uint64_t seed;
+    /** Steps between two lines in metrics.jsonl and in the log; 0 = only evaluations. Default 10. */
+    int64_t log_interval;
+    /** Steps between validations; 0 = only at the end. Default 0. */
+    int64_t evaluation_interval;
+    /** Windows in a validation; 0 = the whole part. Default 0. */
+    int64_t evaluation_windows;
+    /** Steps between checkpoints; 0 = only at the end. Default 0. */
+    int64_t checkpoint_interval;
+    /** How many checkpoints stay; older ones are removed; 0 = all stay. Default 3. */
+    int64_t keep_checkpoints;
+    /** Hears of the progress; NULL = nobody. Default NULL. */
+    setun_progress_callback progress;
+    /** Handed to `progress`. Default NULL. */
+    void *user_data;
+    /** Stops the run from another thread; NULL = no token. Default NULL. */
+    const setun_cancel *cancel;
+    /**
+     * For `setun_train`: the geometry; its vocabulary is the tokenizer's. NULL = the defaults. Default
+     * NULL.
+     */
+    const setun_model_options *model;
+    /** For `setun_train`: a `setun_tokenizer_kind`. Default SETUN_TOKENIZER_BYTE. */
+    int32_t tokenizer;
+    /** For `setun_train`: the tokens that a BPE tokenizer learns. Default 1024. */
+    int64_t vocabulary;
+    /** For `setun_train`: the share of the text kept for validation, 0 to below 1. Default 0.1. */
+    double validation_fraction;
+    /** For `setun_train`: where it runs; NULL = the default context. Default NULL. */
+    const setun_context *context;
+} setun_train_options;
+
+/** Fills in the defaults and the size of the struct; NULL does nothing. */
+void setun_train_options_init(setun_train_options *options);
+
+/**
+ * Trains a model on the text at the path `text`, a UTF-8 file or a folder of them. NULL options = the
+ * defaults.
+ *
+ * Hands back the model and, unless `tokenizer` is NULL, the tokenizer; free both. A progress callback that
+ * returns 0 ends the run early with OK: the model is as far as it got. With `checkpoint_dir`, the run is
+ * saved at its end, also when it was stopped or cancelled, and every checkpoint holds the tokenizer.
+ *
+ * Returns ARGUMENT, SHAPE (the text is too short for one window; says how many tokens are needed), IO,
+ * FORMAT, CANCELLED (nothing is handed back), STATE (the loss or gradient is not finite any more, or
+ * checkpoint_dir holds another run), ABI, MEMORY.
+ */
+setun_status setun_train(const char *text, const setun_train_options *options, setun_model **model, setun_tokenizer **tokenizer);
+
+/**
+ * Prepares to train `model` on `dataset`. The tokenizer, unless NULL, goes into the checkpoints. NULL
+ * options = the defaults.
+ *
+ * The trainer keeps model and data set alive. Free it with `setun_trainer_free`. Strings and structs of
+ * the options are copied; the callback's user data must stay valid. Returns ARGUMENT, SHAPE (a vocabulary
+ * that does not fit, or too few tokens for one window), STATE (a model loaded from a packed file has no
+ * float masters; or another call is training it), ABI, MEMORY.
+ */
+setun_status setun_trainer_create(setun_model *model,
+                                  const setun_dataset *dataset,
+                                  const setun_tokenizer *tokenizer,
+                                  const setun_train_options *options,
+                                  setun_trainer **out);
+
+/**
+ * Does one step. `out`, unless NULL, learns the metrics; set its `struct_size` first. Returns STATE (the
+ * run is over, or the loss or gradient is not finite: the step is refused and nothing changed), IO.
+ */
+setun_status setun_trainer_step(setun_trainer *trainer, setun_metrics *out);
+
+/**
+ * Does all the remaining steps, with validations, checkpoints and progress calls. `finished`, unless NULL,
+ * becomes 1 when the run reached its end and 0 when the progress callback stopped it; both are OK, and
+ * saved when there is a `checkpoint_dir`. Returns also CANCELLED (saved likewise), STATE (not finite), IO.
+ */
+setun_status setun_trainer_run(setun_trainer *trainer, int32_t *finished);
+
+/**
+ * Measures the mean loss over the validation part, nats a token. Returns STATE (the part is too short for
+ * one window).
+ */
+setun_status setun_trainer_evaluate(setun_trainer *trainer, double *loss);
+
+/** Writes a checkpoint into `checkpoint_dir`. Returns STATE (there is no checkpoint_dir), IO. */
+setun_status setun_trainer_save(setun_trainer *trainer);
+
+/**
+ * Continues from `checkpoint`: one checkpoint's folder, or a `checkpoint_dir`, of which the newest is
+ * taken.
+ *
+ * The trainer must be made with the same model geometry, data set and options. A checkpoint of another
+ * backend or CPU level is refused unless `allow_other_backend` is non-zero, because the continuation is
+ * then not bit-identical. On failure nothing has changed. Returns ARGUMENT (a checkpoint of another run;
+ * says what differs), IO, FORMAT (damaged, naming the file and the newest good checkpoint before it),
+ * MEMORY.
+ */
+setun_status setun_trainer_resume(setun_trainer *trainer, const char *checkpoint, int32_t allow_other_backend);
+
+/**
+ * Says the metrics of the last step; set the `struct_size` of `out` first. Returns STATE while another
+ * call uses the trainer.
+ */
+setun_status setun_trainer_metrics(const setun_trainer *trainer, setun_metrics *out);
+
+/** Frees the trainer; NULL is fine. The model stays, as far trained as it is. */
+void setun_trainer_free(setun_trainer *trainer);
+
+/*
+ * GENERATE: text from a model
+ *
+ * `setun_generate` continues a prompt and hands out the text piece by piece; a `setun_sampler` gives the
+ * tokens one by one and keeps the keys and values of the tokens so far. Past the context length the oldest
+ * tokens are forgotten, and `slid` says so. The same seed, prompt and options give the same text.
+ *
+ *     static int32_t print(const char *piece, size_t bytes, void *user_data) {
+ *         return fwrite(piece, 1, bytes, stdout) == bytes;
+ *     }
+ *
+ *     setun_model_load(NULL, "model.safetensors", &model);
+ *     setun_tokenizer_load("model.safetensors", &tokenizer);
+ *     setun_generate(model, tokenizer, "Once", NULL, print, NULL, NULL);
+ */
+
+/** A text being generated. */
+typedef struct setun_sampler setun_sampler;
+
+/** How the next token is chosen. Fill it with `setun_sample_options_init`. */
+typedef struct {
+    size_t struct_size;
+    /** Divides the logits; 0 = always the most probable token. Default 1. */
+    float temperature;
+    /**
+     * Only the most probable tokens that together reach this probability, 0 < top_p <= 1; 1 = all. Default
+     * 1.
+     */
+    float top_p;
+    /** Only this many of the most probable tokens; 0 = all. Default 0. */
+    int64_t top_k;
+    /** Default 0. */
+    uint64_t seed;
+    /** For `setun_generate`: how many tokens to make. Default 256. */
+    int64_t max_tokens;
+} setun_sample_options;
+
+/**
+ * Hears each piece of text as it comes: `bytes` bytes at `piece`, whole UTF-8 characters, no NUL at the
+ * end, valid during the call. Return 0 to stop, anything else to go on.
+ */
+typedef int32_t (*setun_text_callback)(const char *piece, size_t bytes, void *user_data);
+
+/** Fills in the defaults and the size of the struct; NULL does nothing. */
+void setun_sample_options_init(setun_sample_options *options);
+
+/**
+ * Makes a sampler on `model`, which it keeps alive. NULL options = the defaults. Free it with
+ * `setun_sampler_free`. Returns ARGUMENT, STATE (the model is being trained), ABI, MEMORY.
+ */
+setun_status setun_sampler_create(const setun_model *model, const setun_sample_options *options, setun_sampler **out);
+
+/**
+ * Feeds `count` tokens, at least one, after those so far. Returns ARGUMENT (a token not below the
+ * vocabulary, naming it), STATE.
+ */
+setun_status setun_sampler_prompt(setun_sampler *sampler, const uint32_t *tokens, int64_t count);
+
+/**
+ * Chooses the next token, writes it to `token` and feeds it. Returns STATE (there is no prompt yet, or the
+ * model is being trained).
+ */
+setun_status setun_sampler_next(setun_sampler *sampler, uint32_t *token);
+
+/** Says whether tokens were forgotten because the text is longer than the context: 1 or 0. */
+setun_status setun_sampler_slid(const setun_sampler *sampler, int32_t *out);
+
+/** Frees the sampler; NULL is fine. */
+void setun_sampler_free(setun_sampler *sampler);
+
+/**
+ * Continues `prompt`, which is not empty, by up to `max_tokens` tokens and hands the text, without the
+ * prompt, to `callback`. NULL options = the defaults. `slid`, unless NULL, becomes 1 when the text outgrew
+ * the context, else 0. The callback may end it early: OK.
+ *
+ * Returns ARGUMENT (an empty prompt; a NULL callback), SHAPE (model and tokenizer of different
+ * vocabularies), FORMAT (a character that the tokenizer does not know), STATE (the model is being
+ * trained), ABI, MEMORY.
+ */
+setun_status setun_generate(const setun_model *model,
+                            const setun_tokenizer *tokenizer,
+                            const char *prompt,
+                            const setun_sample_options *options,
+                            setun_text_callback callback,
+                            void *user_data,
+                            int32_t *slid);
+
+#ifdef __cplusplus
+} /* extern "C" */
+#endif
+
+#endif /* SETUN_H */

@@ -1,0 +1,203 @@
+//! Parity: every operation on every backend and CPU level against the reference row, over odd sizes. One file per operation.
+//!
+//! A test describes one case as a closure that makes its inputs, calls one entry of [`Kernels`] and returns what was written.
+//! [`check`] runs it on the `scalar` row, which is the oracle; on `simd` at each CPU level, which must agree (integers
+//! exactly, floats within the tolerance that stands beside the operation); and on `parallel` with 1, 2, 3 and 8 threads,
+//! which must equal `simd` bit for bit.
+
+mod activation;
+mod adamw;
+mod attention;
+mod cross_entropy;
+mod elementwise;
+mod embedding;
+mod feed_forward;
+mod matmul;
+mod matmul_ternary;
+mod norm;
+mod reduce;
+mod rope;
+mod ternary;
+mod throughput;
+mod throughput_ternary;
+
+use super::simd::{self, Level};
+use super::{Executor, Kernels, Launch, Pool, scalar};
+use crate::tensor::random::{Purpose, Stream};
+use crate::tensor::{DType, Element, Error, Result, Tensor};
+use std::sync::{Arc, OnceLock};
+
+/// Lengths around the vector widths and past a few blocks of them.
+pub const SIZES: [usize; 7] = [0, 1, 7, 63, 64, 65, 257];
+
+const THREADS: [usize; 4] = [1, 2, 3, 8];
+
+/// One way to run an operation.
+pub struct Row {
+    name: String,
+    level: Option<Level>,
+    parallel: bool,
+    pub kernels: &'static Kernels,
+    pub launch: Launch,
+}
+
+/// How far the floats of a row may be from the reference: |x - y| <= absolute + relative * max(|x|, |y|).
+#[derive(Clone, Copy)]
+pub struct Tolerance {
+    pub absolute: f64,
+    pub relative: f64,
+}
+
+/// For results that every row computes with the same roundings.
+pub const EXACT: Tolerance = Tolerance { absolute: 0.0, relative: 0.0 };
+
+pub fn relative(relative: f64) -> Tolerance {
+    Tolerance { absolute: 0.0, relative }
+}
+
+pub fn absolute(absolute: f64) -> Tolerance {
+    Tolerance { absolute, relative: 0.0 }
+}
+
+/// Runs `case` on every row and compares. A case that fails on the reference row must fail on all, with the same kind of
+/// error.
+pub fn check(name: &str, tolerance: Tolerance, case: impl Fn(&Row) -> Result<Vec<Tensor>>) {
+    let rows = rows();
+    let expected = case(&rows[0]);
+    let mut simd = None;
+    for row in &rows[1..] {
+        let place = format!("{name} on {}", row.name);
+        let result = case(row);
+        if row.parallel {
+            let (level, serial) = simd.as_ref().expect("the simd row of a level comes before its parallel rows");
+            assert_eq!(*level, row.level);
+            compare(&place, serial, &result, EXACT);
+        } else {
+            compare(&place, &expected, &result, tolerance);
+            simd = Some((row.level, result));
+        }
+    }
+}
+
+/// The reference first, then for each level `simd` and `parallel` with each number of threads.
+fn rows() -> &'static [Row] {
+    static ROWS: OnceLock<Vec<Row>> = OnceLock::new();
+    ROWS.get_or_init(|| {
+        let baseline = Level::Baseline.spans();
+        let launch = Launch { executor: Executor::Serial, spans: baseline };
+        let mut rows =
+            vec![Row { name: "scalar".into(), level: None, parallel: false, kernels: &scalar::KERNELS, launch }];
+        let pools = THREADS.map(|threads| Arc::new(Pool::new(threads).expect("a test can start its threads")));
+        for level in Level::ALL.into_iter().filter(|level| level.available()) {
+            let row = |name: String, parallel, executor| Row {
+                name,
+                level: Some(level),
+                parallel,
+                kernels: &simd::KERNELS,
+                launch: Launch { executor, spans: level.spans() },
+            };
+            rows.push(row(format!("simd, {}", level.name()), false, Executor::Serial));
+            for pool in &pools {
+                let name = format!("parallel with {} threads, {}", pool.threads(), level.name());
+                rows.push(row(name, true, Executor::Pool(pool.clone())));
+            }
+        }
+        rows
+    })
+}
+
+fn compare(place: &str, expected: &Result<Vec<Tensor>>, found: &Result<Vec<Tensor>>, tolerance: Tolerance) {
+    match (expected, found) {
+        (Ok(expected), Ok(found)) => {
+            assert_eq!(expected.len(), found.len(), "{place}: number of results");
+            for (i, (expected, found)) in expected.iter().zip(found).enumerate() {
+                compare_tensors(&format!("{place}, result {i}"), expected, found, tolerance);
+            }
+        }
+        (Err(expected), Err(found)) => {
+            assert_eq!(expected.kind, found.kind, "{place}: expected '{expected}', found '{found}'");
+        }
+        (Ok(_), Err(found)) => panic!("{place}: failed with '{found}'"),
+        (Err(expected), Ok(_)) => panic!("{place}: expected the error '{expected}'"),
+    }
+}
+
+fn compare_tensors(place: &str, expected: &Tensor, found: &Tensor, tolerance: Tolerance) {
+    assert_eq!(expected.dtype(), found.dtype(), "{place}: type");
+    assert_eq!(expected.dims(), found.dims(), "{place}: shape");
+    match expected.dtype() {
+        DType::F32 => compare_floats::<f32>(place, expected, found, tolerance),
+        DType::F64 => compare_floats::<f64>(place, expected, found, tolerance),
+        DType::I8 => compare_integers::<i8>(place, expected, found),
+        DType::U8 => compare_integers::<u8>(place, expected, found),
+        DType::I32 => compare_integers::<i32>(place, expected, found),
+        DType::U32 => compare_integers::<u32>(place, expected, found),
+        DType::F16 => panic!("{place}: no operation writes f16"),
+    }
+}
+
+fn compare_integers<T: Element + PartialEq + std::fmt::Debug>(place: &str, expected: &Tensor, found: &Tensor) {
+    let pairs = expected.host::<T>().unwrap().iter().zip(found.host::<T>().unwrap());
+    for (i, (x, y)) in pairs.enumerate() {
+        assert_eq!(x, y, "{place}: element {i} of {:?}", expected.dims());
+    }
+}
+
+/// Equal means equal bits, but for NaN, where any will do: its payload is nobody's promise.
+fn compare_floats<T: Element + Into<f64> + Copy>(place: &str, expected: &Tensor, found: &Tensor, tolerance: Tolerance) {
+    let pairs = expected.host::<T>().unwrap().iter().zip(found.host::<T>().unwrap());
+    for (i, (&x, &y)) in pairs.enumerate() {
+        let (x, y): (f64, f64) = (x.into(), y.into());
+        let bound = tolerance.absolute + tolerance.relative * x.abs().max(y.abs());
+        let equal = x.to_bits() == y.to_bits() || (x.is_nan() && y.is_nan());
+        let close = bound > 0.0 && (x - y).abs() <= bound;
+        assert!(equal || close, "{place}: element {i} of {:?}: expected {x:e}, found {y:e}", expected.dims());
+    }
+}
+
+/// Standard normal numbers; `seed` names the tensor.
+pub fn normal(dims: &[usize], seed: u32) -> Tensor {
+    let stream = Stream::new(u64::from(seed), Purpose::Test, 0, 0);
+    let count = dims.iter().product::<usize>();
+    let data: Vec<f32> = (0..count as u64).map(|i| stream.normal(i)).collect();
+    Tensor::from_slice(&data, dims).unwrap()
+}
+
+/// Integers 0 .. bound, as `T` by `convert`.
+pub fn integers<T: Element>(dims: &[usize], seed: u32, bound: u64, convert: impl Fn(u64) -> T) -> Tensor {
+    let stream = Stream::new(u64::from(seed), Purpose::Test, 1, 0);
+    let count = dims.iter().product::<usize>();
+    let data: Vec<T> = (0..count as u64).map(|i| convert(stream.below(i, bound))).collect();
+    Tensor::from_slice(&data, dims).unwrap()
+}
+
+/// A tensor whose old contents would show in the result if an operation forgot to overwrite them.
+pub fn dirty(dtype: DType, dims: &[usize]) -> Tensor {
+    let mut tensor = Tensor::zeros(dtype, dims).unwrap();
+    match dtype {
+        DType::F32 => tensor.host_mut::<f32>().unwrap().fill(-77.5),
+        DType::F64 => tensor.host_mut::<f64>().unwrap().fill(-77.5),
+        DType::I8 => tensor.host_mut::<i8>().unwrap().fill(-77),
+        DType::U8 => tensor.host_mut::<u8>().unwrap().fill(0xAB),
+        DType::I32 => tensor.host_mut::<i32>().unwrap().fill(-77),
+        DType::U32 => tensor.host_mut::<u32>().unwrap().fill(77),
+        DType::F16 => {}
+    }
+    tensor
+}
+
+#[test]
+fn the_comparison_sees_a_difference() {
+    let differs = |x: f32, y: f32, tolerance| {
+        let tensor = |x: f32| Ok(vec![Tensor::from_slice(&[1.0f32, x], &[2]).unwrap()]);
+        std::panic::catch_unwind(|| compare("a test of the harness", &tensor(x), &tensor(y), tolerance)).is_err()
+    };
+    assert!(differs(1.0, 1.0 + f32::EPSILON, EXACT));
+    assert!(differs(0.0, -0.0, EXACT));
+    assert!(differs(f32::NAN, 1.0, relative(1e9)));
+    assert!(differs(100.0, 101.1, relative(0.01)));
+    assert!(!differs(100.0, 101.0, relative(0.01)));
+    assert!(!differs(f32::NAN, f32::NAN, EXACT));
+    let failed: Result<Vec<Tensor>> = Err(Error::new(crate::tensor::ErrorKind::Format, "byte 3"));
+    assert!(std::panic::catch_unwind(|| compare("a test of the harness", &Ok(vec![]), &failed, EXACT)).is_err());
+}

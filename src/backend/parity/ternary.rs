@@ -1,0 +1,129 @@
+//! Trits and packed bytes are the same on every row, and corrupt bytes are found by all.
+
+use super::{EXACT, Row, SIZES, check, dirty, normal};
+use crate::tensor::{DType, Result, Tensor};
+
+/// [rows, columns]: odd widths, widths that fill bytes, and enough for several chunks.
+fn shapes() -> impl Iterator<Item = [usize; 2]> {
+    let odd = SIZES.into_iter().flat_map(|columns| [[1, columns], [3, columns]]);
+    odd.chain([[0, 8], [2, 20], [7, 128], [3, 1000], [5, 1003], [70, 1024], [600, 129], [1, 140_000], [1, 140_003]])
+}
+
+fn ternarize(row: &Row, w: &Tensor, threshold: f32) -> Result<Tensor> {
+    let threshold = Tensor::from_slice(&[threshold], &[1])?;
+    let mut packed = dirty(DType::U8, &[w.dims()[0], w.dims()[1].div_ceil(4)]);
+    (row.kernels.ternarize)(&row.launch, &w.view(), &threshold.view(), &mut packed.view_mut())?;
+    Ok(packed)
+}
+
+fn pack_five(row: &Row, packed: &Tensor, columns: usize) -> Result<Tensor> {
+    let mut five = dirty(DType::U8, &[packed.dims()[0], columns.div_ceil(5)]);
+    (row.kernels.pack_five)(&row.launch, &packed.view(), columns, &mut five.view_mut())?;
+    Ok(five)
+}
+
+fn unpack_five(row: &Row, five: &Tensor, columns: usize) -> Result<Tensor> {
+    let mut packed = dirty(DType::U8, &[five.dims()[0], columns.div_ceil(4)]);
+    (row.kernels.unpack_five)(&row.launch, &five.view(), columns, &mut packed.view_mut())?;
+    Ok(packed)
+}
+
+#[test]
+fn ternarize_and_back() {
+    for shape in shapes() {
+        let w = normal(&shape, 3);
+        check(&format!("ternarize {shape:?}"), EXACT, |row| {
+            let packed = ternarize(row, &w, 0.6)?;
+            let scale = Tensor::from_slice(&[0.7f32], &[1])?;
+            let mut back = dirty(DType::F32, &shape);
+            (row.kernels.deternarize)(&row.launch, &packed.view(), &scale.view(), &mut back.view_mut())?;
+            Ok(vec![packed, back])
+        });
+    }
+}
+
+#[test]
+fn the_threshold_itself_is_zero_and_nan_too() {
+    let h = 0.6f32;
+    let (above, below) = (f32::from_bits(h.to_bits() + 1), f32::from_bits(h.to_bits() - 1));
+    let cases = [
+        (h, 1),
+        (-h, 1),
+        (above, 2),
+        (-above, 0),
+        (below, 1),
+        (f32::NAN, 1),
+        (f32::INFINITY, 2),
+        (f32::NEG_INFINITY, 0),
+        (-0.0, 1),
+        (f32::MIN_POSITIVE / 4.0, 1),
+    ];
+    let w: Vec<f32> = (0..260).map(|i| cases[i % 10].0).collect();
+    let w = Tensor::from_slice(&w, &[1, 260]).unwrap();
+    check("ternarize at the threshold", EXACT, |row| {
+        let packed = ternarize(row, &w, h)?;
+        let bytes = packed.host::<u8>()?;
+        for i in 0..260 {
+            assert_eq!(bytes[i / 4] >> (2 * (i % 4)) & 3, cases[i % 10].1, "weight {i}");
+        }
+        Ok(vec![packed])
+    });
+}
+
+#[test]
+fn five_a_byte_and_back() {
+    for shape @ [_, columns] in shapes() {
+        let w = normal(&shape, 4);
+        check(&format!("pack_five {shape:?}"), EXACT, |row| {
+            let packed = ternarize(row, &w, 0.4)?;
+            let five = pack_five(row, &packed, columns)?;
+            let back = unpack_five(row, &five, columns)?;
+            assert_eq!(back.host::<u8>()?, packed.host::<u8>()?);
+            Ok(vec![five])
+        });
+    }
+}
+
+/// Every row reports a corrupt byte by the same sentence: the vector rows leave that to the reference.
+#[test]
+fn corrupt_bytes_are_named() {
+    let columns = 203;
+    let w = normal(&[40, columns], 5);
+    for at in [0, 17, 50, 51, 52, 1000, 2039] {
+        for pair in 0..4 {
+            check(&format!("pack_five with code {pair} of byte {at} corrupt"), EXACT, |row| {
+                let mut packed = ternarize(row, &w, 0.5)?;
+                packed.host_mut::<u8>()?[at] |= 3 << (2 * pair);
+                let error = pack_five(row, &packed, columns).map(|_| ()).unwrap_err();
+                assert!(error.message.contains(&format!("byte {at} ")), "{error}");
+                Err(error)
+            });
+        }
+    }
+    for at in [0, 39, 40, 41, 777, 1639] {
+        for byte in 243..=255 {
+            check(&format!("unpack_five with byte {at} = {byte}"), EXACT, |row| {
+                let mut five = pack_five(row, &ternarize(row, &w, 0.5)?, columns)?;
+                five.host_mut::<u8>()?[at] = byte;
+                let error = unpack_five(row, &five, columns).map(|_| ()).unwrap_err();
+                assert!(error.message.contains(&format!("byte {at} ")), "{error}");
+                Err(error)
+            });
+        }
+    }
+}
+
+#[test]
+fn trits_past_the_last_column_are_refused() {
+    for columns in [1usize, 2, 3, 4, 5, 18] {
+        for byte in 0..=255u8 {
+            let width = columns.div_ceil(5);
+            let mut bytes = vec![121u8; 2 * width];
+            bytes[2 * width - 1] = byte;
+            let five = Tensor::from_slice(&bytes, &[2, width]).unwrap();
+            check(&format!("unpack_five of {byte} for {columns} columns"), EXACT, |row| {
+                Ok(vec![unpack_five(row, &five, columns)?])
+            });
+        }
+    }
+}

@@ -1,0 +1,424 @@
+//! Attention of the query heads that share one KV head of one sequence.
+//!
+//! The products run on one tile of registers (see `panels`): four consecutive queries by sixteen keys (scores), or by
+//! sixteen columns of a head (outputs). A block of four queries keeps its scores against all keys in scratch memory; the
+//! square of all scores is never formed.
+
+use super::math::{by_vectors, exp, load_up_to, max, max_lane, store_up_to};
+use super::panels::{PANEL, ROWS, pack, pack_transposed, tile, unpack, zero};
+use super::vector::{load, store};
+use wide::f32x8;
+
+/// One KV head and its query heads. Strides are those between consecutive positions, in elements; a query head begins
+/// `dim` elements after the one before it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct AttentionShape {
+    pub queries: usize,
+    /// At least `queries`: query i sees keys 0 ..= i + keys - queries.
+    pub keys: usize,
+    pub heads: usize,
+    pub dim: usize,
+    pub query_stride: usize,
+    pub key_stride: usize,
+    /// What multiplies q . k: 1 / sqrt(dim).
+    pub scale: f32,
+}
+
+impl AttentionShape {
+    pub const fn padded_keys(&self) -> usize {
+        self.keys.next_multiple_of(PANEL)
+    }
+
+    pub const fn padded_dim(&self) -> usize {
+        self.dim.next_multiple_of(PANEL)
+    }
+
+    /// Few queries (generation asks for one): packing the keys and values would cost more than it saves.
+    const fn few(&self) -> bool {
+        self.queries < ROWS
+    }
+
+    /// Elements of scratch memory that the forward pass needs.
+    pub const fn scratch(&self) -> usize {
+        let (keys, dim) = (self.padded_keys(), self.padded_dim());
+        if self.few() { dim + keys } else { 2 * keys * dim + ROWS * (keys + dim) }
+    }
+
+    /// Elements of scratch memory that the backward pass needs.
+    pub const fn backward_scratch(&self) -> usize {
+        let (keys, dim) = (self.padded_keys(), self.padded_dim());
+        5 * keys * dim + 2 * ROWS * (keys + dim)
+    }
+
+    /// How many keys query i sees.
+    const fn visible(&self, i: usize) -> usize {
+        i + 1 + self.keys - self.queries
+    }
+}
+
+/// Hands out the scratch memory piece by piece.
+struct Scratch(*mut f32);
+
+impl Scratch {
+    #[inline(always)]
+    unsafe fn take(&mut self, count: usize) -> *mut f32 {
+        let start = self.0;
+        self.0 = start.add(count);
+        start
+    }
+}
+
+pub unsafe extern "C" fn attention(
+    shape: *const AttentionShape,
+    q: *const f32,
+    k: *const f32,
+    v: *const f32,
+    o: *mut f32,
+    log_sum: *mut f32,
+    scratch: *mut f32,
+) {
+    let shape = &*shape;
+    if shape.few() {
+        return attention_few(shape, q, k, v, o, log_sum, scratch);
+    }
+    let (keys, dim) = (shape.padded_keys(), shape.padded_dim());
+    let mut scratch = Scratch(scratch);
+    let keys_across = scratch.take(keys * dim);
+    let values = scratch.take(keys * dim);
+    let scores = scratch.take(ROWS * keys);
+    let block = scratch.take(ROWS * dim);
+    pack_transposed(k, shape, keys_across);
+    pack(v, shape, values);
+    for head in 0..shape.heads {
+        let mut first = 0;
+        while first < shape.queries {
+            let rows = if shape.queries - first < ROWS { shape.queries - first } else { ROWS };
+            let at = head * shape.dim + first * shape.query_stride;
+            copy_block(q.add(at), shape, rows, shape.scale, block);
+            let seen = shape.visible(first + rows - 1);
+            scores_of_block(block, keys_across, shape, seen, scores);
+            for row in 0..rows {
+                hide(scores.add(row * keys), shape.visible(first + row), seen, f32::NEG_INFINITY);
+            }
+            let (logarithms, inverse) = softmax::<ROWS>(scores, keys, seen.next_multiple_of(PANEL));
+            let to = log_sum.add(head * shape.queries + first);
+            for (row, logarithm) in logarithms.into_iter().enumerate().take(rows) {
+                *to.add(row) = logarithm;
+            }
+            outputs_of_block(scores, seen, values, shape, inverse, rows, o.add(at));
+            first += ROWS;
+        }
+    }
+}
+
+pub unsafe extern "C" fn attention_backward(
+    shape: *const AttentionShape,
+    q: *const f32,
+    k: *const f32,
+    v: *const f32,
+    o: *const f32,
+    log_sum: *const f32,
+    d_o: *const f32,
+    dq: *mut f32,
+    dk: *mut f32,
+    dv: *mut f32,
+    scratch: *mut f32,
+) {
+    let shape = &*shape;
+    let (keys, dim) = (shape.padded_keys(), shape.padded_dim());
+    let mut scratch = Scratch(scratch);
+    let keys_across = scratch.take(keys * dim);
+    let values_across = scratch.take(keys * dim);
+    let keys_along = scratch.take(keys * dim);
+    let to_keys = scratch.take(keys * dim);
+    let to_values = scratch.take(keys * dim);
+    let p = scratch.take(ROWS * keys);
+    let ds = scratch.take(ROWS * keys);
+    let q_block = scratch.take(ROWS * dim);
+    let d_block = scratch.take(ROWS * dim);
+    pack_transposed(k, shape, keys_across);
+    pack_transposed(v, shape, values_across);
+    pack(k, shape, keys_along);
+    zero(to_keys, keys * dim);
+    zero(to_values, keys * dim);
+    for head in 0..shape.heads {
+        let mut first = 0;
+        while first < shape.queries {
+            let rows = if shape.queries - first < ROWS { shape.queries - first } else { ROWS };
+            let at = head * shape.dim + first * shape.query_stride;
+            copy_block(q.add(at), shape, rows, shape.scale, q_block);
+            copy_block(d_o.add(at), shape, rows, 1.0, d_block);
+            let seen = shape.visible(first + rows - 1);
+            let padded = seen.next_multiple_of(PANEL);
+            scores_of_block(q_block, keys_across, shape, seen, p);
+            scores_of_block(d_block, values_across, shape, seen, ds);
+            for row in 0..ROWS {
+                let (p, ds) = (p.add(row * keys), ds.add(row * keys));
+                if row >= rows {
+                    zero(p, padded);
+                    zero(ds, padded);
+                    continue;
+                }
+                let log_sum = *log_sum.add(head * shape.queries + first + row);
+                let d = dot(d_block.add(row * dim), o.add(at + row * shape.query_stride), shape.dim);
+                hide(p, shape.visible(first + row), seen, f32::NEG_INFINITY);
+                hide(ds, shape.visible(first + row), seen, 0.0);
+                softmax_gradient(p, ds, padded, log_sum, d);
+            }
+            // d o / d v = p; with s the scaled logits, d s / d k = q scale, which is what the block of q holds.
+            add_outer(p, seen, d_block, shape, to_values);
+            add_outer(ds, seen, q_block, shape, to_keys);
+            outputs_of_block(ds, seen, keys_along, shape, [shape.scale; ROWS], rows, dq.add(at));
+            first += ROWS;
+        }
+    }
+    unpack(to_keys, shape, dk);
+    unpack(to_values, shape, dv);
+}
+
+/// The products of four rows with keys 0 .. seen, rounded up to whole panels.
+#[inline(always)]
+unsafe fn scores_of_block(block: *const f32, across: *const f32, shape: &AttentionShape, seen: usize, to: *mut f32) {
+    let (keys, dim) = (shape.padded_keys(), shape.padded_dim());
+    let mut key = 0;
+    while key < seen {
+        let c = tile(block, dim, across.add(key * shape.dim), shape.dim);
+        for (row, c) in c.into_iter().enumerate() {
+            let to = to.add(row * keys + key);
+            store(to, c[0]);
+            store(to.add(8), c[1]);
+        }
+        key += PANEL;
+    }
+}
+
+/// Per row: to[dim] = factor * sum over keys 0 .. seen of weight[key] * packed[key, dim].
+#[inline(always)]
+unsafe fn outputs_of_block(
+    weights: *const f32,
+    seen: usize,
+    packed: *const f32,
+    shape: &AttentionShape,
+    factors: [f32; ROWS],
+    rows: usize,
+    to: *mut f32,
+) {
+    let mut column = 0;
+    while column < shape.dim {
+        let c = tile(weights, shape.padded_keys(), packed.add(column * shape.padded_keys()), seen);
+        let rest = shape.dim - column;
+        for (row, (c, factor)) in c.into_iter().zip(factors).enumerate().take(rows) {
+            let factor = f32x8::splat(factor);
+            let to = to.add(row * shape.query_stride + column);
+            store_up_to(to, c[0] * factor, rest);
+            if rest > 8 {
+                store_up_to(to.add(8), c[1] * factor, rest - 8);
+            }
+        }
+        column += PANEL;
+    }
+}
+
+/// into[key, dim] += sum over the four rows of weight[row, key] * block[row, dim], for keys 0 .. seen; `into` is packed.
+#[inline(always)]
+unsafe fn add_outer(weights: *const f32, seen: usize, block: *const f32, shape: &AttentionShape, into: *mut f32) {
+    let (keys, dim) = (shape.padded_keys(), shape.padded_dim());
+    let mut column = 0;
+    while column < dim {
+        let mut b = [[f32x8::ZERO; 2]; ROWS];
+        for (row, b) in b.iter_mut().enumerate() {
+            let from = block.add(row * dim + column);
+            *b = [load(from), load(from.add(8))];
+        }
+        let into = into.add(column * keys);
+        for key in 0..seen {
+            let to = into.add(key * PANEL);
+            let (mut front, mut back) = (load(to), load(to.add(8)));
+            for (row, b) in b.iter().enumerate() {
+                let weight = f32x8::splat(*weights.add(row * keys + key));
+                front = weight.mul_add(b[0], front);
+                back = weight.mul_add(b[1], back);
+            }
+            store(to, front);
+            store(to.add(8), back);
+        }
+        column += PANEL;
+    }
+}
+
+/// `rows` rows times `scale`, then rows of zeros up to four.
+#[inline(always)]
+unsafe fn copy_block(from: *const f32, shape: &AttentionShape, rows: usize, scale: f32, to: *mut f32) {
+    let dim = shape.padded_dim();
+    for row in 0..rows {
+        copy_row(from.add(row * shape.query_stride), shape.dim, scale, to.add(row * dim));
+    }
+    zero(to.add(rows * dim), (ROWS - rows) * dim);
+}
+
+/// One row times `scale`, with zeros up to the end of its last panel.
+#[inline(always)]
+unsafe fn copy_row(from: *const f32, dim: usize, scale: f32, to: *mut f32) {
+    let scale = f32x8::splat(scale);
+    if !dim.is_multiple_of(PANEL) {
+        zero(to.add(dim - dim % PANEL), PANEL);
+    }
+    by_vectors(dim, |i, rest| store(to.add(i), load_up_to(from.add(i), rest) * scale));
+}
+
+/// The scores of a row that its query does not see, up to the end of the last panel that the block uses, become `value`.
+#[inline(always)]
+unsafe fn hide(scores: *mut f32, visible: usize, seen: usize, value: f32) {
+    for key in visible..seen.next_multiple_of(PANEL) {
+        *scores.add(key) = value;
+    }
+}
+
+/// In place, the scores of N <= 8 rows become exp(score - largest). Returns for each row the logarithm of the sum of
+/// exp(score), and the inverse of the sum of what was stored. `count` is a multiple of 16.
+#[inline(always)]
+unsafe fn softmax<const N: usize>(scores: *mut f32, stride: usize, count: usize) -> ([f32; N], [f32; N]) {
+    let mut most = [f32x8::splat(f32::NEG_INFINITY); N];
+    let mut i = 0;
+    while i < count {
+        for (row, most) in most.iter_mut().enumerate() {
+            *most = max(load(scores.add(row * stride + i)), *most);
+        }
+        i += 8;
+    }
+    let largest = most.map(max_lane);
+    let most = largest.map(f32x8::splat);
+    let mut sums = [f32x8::ZERO; N];
+    let mut i = 0;
+    while i < count {
+        for (row, (sum, most)) in sums.iter_mut().zip(most).enumerate() {
+            let at = scores.add(row * stride + i);
+            let p = exp(load(at) - most);
+            store(at, p);
+            *sum += p;
+        }
+        i += 8;
+    }
+    // The rows of a block share one logarithm and one division.
+    let mut lanes = [1.0; 8];
+    for (lane, sum) in lanes.iter_mut().zip(sums) {
+        *lane = sum.reduce_add();
+    }
+    let sums = f32x8::new(lanes);
+    let (ln, inverse) = (sums.ln().to_array(), (f32x8::ONE / sums).to_array());
+    let (mut logarithms, mut inverses) = ([0.0; N], [0.0; N]);
+    for (((to, inverted), largest), (ln, inverse)) in
+        logarithms.iter_mut().zip(&mut inverses).zip(largest).zip(ln.into_iter().zip(inverse))
+    {
+        (*to, *inverted) = (largest + ln, inverse);
+    }
+    (logarithms, inverses)
+}
+
+/// In place: p = exp(score - log_sum), and the gradient of p becomes that of the scores, p * (dp - d), where
+/// d = sum(p dp) = do . o.
+#[inline(always)]
+unsafe fn softmax_gradient(p: *mut f32, dp: *mut f32, count: usize, log_sum: f32, d: f32) {
+    let (log_sum, d) = (f32x8::splat(log_sum), f32x8::splat(d));
+    let mut i = 0;
+    while i < count {
+        let probability = exp(load(p.add(i)) - log_sum);
+        store(p.add(i), probability);
+        store(dp.add(i), probability * (load(dp.add(i)) - d));
+        i += 8;
+    }
+}
+
+#[inline(always)]
+unsafe fn dot(a: *const f32, b: *const f32, n: usize) -> f32 {
+    let mut sum = f32x8::ZERO;
+    by_vectors(n, |i, rest| sum = load_up_to(a.add(i), rest).mul_add(load_up_to(b.add(i), rest), sum));
+    sum.reduce_add()
+}
+
+/// One query at a time, straight from the keys and values.
+#[inline(always)]
+unsafe fn attention_few(
+    shape: &AttentionShape,
+    q: *const f32,
+    k: *const f32,
+    v: *const f32,
+    o: *mut f32,
+    log_sum: *mut f32,
+    scratch: *mut f32,
+) {
+    let query = scratch;
+    let scores = scratch.add(shape.padded_dim());
+    for head in 0..shape.heads {
+        for i in 0..shape.queries {
+            let at = head * shape.dim + i * shape.query_stride;
+            let seen = shape.visible(i);
+            copy_row(q.add(at), shape.dim, shape.scale, query);
+            scores_of_one(query, k, shape, seen, scores);
+            hide(scores, seen, seen, f32::NEG_INFINITY);
+            let ([logarithm], [inverse]) = softmax::<1>(scores, 0, seen.next_multiple_of(PANEL));
+            *log_sum.add(head * shape.queries + i) = logarithm;
+            output_of_one(scores, seen, v, shape, inverse, o.add(at));
+        }
+    }
+}
+
+/// Eight products at a time: eight vectors of partial sums, folded by a transposition.
+#[inline(always)]
+unsafe fn scores_of_one(query: *const f32, k: *const f32, shape: &AttentionShape, seen: usize, to: *mut f32) {
+    let mut key = 0;
+    while key < seen {
+        let mut sums = [f32x8::ZERO; 8];
+        let mut column = 0;
+        while column < shape.dim {
+            let q = load(query.add(column));
+            for (i, sum) in sums.iter_mut().enumerate() {
+                // Past the last key, that one again: `hide` overwrites the score.
+                let key = if key + i < seen { key + i } else { seen - 1 };
+                *sum = load_up_to(k.add(key * shape.key_stride + column), shape.dim - column).mul_add(q, *sum);
+            }
+            column += 8;
+        }
+        let [a, b, c, d, e, f, g, h] = f32x8::transpose(sums);
+        store(to.add(key), ((a + b) + (c + d)) + ((e + f) + (g + h)));
+        key += 8;
+    }
+}
+
+#[inline(always)]
+unsafe fn output_of_one(
+    weights: *const f32,
+    seen: usize,
+    v: *const f32,
+    shape: &AttentionShape,
+    factor: f32,
+    to: *mut f32,
+) {
+    let factor = f32x8::splat(factor);
+    let mut column = 0;
+    while column + 32 <= shape.dim {
+        let mut sums = [f32x8::ZERO; 4];
+        for key in 0..seen {
+            let weight = f32x8::splat(*weights.add(key));
+            let from = v.add(key * shape.key_stride + column);
+            for (i, sum) in sums.iter_mut().enumerate() {
+                *sum = load(from.add(8 * i)).mul_add(weight, *sum);
+            }
+        }
+        for (i, sum) in sums.into_iter().enumerate() {
+            store(to.add(column + 8 * i), sum * factor);
+        }
+        column += 32;
+    }
+    while column < shape.dim {
+        let rest = shape.dim - column;
+        let mut sum = f32x8::ZERO;
+        for key in 0..seen {
+            let weight = f32x8::splat(*weights.add(key));
+            sum = load_up_to(v.add(key * shape.key_stride + column), rest).mul_add(weight, sum);
+        }
+        store_up_to(to.add(column), sum * factor, rest);
+        column += 8;
+    }
+}

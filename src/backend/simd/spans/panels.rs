@@ -1,0 +1,94 @@
+//! The small matrix products of attention: one tile of registers, C[4, 16] = A[4, k] B[k, 16], where B is packed into panels
+//! of 16 columns, zeros past the last, so that a tile reads it from front to back.
+
+use super::attention::AttentionShape;
+use super::math::{by_vectors, load_up_to, store_up_to};
+use super::vector::{load, store};
+use wide::f32x8;
+
+/// Rows of a tile, and columns of a panel.
+pub const ROWS: usize = 4;
+pub const PANEL: usize = 16;
+
+/// C[4, 16] = A[4, depth] B[depth, 16], from rows of A that lie `stride` apart and a packed panel of B.
+#[inline(always)]
+pub unsafe fn tile(a: *const f32, stride: usize, panel: *const f32, depth: usize) -> [[f32x8; 2]; ROWS] {
+    let mut c = [[f32x8::ZERO; 2]; ROWS];
+    for i in 0..depth {
+        let b = [load(panel.add(i * PANEL)), load(panel.add(i * PANEL + 8))];
+        for (row, c) in c.iter_mut().enumerate() {
+            let a = f32x8::splat(*a.add(row * stride + i));
+            c[0] = a.mul_add(b[0], c[0]);
+            c[1] = a.mul_add(b[1], c[1]);
+        }
+    }
+    c
+}
+
+/// packed[dim / 16][padded keys][16] from keys rows of dim columns.
+#[inline(always)]
+pub unsafe fn pack(from: *const f32, shape: &AttentionShape, packed: *mut f32) {
+    for_half_panels(shape, |column, at, rest| {
+        for key in 0..shape.keys {
+            let from = from.add(key * shape.key_stride + column);
+            store(packed.add(at + key * PANEL), load_up_to(from, rest));
+        }
+    });
+    // The second half of the last panel, where no column reaches it.
+    let used = shape.dim.next_multiple_of(8);
+    if !used.is_multiple_of(PANEL) {
+        let to = packed.add((used - 8) * shape.padded_keys() + 8);
+        for key in 0..shape.keys {
+            store(to.add(key * PANEL), f32x8::ZERO);
+        }
+    }
+}
+
+/// The inverse of `pack`.
+#[inline(always)]
+pub unsafe fn unpack(packed: *const f32, shape: &AttentionShape, to: *mut f32) {
+    for_half_panels(shape, |column, at, rest| {
+        for key in 0..shape.keys {
+            store_up_to(to.add(key * shape.key_stride + column), load(packed.add(at + key * PANEL)), rest);
+        }
+    });
+}
+
+/// Calls `half(column, at, rest)` for every eight columns, which begin at element `at` of the packed panels.
+#[inline(always)]
+unsafe fn for_half_panels(shape: &AttentionShape, half: impl Fn(usize, usize, usize)) {
+    by_vectors(shape.dim, |column, rest| {
+        half(column, column / PANEL * PANEL * shape.padded_keys() + column % PANEL, rest);
+    });
+}
+
+/// packed[keys / 16][dim][16] from keys rows of dim columns: eight by eight, transposed in registers.
+#[inline(always)]
+pub unsafe fn pack_transposed(from: *const f32, shape: &AttentionShape, packed: *mut f32) {
+    let mut key = 0;
+    while key < shape.padded_keys() {
+        let to = packed.add((key / PANEL) * PANEL * shape.dim + key % PANEL);
+        by_vectors(shape.dim, |column, rest| {
+            let mut rows = [f32x8::ZERO; 8];
+            for (i, row) in rows.iter_mut().enumerate() {
+                if key + i < shape.keys {
+                    *row = load_up_to(from.add((key + i) * shape.key_stride + column), rest);
+                }
+            }
+            for (i, column_of_keys) in f32x8::transpose(rows).into_iter().enumerate().take(rest) {
+                store(to.add((column + i) * PANEL), column_of_keys);
+            }
+        });
+        key += 8;
+    }
+}
+
+/// n zeros, n a multiple of 8.
+#[inline(always)]
+pub unsafe fn zero(p: *mut f32, n: usize) {
+    let mut i = 0;
+    while i < n {
+        store(p.add(i), f32x8::ZERO);
+        i += 8;
+    }
+}

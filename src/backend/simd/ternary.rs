@@ -1,0 +1,137 @@
+//! Ternary weights and their packings: `scalar/ternary.rs` for the vector units.
+
+use super::chunks::{self, ELEMENTS, Shared};
+use super::reduce::canonical_sum;
+use crate::backend::Launch;
+use crate::backend::scalar;
+use crate::backend::scalar::ternary::{LEAST_SCALE, check_packed};
+use crate::tensor::error::ensure;
+use crate::tensor::{Result, View, ViewMut};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub fn absmean(launch: &Launch, w: &View, threshold: &mut ViewMut, scale: &mut ViewMut) -> Result<()> {
+    let w = w.slice::<f32>()?;
+    let sum = canonical_sum(launch, w, |spans| spans.absolute_sums)?;
+    let gamma = ((sum / w.len().max(1) as f64) as f32).max(LEAST_SCALE as f32);
+    scale.slice_mut::<f32>()?.fill(gamma);
+    threshold.slice_mut::<f32>()?.fill(0.5 * gamma);
+    Ok(())
+}
+
+pub fn ternarize(launch: &Launch, w: &View, threshold: &View, packed: &mut ViewMut) -> Result<()> {
+    let (rows, columns) = (w.dim(0), w.dim(1));
+    check_packed("ternarize", packed.dims(), rows, columns, 4)?;
+    let threshold = single("ternarize: threshold", threshold)?;
+    let w = w.slice::<f32>()?;
+    let span = launch.spans.ternarize;
+    rows_between(launch, [rows, columns], 1, w, 4, packed.slice_mut()?, |w, n, packed| {
+        // SAFETY: w[n] and packed[ceil(n / 4)].
+        unsafe { span(w.as_ptr(), n, threshold, packed.as_mut_ptr()) }
+    });
+    Ok(())
+}
+
+pub fn deternarize(launch: &Launch, packed: &View, scale: &View, w: &mut ViewMut) -> Result<()> {
+    let (rows, columns) = (w.dim(0), w.dim(1));
+    check_packed("deternarize", packed.dims(), rows, columns, 4)?;
+    let scale = single("deternarize: scale", scale)?;
+    let packed = packed.slice::<u8>()?;
+    let span = launch.spans.deternarize;
+    rows_between(launch, [rows, columns], 4, packed, 1, w.slice_mut()?, |packed, n, w| {
+        // SAFETY: packed[ceil(n / 4)] and w[n].
+        unsafe { span(packed.as_ptr(), n, scale, w.as_mut_ptr()) }
+    });
+    Ok(())
+}
+
+pub fn pack_five(launch: &Launch, packed: &View, columns: usize, five: &mut ViewMut) -> Result<()> {
+    let rows = packed.dim(0);
+    check_packed("pack_five", packed.dims(), rows, columns, 4)?;
+    check_packed("pack_five", five.dims(), rows, columns, 5)?;
+    let bytes = packed.slice::<u8>()?;
+    // SAFETY: the part has the stated length.
+    if any(launch, bytes, |part| unsafe { (launch.spans.holds_code_three)(part.as_ptr(), part.len()) }) {
+        return scalar::ternary::pack_five(launch, packed, columns, five); // names the byte
+    }
+    let span = launch.spans.pack_five;
+    rows_between(launch, [rows, columns], 4, bytes, 5, five.slice_mut()?, |packed, n, five| {
+        // SAFETY: packed[ceil(n / 4)] and five[ceil(n / 5)].
+        unsafe { span(packed.as_ptr(), n, five.as_mut_ptr()) }
+    });
+    Ok(())
+}
+
+pub fn unpack_five(launch: &Launch, five: &View, columns: usize, packed: &mut ViewMut) -> Result<()> {
+    let rows = five.dim(0);
+    check_packed("unpack_five", five.dims(), rows, columns, 5)?;
+    check_packed("unpack_five", packed.dims(), rows, columns, 4)?;
+    let bytes = five.slice::<u8>()?;
+    // SAFETY: the part has the stated length.
+    let corrupt = any(launch, bytes, |part| unsafe { (launch.spans.largest_byte)(part.as_ptr(), part.len()) } > 242);
+    let width = columns.div_ceil(5);
+    let padded = columns % 5 != 0
+        && bytes.iter().skip(width - 1).step_by(width).any(|&last| !digits_end_in_one(last, columns % 5));
+    if corrupt || padded {
+        return scalar::ternary::unpack_five(launch, five, columns, packed); // names the byte
+    }
+    let span = launch.spans.unpack_five;
+    rows_between(launch, [rows, columns], 5, bytes, 4, packed.slice_mut()?, |five, n, packed| {
+        // SAFETY: five[ceil(n / 5)], all below 243, and packed[ceil(n / 4)].
+        unsafe { span(five.as_ptr(), n, packed.as_mut_ptr()) }
+    });
+    Ok(())
+}
+
+/// Whether the digits of a byte from number `used` on are 1: 121 is 1 + 3 + 9 + 27 + 81.
+fn digits_end_in_one(byte: u8, used: usize) -> bool {
+    let power = [1, 3, 9, 27, 81][used];
+    byte / power == 121 / power
+}
+
+fn single(name: &str, x: &View) -> Result<f32> {
+    let x = x.slice::<f32>()?;
+    ensure!(x.len() == 1, Shape, "{name} has {} elements, expected 1", x.len());
+    Ok(x[0])
+}
+
+/// Whether `test` holds for any chunk of `bytes`.
+fn any(launch: &Launch, bytes: &[u8], test: impl Fn(&[u8]) -> bool + Sync) -> bool {
+    let found = AtomicBool::new(false);
+    chunks::run(launch, bytes.len(), 4 * ELEMENTS, |range| {
+        if !found.load(Ordering::Relaxed) && test(&bytes[range]) {
+            found.store(true, Ordering::Relaxed);
+        }
+    });
+    found.into_inner()
+}
+
+/// Calls `row(from, n, to)` for parts that cover a matrix of [rows, columns] trits, of which `from` holds `per_from` in an
+/// entry and `to` holds `per_to`: row by row, or, where no row ends inside an entry, in long parts that ignore rows.
+fn rows_between<A: Sync, B: Send>(
+    launch: &Launch,
+    [rows, columns]: [usize; 2],
+    per_from: usize,
+    from: &[A],
+    per_to: usize,
+    to: &mut [B],
+    row: impl Fn(&[A], usize, &mut [B]) + Sync,
+) {
+    let to = Shared::new(to);
+    let part = |from_start: usize, to_start: usize, n: usize| {
+        // SAFETY: different rows, and different parts of a matrix that is one long row, are disjoint.
+        let to = unsafe { to.part(to_start..to_start + n.div_ceil(per_to)) };
+        row(&from[from_start..from_start + n.div_ceil(per_from)], n, to);
+    };
+    if columns.is_multiple_of(per_from) && columns.is_multiple_of(per_to) {
+        // Twenty trits are a whole number of entries in every packing.
+        const PART: usize = 2 * ELEMENTS - 2 * ELEMENTS % 20;
+        chunks::run(launch, rows * columns, PART, |range| {
+            part(range.start / per_from, range.start / per_to, range.len());
+        });
+    } else {
+        let (from_width, to_width) = (columns.div_ceil(per_from), columns.div_ceil(per_to));
+        chunks::run(launch, rows, chunks::rows(columns), |range| {
+            range.for_each(|row| part(row * from_width, row * to_width, columns));
+        });
+    }
+}

@@ -1,0 +1,156 @@
+//! Reading what C passes: pointers, sizes, strings and enum values become Rust ones, or an ARGUMENT error that names them.
+
+use crate::tensor::Result;
+use crate::tensor::error::{ensure, error};
+use std::ffi::{CStr, c_char};
+use std::path::Path;
+
+/// NULL and misaligned pointers are errors; whether the memory behind is there, only the caller knows.
+pub fn check_pointer<T>(pointer: *const T, name: &str) -> Result<()> {
+    ensure!(!pointer.is_null(), Argument, "{name} is NULL");
+    ensure!(
+        pointer.is_aligned(),
+        Argument,
+        "{name} is at {:#x}, which is not a multiple of {}",
+        pointer.addr(),
+        align_of::<T>()
+    );
+    Ok(())
+}
+
+/// A size or count: `int64_t` on the C side, so that a negative one is seen.
+pub fn size(value: i64, name: &str) -> Result<usize> {
+    usize::try_from(value).map_err(|_| error!(Argument, "{name} is {value}, expected 0 or more"))
+}
+
+/// The product of sizes, as a count of elements of `T` that memory can hold.
+pub fn count<T>(sizes: &[usize], name: &str) -> Result<usize> {
+    let count = sizes.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
+    count
+        .filter(|n| n.checked_mul(size_of::<T>()).is_some_and(|bytes| bytes <= isize::MAX as usize))
+        .ok_or_else(|| error!(Argument, "{name} of sizes {sizes:?} is too large for this machine"))
+}
+
+/// An input array; NULL only when it is empty.
+///
+/// # Safety
+/// `pointer` holds `count` readable elements that nobody writes during `'a`.
+pub unsafe fn slice<'a, T>(pointer: *const T, count: usize, name: &str) -> Result<&'a [T]> {
+    if count == 0 {
+        return Ok(&[]);
+    }
+    check_pointer(pointer, name)?;
+    self::count::<T>(&[count], name)?;
+    // SAFETY: not NULL, aligned, a possible size; the rest is the caller's contract.
+    Ok(unsafe { std::slice::from_raw_parts(pointer, count) })
+}
+
+/// An output array; NULL only when it is empty.
+///
+/// # Safety
+/// `pointer` holds `count` writable elements that nobody else uses during `'a`.
+pub unsafe fn slice_mut<'a, T>(pointer: *mut T, count: usize, name: &str) -> Result<&'a mut [T]> {
+    if count == 0 {
+        return Ok(&mut []);
+    }
+    check_pointer(pointer, name)?;
+    self::count::<T>(&[count], name)?;
+    // SAFETY: not NULL, aligned, a possible size; the rest is the caller's contract.
+    Ok(unsafe { std::slice::from_raw_parts_mut(pointer, count) })
+}
+
+/// Writes one result.
+///
+/// # Safety
+/// `out` is NULL or holds one writable `T`.
+pub unsafe fn store<T>(out: *mut T, value: T, name: &str) -> Result<()> {
+    check_pointer(out, name)?;
+    // SAFETY: not NULL and aligned; the rest is the caller's contract.
+    unsafe { out.write(value) };
+    Ok(())
+}
+
+/// A NUL-terminated UTF-8 string.
+///
+/// # Safety
+/// `text` is NULL or ends with a NUL, and nobody writes it during `'a`.
+pub unsafe fn text<'a>(text: *const c_char, name: &str) -> Result<&'a str> {
+    check_pointer(text, name)?;
+    // SAFETY: not NULL; the rest is the caller's contract.
+    let text = unsafe { CStr::from_ptr(text) };
+    text.to_str().map_err(|e| error!(Argument, "{name} is not UTF-8 at byte {}", e.valid_up_to()))
+}
+
+/// A NUL-terminated path: UTF-8, not empty.
+///
+/// # Safety
+/// As for [`text`].
+pub unsafe fn path<'a>(path: *const c_char, name: &str) -> Result<&'a Path> {
+    // SAFETY: passed on to the caller.
+    let path = unsafe { text(path, name) }?;
+    ensure!(!path.is_empty(), Argument, "{name} is empty");
+    Ok(Path::new(path))
+}
+
+/// One of the arrays of a call: its name and the addresses that it covers.
+pub struct Extent {
+    name: &'static str,
+    start: usize,
+    end: usize,
+}
+
+/// The extent of `count` elements at `pointer`.
+pub fn extent<T>(name: &'static str, pointer: *const T, count: usize) -> Extent {
+    let bytes = count.saturating_mul(size_of::<T>());
+    Extent { name, start: pointer.addr(), end: pointer.addr().saturating_add(bytes) }
+}
+
+/// An output may overlap neither an input nor another output: Rust's borrows, and every kernel, stand on that.
+pub fn check_apart(outputs: &[Extent], inputs: &[Extent]) -> Result<()> {
+    for (i, output) in outputs.iter().enumerate() {
+        for other in inputs.iter().chain(&outputs[..i]) {
+            let (start, end) = (output.start.max(other.start), output.end.min(other.end));
+            let overlap = start < end;
+            ensure!(!overlap, Argument, "{} overlaps {}", output.name, other.name);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::ErrorKind;
+
+    #[test]
+    fn overlap_is_found_and_touching_is_fine() {
+        let data = [0u8; 16];
+        let part = |name, from: usize, to: usize| extent(name, data[from..].as_ptr(), to - from);
+        assert!(check_apart(&[part("y", 4, 8)], &[part("x", 0, 4), part("w", 8, 16)]).is_ok());
+        assert!(check_apart(&[part("y", 4, 4)], &[part("x", 0, 16)]).is_ok());
+        let error = check_apart(&[part("y", 4, 9)], &[part("x", 0, 4), part("w", 8, 16)]).unwrap_err();
+        assert_eq!(error.message, "y overlaps w");
+        let error = check_apart(&[part("y", 0, 5), part("z", 4, 8)], &[]).unwrap_err();
+        assert_eq!(error.message, "z overlaps y");
+    }
+
+    #[test]
+    fn sizes_and_products_are_checked() {
+        assert_eq!(size(-1, "rows").unwrap_err().message, "rows is -1, expected 0 or more");
+        assert_eq!(count::<f32>(&[3, 4], "x").unwrap(), 12);
+        assert!(count::<f32>(&[usize::MAX / 4, 2], "x").is_err());
+        assert!(count::<u8>(&[1 << 40, 1 << 40], "x").is_err());
+    }
+
+    #[test]
+    fn misaligned_and_null_arrays_are_refused() {
+        let data = [0f32; 4];
+        let odd = data.as_ptr().cast::<u8>().wrapping_add(1).cast::<f32>();
+        // SAFETY: neither call reads: one pointer is NULL, the other misaligned, which is what is tested.
+        let (null, misaligned) = unsafe { (slice::<f32>(std::ptr::null(), 3, "x"), slice(odd, 3, "x")) };
+        assert_eq!(null.unwrap_err().message, "x is NULL");
+        assert_eq!(misaligned.unwrap_err().kind, ErrorKind::Argument);
+        // SAFETY: an empty array may be NULL.
+        assert!(unsafe { slice::<f32>(std::ptr::null(), 0, "x") }.unwrap().is_empty());
+    }
+}

@@ -1,0 +1,582 @@
+//! TRAIN: text in, ternary language model out
+//!
+//! `setun_train` does it all: reads a text, trains a tokenizer and a model, and hands both back. A
+//! `setun_trainer` gives the steps one by one, on a model and data of yours. AdamW (arXiv 1711.05101) on
+//! 32-bit masters, gradients straight through the quantization. Checkpoints are folders, written beside and
+//! renamed, each file with a checksum; a run that is resumed on the same backend continues bit for bit as
+//! if it had never stopped. A step whose loss or gradient is not finite is refused, and changes nothing.
+//!
+//!     setun_train_options options;
+//!     setun_train_options_init(&options);
+//!     options.max_epochs = 2;
+//!     options.progress = print_loss;
+//!     setun_model *model = NULL;
+//!     if (setun_train("corpus.txt", &options, &model, NULL) != SETUN_OK) puts(setun_last_error());
+
+use super::arguments::{self, check_pointer, size, store};
+use super::context::{self, setun_context};
+use super::guard::{guard, guard_silent};
+use super::handle::{self, Handle};
+use super::library::{UserData, setun_cancel, setun_status};
+use super::model::{ModelObject, check_poison, geometry, setun_model, setun_model_options};
+use super::options::{self, Versioned};
+use super::text::{make_tokenizer, setun_dataset, setun_tokenizer, setun_tokenizer_kind};
+use crate::model::{Model, ModelOptions};
+use crate::tensor::Result;
+use crate::tensor::error::{ensure, error};
+use crate::train::{Dataset, Metrics, RunEnd, Schedule, Tokenizer, TrainOptions, Trainer, read_text};
+use std::ffi::{c_char, c_void};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// How the learning rate goes after the warm-up.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum setun_schedule {
+    /// Down to minimum_lr_ratio along half a cosine.
+    Cosine = 0,
+    /// Not at all.
+    Constant = 1,
+    /// Down to minimum_lr_ratio along a line.
+    Linear = 2,
+}
+
+/// What is known after a step.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct setun_metrics {
+    pub struct_size: usize,
+    /// Steps done.
+    pub step: i64,
+    /// Steps of the whole run.
+    pub total_steps: i64,
+    /// Passes over the training tokens so far.
+    pub epoch: f64,
+    /// Mean training loss of the step, nats a token.
+    pub loss: f64,
+    pub learning_rate: f64,
+    /// The Euclidean norm of the gradient, before clipping.
+    pub gradient_norm: f64,
+    /// Mean loss over the validation part, nats a token; NaN when it was not measured at this step.
+    pub validation_loss: f64,
+    /// Training speed.
+    pub tokens_per_second: f64,
+    pub elapsed_seconds: f64,
+    /// At the present speed.
+    pub remaining_seconds: f64,
+}
+
+// SAFETY: repr(C), begins with struct_size, 8-byte numbers only: no padding.
+unsafe impl Versioned for setun_metrics {
+    fn defaults() -> Self {
+        setun_metrics {
+            struct_size: size_of::<Self>(),
+            step: 0,
+            total_steps: 0,
+            epoch: 0.0,
+            loss: f64::NAN,
+            learning_rate: 0.0,
+            gradient_norm: f64::NAN,
+            validation_loss: f64::NAN,
+            tokens_per_second: 0.0,
+            elapsed_seconds: 0.0,
+            remaining_seconds: 0.0,
+        }
+    }
+}
+
+/// Called on the training thread after every step. Return 0 to stop, anything else to go on. `metrics` is
+/// valid during the call. It may use the model through `const` calls (save, loss), and not the trainer.
+pub type setun_progress_callback =
+    Option<unsafe extern "C" fn(metrics: *const setun_metrics, user_data: *mut c_void) -> i32>;
+
+/// How to train. Fill it with `setun_train_options_init`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct setun_train_options {
+    pub struct_size: usize,
+    /// Windows of text a batch. Default 32.
+    pub batch_size: i64,
+    /// Passes over the training tokens, which give the number of steps: windows are drawn at random.
+    /// `max_steps` has precedence. Default 10.
+    pub max_epochs: i64,
+    /// Accepted, without effect in this version, which draws windows evenly and says so in the log. Default
+    /// 10.
+    pub n_clusters: i64,
+    /// The highest learning rate. Default 1e-3.
+    pub learning_rate: f64,
+    /// Non-zero: train ternary weights; 0: plain floats. A trainer's must agree with its model's;
+    /// `setun_train` trains plain floats when either is 0. Default 1.
+    pub quantize_weights: i32,
+    /// Accepted, without effect in this version, whose gradients are 32-bit floats; it says so in the log.
+    /// Default 1.
+    pub quantize_gradients: i32,
+    /// Accepted, without effect in this version, whose learning rate follows `schedule`; it says so in the
+    /// log. Default 1.
+    pub use_adaptive_lr: i32,
+    /// Where checkpoints and metrics.jsonl go, a folder of this run's own, which is made; NULL = nowhere.
+    /// Default NULL.
+    pub checkpoint_dir: *const c_char,
+    /// Steps of the run; 0 = as many as `max_epochs` takes. Default 0.
+    pub max_steps: i64,
+    /// Batches whose gradients are added before a step. Default 1.
+    pub accumulation: i64,
+    /// Tokens a window; 0 = the model's context length. Default 0.
+    pub context_length: i64,
+    /// A `setun_schedule`. Default SETUN_SCHEDULE_COSINE.
+    pub schedule: i32,
+    /// Steps in which the learning rate rises from 0. Default 100.
+    pub warmup_steps: i64,
+    /// The lowest learning rate, as a share of the highest. Default 0.1.
+    pub minimum_lr_ratio: f64,
+    /// Of matrices; gains have none. Default 0.1.
+    pub weight_decay: f64,
+    /// AdamW. Default 0.9.
+    pub beta1: f64,
+    /// AdamW. Default 0.99.
+    pub beta2: f64,
+    /// AdamW. Default 1e-8.
+    pub epsilon: f64,
+    /// The largest gradient norm, to which larger ones are scaled down; 0 = no limit. Default 1.
+    pub clip: f64,
+    /// Of the batches and of dropout; with a NULL `model`, of the initial weights too. Default 0.
+    pub seed: u64,
+    /// Steps between two lines in metrics.jsonl and in the log; 0 = only evaluations. Default 10.
+    pub log_interval: i64,
+    /// Steps between validations; 0 = only at the end. Default 0.
+    pub evaluation_interval: i64,
+    /// Windows in a validation; 0 = the whole part. Default 0.
+    pub evaluation_windows: i64,
+    /// Steps between checkpoints; 0 = only at the end. Default 0.
+    pub checkpoint_interval: i64,
+    /// How many checkpoints stay; older ones are removed; 0 = all stay. Default 3.
+    pub keep_checkpoints: i64,
+    /// Hears of the progress; NULL = nobody. Default NULL.
+    pub progress: setun_progress_callback,
+    /// Handed to `progress`. Default NULL.
+    pub user_data: *mut c_void,
+    /// Stops the run from another thread; NULL = no token. Default NULL.
+    pub cancel: *const setun_cancel,
+    /// For `setun_train`: the geometry; its vocabulary is the tokenizer's. NULL = the defaults. Default
+    /// NULL.
+    pub model: *const setun_model_options,
+    /// For `setun_train`: a `setun_tokenizer_kind`. Default SETUN_TOKENIZER_BYTE.
+    pub tokenizer: i32,
+    /// For `setun_train`: the tokens that a BPE tokenizer learns. Default 1024.
+    pub vocabulary: i64,
+    /// For `setun_train`: the share of the text kept for validation, 0 to below 1. Default 0.1.
+    pub validation_fraction: f64,
+    /// For `setun_train`: where it runs; NULL = the default context. Default NULL.
+    pub context: *const setun_context,
+}
+
+// SAFETY: repr(C), begins with struct_size, numbers, pointers and a nullable function pointer, ends with a pointer at a
+// multiple of its size: no padding at the end.
+unsafe impl Versioned for setun_train_options {
+    fn defaults() -> Self {
+        setun_train_options {
+            struct_size: size_of::<Self>(),
+            batch_size: 32,
+            max_epochs: 10,
+            n_clusters: 10,
+            learning_rate: 1e-3,
+            quantize_weights: 1,
+            quantize_gradients: 1,
+            use_adaptive_lr: 1,
+            checkpoint_dir: std::ptr::null(),
+            max_steps: 0,
+            accumulation: 1,
+            context_length: 0,
+            schedule: setun_schedule::Cosine as i32,
+            warmup_steps: 100,
+            minimum_lr_ratio: 0.1,
+            weight_decay: 0.1,
+            beta1: 0.9,
+            beta2: 0.99,
+            epsilon: 1e-8,
+            clip: 1.0,
+            seed: 0,
+            log_interval: 10,
+            evaluation_interval: 0,
+            evaluation_windows: 0,
+            checkpoint_interval: 0,
+            keep_checkpoints: 3,
+            progress: None,
+            user_data: std::ptr::null_mut(),
+            cancel: std::ptr::null(),
+            model: std::ptr::null(),
+            tokenizer: setun_tokenizer_kind::SetunTokenizerByte as i32,
+            vocabulary: 1024,
+            validation_fraction: 0.1,
+            context: std::ptr::null(),
+        }
+    }
+}
+
+/// A training run.
+pub struct setun_trainer {
+    _opaque: [u8; 0],
+}
+
+impl Handle for setun_trainer {
+    type Object = TrainerObject;
+    const NAME: &'static str = "setun_trainer";
+}
+
+/// What a `setun_trainer` names.
+pub struct TrainerObject {
+    trainer: Trainer,
+    /// The model's mark: see `ModelObject`.
+    poisoned: Arc<AtomicBool>,
+    hooks: Hooks,
+}
+
+impl TrainerObject {
+    fn new(
+        model: &ModelObject,
+        dataset: Arc<Dataset>,
+        tokenizer_json: Option<String>,
+        options: TrainingOptions,
+    ) -> Result<TrainerObject> {
+        check_poison(&model.poisoned)?;
+        ensure!(model.model.try_read().is_some(), State, "model: another call is training it");
+        let trainer = Trainer::new(model.model.clone(), dataset, tokenizer_json, options.training)?;
+        Ok(TrainerObject { trainer, poisoned: model.poisoned.clone(), hooks: options.hooks })
+    }
+
+    /// Runs a call that may change the model; if it panics, the model is marked.
+    fn with<R>(&mut self, work: impl FnOnce(&mut Trainer) -> Result<R>) -> Result<R> {
+        check_poison(&self.poisoned)?;
+        let _mark = MarkInPanic(&self.poisoned);
+        work(&mut self.trainer)
+    }
+}
+
+struct MarkInPanic<'a>(&'a AtomicBool);
+
+impl Drop for MarkInPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// The caller's callback and cancel token.
+#[derive(Clone)]
+struct Hooks {
+    progress: setun_progress_callback,
+    user_data: UserData,
+    cancel: Option<Arc<AtomicBool>>,
+}
+
+impl Hooks {
+    fn run(&self, trainer: &mut Trainer) -> Result<RunEnd> {
+        let mut progress = |metrics: &Metrics| match self.progress {
+            None => true,
+            // SAFETY: the header asks for a callback that takes metrics, valid during the call, and its user data.
+            Some(progress) => unsafe { progress(&c_metrics(metrics), self.user_data.pointer()) != 0 },
+        };
+        let cancelled = || self.cancel.as_ref().is_some_and(|token| token.load(Ordering::Acquire));
+        trainer.run(&mut progress, &cancelled)
+    }
+}
+
+/// What `setun_train_options` says, read once.
+struct TrainingOptions {
+    training: TrainOptions,
+    hooks: Hooks,
+    tokenizer: i32,
+    vocabulary: i64,
+    validation_fraction: f64,
+    context: *const setun_context,
+}
+
+impl TrainingOptions {
+    /// # Safety
+    /// `checkpoint_dir` is NULL or ends with a NUL.
+    unsafe fn read(options: &setun_train_options) -> Result<TrainingOptions> {
+        let count = |value: i64, name: &str| size(value, name).map(|value| value as u64);
+        let checkpoint_dir = match options.checkpoint_dir.is_null() {
+            true => None,
+            // SAFETY: passed on to the caller.
+            false => Some(unsafe { arguments::path(options.checkpoint_dir, "checkpoint_dir") }?.to_path_buf()),
+        };
+        let schedule = match options.schedule {
+            0 => Schedule::Cosine,
+            1 => Schedule::Constant,
+            2 => Schedule::Linear,
+            other => return Err(error!(Argument, "schedule is {other}, expected 0 (cosine) to 2 (linear)")),
+        };
+        let cancel = match options.cancel.is_null() {
+            true => None,
+            false => Some(Arc::clone(&*handle::shared(options.cancel, "cancel")?)),
+        };
+        let training = TrainOptions {
+            batch_size: size(options.batch_size, "batch_size")?,
+            learning_rate: options.learning_rate,
+            max_epochs: count(options.max_epochs, "max_epochs")?,
+            n_clusters: size(options.n_clusters, "n_clusters")?,
+            quantize_weights: options.quantize_weights != 0,
+            quantize_gradients: options.quantize_gradients != 0,
+            use_adaptive_lr: options.use_adaptive_lr != 0,
+            checkpoint_dir,
+            max_steps: count(options.max_steps, "max_steps")?,
+            context_length: size(options.context_length, "context_length")?,
+            accumulation: size(options.accumulation, "accumulation")?,
+            schedule,
+            warmup_steps: count(options.warmup_steps, "warmup_steps")?,
+            minimum_lr_ratio: options.minimum_lr_ratio,
+            weight_decay: options.weight_decay,
+            beta1: options.beta1,
+            beta2: options.beta2,
+            epsilon: options.epsilon,
+            clip: options.clip,
+            seed: options.seed,
+            log_interval: count(options.log_interval, "log_interval")?,
+            evaluation_interval: count(options.evaluation_interval, "evaluation_interval")?,
+            evaluation_windows: size(options.evaluation_windows, "evaluation_windows")?,
+            checkpoint_interval: count(options.checkpoint_interval, "checkpoint_interval")?,
+            keep_checkpoints: size(options.keep_checkpoints, "keep_checkpoints")?,
+        };
+        training.validate()?;
+        Ok(TrainingOptions {
+            training,
+            hooks: Hooks { progress: options.progress, user_data: UserData(options.user_data), cancel },
+            tokenizer: options.tokenizer,
+            vocabulary: options.vocabulary,
+            validation_fraction: options.validation_fraction,
+            context: options.context,
+        })
+    }
+}
+
+/// The geometry that `setun_train` builds, and the seed of its weights. The vocabulary is set when the tokenizer is known.
+///
+/// # Safety
+/// `options.model` is NULL or points to a struct as large as it says.
+unsafe fn whole_geometry(options: &setun_train_options) -> Result<(ModelOptions, u64)> {
+    // SAFETY: passed on to the caller.
+    let model = unsafe { options::read(options.model, "model") }?;
+    let mut made = geometry(&model)?;
+    made.quantize_weights &= options.quantize_weights != 0;
+    Ok((made, if options.model.is_null() { options.seed } else { model.seed }))
+}
+
+/// The whole pipeline: text, tokenizer, data set, model, training run.
+fn train(
+    path: &Path,
+    options: TrainingOptions,
+    (mut geometry, seed): (ModelOptions, u64),
+) -> Result<(ModelObject, Tokenizer)> {
+    let context = context::resolve(options.context)?;
+    let text = read_text(path)?;
+    let tokenizer = make_tokenizer(options.tokenizer, &text, options.vocabulary)?;
+    let dataset = Dataset::from_text(&text, &tokenizer, options.validation_fraction)?;
+    drop(text);
+    geometry.vocabulary = tokenizer.vocabulary();
+    let training = TrainOptions { quantize_weights: geometry.quantize_weights, ..options.training };
+    let model = ModelObject::new(Model::new(context, geometry, seed)?)?;
+    let hooks = options.hooks;
+    let mut trainer = Trainer::new(model.model.clone(), Arc::new(dataset), Some(tokenizer.to_json()?), training)?;
+    hooks.run(&mut trainer)?;
+    drop(trainer);
+    Ok((model, tokenizer))
+}
+
+fn c_metrics(metrics: &Metrics) -> setun_metrics {
+    setun_metrics {
+        struct_size: size_of::<setun_metrics>(),
+        step: metrics.step as i64,
+        total_steps: metrics.total_steps as i64,
+        epoch: metrics.epoch,
+        loss: metrics.loss,
+        learning_rate: metrics.learning_rate,
+        gradient_norm: metrics.gradient_norm,
+        validation_loss: metrics.validation_loss.unwrap_or(f64::NAN),
+        tokens_per_second: metrics.tokens_per_second,
+        elapsed_seconds: metrics.elapsed_seconds,
+        remaining_seconds: metrics.remaining_seconds,
+    }
+}
+
+/// # Safety
+/// `out` is NULL or points to a struct as large as it says.
+unsafe fn check_metrics(out: *const setun_metrics) -> Result<()> {
+    if out.is_null() {
+        return Ok(());
+    }
+    // SAFETY: passed on to the caller.
+    unsafe { options::check(out, "out") }
+}
+
+/// # Safety
+/// `out` is NULL or points to a writable struct as large as it says.
+unsafe fn write_metrics(out: *mut setun_metrics, metrics: &Metrics) -> Result<()> {
+    if out.is_null() {
+        return Ok(());
+    }
+    // SAFETY: passed on to the caller.
+    unsafe { options::write(out, c_metrics(metrics), "out") }
+}
+
+/// Fills in the defaults and the size of the struct; NULL does nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_train_options_init(options: *mut setun_train_options) {
+    // SAFETY: NULL is checked; room for the struct is the caller's contract.
+    unsafe { options::init(options) }
+}
+
+/// Trains a model on the text at the path `text`, a UTF-8 file or a folder of them. NULL options = the
+/// defaults.
+///
+/// Hands back the model and, unless `tokenizer` is NULL, the tokenizer; free both. A progress callback that
+/// returns 0 ends the run early with OK: the model is as far as it got. With `checkpoint_dir`, the run is
+/// saved at its end, also when it was stopped or cancelled, and every checkpoint holds the tokenizer.
+///
+/// Returns ARGUMENT, SHAPE (the text is too short for one window; says how many tokens are needed), IO,
+/// FORMAT, CANCELLED (nothing is handed back), STATE (the loss or gradient is not finite any more, or
+/// checkpoint_dir holds another run), ABI, MEMORY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_train(
+    text: *const c_char,
+    options: *const setun_train_options,
+    model: *mut *mut setun_model,
+    tokenizer: *mut *mut setun_tokenizer,
+) -> setun_status {
+    guard("train", || {
+        check_pointer(model, "model")?;
+        // SAFETY: structs as large as they say and strings that end are the caller's contract.
+        let (text, options) = unsafe { (arguments::path(text, "text")?, options::read(options, "options")?) };
+        // SAFETY: as above.
+        let (options, geometry) = unsafe { (TrainingOptions::read(&options)?, whole_geometry(&options)?) };
+        let (trained, made) = train(text, options, geometry)?;
+        // SAFETY: checked above, or NULL; valid pointers are the caller's contract.
+        unsafe {
+            if !tokenizer.is_null() {
+                handle::give(tokenizer, Arc::new(made))?;
+            }
+            handle::give(model, trained)
+        }
+    })
+}
+
+/// Prepares to train `model` on `dataset`. The tokenizer, unless NULL, goes into the checkpoints. NULL
+/// options = the defaults.
+///
+/// The trainer keeps model and data set alive. Free it with `setun_trainer_free`. Strings and structs of
+/// the options are copied; the callback's user data must stay valid. Returns ARGUMENT, SHAPE (a vocabulary
+/// that does not fit, or too few tokens for one window), STATE (a model loaded from a packed file has no
+/// float masters; or another call is training it), ABI, MEMORY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_trainer_create(
+    model: *mut setun_model,
+    dataset: *const setun_dataset,
+    tokenizer: *const setun_tokenizer,
+    options: *const setun_train_options,
+    out: *mut *mut setun_trainer,
+) -> setun_status {
+    guard("trainer_create", || {
+        check_pointer(out, "out")?;
+        // SAFETY: structs as large as they say and strings that end are the caller's contract.
+        let options = unsafe { TrainingOptions::read(&options::read(options, "options")?) }?;
+        let model = handle::exclusive(model, "model")?;
+        let dataset = Arc::clone(&*handle::shared(dataset, "dataset")?);
+        let json = match tokenizer.is_null() {
+            true => None,
+            false => Some(handle::shared(tokenizer, "tokenizer")?.to_json()?),
+        };
+        let trainer = TrainerObject::new(&model, dataset, json, options)?;
+        // SAFETY: NULL is checked; a valid pointer is the caller's contract.
+        unsafe { handle::give(out, trainer) }
+    })
+}
+
+/// Does one step. `out`, unless NULL, learns the metrics; set its `struct_size` first. Returns STATE (the
+/// run is over, or the loss or gradient is not finite: the step is refused and nothing changed), IO.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_trainer_step(trainer: *mut setun_trainer, out: *mut setun_metrics) -> setun_status {
+    guard("trainer_step", || {
+        // SAFETY: NULL is checked; a struct as large as it says is the caller's contract.
+        unsafe { check_metrics(out) }?;
+        let metrics = handle::exclusive(trainer, "trainer")?.with(Trainer::step)?;
+        // SAFETY: as above.
+        unsafe { write_metrics(out, &metrics) }
+    })
+}
+
+/// Does all the remaining steps, with validations, checkpoints and progress calls. `finished`, unless NULL,
+/// becomes 1 when the run reached its end and 0 when the progress callback stopped it; both are OK, and
+/// saved when there is a `checkpoint_dir`. Returns also CANCELLED (saved likewise), STATE (not finite), IO.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_trainer_run(trainer: *mut setun_trainer, finished: *mut i32) -> setun_status {
+    guard("trainer_run", || {
+        let mut trainer = handle::exclusive(trainer, "trainer")?;
+        let hooks = trainer.hooks.clone();
+        let end = trainer.with(|trainer| hooks.run(trainer))?;
+        if finished.is_null() {
+            return Ok(());
+        }
+        // SAFETY: not NULL; a valid pointer is the caller's contract.
+        unsafe { store(finished, i32::from(end == RunEnd::Finished), "finished") }
+    })
+}
+
+/// Measures the mean loss over the validation part, nats a token. Returns STATE (the part is too short for
+/// one window).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_trainer_evaluate(trainer: *mut setun_trainer, loss: *mut f64) -> setun_status {
+    guard("trainer_evaluate", || {
+        check_pointer(loss, "loss")?;
+        let mean = handle::exclusive(trainer, "trainer")?.with(Trainer::evaluate)?;
+        // SAFETY: checked above; a valid pointer is the caller's contract.
+        unsafe { store(loss, mean, "loss") }
+    })
+}
+
+/// Writes a checkpoint into `checkpoint_dir`. Returns STATE (there is no checkpoint_dir), IO.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_trainer_save(trainer: *mut setun_trainer) -> setun_status {
+    guard("trainer_save", || handle::exclusive(trainer, "trainer")?.with(|trainer| trainer.save().map(|_| ())))
+}
+
+/// Continues from `checkpoint`: one checkpoint's folder, or a `checkpoint_dir`, of which the newest is
+/// taken.
+///
+/// The trainer must be made with the same model geometry, data set and options. A checkpoint of another
+/// backend or CPU level is refused unless `allow_other_backend` is non-zero, because the continuation is
+/// then not bit-identical. On failure nothing has changed. Returns ARGUMENT (a checkpoint of another run;
+/// says what differs), IO, FORMAT (damaged, naming the file and the newest good checkpoint before it),
+/// MEMORY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_trainer_resume(
+    trainer: *mut setun_trainer,
+    checkpoint: *const c_char,
+    allow_other_backend: i32,
+) -> setun_status {
+    guard("trainer_resume", || {
+        // SAFETY: NULL is checked; a NUL at the end is the caller's contract.
+        let checkpoint = unsafe { arguments::path(checkpoint, "checkpoint") }?;
+        let mut trainer = handle::exclusive(trainer, "trainer")?;
+        trainer.with(|trainer| trainer.resume(checkpoint, allow_other_backend != 0))
+    })
+}
+
+/// Says the metrics of the last step; set the `struct_size` of `out` first. Returns STATE while another
+/// call uses the trainer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_trainer_metrics(trainer: *const setun_trainer, out: *mut setun_metrics) -> setun_status {
+    guard("trainer_metrics", || {
+        check_pointer(out, "out")?;
+        let trainer = handle::shared(trainer, "trainer")?;
+        // SAFETY: not NULL; a struct as large as it says is the caller's contract.
+        unsafe { write_metrics(out, trainer.trainer.metrics()) }
+    })
+}
+
+/// Frees the trainer; NULL is fine. The model stays, as far trained as it is.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_trainer_free(trainer: *mut setun_trainer) {
+    guard_silent("trainer_free", || handle::free(trainer));
+}

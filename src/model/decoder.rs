@@ -1,0 +1,259 @@
+//! One text, token by token: what attention needs of earlier tokens is kept in a cache.
+//!
+//! The cache holds keys and values of the last `context_length` positions, in a ring: the entry of a new position takes the
+//! place of the oldest. So the query at position p sees the positions p - context_length + 1 ..= p, each as it was computed
+//! when it was new. Keys keep the rotation of their absolute position; the rotary logits depend on differences of
+//! positions only, so nothing is computed anew when the window moves on.
+
+use super::activations::{Extent, LayerActivations};
+use super::transformer::{Layer, Pass, rotations};
+use super::{Model, ModelOptions};
+use crate::tensor::error::ensure;
+use crate::tensor::{DType, Result, Tensor, View, ViewMut, vec_zeroed};
+
+/// Tokens of a prompt that run together: enough for the matrix products, few enough for a small workspace.
+const CHUNK: usize = 128;
+
+pub struct Decoder {
+    options: ModelOptions,
+    dtype: DType,
+    cache: Cache,
+    /// For one token; a prompt makes its own.
+    one: Workspace,
+    inverse_rms: Tensor,
+    normed: Tensor,
+    logits: Tensor,
+    /// The logits as floats of 32 bits.
+    next: Vec<f32>,
+}
+
+impl Decoder {
+    /// An empty text. The decoder holds no weights: each call takes the model, which may have been trained on meanwhile.
+    pub fn new(model: &Model) -> Result<Decoder> {
+        let (options, dtype) = (model.options(), model.dtype());
+        Ok(Decoder {
+            options: options.clone(),
+            dtype,
+            cache: Cache::new(options, dtype)?,
+            one: Workspace::new(options, dtype, 1)?,
+            inverse_rms: Tensor::zeros(dtype, &[1])?,
+            normed: Tensor::zeros(dtype, &[1, options.width])?,
+            logits: Tensor::zeros(dtype, &[1, options.vocabulary])?,
+            next: vec_zeroed(options.vocabulary)?,
+        })
+    }
+
+    /// Appends `tokens`. Of `context_length` tokens or more only that many are read, the last; they fill the window, and
+    /// nothing of what was there before is seen again.
+    pub fn prompt(&mut self, model: &Model, tokens: &[u32]) -> Result<()> {
+        ensure!(!tokens.is_empty(), Argument, "decoder: the prompt is empty");
+        self.check(model, tokens)?;
+        let capacity = self.options.context_length;
+        let dropped = tokens.len().saturating_sub(capacity);
+        if tokens.len() >= capacity {
+            self.cache.restart(dropped);
+        }
+        let tokens = &tokens[dropped..];
+        // Together while the ring is not full; after that each token pushes one out, which the later ones must not see.
+        let (together, single) = tokens.split_at(tokens.len().min(capacity - self.cache.filled().min(capacity)));
+        let mut workspace: Option<Workspace> = None;
+        for chunk in together.chunks(CHUNK) {
+            let mut fitting = match workspace.take() {
+                Some(workspace) if workspace.count() == chunk.len() => workspace,
+                _ => Workspace::new(&self.options, self.dtype, chunk.len())?,
+            };
+            self.cache.run(model, chunk, &mut fitting)?;
+            workspace = Some(fitting);
+        }
+        for token in single {
+            self.cache.run(model, std::slice::from_ref(token), &mut self.one)?;
+        }
+        match workspace {
+            Some(workspace) if single.is_empty() => self.read_out(model, &workspace),
+            _ => self.read_out_one(model),
+        }
+    }
+
+    /// Appends one token.
+    pub fn push(&mut self, model: &Model, token: u32) -> Result<()> {
+        self.check(model, &[token])?;
+        self.cache.run(model, &[token], &mut self.one)?;
+        self.read_out_one(model)
+    }
+
+    /// The logits of the token that comes next, [vocabulary]; empty before the first token.
+    pub fn next_logits(&self) -> &[f32] {
+        if self.position() == 0 { &[] } else { &self.next }
+    }
+
+    /// Tokens so far, those of too long a prompt included.
+    pub fn position(&self) -> usize {
+        self.cache.position
+    }
+
+    /// Whether the window has moved: the first tokens are no longer seen.
+    pub fn slid(&self) -> bool {
+        self.position() > self.options.context_length
+    }
+
+    fn check(&self, model: &Model, tokens: &[u32]) -> Result<()> {
+        let same = *model.options() == self.options && model.dtype() == self.dtype;
+        ensure!(same, Argument, "decoder: it was made for a model of another geometry");
+        let vocabulary = self.options.vocabulary;
+        for (i, &token) in tokens.iter().enumerate() {
+            ensure!(
+                (token as usize) < vocabulary,
+                Argument,
+                "decoder: token {i} is {token}, outside the vocabulary of {vocabulary}"
+            );
+        }
+        Ok(())
+    }
+
+    fn read_out_one(&mut self, model: &Model) -> Result<()> {
+        let Decoder { one, inverse_rms, normed, logits, next, .. } = self;
+        read_out(model, one.last()?, [inverse_rms, normed, logits], next)
+    }
+
+    fn read_out(&mut self, model: &Model, workspace: &Workspace) -> Result<()> {
+        let Decoder { inverse_rms, normed, logits, next, .. } = self;
+        read_out(model, workspace.last()?, [inverse_rms, normed, logits], next)
+    }
+}
+
+/// The logits of one row of the residual stream.
+fn read_out(model: &Model, x: View, [inverse_rms, normed, logits]: [&mut Tensor; 3], next: &mut [f32]) -> Result<()> {
+    model.read_out(x, inverse_rms, normed, logits)?;
+    if logits.dtype() == DType::F64 {
+        for (next, &logit) in next.iter_mut().zip(logits.host::<f64>()?) {
+            *next = logit as f32;
+        }
+    } else {
+        next.copy_from_slice(logits.host()?);
+    }
+    Ok(())
+}
+
+/// The keys and values of every layer.
+struct Cache {
+    layers: Vec<Ring>,
+    /// Tokens so far: the absolute position of the next one.
+    position: usize,
+    /// The absolute position of the entry that went to slot 0 first; position p is in slot (p - first) mod context_length.
+    first: usize,
+}
+
+/// [context_length, kv_heads, head].
+struct Ring {
+    keys: Tensor,
+    values: Tensor,
+}
+
+impl Cache {
+    fn new(options: &ModelOptions, dtype: DType) -> Result<Cache> {
+        let dims = [options.context_length, options.kv_heads, options.head()];
+        let mut layers = Vec::new();
+        for _ in 0..options.layers {
+            layers.push(Ring { keys: Tensor::zeros(dtype, &dims)?, values: Tensor::zeros(dtype, &dims)? });
+        }
+        Ok(Cache { layers, position: 0, first: 0 })
+    }
+
+    /// Positions since the ring was last empty.
+    fn filled(&self) -> usize {
+        self.position - self.first
+    }
+
+    /// Forgets everything, and passes over `dropped` tokens.
+    fn restart(&mut self, dropped: usize) {
+        self.position += dropped;
+        self.first = self.position;
+    }
+
+    /// Runs tokens through all layers, one or as many as fit before the ring is full. Counted only when all went well.
+    fn run(&mut self, model: &Model, tokens: &[u32], w: &mut Workspace) -> Result<()> {
+        w.tokens.host_mut::<u32>()?.copy_from_slice(tokens);
+        rotations(model.options(), self.position, &mut w.cosine, &mut w.sine)?;
+        let capacity = model.options().context_length;
+        let slot = self.filled() % capacity;
+        let seen = (self.filled() + tokens.len()).min(capacity);
+        let pass = model.pass_over((w.cosine.view(), w.sine.view()));
+        let [x, y] = &mut w.residual;
+        model.embed(&w.tokens, x)?;
+        for (layer, ring) in model.layers().iter().zip(&mut self.layers) {
+            ring.attend(&pass, layer, (slot, seen), x, &mut w.layer, &mut w.scratch)?;
+            layer.attention.output(&pass, &mut w.layer.attention, &mut w.scratch, y)?;
+            pass.add_residual(0, x, y)?;
+            layer.feed_forward.forward(&pass, y, &mut w.layer.feed_forward, &mut w.scratch, x)?;
+            pass.add_residual(0, y, x)?;
+        }
+        self.position += tokens.len();
+        Ok(())
+    }
+}
+
+impl Ring {
+    /// Writes keys and values of the residual stream x from `slot` on, and lets its queries read the first `seen` entries.
+    /// A single query sees every entry, so the order of a ring that has wrapped does not matter.
+    fn attend(
+        &mut self,
+        pass: &Pass,
+        layer: &Layer,
+        (slot, seen): (usize, usize),
+        x: &Tensor,
+        a: &mut LayerActivations,
+        scratch: &mut Tensor,
+    ) -> Result<()> {
+        let a = &mut a.attention;
+        let count = a.q.dims()[1];
+        let (k, v) = (&mut entries(&mut self.keys, slot, count)?, &mut entries(&mut self.values, slot, count)?);
+        let q = &mut a.q.view_mut();
+        layer.attention.project(pass, x, (&mut a.input, &mut a.inverse_rms), scratch, [q, k, v])?;
+        let dims = [1, seen, self.keys.dims()[1], self.keys.dims()[2]];
+        let k = self.keys.view().narrow(0, seen)?.reshape(&dims)?;
+        let v = self.values.view().narrow(0, seen)?.reshape(&dims)?;
+        let (output, log_sum) = (&mut a.output.view_mut(), &mut a.log_sum.view_mut());
+        (pass.context.kernels().attention)(pass.context.launch(), &a.q.view(), &k, &v, output, log_sum)
+    }
+}
+
+/// Entries `slot .. slot + count` of a ring, as [1, count, kv_heads, head].
+fn entries(ring: &mut Tensor, slot: usize, count: usize) -> Result<ViewMut<'_>> {
+    let dims = [1, count, ring.dims()[1], ring.dims()[2]];
+    ring.view_mut().narrow(slot, count)?.reshape(&dims)
+}
+
+/// The memory of a run of a fixed number of tokens. (The keys and values in `layer` are not used: they go to the ring.)
+struct Workspace {
+    tokens: Tensor,
+    cosine: Tensor,
+    sine: Tensor,
+    /// The residual stream, before and after each block in turn.
+    residual: [Tensor; 2],
+    layer: LayerActivations,
+    scratch: Tensor,
+}
+
+impl Workspace {
+    fn new(options: &ModelOptions, dtype: DType, count: usize) -> Result<Workspace> {
+        let extent = Extent { options, dtype, batch: 1, length: count };
+        let half = options.head() / 2;
+        Ok(Workspace {
+            tokens: Tensor::zeros(DType::U32, &[count])?,
+            cosine: Tensor::zeros(dtype, &[count, half])?,
+            sine: Tensor::zeros(dtype, &[count, half])?,
+            residual: [extent.rows(options.width)?, extent.rows(options.width)?],
+            layer: extent.layer()?,
+            scratch: extent.scratch()?,
+        })
+    }
+
+    fn count(&self) -> usize {
+        self.tokens.count()
+    }
+
+    /// The residual stream of the last token, [1, width].
+    fn last(&self) -> Result<View<'_>> {
+        self.residual[0].view().narrow(self.count() - 1, 1)
+    }
+}

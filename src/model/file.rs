@@ -1,0 +1,357 @@
+//! A model as one .safetensors file.
+//!
+//! Tensors have the names of `parameters.rs`. A packed linear layer `x.weight` is stored as `x.weight` u8, a row of which is
+//! ceil(columns / 4) bytes of four trits or ceil(columns / 5) of five, and `x.weight_scale` f32 [1]; the backend table
+//! defines the bytes. Everything else is f32 or f16. The metadata:
+//!
+//! ```text
+//! format     "setun-model"
+//! version    "1"
+//! options    the ModelOptions as JSON
+//! packing    "full", "two-bit" or "five-per-byte"
+//! tokenizer  the tokenizer as JSON, if there is one
+//! ```
+
+use super::linear::Linear;
+use super::parameters::{Description, Parameter, ParameterKind, describe};
+use super::{Model, ModelOptions};
+use crate::backend::Context;
+use crate::format::files::{read_file, write_atomic};
+use crate::format::safetensors::{self, Entry, File};
+use crate::tensor::error::{ensure, error};
+use crate::tensor::{DType, Result, Tensor};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// How ternary linear layers are stored. Those of the f32 twin have no trits to pack: with either packing they are stored as
+/// `Rest` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packing {
+    /// The float weights that training updates, and with them everything in f32.
+    Full,
+    /// Four trits a byte.
+    TwoBit,
+    /// Five trits a byte.
+    FivePerByte,
+}
+
+/// How everything but packed linear layers is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    F32,
+    F16,
+}
+
+/// The sizes of a written file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileReport {
+    /// All weights of the model.
+    pub parameters: usize,
+    /// Those of linear layers.
+    pub linear_parameters: usize,
+    /// What the linear layers take, with their scales.
+    pub linear_bytes: usize,
+    pub file_bytes: usize,
+}
+
+const FORMAT: &str = "setun-model";
+const VERSION: &str = "1";
+
+impl Packing {
+    const ALL: [Packing; 3] = [Packing::Full, Packing::TwoBit, Packing::FivePerByte];
+
+    fn name(self) -> &'static str {
+        match self {
+            Packing::Full => "full",
+            Packing::TwoBit => "two-bit",
+            Packing::FivePerByte => "five-per-byte",
+        }
+    }
+
+    /// Bytes of a row of trits.
+    fn row(self, columns: usize) -> usize {
+        columns.div_ceil(if self == Packing::FivePerByte { 5 } else { 4 })
+    }
+}
+
+/// Writes the model; a file that is there is replaced whole or not at all. `extra` goes into the metadata.
+///
+/// UNSUPPORTED when a model that was loaded packed shall be stored in full; STATE when a weight is not finite; FORMAT when
+/// one is beyond f16.
+pub fn save(
+    model: &Model,
+    path: &Path,
+    packing: Packing,
+    rest: Rest,
+    tokenizer_json: Option<&str>,
+    extra: &BTreeMap<String, String>,
+) -> Result<FileReport> {
+    let bytes = encode(model, packing, rest, tokenizer_json, extra)?;
+    write_atomic(path, &bytes)?;
+    let linears: Vec<&Linear> = model.linears().collect();
+    let floats = if half(packing, rest) { 2 } else { 4 };
+    let size = |linear: &&Linear| match packed(model.options(), packing) {
+        true => linear.rows * packing.row(linear.columns) + size_of::<f32>(),
+        false => linear.rows * linear.columns * floats,
+    };
+    Ok(FileReport {
+        parameters: model.parameter_count(),
+        linear_parameters: linears.iter().map(|linear| linear.rows * linear.columns).sum(),
+        linear_bytes: linears.iter().map(size).sum(),
+        file_bytes: bytes.len(),
+    })
+}
+
+/// The bytes that `save` writes.
+pub fn encode(
+    model: &Model,
+    packing: Packing,
+    rest: Rest,
+    tokenizer_json: Option<&str>,
+    extra: &BTreeMap<String, String>,
+) -> Result<Vec<u8>> {
+    ensure!(model.dtype() == DType::F32, DType, "model file: weights are {}, expected f32", model.dtype());
+    ensure!(
+        packing != Packing::Full || model.trainable(),
+        Unsupported,
+        "model file: the model was loaded packed; the weights that training needs are not there to be saved"
+    );
+    let packed = packed(model.options(), packing);
+    // Of packed layers too: a NaN among the float weights leaves trits that look sound.
+    for Parameter { name, tensor, .. } in model.parameters() {
+        if let Some(element) = (model.context().kernels().first_non_finite)(model.context().launch(), &tensor.view())? {
+            return Err(error!(State, "model file: element {element} of {name} is not finite; nothing was written"));
+        }
+    }
+    let mut stored: Vec<Stored> = Vec::new();
+    for parameter in model.parameters().iter().filter(|p| !(packed && p.kind == ParameterKind::Ternary)) {
+        stored.push(store(parameter, half(packing, rest))?);
+    }
+    for linear in model.linears().filter(|_| packed) {
+        stored.extend(store_packed(model.context(), linear, packing)?);
+    }
+    let entries: Vec<Entry> = stored.iter().map(Stored::entry).collect();
+    safetensors::encode(&entries, &metadata(model.options(), packing, tokenizer_json, extra)?)
+}
+
+/// Whether linear layers are stored as trits.
+fn packed(options: &ModelOptions, packing: Packing) -> bool {
+    options.quantize_weights && packing != Packing::Full
+}
+
+/// Whether floats are stored as f16.
+fn half(packing: Packing, rest: Rest) -> bool {
+    packing != Packing::Full && rest == Rest::F16
+}
+
+fn metadata(
+    options: &ModelOptions,
+    packing: Packing,
+    tokenizer_json: Option<&str>,
+    extra: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>> {
+    let json = serde_json::to_string(options).map_err(|e| error!(Internal, "the model options have no JSON: {e}"))?;
+    let mut metadata = extra.clone();
+    let own = [("format", FORMAT), ("version", VERSION), ("options", &json), ("packing", packing.name())];
+    for (key, value) in own.into_iter().chain(tokenizer_json.map(|json| ("tokenizer", json))) {
+        let taken = metadata.insert(key.into(), value.into());
+        ensure!(taken.is_none(), Argument, "model file: the metadata key {key} is the file format's own");
+    }
+    Ok(metadata)
+}
+
+/// One tensor on its way to the file.
+struct Stored<'a> {
+    name: String,
+    dtype: DType,
+    dims: Vec<usize>,
+    data: Cow<'a, [u8]>,
+}
+
+impl Stored<'_> {
+    fn entry(&self) -> Entry<'_> {
+        Entry { name: self.name.clone(), dtype: self.dtype, dims: self.dims.clone(), data: &self.data }
+    }
+}
+
+fn store(parameter: &Parameter, half: bool) -> Result<Stored<'_>> {
+    let Parameter { name, tensor, .. } = parameter;
+    let values = tensor.host::<f32>()?;
+    // Little endian is the byte order of the format and of every target of this library.
+    let (dtype, data) = if half {
+        let bytes = safetensors::f32_to_f16_bytes(values).map_err(|error| error.within(name).within("model file"))?;
+        (DType::F16, Cow::Owned(bytes))
+    } else {
+        (DType::F32, Cow::Borrowed(bytemuck::cast_slice(values)))
+    };
+    Ok(Stored { name: name.clone(), dtype, dims: tensor.dims().to_vec(), data })
+}
+
+/// The trits and the scale of a linear layer.
+fn store_packed<'a>(context: &Context, linear: &'a Linear, packing: Packing) -> Result<[Stored<'a>; 2]> {
+    let name = &linear.name;
+    let ternary = linear.ternary.as_ref().ok_or_else(|| error!(Internal, "{name} has no trits"))?;
+    let dims = vec![linear.rows, packing.row(linear.columns)];
+    let data = if packing == Packing::FivePerByte {
+        let mut five = Tensor::zeros(DType::U8, &dims)?;
+        let packed = ternary.packed.view();
+        (context.kernels().pack_five)(context.launch(), &packed, linear.columns, &mut five.view_mut())?;
+        Cow::Owned(five.host::<u8>()?.to_vec())
+    } else {
+        Cow::Borrowed(ternary.packed.host::<u8>()?)
+    };
+    let scale = Cow::Borrowed(bytemuck::cast_slice(ternary.scale.host::<f32>()?));
+    Ok([
+        Stored { name: name.clone(), dtype: DType::U8, dims, data },
+        Stored { name: scale_name(name), dtype: DType::F32, dims: vec![1], data: scale },
+    ])
+}
+
+fn scale_name(linear: &str) -> String {
+    format!("{linear}_scale")
+}
+
+/// Reads a model that `save` wrote. One that is packed runs and cannot be trained. Whatever is wrong with the file's
+/// contents is FORMAT.
+pub fn load(context: Arc<Context>, path: &Path) -> Result<Model> {
+    let bytes = read_file(path)?;
+    File::parse(bytes).and_then(|file| decode(context, &file)).map_err(|error| error.within(path.display()))
+}
+
+/// The model in a parsed file.
+pub fn decode(context: Arc<Context>, file: &File) -> Result<Model> {
+    let (options, packing) = read_metadata(file)?;
+    let packed = packed(&options, packing);
+    check_count(file, &options, packed)?;
+    let descriptions = describe(&options);
+    let mut parameters = Vec::new();
+    for description in descriptions.iter().filter(|d| !(packed && d.kind == ParameterKind::Ternary)) {
+        parameters.push(read_floats(&context, file, description)?);
+    }
+    let linear = |parameters: &[Parameter], name: &str, options: &ModelOptions| {
+        if packed {
+            let description = descriptions.iter().find(|description| description.name == name);
+            let description = description.ok_or_else(|| error!(Internal, "{name} is no parameter of the model"))?;
+            return read_packed(&context, file, description, packing);
+        }
+        let index = parameters.iter().position(|parameter| parameter.name == name);
+        let index = index.ok_or_else(|| error!(Internal, "{name} is no parameter of the model"))?;
+        Linear::trainable(&parameters[index], index, options)
+    };
+    let mut model = Model::assemble(context.clone(), options, DType::F32, parameters, linear)?;
+    model.refresh()?;
+    Ok(model)
+}
+
+fn read_metadata(file: &File) -> Result<(ModelOptions, Packing)> {
+    let metadata = file.metadata();
+    let field = |key: &str| metadata.get(key).map(String::as_str);
+    match (field("format"), field("version")) {
+        (Some(FORMAT), Some(VERSION)) => {}
+        (Some(FORMAT), version) => {
+            let version = version.unwrap_or("none");
+            return Err(error!(Format, "the model file has version {version}, this library reads {VERSION}"));
+        }
+        _ => return Err(error!(Format, "the file holds no Setun model: its metadata has no format {FORMAT}")),
+    }
+    let json = field("options").ok_or_else(|| error!(Format, "the model file's metadata has no options"))?;
+    let options: ModelOptions =
+        serde_json::from_str(json).map_err(|e| error!(Format, "the model file's geometry cannot be read: {e}"))?;
+    options.validate().map_err(|e| error!(Format, "the model file's geometry is wrong: {e}"))?;
+    let name = field("packing").unwrap_or("none");
+    let packing = Packing::ALL.into_iter().find(|packing| packing.name() == name);
+    let packing = packing.ok_or_else(|| error!(Format, "the model file's packing is {name}, which is none"))?;
+    Ok((options, packing))
+}
+
+/// Before anything is allocated by the numbers in the metadata: the file has as many tensors as they say.
+fn check_count(file: &File, options: &ModelOptions, packed: bool) -> Result<()> {
+    let linears = if options.ffn_gated { 7 } else { 6 };
+    let per_layer = 4 + linears + if packed { linears } else { 0 };
+    let expected = options.layers * per_layer + if options.tied_embedding { 2 } else { 3 };
+    let found = file.names().count();
+    ensure!(found == expected, Format, "the model file has {found} tensors, its geometry needs {expected}");
+    Ok(())
+}
+
+fn read_floats(context: &Context, file: &File, description: &Description) -> Result<Parameter> {
+    let Description { name, kind, dims, .. } = description;
+    let found = file.tensor(name)?;
+    ensure!(
+        matches!(found.dtype, DType::F32 | DType::F16) && found.dims[..] == dims[..],
+        Format,
+        "tensor {name} is {} {:?}, expected f32 or f16 {dims:?}",
+        found.dtype,
+        found.dims
+    );
+    let mut tensor = Tensor::zeros(DType::F32, dims)?;
+    let values = tensor.host_mut::<f32>()?;
+    if found.dtype == DType::F16 {
+        safetensors::f16_bytes_to_f32(found.data, values);
+    } else {
+        bytemuck::cast_slice_mut(values).copy_from_slice(found.data);
+    }
+    if let Some(element) = (context.kernels().first_non_finite)(context.launch(), &tensor.view())? {
+        return Err(error!(Format, "element {element} of tensor {name} is not finite"));
+    }
+    Ok(Parameter { name: name.clone(), kind: *kind, tensor })
+}
+
+fn read_packed(context: &Context, file: &File, description: &Description, packing: Packing) -> Result<Linear> {
+    let Description { name, dims, .. } = description;
+    let (rows, columns) = (dims[0], dims[1]);
+    let found = file.tensor(name)?;
+    let expected = [rows, packing.row(columns)];
+    ensure!(
+        found.dtype == DType::U8 && found.dims == expected,
+        Format,
+        "tensor {name} is {} {:?}, expected u8 {expected:?}",
+        found.dtype,
+        found.dims
+    );
+    let mut packed = Tensor::zeros(DType::U8, &[rows, Packing::TwoBit.row(columns)])?;
+    if packing == Packing::FivePerByte {
+        let five = Tensor::from_slice(found.data, &expected)?;
+        (context.kernels().unpack_five)(context.launch(), &five.view(), columns, &mut packed.view_mut())
+            .map_err(|error| error.within(format_args!("tensor {name}")))?;
+    } else {
+        check_two_bit(name, found.data, columns)?;
+        packed.host_mut::<u8>()?.copy_from_slice(found.data);
+    }
+    Linear::packed(name.clone(), columns, packed, read_scale(file, &scale_name(name))?)
+}
+
+/// Refuses the code 3, and codes other than 1 past the last column.
+fn check_two_bit(name: &str, packed: &[u8], columns: usize) -> Result<()> {
+    let row = Packing::TwoBit.row(columns);
+    for (i, &byte) in packed.iter().enumerate() {
+        ensure!(byte & byte >> 1 & 0x55 == 0, Format, "tensor {name}: byte {i} is {byte:#04x}, which holds the code 3");
+        let left = columns - i % row * 4;
+        // With `left` columns in the byte, the codes above them are all 1: 0x55 with its low 2 * left bits gone.
+        let rest = if left < 4 { 0xFFu8 << (2 * left) } else { 0 };
+        ensure!(
+            byte & rest == 0x55 & rest,
+            Format,
+            "tensor {name}: byte {i} is {byte:#04x}, with a trit past the last column"
+        );
+    }
+    Ok(())
+}
+
+fn read_scale(file: &File, name: &str) -> Result<Tensor> {
+    let found = file.tensor(name)?;
+    ensure!(
+        found.dtype == DType::F32 && found.dims == [1],
+        Format,
+        "tensor {name} is {} {:?}, expected f32 [1]",
+        found.dtype,
+        found.dims
+    );
+    let mut tensor = Tensor::zeros(DType::F32, &[1])?;
+    bytemuck::cast_slice_mut(tensor.host_mut::<f32>()?).copy_from_slice(found.data);
+    let scale = tensor.host::<f32>()?[0];
+    ensure!(scale.is_finite() && scale > 0.0, Format, "tensor {name} is {scale}, expected a positive number");
+    Ok(tensor)
+}

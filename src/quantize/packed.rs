@@ -1,0 +1,58 @@
+//! A packed weight matrix that has been checked once and is kept ready for products.
+
+use super::packing::{Matrix, Packing};
+use super::{product, scheme};
+use crate::backend::Context;
+use crate::tensor::error::ensure;
+use crate::tensor::{Result, View, ViewMut, vec_zeroed};
+use std::sync::Arc;
+
+pub struct PackedTensor {
+    context: Arc<Context>,
+    matrix: Matrix,
+    packed: Vec<u8>,
+    scale: f32,
+}
+
+impl PackedTensor {
+    /// Quantizes w[n, k] f32 by absmean.
+    pub fn new(context: Arc<Context>, w: &View, packing: Packing) -> Result<PackedTensor> {
+        ensure!(w.dims().len() == 2, Shape, "w has shape {}, expected [n, k]", w.shape());
+        let weights = w.slice::<f32>().map_err(|e| e.within("w"))?;
+        let matrix = Matrix::new(w.dim(0), w.dim(1), packing)?;
+        let mut packed = vec_zeroed(matrix.bytes())?;
+        let scale = scheme::quantize(&context, &matrix, weights, &mut packed)?;
+        Ok(PackedTensor { context, matrix, packed, scale })
+    }
+
+    pub fn scale(&self) -> f32 {
+        self.scale
+    }
+
+    /// The bytes of the trits.
+    pub fn bytes(&self) -> usize {
+        self.packed.len()
+    }
+
+    /// y[.., n] f32 = x[.., k] f32 * (scale * t[n, k])^T.
+    pub fn matmul(&self, x: &View, y: &mut ViewMut) -> Result<()> {
+        let (n, k) = (self.matrix.rows(), self.matrix.columns());
+        let (columns, outer) = x.dims().split_last().unwrap_or((&1, &[]));
+        ensure!(*columns == k, Shape, "x has {columns} columns, weight has {k}");
+        let expected = [outer, &[n]].concat();
+        ensure!(y.dims() == expected, Shape, "y has shape {}, expected {expected:?}", y.shape());
+        let m = outer.iter().product();
+        let x = x.slice::<f32>().map_err(|e| e.within("x"))?;
+        let y = y.slice_mut::<f32>().map_err(|e| e.within("y"))?;
+        let two_bit = scheme::two_bit_of_checked(&self.context, &self.matrix, &self.packed)?;
+        product::matmul_two_bit(&self.context, &self.matrix, x, m, &two_bit, self.scale, y)
+    }
+
+    /// w[n, k] f32 = scale * t.
+    pub fn dequantize(&self, w: &mut ViewMut) -> Result<()> {
+        let expected = [self.matrix.rows(), self.matrix.columns()];
+        ensure!(w.dims() == expected, Shape, "w has shape {}, expected {expected:?}", w.shape());
+        let weights = w.slice_mut::<f32>().map_err(|e| e.within("w"))?;
+        scheme::dequantize(&self.context, &self.matrix, &self.packed, self.scale, weights)
+    }
+}

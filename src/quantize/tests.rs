@@ -1,0 +1,153 @@
+//! The verb on every row that a context can have: exact answers, agreement between packings and rows, refusals.
+
+use super::*;
+use crate::backend::{Backend, ContextOptions};
+use crate::tensor::random::{Purpose, Stream};
+use crate::tensor::{ErrorKind, ViewMut};
+use std::sync::Arc;
+
+const BOTH: [Packing; 2] = [Packing::TwoBit, Packing::FivePerByte];
+
+fn contexts() -> Vec<Arc<Context>> {
+    [Backend::Scalar, Backend::Simd, Backend::Parallel]
+        .into_iter()
+        .map(|backend| {
+            let options = ContextOptions { backend: Some(backend), threads: 2, ..ContextOptions::default() };
+            Arc::new(Context::new(&options).unwrap())
+        })
+        .collect()
+}
+
+fn normal(count: usize, seed: u64, deviation: f32) -> Vec<f32> {
+    let stream = Stream::new(seed, Purpose::Test, 0, 0);
+    (0..count as u64).map(|i| stream.normal(i) * deviation).collect()
+}
+
+/// Trits and scale by their definition: gamma = mean |w| in f64, t = (w > gamma / 2) - (w < -gamma / 2).
+fn defined(weights: &[f32]) -> (Vec<i8>, f64) {
+    let gamma = weights.iter().map(|w| f64::from(w.abs())).sum::<f64>() / weights.len() as f64;
+    let trit = |&w: &f32| i8::from(f64::from(w) > gamma / 2.0) - i8::from(f64::from(w) < -gamma / 2.0);
+    (weights.iter().map(trit).collect(), gamma)
+}
+
+#[test]
+fn quantizing_follows_the_definition() {
+    for context in contexts() {
+        for packing in BOTH {
+            let matrix = Matrix::new(33, 130, packing).unwrap();
+            let weights = normal(matrix.count(), 1, 0.05);
+            let mut packed = vec![0; matrix.bytes()];
+            let scale = quantize(&context, &matrix, &weights, &mut packed).unwrap();
+            let (trits, gamma) = defined(&weights);
+            assert!((f64::from(scale) - gamma).abs() < 1e-6 * gamma, "scale {scale}, defined {gamma}");
+            let mut found = vec![0; trits.len()];
+            unpack(&matrix, &packed, &mut found).unwrap();
+            assert_eq!(found, trits);
+            let mut restored = vec![0.0; trits.len()];
+            dequantize(&context, &matrix, &packed, scale, &mut restored).unwrap();
+            assert!(restored.iter().zip(&trits).all(|(&w, &t)| w == scale * f32::from(t)));
+        }
+    }
+}
+
+#[test]
+fn products_sum_integers_exactly() {
+    let (m, n, k) = (5, 19, 300);
+    let (weights, x) = (normal(n * k, 2, 0.1), normal(m * k, 3, 2.0));
+    let mut first: Option<Vec<f32>> = None;
+    for context in contexts() {
+        let (mut codes, mut scales) = (vec![0i8; m * k], vec![0f32; m]);
+        quantize_activations(&context, &x, m, k, &mut codes, &mut scales).unwrap();
+        for packing in BOTH {
+            let matrix = Matrix::new(n, k, packing).unwrap();
+            let mut packed = vec![0; matrix.bytes()];
+            let scale = quantize(&context, &matrix, &weights, &mut packed).unwrap();
+            let mut trits = vec![0; n * k];
+            unpack(&matrix, &packed, &mut trits).unwrap();
+            let mut y = vec![0.0; m * n];
+            matmul(&context, &matrix, &x, m, &packed, scale, &mut y).unwrap();
+            for (i, &y) in y.iter().enumerate() {
+                let (row, column) = (i / n, i % n);
+                let products = (0..k).map(|j| i32::from(codes[row * k + j]) * i32::from(trits[column * k + j]));
+                let expected = products.sum::<i32>() as f32 * (scales[row] * scale);
+                assert_eq!(y, expected, "row {row}, column {column}");
+            }
+            assert_eq!(first.get_or_insert_with(|| y.clone()), &y, "{packing:?} on {}", context.backend().name());
+        }
+    }
+}
+
+#[test]
+fn the_gradient_to_the_input_is_the_product_with_the_weights() {
+    let (m, n, k) = (3, 70, 33);
+    let (weights, dy) = (normal(n * k, 4, 1.0), normal(m * n, 5, 1.0));
+    for context in contexts() {
+        for packing in BOTH {
+            let matrix = Matrix::new(n, k, packing).unwrap();
+            let mut packed = vec![0; matrix.bytes()];
+            let scale = quantize(&context, &matrix, &weights, &mut packed).unwrap();
+            let mut restored = vec![0.0; n * k];
+            dequantize(&context, &matrix, &packed, scale, &mut restored).unwrap();
+            let mut dx = vec![0.0; m * k];
+            matmul_backward(&context, &matrix, &dy, m, &packed, scale, &mut dx).unwrap();
+            for (i, &dx) in dx.iter().enumerate() {
+                let (row, column) = (i / k, i % k);
+                let terms = (0..n).map(|j| f64::from(dy[row * n + j]) * f64::from(restored[j * k + column]));
+                let expected: f64 = terms.sum();
+                // n terms of magnitude about 1, each rounded to f32.
+                assert!((f64::from(dx) - expected).abs() < 70.0 * 1e-6, "dx {dx}, expected {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_packed_tensor_is_its_matrix() {
+    let (m, n, k) = (4, 9, 21);
+    let (weights, x) = (normal(n * k, 6, 0.3), normal(m * k, 7, 1.0));
+    for context in contexts() {
+        for packing in BOTH {
+            let matrix = Matrix::new(n, k, packing).unwrap();
+            let mut packed = vec![0; matrix.bytes()];
+            let scale = quantize(&context, &matrix, &weights, &mut packed).unwrap();
+            let mut expected = vec![0.0; m * n];
+            matmul(&context, &matrix, &x, m, &packed, scale, &mut expected).unwrap();
+            let tensor = PackedTensor::new(context.clone(), &View::of(&weights, &[n, k]).unwrap(), packing).unwrap();
+            assert_eq!((tensor.scale(), tensor.bytes()), (scale, matrix.bytes()));
+            let mut y = vec![0.0; m * n];
+            tensor.matmul(&View::of(&x, &[2, 2, k]).unwrap(), &mut ViewMut::of(&mut y, &[2, 2, n]).unwrap()).unwrap();
+            assert_eq!(y, expected);
+        }
+    }
+}
+
+#[test]
+fn what_is_not_finite_is_named_and_nothing_is_written() {
+    for context in contexts() {
+        let matrix = Matrix::new(50, 40, Packing::TwoBit).unwrap();
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for index in [0, 1234, 1999] {
+                let mut weights = normal(2000, 8, 1.0);
+                weights[index] = bad;
+                *weights.last_mut().unwrap() = bad;
+                let mut packed = vec![0xEE; matrix.bytes()];
+                let error = quantize(&context, &matrix, &weights, &mut packed).unwrap_err();
+                assert_eq!(error.kind, ErrorKind::Argument);
+                assert!(error.message.starts_with(&format!("weights[{index}] is ")), "{}", error.message);
+                assert!(packed.iter().all(|&byte| byte == 0xEE));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_mean_beyond_f32_is_refused() {
+    for context in contexts() {
+        let matrix = Matrix::new(1, 4096, Packing::TwoBit).unwrap();
+        let mut packed = vec![0xEE; matrix.bytes()];
+        let error = quantize(&context, &matrix, &[f32::MAX; 4096], &mut packed).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Argument);
+        assert!(error.message.contains("too large for f32"), "{}", error.message);
+        assert!(packed.iter().all(|&byte| byte == 0xEE));
+    }
+}

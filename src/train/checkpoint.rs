@@ -1,0 +1,219 @@
+//! Checkpoints: `<checkpoint_dir>/step-00000100/` holds model.safetensors (f32 masters, tokenizer in the metadata),
+//! optimizer.safetensors (`m.<parameter>` and `v.<parameter>`) and trainer.json ([`Record`]).
+//!
+//! A checkpoint is written as a hidden folder beside and renamed when it is whole and on disk. It is read whole and
+//! verified before anything is used. A damaged one is an error that names the newest good one before it; which of the two
+//! to continue from is the user's decision, so nothing is skipped silently.
+
+use super::metrics::METRICS_FILE;
+use super::record::{FileSum, Record};
+use crate::format::files::{FolderWriter, read_file};
+use crate::format::safetensors::File;
+use crate::tensor::error::{ensure, error};
+use crate::tensor::log::{LogLevel, log};
+use crate::tensor::{Error, ErrorKind, Result};
+use std::path::{Path, PathBuf};
+
+pub const MODEL_FILE: &str = "model.safetensors";
+pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
+pub const RECORD_FILE: &str = "trainer.json";
+
+/// A checkpoint that was read and verified.
+pub struct Checkpoint {
+    pub path: PathBuf,
+    pub record: Record,
+    pub model: File,
+    pub optimizer: File,
+}
+
+pub fn folder_name(step: u64) -> String {
+    format!("step-{step:08}")
+}
+
+/// The step of a folder name that [`folder_name`] could have made.
+fn step_of(name: &str) -> Option<u64> {
+    let step = name.strip_prefix("step-")?.parse().ok()?;
+    (folder_name(step) == name).then_some(step)
+}
+
+/// The process that made a hidden entry of a checkpoint_dir: a folder `.step-00000100.tmp-<process id>` (being written) or
+/// `.step-00000100.old.tmp-<process id>` (being removed), or a file `.metrics.jsonl.tmp-<process id>` (being replaced),
+/// which may carry a number after the process id.
+fn maker_of_left_over(name: &str, is_folder: bool) -> Option<u32> {
+    let (of, process) = name.strip_prefix('.')?.split_once(".tmp-")?;
+    let process = if is_folder {
+        step_of(of.strip_suffix(".old").unwrap_or(of))?;
+        process
+    } else {
+        (of == METRICS_FILE).then_some(())?;
+        process.split_once('-').map_or(process, |(process, _)| process)
+    };
+    let number: u32 = process.parse().ok()?;
+    (number.to_string() == process).then_some(number)
+}
+
+/// The checkpoints in `folder`, by step. A folder that does not exist holds none.
+pub fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
+    let mut found = Vec::new();
+    for Entry { name, path, is_folder } in entries(folder)? {
+        if is_folder && let Some(step) = step_of(&name) {
+            found.push((step, path));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Removes what killed runs left half written. Another process that is alive may still be writing its own.
+pub fn remove_left_overs(folder: &Path) -> Result<()> {
+    for Entry { name, path, is_folder } in entries(folder)? {
+        let Some(process) = maker_of_left_over(&name, is_folder) else { continue };
+        if process == std::process::id() || !Path::new("/proc").join(process.to_string()).exists() {
+            log(LogLevel::Info, format_args!("removing {}, left by a run that was killed", path.display()));
+            let removed = if is_folder { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            removed.map_err(|e| Error::io("removing", &path, &e))?;
+        }
+    }
+    Ok(())
+}
+
+struct Entry {
+    name: String,
+    path: PathBuf,
+    is_folder: bool,
+}
+
+/// The folders and files directly inside `folder` (no links) whose names are UTF-8.
+fn entries(folder: &Path) -> Result<Vec<Entry>> {
+    let failed = |e: std::io::Error| Error::io("reading", folder, &e);
+    let entries = match std::fs::read_dir(folder) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        let kind = entry.file_type().map_err(failed)?;
+        if let Ok(name) = entry.file_name().into_string()
+            && !kind.is_symlink()
+        {
+            found.push(Entry { name, path: entry.path(), is_folder: kind.is_dir() });
+        }
+    }
+    Ok(found)
+}
+
+/// Writes a checkpoint. One that is already there under the same name stays if it is good and equal, else it is replaced.
+pub fn write(folder: &Path, record: &Record, model: &[u8], optimizer: &[u8]) -> Result<PathBuf> {
+    let path = folder.join(folder_name(record.step));
+    let exists = path.try_exists().map_err(|e| Error::io("reading", &path, &e))?;
+    if exists && open(&path).is_ok_and(|there| there.record.run == record.run && there.record.files == record.files) {
+        return Ok(path);
+    }
+    let mut writer = FolderWriter::create(&path)?;
+    writer.write(MODEL_FILE, model)?;
+    writer.write(OPTIMIZER_FILE, optimizer)?;
+    writer.write(RECORD_FILE, &record.encode()?)?;
+    let aside = if exists { Some(set_aside(&path)?) } else { None };
+    let committed = writer.commit();
+    if let Some(aside) = aside {
+        match &committed {
+            Ok(_) => std::fs::remove_dir_all(&aside).map_err(|e| Error::io("removing", &aside, &e))?,
+            Err(_) => std::fs::rename(&aside, &path).map_err(|e| Error::io("renaming", &aside, &e))?,
+        }
+    }
+    committed.map(|_| path)
+}
+
+/// Removes the oldest checkpoints of the run that now stands at `step`, but for the last `keep` (0 keeps all). Later steps
+/// are of another run that this one was started back from: they are not this run's to remove.
+pub fn prune(folder: &Path, step: u64, keep: usize) {
+    let found = match list(folder) {
+        Ok(found) => found,
+        Err(error) => return log(LogLevel::Warning, format_args!("old checkpoints stay: {error}")),
+    };
+    let ours: Vec<_> = found.into_iter().filter(|(at, _)| *at <= step).collect();
+    let surplus = if keep == 0 { 0 } else { ours.len().saturating_sub(keep) };
+    for (_, path) in &ours[..surplus] {
+        // Training goes on: a checkpoint too many is no reason to stop it.
+        if let Err(error) = remove(path) {
+            log(LogLevel::Warning, format_args!("an old checkpoint stays: {error}"));
+        }
+    }
+}
+
+/// Removes one checkpoint: renamed first, so that a kill in between leaves a left-over and not a damaged checkpoint.
+fn remove(path: &Path) -> Result<()> {
+    let aside = set_aside(path)?;
+    std::fs::remove_dir_all(&aside).map_err(|e| Error::io("removing", &aside, &e))
+}
+
+/// Renames a checkpoint to the hidden name of one being removed. Refuses a folder that holds anything else.
+fn set_aside(path: &Path) -> Result<PathBuf> {
+    for entry in std::fs::read_dir(path).map_err(|e| Error::io("reading", path, &e))? {
+        let name = entry.map_err(|e| Error::io("reading", path, &e))?.file_name();
+        let ours = [MODEL_FILE, OPTIMIZER_FILE, RECORD_FILE].iter().any(|file| name == *file);
+        ensure!(ours, State, "{} holds {}, which is no part of a checkpoint", path.display(), name.display());
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let aside = path.with_file_name(format!(".{name}.old.tmp-{}", std::process::id()));
+    std::fs::rename(path, &aside).map_err(|e| Error::io("renaming", path, &e))?;
+    Ok(aside)
+}
+
+/// Reads the checkpoint that `path` means: itself, or the newest in the folder it is.
+pub fn find(path: &Path) -> Result<Checkpoint> {
+    let step = path.file_name().and_then(|name| name.to_str()).and_then(step_of);
+    if step.is_some() || path.join(RECORD_FILE).exists() {
+        ensure!(path.is_dir(), Io, "{} is not a folder", path.display());
+        let siblings = path.parent().unwrap_or(Path::new("."));
+        return open(path).map_err(|error| with_previous(error, siblings, step.unwrap_or(0)));
+    }
+    let found = list(path)?;
+    let Some((step, newest)) = found.last() else {
+        return Err(error!(Io, "{} holds no checkpoint", path.display()));
+    };
+    open(newest).map_err(|error| with_previous(error, path, *step))
+}
+
+/// A damaged checkpoint's error, with the newest good one before it.
+fn with_previous(error: Error, folder: &Path, step: u64) -> Error {
+    if error.kind != ErrorKind::Format {
+        return error;
+    }
+    let older = list(folder).unwrap_or_default().into_iter().rev().filter(|(at, _)| *at < step);
+    let advice = match older.map(|(_, path)| path).find(|path| open(path).is_ok()) {
+        Some(path) => format!("the newest good one before it is {}, which can be resumed by that name", path.display()),
+        None => "there is no good one before it".to_string(),
+    };
+    Error::new(ErrorKind::Format, format!("{error}; {advice}"))
+}
+
+/// Reads and verifies one checkpoint. FORMAT says how it is damaged.
+pub fn open(path: &Path) -> Result<Checkpoint> {
+    let damaged = |error: Error| match error.kind {
+        ErrorKind::Format => error.within(format_args!("checkpoint {} is damaged", path.display())),
+        _ => error,
+    };
+    let record = contents(path, RECORD_FILE)
+        .and_then(|bytes| Record::decode(&bytes).map_err(|error| error.within(RECORD_FILE)))
+        .map_err(damaged)?;
+    let tensors = |name: &str| {
+        let bytes = contents(path, name)?;
+        let sum = FileSum::of(&bytes);
+        let said = record.files.get(name).ok_or_else(|| error!(Format, "{RECORD_FILE} does not name {name}"))?;
+        ensure!(sum.bytes == said.bytes, Format, "{name} has {} bytes, {RECORD_FILE} says {}", sum.bytes, said.bytes);
+        ensure!(sum == *said, Format, "{name} has the checksum {}, {RECORD_FILE} says {}", sum.xxh3, said.xxh3);
+        File::parse(bytes).map_err(|error| error.within(name))
+    };
+    let model = tensors(MODEL_FILE).map_err(damaged)?;
+    let optimizer = tensors(OPTIMIZER_FILE).map_err(damaged)?;
+    Ok(Checkpoint { path: path.to_path_buf(), record, model, optimizer })
+}
+
+/// The bytes of one file; its absence is damage, not an input-output error.
+fn contents(folder: &Path, name: &str) -> Result<Vec<u8>> {
+    let path = folder.join(name);
+    ensure!(path.try_exists().map_err(|e| Error::io("reading", &path, &e))?, Format, "{name} is missing");
+    read_file(&path)
+}

@@ -1,0 +1,271 @@
+//! What a training run is told. `validate` is the one place that decides whether the numbers make sense.
+
+use super::schedule::Schedule;
+use crate::tensor::Result;
+use crate::tensor::error::{ensure, error};
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// The options of a training run. Serialized into every checkpoint, so that a resume can compare them: see `record.rs`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TrainOptions {
+    /// Sequences a micro-batch.
+    pub batch_size: usize,
+    /// The peak of the schedule.
+    pub learning_rate: f64,
+    /// The length of the run when `max_steps` is 0, in passes over the training tokens.
+    pub max_epochs: u64,
+    /// Clustered sampling; accepted, see [`TrainOptions::ignored`].
+    pub n_clusters: usize,
+    /// Must agree with the model, whose own option decides.
+    pub quantize_weights: bool,
+    /// Quantized gradients; accepted, see [`TrainOptions::ignored`].
+    pub quantize_gradients: bool,
+    /// Learning rate by an auxiliary network; accepted, see [`TrainOptions::ignored`].
+    pub use_adaptive_lr: bool,
+    /// Where checkpoints and metrics.jsonl go; None writes nothing.
+    #[serde(skip)]
+    pub checkpoint_dir: Option<PathBuf>,
+    /// The length of the run in optimizer steps; 0 takes it from `max_epochs`.
+    pub max_steps: u64,
+    /// Tokens a sequence; 0 takes the model's.
+    pub context_length: usize,
+    /// Micro-batches whose gradients are summed into one step.
+    pub accumulation: usize,
+    pub schedule: Schedule,
+    /// Steps over which the learning rate rises linearly to its peak.
+    pub warmup_steps: u64,
+    /// The learning rate of the last step, as a part of the peak.
+    pub minimum_lr_ratio: f64,
+    /// Of the parameters of two dimensions; gains are not decayed.
+    pub weight_decay: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub epsilon: f64,
+    /// The largest gradient norm; a longer gradient is scaled down to it. 0 turns clipping off.
+    pub clip: f64,
+    /// Decides the batches and the dropout.
+    pub seed: u64,
+    /// Steps between two lines of metrics.jsonl; 0 writes a line for evaluations alone.
+    pub log_interval: u64,
+    /// Steps between two evaluations; 0 evaluates at the end only.
+    pub evaluation_interval: u64,
+    /// Validation windows an evaluation reads, spread evenly over the split; 0 reads all.
+    pub evaluation_windows: usize,
+    /// Steps between two checkpoints; 0 writes one at the end only.
+    pub checkpoint_interval: u64,
+    /// Checkpoints that stay on disk; 0 keeps all.
+    pub keep_checkpoints: usize,
+}
+
+/// The micro-batch shares a 32-bit word of dropout's random counter with the place in the model.
+const MOST_ACCUMULATION: usize = 1 << 16;
+
+impl Default for TrainOptions {
+    fn default() -> Self {
+        TrainOptions {
+            batch_size: 32,
+            learning_rate: 1e-3,
+            max_epochs: 10,
+            n_clusters: 10,
+            quantize_weights: true,
+            quantize_gradients: true,
+            use_adaptive_lr: true,
+            checkpoint_dir: None,
+            max_steps: 0,
+            context_length: 0,
+            accumulation: 1,
+            schedule: Schedule::Cosine,
+            warmup_steps: 100,
+            minimum_lr_ratio: 0.1,
+            weight_decay: 0.1,
+            beta1: 0.9,
+            beta2: 0.99,
+            epsilon: 1e-8,
+            clip: 1.0,
+            seed: 0,
+            log_interval: 10,
+            evaluation_interval: 0,
+            evaluation_windows: 0,
+            checkpoint_interval: 0,
+            keep_checkpoints: 3,
+        }
+    }
+}
+
+impl TrainOptions {
+    /// ARGUMENT, naming the option, its value and what is expected.
+    pub fn validate(&self) -> Result<()> {
+        ensure!(self.batch_size > 0, Argument, "batch_size is 0, expected at least 1");
+        ensure!(self.accumulation > 0, Argument, "accumulation is 0, expected at least 1");
+        ensure!(
+            self.accumulation <= MOST_ACCUMULATION,
+            Argument,
+            "accumulation is {}, expected at most {MOST_ACCUMULATION}",
+            self.accumulation
+        );
+        self.tokens_per_step(self.context_length.max(1))?;
+        ensure!(
+            self.max_steps > 0 || self.max_epochs > 0,
+            Argument,
+            "max_steps and max_epochs are both 0, expected one of them to say how long to train"
+        );
+        // The kernels compute in f32: what vanishes or overflows there is as wrong as a zero or an infinity.
+        positive("learning_rate", self.learning_rate)?;
+        positive("epsilon", self.epsilon)?;
+        not_negative("weight_decay", self.weight_decay)?;
+        not_negative("clip", self.clip)?;
+        ensure!(
+            (0.0..=1.0).contains(&self.minimum_lr_ratio),
+            Argument,
+            "minimum_lr_ratio is {}, expected 0 to 1",
+            self.minimum_lr_ratio
+        );
+        for (name, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            ensure!(beta >= 0.0 && (beta as f32) < 1.0, Argument, "{name} is {beta}, expected 0 to less than 1");
+        }
+        Ok(())
+    }
+
+    /// Tokens that one optimizer step reads.
+    pub fn tokens_per_step(&self, context_length: usize) -> Result<usize> {
+        let tokens =
+            self.batch_size.checked_mul(context_length).and_then(|tokens| tokens.checked_mul(self.accumulation));
+        match tokens {
+            Some(tokens) if tokens <= isize::MAX as usize / 8 => Ok(tokens),
+            _ => Err(error!(
+                Argument,
+                "batch_size {} * context_length {context_length} * accumulation {} is more tokens a step than this machine can count",
+                self.batch_size,
+                self.accumulation
+            )),
+        }
+    }
+
+    /// The same options with `context_length` and `max_steps` filled in, for a model of `model_context` positions and
+    /// `train_tokens` tokens of text. An epoch is ceil(train tokens / tokens a step) steps.
+    pub fn resolve(&self, model_context: usize, train_tokens: usize) -> Result<TrainOptions> {
+        self.validate()?;
+        let mut resolved = self.clone();
+        if self.context_length == 0 {
+            resolved.context_length = model_context;
+        }
+        ensure!(
+            resolved.context_length <= model_context,
+            Argument,
+            "context_length is {}, the model has {model_context} positions",
+            resolved.context_length
+        );
+        let tokens_per_step = resolved.tokens_per_step(resolved.context_length)?;
+        if self.max_steps == 0 {
+            let epoch = train_tokens.div_ceil(tokens_per_step) as u64;
+            resolved.max_steps = epoch.saturating_mul(self.max_epochs);
+        }
+        // The step is a 32-bit word of the random counter.
+        ensure!(
+            u32::try_from(resolved.max_steps).is_ok(),
+            Argument,
+            "the run would take {} steps, expected at most {}",
+            resolved.max_steps,
+            u32::MAX
+        );
+        Ok(resolved)
+    }
+
+    /// The options that are on and that this build trains without, in one sentence.
+    pub fn ignored(&self) -> Option<String> {
+        let mut ignored = Vec::new();
+        if self.n_clusters > 0 {
+            ignored.push(format!("n_clusters = {} (plain sampling)", self.n_clusters));
+        }
+        if self.use_adaptive_lr {
+            ignored.push(format!("use_adaptive_lr (plain {} schedule)", self.schedule.name()));
+        }
+        if self.quantize_gradients {
+            ignored.push("quantize_gradients (f32 gradients)".to_string());
+        }
+        (!ignored.is_empty()).then(|| format!("this build trains without {}", ignored.join(", ")))
+    }
+}
+
+fn positive(name: &str, value: f64) -> Result<()> {
+    let rounded = value as f32;
+    ensure!(rounded > 0.0 && rounded.is_finite(), Argument, "{name} is {value}, expected a positive number");
+    Ok(())
+}
+
+fn not_negative(name: &str, value: f64) -> Result<()> {
+    ensure!(value >= 0.0 && (value as f32).is_finite(), Argument, "{name} is {value}, expected 0 or a positive number");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::ErrorKind;
+
+    #[test]
+    fn the_defaults_are_valid() {
+        TrainOptions::default().validate().unwrap();
+    }
+
+    #[test]
+    fn nonsense_is_refused_by_name() {
+        let good = TrainOptions::default;
+        let cases: Vec<(&str, TrainOptions)> = vec![
+            ("batch_size is 0", TrainOptions { batch_size: 0, ..good() }),
+            ("accumulation is 0", TrainOptions { accumulation: 0, ..good() }),
+            ("accumulation is 65537", TrainOptions { accumulation: 65537, ..good() }),
+            ("batch_size 9223372036854775807 *", TrainOptions { batch_size: usize::MAX / 2, ..good() }),
+            (
+                "batch_size 32 * context_length 4611686018427387904 *",
+                TrainOptions { context_length: 1 << 62, ..good() },
+            ),
+            ("max_steps and max_epochs", TrainOptions { max_epochs: 0, ..good() }),
+            ("learning_rate is -0.001", TrainOptions { learning_rate: -1e-3, ..good() }),
+            ("learning_rate is NaN", TrainOptions { learning_rate: f64::NAN, ..good() }),
+            ("learning_rate is 0", TrainOptions { learning_rate: 0.0, ..good() }),
+            ("learning_rate is 1", TrainOptions { learning_rate: 1e39, ..good() }),
+            ("epsilon is 0", TrainOptions { epsilon: 1e-60, ..good() }),
+            ("weight_decay is -1", TrainOptions { weight_decay: -1.0, ..good() }),
+            ("clip is inf", TrainOptions { clip: f64::INFINITY, ..good() }),
+            ("minimum_lr_ratio is 1.5", TrainOptions { minimum_lr_ratio: 1.5, ..good() }),
+            ("minimum_lr_ratio is NaN", TrainOptions { minimum_lr_ratio: f64::NAN, ..good() }),
+            ("beta1 is 1", TrainOptions { beta1: 1.0, ..good() }),
+            ("beta2 is 0.99999999999", TrainOptions { beta2: 0.999_999_999_99, ..good() }),
+            ("beta2 is NaN", TrainOptions { beta2: f64::NAN, ..good() }),
+        ];
+        for (expected, options) in cases {
+            let error = options.validate().expect_err(expected);
+            assert_eq!(error.kind, ErrorKind::Argument, "{error}");
+            assert!(error.message.starts_with(expected), "'{error}' does not start with '{expected}'");
+        }
+    }
+
+    #[test]
+    fn options_without_effect_are_named() {
+        let on = TrainOptions { schedule: Schedule::Linear, ..TrainOptions::default() };
+        assert_eq!(
+            on.ignored().unwrap(),
+            "this build trains without n_clusters = 10 (plain sampling), use_adaptive_lr (plain linear schedule), \
+             quantize_gradients (f32 gradients)"
+        );
+        let off = TrainOptions { n_clusters: 0, use_adaptive_lr: false, quantize_gradients: false, ..on };
+        assert_eq!(off.ignored(), None);
+    }
+
+    #[test]
+    fn an_epoch_reads_about_every_token_once() {
+        let options = TrainOptions { batch_size: 3, accumulation: 2, max_epochs: 4, ..TrainOptions::default() };
+        // 3 * 2 * 8 = 48 tokens a step, ceil(1000 / 48) = 21 steps an epoch.
+        let resolved = options.resolve(8, 1000).unwrap();
+        assert_eq!((resolved.context_length, resolved.max_steps), (8, 84));
+        assert_eq!(TrainOptions { max_steps: 5, ..options.clone() }.resolve(8, 1000).unwrap().max_steps, 5);
+        assert_eq!(
+            TrainOptions { context_length: 9, ..options.clone() }.resolve(8, 1000).unwrap_err().message,
+            "context_length is 9, the model has 8 positions"
+        );
+        let endless = TrainOptions { max_epochs: u64::MAX, ..options }.resolve(8, 1000).unwrap_err();
+        assert_eq!(endless.kind, ErrorKind::Argument, "{endless}");
+    }
+}

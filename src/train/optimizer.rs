@@ -1,0 +1,91 @@
+//! AdamW over all parameters of a model (Loshchilov & Hutter, arXiv 1711.05101), with the gradient clipped by its norm.
+
+use super::config::TrainOptions;
+use crate::backend::{AdamW, Context};
+use crate::model::{Gradients, Model, Parameter};
+use crate::tensor::error::ensure;
+use crate::tensor::{DType, Result, Tensor};
+
+/// The running means of the gradient (`m`) and of its square (`v`), one pair a parameter, in parameter order.
+pub struct Optimizer {
+    m: Vec<Tensor>,
+    v: Vec<Tensor>,
+    sum: Tensor,
+}
+
+impl Optimizer {
+    pub fn new(parameters: &[Parameter]) -> Result<Optimizer> {
+        for Parameter { name, tensor, .. } in parameters {
+            let dtype = tensor.dtype();
+            ensure!(dtype == DType::F32, DType, "training: parameter {name} is {dtype}, expected f32");
+        }
+        let zeros =
+            || parameters.iter().map(|p| Tensor::zeros(DType::F32, p.tensor.dims())).collect::<Result<Vec<_>>>();
+        Ok(Optimizer { m: zeros()?, v: zeros()?, sum: Tensor::zeros(DType::F64, &[1])? })
+    }
+
+    pub fn m(&self) -> &[Tensor] {
+        &self.m
+    }
+
+    pub fn v(&self) -> &[Tensor] {
+        &self.v
+    }
+
+    /// Both states at once, to be filled by a resume.
+    pub fn states_mut(&mut self) -> (&mut [Tensor], &mut [Tensor]) {
+        (&mut self.m, &mut self.v)
+    }
+
+    /// The Euclidean norm over all gradients, summed in parameter order.
+    pub fn gradient_norm(&mut self, context: &Context, gradients: &Gradients) -> Result<f64> {
+        self.sum.host_mut::<f64>()?[0] = 0.0;
+        for gradient in gradients.tensors() {
+            (context.kernels().sum_squares)(context.launch(), &gradient.view(), &mut self.sum.view_mut())?;
+        }
+        Ok(self.sum.host::<f64>()?[0].sqrt())
+    }
+
+    /// One update of every parameter, followed by `Model::refresh`.
+    pub fn update(
+        &mut self,
+        context: &Context,
+        model: &mut Model,
+        gradients: &Gradients,
+        options: &AdamW,
+    ) -> Result<()> {
+        let states = self.m.iter_mut().zip(&mut self.v);
+        for ((parameter, gradient), (m, v)) in model.parameters_mut().iter_mut().zip(gradients.tensors()).zip(states) {
+            // Gains and other vectors are scales, which decay would pull to 0; only matrices decay.
+            let matrix = parameter.tensor.dims().len() == 2;
+            let options = AdamW { weight_decay: if matrix { options.weight_decay } else { 0.0 }, ..*options };
+            (context.kernels().adamw)(
+                context.launch(),
+                &options,
+                &gradient.view(),
+                &mut parameter.tensor.view_mut(),
+                &mut m.view_mut(),
+                &mut v.view_mut(),
+            )?;
+        }
+        model.refresh()
+    }
+}
+
+/// The scalars of the `step`-th update (from 1) of a gradient of norm `norm`. `weight_decay` is for matrices.
+pub fn scalars(options: &TrainOptions, step: u64, learning_rate: f64, norm: f64) -> AdamW {
+    let (beta1, beta2) = (options.beta1 as f32, options.beta2 as f32);
+    // From the rounded beta, which is what the means decay by.
+    let correction = |beta: f32| (1.0 - f64::from(beta).powf(step as f64)) as f32;
+    let clipped = options.clip > 0.0 && norm > options.clip;
+    AdamW {
+        learning_rate: learning_rate as f32,
+        beta1,
+        beta2,
+        epsilon: options.epsilon as f32,
+        weight_decay: options.weight_decay as f32,
+        correction1: correction(beta1),
+        correction2: correction(beta2),
+        gradient_scale: if clipped { (options.clip / norm) as f32 } else { 1.0 },
+    }
+}

@@ -1,0 +1,181 @@
+//! trainer.json: what a checkpoint was made by, where its run stood, and the checksums of its files, its own included.
+//!
+//! ```text
+//! {
+//!   "checksum": "xxh3-64 of this file, in 16 hex digits, taken with sixteen 0 in their place",
+//!   "format": "setun-trainer", "version": 1, "setun": "0.1.0",
+//!   "step": 100, "elapsed_seconds": 12.5,
+//!   "run": { "backend": .., "level": .., "model": {..}, "options": {..}, "text": {..}, "tokenizer": .. },
+//!   "files": { "model.safetensors": { "bytes": .., "xxh3": ".." }, .. }
+//! }
+//! ```
+
+use super::config::TrainOptions;
+use crate::model::ModelOptions;
+use crate::tensor::Result;
+use crate::tensor::error::{ensure, error};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use xxhash_rust::xxh3::xxh3_64;
+
+const FORMAT: &str = "setun-trainer";
+const VERSION: u32 = 1;
+const NO_CHECKSUM: &str = "0000000000000000";
+
+/// Everything that decides a run's numbers. Two runs whose `Run`s agree take the same steps, bit for bit.
+#[derive(Serialize)]
+pub struct Run<'a> {
+    pub backend: &'static str,
+    /// The CPU level: it decides the order of sums.
+    pub level: &'static str,
+    pub model: &'a ModelOptions,
+    /// Resolved: `context_length` and `max_steps` filled in.
+    pub options: &'a TrainOptions,
+    pub text: Text,
+    /// The fingerprint of the tokenizer, when the run has one.
+    pub tokenizer: Option<String>,
+}
+
+/// Which tokens a run reads.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Text {
+    pub fingerprint: String,
+    pub train_tokens: usize,
+    pub validation_tokens: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FileSum {
+    pub bytes: u64,
+    pub xxh3: String,
+}
+
+impl FileSum {
+    pub fn of(bytes: &[u8]) -> FileSum {
+        FileSum { bytes: bytes.len() as u64, xxh3: hex(xxh3_64(bytes)) }
+    }
+}
+
+/// The file as it is read and written. The order of the fields is that of the file: `checksum` stands first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    checksum: String,
+    format: String,
+    version: u32,
+    /// The library that wrote it; for people, compared with nothing.
+    setun: String,
+    pub step: u64,
+    pub elapsed_seconds: f64,
+    pub run: Value,
+    pub files: BTreeMap<String, FileSum>,
+}
+
+pub fn hex(value: u64) -> String {
+    format!("{value:016x}")
+}
+
+impl Record {
+    pub fn new(step: u64, elapsed_seconds: f64, run: &Run, files: BTreeMap<String, FileSum>) -> Result<Record> {
+        Ok(Record {
+            checksum: NO_CHECKSUM.to_string(),
+            format: FORMAT.to_string(),
+            version: VERSION,
+            setun: env!("CARGO_PKG_VERSION").to_string(),
+            step,
+            elapsed_seconds,
+            run: run.value()?,
+            files,
+        })
+    }
+
+    pub fn encode(&self) -> Result<Vec<u8>> {
+        let record = Record { checksum: NO_CHECKSUM.to_string(), ..self.clone() };
+        let mut text = serde_json::to_string_pretty(&record).map_err(unwritable)?;
+        text.push('\n');
+        let sum = hex(xxh3_64(text.as_bytes()));
+        // The first of the kind is the field itself: it stands before everything a run could name.
+        Ok(text.replacen(NO_CHECKSUM, &sum, 1).into_bytes())
+    }
+
+    /// Fails with FORMAT and says what is wrong.
+    pub fn decode(bytes: &[u8]) -> Result<Record> {
+        let text = std::str::from_utf8(bytes).map_err(|_| error!(Format, "it is not UTF-8"))?;
+        // The version first: a later version may have other fields.
+        let value: Value = serde_json::from_str(text).map_err(|e| error!(Format, "it is not whole JSON: {e}"))?;
+        let field = |name: &str| value.get(name).cloned().unwrap_or(Value::Null);
+        ensure!(field("format") == FORMAT, Format, "its format is {}, expected \"{FORMAT}\"", field("format"));
+        ensure!(field("version") == VERSION, Format, "its version is {}, this build reads {VERSION}", field("version"));
+        let record: Record = serde_json::from_value(value).map_err(|e| error!(Format, "{e}"))?;
+        let blank = text.replacen(&record.checksum, NO_CHECKSUM, 1);
+        let sum = hex(xxh3_64(blank.as_bytes()));
+        ensure!(sum == record.checksum, Format, "its checksum is {sum}, it says {}", record.checksum);
+        Ok(record)
+    }
+}
+
+impl Run<'_> {
+    /// As it will be read back: through text, so that both sides of a comparison have been parsed by the same rules.
+    fn value(&self) -> Result<Value> {
+        serde_json::from_str(&serde_json::to_string(self).map_err(unwritable)?).map_err(unwritable)
+    }
+
+    /// ARGUMENT, naming what differs and both values, unless a checkpoint saved by `saved` continues this run.
+    /// Returns the differences of backend and level that `allow_other_backend` let pass.
+    pub fn accept(&self, saved: &Value, allow_other_backend: bool) -> Result<Vec<String>> {
+        let now = self.value()?;
+        let constant = |run: &Value| run.pointer("/options/schedule").is_some_and(|schedule| schedule == "constant");
+        let endless = constant(saved) && constant(&now);
+        let mut allowed = Vec::new();
+        for (path, saved, now) in differences(saved, &now) {
+            let message = format!("{path} was {saved} and is {now}");
+            match path.as_str() {
+                "backend" | "level" if allow_other_backend => allowed.push(message),
+                "backend" | "level" => {
+                    return Err(error!(
+                        Argument,
+                        "it is of another machine: {message}; resuming here is not bit-identical and must be allowed explicitly"
+                    ));
+                }
+                // The length of a run matters to its steps only through the schedule.
+                "options.max_steps" if endless => {}
+                path if WATCHING.contains(&path) => {}
+                _ => return Err(error!(Argument, "it is of another run: {message}")),
+            }
+        }
+        Ok(allowed)
+    }
+}
+
+/// Options that change what a run reports and keeps, never its steps. (`max_epochs` acts through the resolved `max_steps`.)
+const WATCHING: [&str; 6] = [
+    "options.max_epochs",
+    "options.log_interval",
+    "options.evaluation_interval",
+    "options.evaluation_windows",
+    "options.checkpoint_interval",
+    "options.keep_checkpoints",
+];
+
+/// The fields of two runs that differ: dotted path, value there, value here.
+fn differences(saved: &Value, now: &Value) -> Vec<(String, Value, Value)> {
+    fn walk(path: &str, saved: &Value, now: &Value, found: &mut Vec<(String, Value, Value)>) {
+        if let (Value::Object(a), Value::Object(b)) = (saved, now) {
+            let names: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+            for name in names {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                let of = |object: &serde_json::Map<String, Value>| object.get(name).cloned().unwrap_or(Value::Null);
+                walk(&path, &of(a), &of(b), found);
+            }
+        } else if saved != now {
+            found.push((path.to_string(), saved.clone(), now.clone()));
+        }
+    }
+    let mut found = Vec::new();
+    walk("", saved, now, &mut found);
+    found
+}
+
+fn unwritable(error: serde_json::Error) -> crate::tensor::Error {
+    error!(Internal, "trainer.json cannot be written: {error}")
+}

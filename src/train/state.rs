@@ -1,0 +1,83 @@
+//! What a checkpoint holds of a run: the parameters and the optimizer's states, to bytes and back.
+
+use super::optimizer::Optimizer;
+use crate::format::safetensors::{Entry, File, encode};
+use crate::model::file::{self, Packing, Rest};
+use crate::model::{Model, Parameter};
+use crate::tensor::error::{ensure, error};
+use crate::tensor::{DType, Result, Tensor};
+use std::collections::BTreeMap;
+
+/// STATE, naming the first parameter or state that holds a NaN or an infinity.
+pub fn check_finite(model: &Model, optimizer: &Optimizer) -> Result<()> {
+    let context = model.context();
+    let check = |what: &str, parameter: &Parameter, tensor: &Tensor| {
+        let found = (context.kernels().first_non_finite)(context.launch(), &tensor.view())?;
+        match found {
+            None => Ok(()),
+            Some(element) => Err(error!(State, "element {element} of {what}{} is not finite", parameter.name)),
+        }
+    };
+    for ((parameter, m), v) in model.parameters().iter().zip(optimizer.m()).zip(optimizer.v()) {
+        check("", parameter, &parameter.tensor)?;
+        check("m of ", parameter, m)?;
+        check("v of ", parameter, v)?;
+    }
+    Ok(())
+}
+
+/// A whole model file: it loads like any other, and trains on.
+pub fn encode_model(model: &Model, tokenizer_json: Option<&str>) -> Result<Vec<u8>> {
+    file::encode(model, Packing::Full, Rest::F32, tokenizer_json, &BTreeMap::new())
+}
+
+pub fn encode_optimizer(parameters: &[Parameter], optimizer: &Optimizer) -> Result<Vec<u8>> {
+    let mut entries = Vec::new();
+    for (prefix, states) in [("m", optimizer.m()), ("v", optimizer.v())] {
+        for (parameter, state) in parameters.iter().zip(states) {
+            entries.push(entry(format!("{prefix}.{}", parameter.name), state)?);
+        }
+    }
+    encode(&entries, &BTreeMap::new())
+}
+
+fn entry(name: String, tensor: &Tensor) -> Result<Entry<'_>> {
+    let data = bytemuck::cast_slice(tensor.host::<f32>()?);
+    Ok(Entry { name, dtype: DType::F32, dims: tensor.dims().to_vec(), data })
+}
+
+/// Whether the files hold what the model and its optimizer need; FORMAT names the tensor and both shapes.
+pub fn check_tensors(model: &Model, parameters: &File, states: &File) -> Result<()> {
+    for parameter in model.parameters() {
+        for (file, prefix) in [(parameters, ""), (states, "m."), (states, "v.")] {
+            let name = format!("{prefix}{}", parameter.name);
+            let found = file.tensor(&name)?;
+            ensure!(
+                found.dtype == DType::F32 && found.dims == parameter.tensor.dims(),
+                Format,
+                "{name} is {} {:?}, expected f32 {:?}",
+                found.dtype,
+                found.dims,
+                parameter.tensor.dims()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Copies the files, which `check_tensors` has passed, into the model and the optimizer.
+pub fn restore(model: &mut Model, optimizer: &mut Optimizer, parameters: &File, states: &File) -> Result<()> {
+    let (m, v) = optimizer.states_mut();
+    for ((parameter, m), v) in model.parameters_mut().iter_mut().zip(m).zip(v) {
+        copy(states, &format!("m.{}", parameter.name), m)?;
+        copy(states, &format!("v.{}", parameter.name), v)?;
+        copy(parameters, &parameter.name, &mut parameter.tensor)?;
+    }
+    model.refresh()
+}
+
+fn copy(file: &File, name: &str, tensor: &mut Tensor) -> Result<()> {
+    // safetensors is little endian, as are all targets of this library; the bytes may be unaligned.
+    bytemuck::cast_slice_mut(tensor.host_mut::<f32>()?).copy_from_slice(file.tensor(name)?.data);
+    Ok(())
+}

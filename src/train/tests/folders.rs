@@ -1,0 +1,137 @@
+//! What a run writes, keeps, removes and leaves alone.
+
+use super::*;
+use crate::tensor::ErrorKind;
+
+#[test]
+fn the_last_checkpoints_stay() {
+    let context = context(Backend::Simd, 1);
+    let saves = |keep_checkpoints| {
+        let scratch = Scratch::new();
+        let options = TrainOptions {
+            checkpoint_dir: Some(scratch.path()),
+            checkpoint_interval: 6,
+            keep_checkpoints,
+            log_interval: 0,
+            ..options()
+        };
+        run(&mut trainer(&context, options));
+        names(&scratch.path())
+    };
+    assert_eq!(saves(2), ["metrics.jsonl", "step-00000018", "step-00000020"]);
+    assert_eq!(saves(0), ["metrics.jsonl", "step-00000006", "step-00000012", "step-00000018", "step-00000020"]);
+}
+
+#[test]
+fn a_folder_with_other_things_in_it_is_never_removed() {
+    let scratch = Scratch::new();
+    let options = TrainOptions { checkpoint_dir: Some(scratch.path()), keep_checkpoints: 1, ..options() };
+    let mut trainer = trainer(&context(Backend::Simd, 1), options);
+    steps(&mut trainer, 1);
+    let first = trainer.save().unwrap();
+    std::fs::write(first.join("notes.txt"), "mine").unwrap();
+    steps(&mut trainer, 1);
+    trainer.save().unwrap();
+    assert_eq!(std::fs::read_to_string(first.join("notes.txt")).unwrap(), "mine");
+}
+
+#[test]
+fn left_overs_of_a_killed_run_are_removed_and_nothing_else() {
+    let scratch = Scratch::new();
+    // No process has a number above 2^22 on Linux.
+    let dead = ["step-00000007.tmp-4194999", "step-00000007.old.tmp-4194999"].map(|name| format!(".{name}"));
+    let own = format!(".step-00000008.tmp-{}", std::process::id());
+    let others = [".step-7.tmp-4194999", ".data.tmp-4194999", ".step-00000007.tmp-x", "step-00000007.tmp-4194999"];
+    let files = [".metrics.jsonl.tmp-4194999", ".metrics.jsonl.tmp-4194999-7"];
+    let other_files = [".metrics.jsonl.tmp-x", ".data.jsonl.tmp-4194999", ".step-00000009.tmp-4194999"];
+    let make = || {
+        for name in dead.iter().map(String::as_str).chain([own.as_str()]).chain(others) {
+            std::fs::create_dir_all(scratch.path().join(name)).unwrap();
+            std::fs::write(scratch.path().join(name).join("model.safetensors"), "half").unwrap();
+        }
+        for name in files.iter().chain(&other_files) {
+            std::fs::write(scratch.path().join(name), "half").unwrap();
+        }
+    };
+    let check = |when: &str| {
+        let left = names(&scratch.path());
+        let there = |name: &&str| left.iter().any(|there| there == name);
+        assert!(others.iter().chain(&other_files).all(there), "{when}: {left:?}");
+        let gone = dead.iter().chain([&own]).map(String::as_str).chain(files);
+        assert!(!gone.into_iter().any(|name| there(&name)), "{when}: {left:?}");
+    };
+    let context = context(Backend::Simd, 1);
+    let options = TrainOptions { checkpoint_dir: Some(scratch.path()), ..options() };
+    make();
+    let mut first = trainer(&context, options.clone());
+    first.run(&mut |metrics| metrics.step < 3, &|| false).unwrap();
+    check("start");
+    make();
+    trainer(&context, options).resume(&scratch.path(), false).unwrap();
+    check("resume");
+}
+
+#[test]
+fn a_fresh_run_does_not_take_another_runs_folder() {
+    let scratch = Scratch::new();
+    let context = context(Backend::Simd, 1);
+    let options = TrainOptions { checkpoint_dir: Some(scratch.path()), ..options() };
+    run(&mut trainer(&context, options.clone()));
+    let metrics = std::fs::read(scratch.path().join("metrics.jsonl")).unwrap();
+    let mut fresh = trainer(&context, options);
+    let error = fresh.run(&mut |_| true, &|| false).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::State);
+    assert!(error.message.contains("step-00000020") && error.message.contains("resume from it"), "{error}");
+    steps(&mut fresh, 1);
+    assert_eq!(fresh.save().unwrap_err().kind, ErrorKind::State);
+    assert_eq!(std::fs::read(scratch.path().join("metrics.jsonl")).unwrap(), metrics);
+}
+
+#[test]
+fn resuming_further_back_replaces_what_comes_again() {
+    let scratch = Scratch::new();
+    let context = context(Backend::Simd, 1);
+    let options = TrainOptions { checkpoint_dir: Some(scratch.path()), checkpoint_interval: 5, ..options() };
+    run(&mut trainer(&context, TrainOptions { keep_checkpoints: 0, ..options.clone() }));
+    let newest = scratch.path().join("step-00000020");
+    let good = state(&newest);
+    std::fs::write(newest.join(checkpoint::MODEL_FILE), b"damaged").unwrap();
+    let mut again = trainer(&context, options);
+    again.resume(&scratch.path().join("step-00000010"), false).unwrap();
+    steps(&mut again, 1);
+    again.save().unwrap();
+    // Three are kept of those up to here; the later ones are not touched before the run comes to them.
+    assert_eq!(
+        names(&scratch.path()),
+        ["metrics.jsonl", "step-00000005", "step-00000010", "step-00000011", "step-00000015", "step-00000020"]
+    );
+    run(&mut again);
+    assert!(state(&newest) == good, "the damaged checkpoint was not replaced");
+    assert_eq!(names(&scratch.path()), ["metrics.jsonl", "step-00000011", "step-00000015", "step-00000020"]);
+}
+
+#[test]
+fn a_checkpoint_is_a_model_with_its_tokenizer() {
+    let scratch = Scratch::new();
+    let context = context(Backend::Simd, 1);
+    let json = crate::train::Tokenizer::character("abcdef").unwrap().to_json().unwrap();
+    let model = model(&context, geometry());
+    let options = TrainOptions { checkpoint_dir: Some(scratch.path()), ..options() };
+    let mut trainer = Trainer::new(model.clone(), dataset(), Some(json), options).unwrap();
+    steps(&mut trainer, 2);
+    let path = trainer.save().unwrap().join(checkpoint::MODEL_FILE);
+    let loaded = crate::model::file::load(context.clone(), &path).unwrap();
+    let guard = model.read();
+    assert!(loaded.trainable() && loaded.options() == guard.options());
+    for (a, b) in loaded.parameters().iter().zip(guard.parameters()) {
+        assert_eq!((&a.name, a.tensor.host::<f32>().unwrap()), (&b.name, b.tensor.host::<f32>().unwrap()));
+    }
+    let tokenizer = crate::train::Tokenizer::load(&path).unwrap();
+    assert_eq!(tokenizer.decode(&tokenizer.encode("face").unwrap()).unwrap(), b"face");
+}
+
+#[test]
+fn saving_needs_a_folder() {
+    let mut trainer = trainer(&context(Backend::Simd, 1), options());
+    assert_eq!(trainer.save().unwrap_err().kind, ErrorKind::State);
+}

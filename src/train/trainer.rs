@@ -1,0 +1,357 @@
+//! The loop: batches in, gradients, one update a step; and around it reports, evaluations and checkpoints.
+//!
+//! A step is a function of (parameters, m, v, step, options, dataset) alone: batches and dropout are drawn from
+//! (seed, step, micro-batch). So a run that stopped and was resumed is, on the same backend and level, bit for bit the run
+//! that never stopped.
+
+use super::checkpoint::{self, Checkpoint};
+use super::config::TrainOptions;
+use super::dataset::{Dataset, Split};
+use super::metrics::{self, Metrics, Pace};
+use super::record::{FileSum, Record, Run, Text, hex};
+use super::state;
+use super::step::Work;
+use super::tokenizer::Tokenizer;
+use crate::backend::Context;
+use crate::model::{Model, ModelOptions};
+use crate::tensor::error::{ensure, error};
+use crate::tensor::log::{LogLevel, log};
+use crate::tensor::{Error, ErrorKind, Result};
+use parking_lot::RwLock;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// How a run ended that was neither an error nor cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunEnd {
+    /// All steps are done.
+    Finished,
+    /// The progress callback said so.
+    Stopped,
+}
+
+pub struct Trainer {
+    model: Arc<RwLock<Model>>,
+    context: Arc<Context>,
+    model_options: ModelOptions,
+    tokenizer_json: Option<String>,
+    tokenizer_fingerprint: Option<String>,
+    text: Text,
+    /// Resolved: `context_length` and `max_steps` filled in.
+    options: TrainOptions,
+    train_tokens: usize,
+    tokens_per_step: usize,
+    work: Work,
+    /// Optimizer steps done.
+    step: u64,
+    elapsed: f64,
+    pace: Pace,
+    metrics: Metrics,
+    /// Whether `checkpoint_dir` is known to hold this run and no other: see `claim_folder`.
+    claimed: bool,
+}
+
+impl Trainer {
+    /// A trainer at step 0 that trains `model` where it stands. `tokenizer_json` travels in the checkpoints.
+    pub fn new(
+        model: Arc<RwLock<Model>>,
+        dataset: Arc<Dataset>,
+        tokenizer_json: Option<String>,
+        options: TrainOptions,
+    ) -> Result<Trainer> {
+        options.validate()?;
+        let guard = model.read();
+        let model_options = guard.options().clone();
+        ensure!(guard.trainable(), Unsupported, "the model was loaded from a packed file: it has no masters to train");
+        ensure!(
+            options.quantize_weights == model_options.quantize_weights,
+            Argument,
+            "quantize_weights is {} for the trainer and {} for the model",
+            options.quantize_weights,
+            model_options.quantize_weights
+        );
+        ensure!(
+            dataset.vocabulary() <= model_options.vocabulary,
+            Shape,
+            "the dataset has a vocabulary of {}, the model of {}",
+            dataset.vocabulary(),
+            model_options.vocabulary
+        );
+        let tokenizer = tokenizer_json.as_deref().map(Tokenizer::from_json).transpose()?;
+        if let Some(tokenizer) = &tokenizer {
+            let (there, here) = (tokenizer.vocabulary(), model_options.vocabulary);
+            ensure!(there <= here, Shape, "the tokenizer has a vocabulary of {there}, the model of {here}");
+        }
+        let train_tokens = dataset.tokens(Split::Train).len();
+        let options = options.resolve(model_options.context_length, train_tokens)?;
+        dataset.check(options.context_length)?;
+        if let Some(ignored) = options.ignored() {
+            log(LogLevel::Info, ignored);
+        }
+        let text = Text {
+            fingerprint: hex(dataset.fingerprint()),
+            train_tokens,
+            validation_tokens: dataset.tokens(Split::Validation).len(),
+        };
+        let context = guard.context().clone();
+        let work = Work::new(&guard, dataset, &options)?;
+        drop(guard);
+        let mut trainer = Trainer {
+            model,
+            context,
+            model_options,
+            tokenizer_json,
+            tokenizer_fingerprint: tokenizer.map(|tokenizer| hex(tokenizer.fingerprint())),
+            text,
+            train_tokens,
+            tokens_per_step: options.tokens_per_step(options.context_length)?,
+            options,
+            work,
+            step: 0,
+            elapsed: 0.0,
+            pace: Pace::default(),
+            metrics: Metrics::default(),
+            claimed: false,
+        };
+        trainer.metrics = trainer.report(f64::NAN, f64::NAN, f64::NAN);
+        Ok(trainer)
+    }
+
+    /// The options, with `context_length` and `max_steps` filled in.
+    pub fn options(&self) -> &TrainOptions {
+        &self.options
+    }
+
+    /// The last report; NaN where nothing was measured yet.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// One optimizer step. STATE when all steps are done, or when the loss or the gradient is not finite; then nothing has
+    /// changed.
+    pub fn step(&mut self) -> Result<Metrics> {
+        self.take_step(&|| false)
+    }
+
+    fn take_step(&mut self, cancelled: &(dyn Fn() -> bool + Sync)) -> Result<Metrics> {
+        let total = self.options.max_steps;
+        ensure!(self.step < total, State, "training is finished: all {total} steps are done");
+        let started = Instant::now();
+        let (options, work, step) = (&self.options, &mut self.work, self.step);
+        let mut guard = self.model.write();
+        let model = &mut *guard;
+        let done = self.context.launch().executor.enter(|| work.step(model, options, step, cancelled))?;
+        drop(guard);
+        let seconds = started.elapsed().as_secs_f64();
+        self.pace.record(seconds);
+        self.elapsed += seconds;
+        self.step += 1;
+        self.metrics = self.report(done.loss, done.learning_rate, done.gradient_norm);
+        Ok(self.metrics.clone())
+    }
+
+    /// The loss over the validation split in nats a token; STATE when the split holds no window.
+    pub fn evaluate(&mut self) -> Result<f64> {
+        self.measure(&|| false)
+    }
+
+    fn measure(&mut self, cancelled: &(dyn Fn() -> bool + Sync)) -> Result<f64> {
+        let started = Instant::now();
+        let guard = self.model.read();
+        let (model, work) = (&*guard, &mut self.work);
+        let loss = self.context.launch().executor.enter(|| work.evaluate(model, cancelled));
+        drop(guard);
+        self.elapsed += started.elapsed().as_secs_f64();
+        let loss = loss.map_err(|error| error.within(format_args!("after step {}", self.step)))?;
+        self.metrics.validation_loss = Some(loss);
+        Ok(loss)
+    }
+
+    /// Trains to the last step, with the evaluations, reports and checkpoints of the options. `progress` is called after
+    /// each step; when it returns false the run stops. `cancelled` is asked before each micro-batch; when it returns true
+    /// the step is abandoned and the run ends with CANCELLED. Either way a run with a `checkpoint_dir` is saved first.
+    pub fn run(
+        &mut self,
+        progress: &mut dyn FnMut(&Metrics) -> bool,
+        cancelled: &(dyn Fn() -> bool + Sync),
+    ) -> Result<RunEnd> {
+        self.claim_folder()?;
+        while self.step < self.options.max_steps {
+            match self.advance(progress, cancelled) {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.save_if_asked()?;
+                    return Ok(RunEnd::Stopped);
+                }
+                Err(error) if error.kind == ErrorKind::Cancelled => {
+                    self.save_if_asked()?;
+                    return Err(error!(Cancelled, "training was cancelled after step {}", self.step));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(RunEnd::Finished)
+    }
+
+    /// One step of a run with what follows it; false when `progress` asks to stop.
+    fn advance(
+        &mut self,
+        progress: &mut dyn FnMut(&Metrics) -> bool,
+        cancelled: &(dyn Fn() -> bool + Sync),
+    ) -> Result<bool> {
+        self.take_step(cancelled)?;
+        let step = self.step;
+        let last = step == self.options.max_steps;
+        let due = |interval: u64| interval > 0 && step.is_multiple_of(interval);
+        let evaluates = (last || due(self.options.evaluation_interval)) && self.work.evaluation().windows() > 0;
+        if evaluates {
+            self.measure(cancelled)?;
+        }
+        if evaluates || due(self.options.log_interval) {
+            self.write_metrics()?;
+        }
+        if last || due(self.options.checkpoint_interval) {
+            self.save_if_asked()?;
+        }
+        Ok(progress(&self.metrics) || last)
+    }
+
+    fn write_metrics(&self) -> Result<()> {
+        let Metrics { step, total_steps, loss, .. } = self.metrics;
+        let validation = self.metrics.validation_loss.map_or(String::new(), |loss| format!(", validation {loss:.4}"));
+        log(LogLevel::Info, format_args!("step {step} of {total_steps}: loss {loss:.4}{validation}"));
+        match &self.options.checkpoint_dir {
+            Some(folder) => metrics::append(folder, &self.metrics),
+            None => Ok(()),
+        }
+    }
+
+    fn report(&self, loss: f64, learning_rate: f64, gradient_norm: f64) -> Metrics {
+        let pace = self.pace.seconds_per_step();
+        let total_steps = self.options.max_steps;
+        Metrics {
+            step: self.step,
+            total_steps,
+            epoch: self.step as f64 * self.tokens_per_step as f64 / self.train_tokens as f64,
+            loss,
+            learning_rate,
+            gradient_norm,
+            validation_loss: None,
+            tokens_per_second: if pace > 0.0 { self.tokens_per_step as f64 / pace } else { 0.0 },
+            elapsed_seconds: self.elapsed,
+            remaining_seconds: pace * (total_steps - self.step) as f64,
+        }
+    }
+
+    /// Writes a checkpoint of the state after the last step and removes the surplus ones. STATE without a
+    /// `checkpoint_dir`, or when the state is not finite: a bad state never takes a good one's place.
+    pub fn save(&mut self) -> Result<PathBuf> {
+        let Some(folder) = self.options.checkpoint_dir.clone() else {
+            return Err(error!(State, "the trainer has no checkpoint_dir to save to"));
+        };
+        self.claim_folder()?;
+        let started = Instant::now();
+        let guard = self.model.read();
+        state::check_finite(&guard, &self.work.optimizer)
+            .map_err(|error| error.within(format_args!("step {} is not saved", self.step)))?;
+        let model = state::encode_model(&guard, self.tokenizer_json.as_deref())?;
+        let optimizer = state::encode_optimizer(guard.parameters(), &self.work.optimizer)?;
+        drop(guard);
+        let files = BTreeMap::from([
+            (checkpoint::MODEL_FILE.to_string(), FileSum::of(&model)),
+            (checkpoint::OPTIMIZER_FILE.to_string(), FileSum::of(&optimizer)),
+        ]);
+        let record = Record::new(self.step, self.elapsed, &self.identity(), files)?;
+        let path = checkpoint::write(&folder, &record, &model, &optimizer)?;
+        checkpoint::prune(&folder, self.step, self.options.keep_checkpoints);
+        self.elapsed += started.elapsed().as_secs_f64();
+        log(LogLevel::Info, format_args!("saved {}", path.display()));
+        Ok(path)
+    }
+
+    /// For a run: step 0 holds nothing that its options would not make again.
+    fn save_if_asked(&mut self) -> Result<()> {
+        if self.options.checkpoint_dir.is_some() && self.step > 0 {
+            self.save()?;
+        }
+        Ok(())
+    }
+
+    /// Continues from a checkpoint: the folder of one, or a checkpoint_dir, of which the newest is taken. Fails with FORMAT
+    /// when that one is damaged, naming the newest good one before it, and with ARGUMENT when it is of another run (both
+    /// values are named), or of another backend or CPU level unless `allow_other_backend`. On failure nothing has changed.
+    pub fn resume(&mut self, folder: &Path, allow_other_backend: bool) -> Result<()> {
+        if let Some(own) = &self.options.checkpoint_dir {
+            checkpoint::remove_left_overs(own)?;
+        }
+        let Checkpoint { path, record, model, optimizer } = checkpoint::find(folder)?;
+        let refused = |error: Error| error.within(format_args!("checkpoint {} cannot be resumed", path.display()));
+        for difference in self.identity().accept(&record.run, allow_other_backend).map_err(refused)? {
+            log(LogLevel::Warning, format_args!("resuming {} elsewhere: {difference}", path.display()));
+        }
+        ensure!(
+            record.step <= self.options.max_steps,
+            Argument,
+            "checkpoint {} stands at step {}, the run has {}",
+            path.display(),
+            record.step,
+            self.options.max_steps
+        );
+        let mut guard = self.model.write();
+        state::check_tensors(&guard, &model, &optimizer).map_err(refused)?;
+        // From here on nothing can be wrong with the checkpoint; the metrics are the last thing that could fail.
+        let inside = self.options.checkpoint_dir.as_deref().is_some_and(|own| is_parent(own, &path));
+        if inside && let Some(own) = &self.options.checkpoint_dir {
+            metrics::truncate(own, record.step)?;
+        }
+        state::restore(&mut guard, &mut self.work.optimizer, &model, &optimizer)?;
+        drop(guard);
+        self.claimed = inside;
+        self.step = record.step;
+        self.elapsed = record.elapsed_seconds;
+        self.pace = Pace::default();
+        self.metrics = self.report(f64::NAN, f64::NAN, f64::NAN);
+        log(LogLevel::Info, format_args!("resumed {}", path.display()));
+        Ok(())
+    }
+
+    fn identity(&self) -> Run<'_> {
+        Run {
+            backend: self.context.backend().name(),
+            level: self.context.level().name(),
+            model: &self.model_options,
+            options: &self.options,
+            text: self.text.clone(),
+            tokenizer: self.tokenizer_fingerprint.clone(),
+        }
+    }
+
+    /// Before the first write: the folder exists, holds nothing half written and no other run's checkpoints, and its
+    /// metrics end at this step.
+    fn claim_folder(&mut self) -> Result<()> {
+        let Some(folder) = &self.options.checkpoint_dir else { return Ok(()) };
+        if self.claimed {
+            return Ok(());
+        }
+        std::fs::create_dir_all(folder).map_err(|e| Error::io("creating", folder, &e))?;
+        checkpoint::remove_left_overs(folder)?;
+        if let Some((_, path)) = checkpoint::list(folder)?.last() {
+            return Err(error!(
+                State,
+                "checkpoint_dir holds {} of an earlier run: resume from it, or choose another folder",
+                path.display()
+            ));
+        }
+        metrics::truncate(folder, self.step)?;
+        self.claimed = true;
+        Ok(())
+    }
+}
+
+/// Whether `path` lies directly in `folder`, whatever way they are written.
+fn is_parent(folder: &Path, path: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().ok();
+    matches!((real(folder), real(path)), (Some(folder), Some(path)) if path.parent() == Some(&folder))
+}
