@@ -59,9 +59,11 @@ int32_t progress_step(const setun_metrics *metrics, void *user_data)
     if (measured)
         p->validation_loss = metrics->validation_loss;
     int64_t part = metrics->total_steps > 0 ? metrics->step * PARTS / metrics->total_steps : 0;
-    if (!p->quiet && (p->terminal || measured || part > p->told)) {
+    int due = p->terminal ? metrics->elapsed_seconds - p->told_at >= .1 || part == PARTS : part > p->told;
+    if (!p->quiet && (due || measured || p->told < 0)) {
         print_line(p, metrics);
         p->told = part;
+        p->told_at = metrics->elapsed_seconds;
     }
     return 1;
 }

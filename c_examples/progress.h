@@ -8,7 +8,8 @@
 typedef struct {
     int quiet;
     int terminal;           /* whether stdout is one */
-    int64_t told;           /* twentieths of the run that were told */
+    int64_t told;           /* twentieths of the run that were told; -1 before the first line */
+    double told_at;         /* seconds */
     int64_t first_step;     /* of this process, and its loss: what the last loss is compared with */
     double first_loss;
     setun_metrics last;     /* of the last report */

@@ -102,7 +102,8 @@ static int print_tokens(const run *r, const uint32_t *tokens, int64_t count)
     if (check(setun_tokenizer_decode(r->tokenizer, tokens, count, NULL, 0, &bytes), "sample") != 0)
         return -1;
     char *text = malloc(bytes + 1);
-    if (text == NULL || check(setun_tokenizer_decode(r->tokenizer, tokens, count, text, bytes, &bytes), "sample") != 0) {
+    if (text == NULL ||
+        check(setun_tokenizer_decode(r->tokenizer, tokens, count, text, bytes, &bytes), "sample") != 0) {
         free(text);
         return -1;
     }

@@ -480,8 +480,9 @@ setun_status setun_matmul(const float *x,
                           float *y);
 
 /**
- * The gradient of `setun_matmul` to its input, straight through the quantization of x: dx [m, k] = dy [m,
- * n] * (scale * t [n, k]). Float arithmetic; backends agree to rounding. Returns what `setun_matmul` does.
+ * The gradient of `setun_matmul` to its input, straight through the quantization of x: dx [m, k] = dy
+ * [m, n] * (scale * t [n, k]). Float arithmetic; backends agree to rounding. Returns what `setun_matmul`
+ * does.
  */
 setun_status setun_matmul_backward(const float *dy,
                                    int64_t m,
@@ -790,10 +791,11 @@ setun_status setun_model_load(const setun_context *context, const char *path, se
 
 /**
  * Writes the model to a safetensors file; a file that is there is replaced whole or not at all. NULL
- * options = the defaults: 1.6 bits a ternary weight. `report`, unless NULL, learns the sizes.
+ * options = the defaults: 1.6 bits a ternary weight. `report`, unless NULL, learns the sizes. A model
+ * without ternary weights has no trits to pack: its linear layers are written like the rest.
  *
- * Returns ARGUMENT, IO, STATE (the model is being trained), UNSUPPORTED (packing a model without ternary
- * weights, or FULL of a model loaded from a packed file), FORMAT (a value too large for f16), MEMORY.
+ * Returns ARGUMENT, IO, STATE (a weight is not finite, or another call is training the model), UNSUPPORTED
+ * (FULL of a model loaded from a packed file), FORMAT (a value too large for f16), ABI, MEMORY.
  */
 setun_status setun_model_save(const setun_model *model,
                               const char *path,
@@ -828,8 +830,8 @@ setun_status setun_model_tensor(const setun_model *model, int64_t index, const c
 setun_status setun_model_forward(const setun_model *model, const uint32_t *tokens, int64_t batch, int64_t length, float *logits);
 
 /**
- * Says the mean cross-entropy, in nats a token, of `targets` [batch, length] after `tokens` [batch,
- * length]. Returns what `setun_model_forward` does.
+ * Says the mean cross-entropy, in nats a token, of `targets` [batch, length] after `tokens`
+ * [batch, length]. Returns what `setun_model_forward` does.
  */
 setun_status setun_model_loss(const setun_model *model,
                               const uint32_t *tokens,
@@ -1015,8 +1017,8 @@ setun_status setun_train(const char *text, const setun_train_options *options, s
  *
  * The trainer keeps model and data set alive. Free it with `setun_trainer_free`. Strings and structs of
  * the options are copied; the callback's user data must stay valid. Returns ARGUMENT, SHAPE (a vocabulary
- * that does not fit, or too few tokens for one window), STATE (a model loaded from a packed file has no
- * float masters; or another call is training it), ABI, MEMORY.
+ * that does not fit, or too few tokens for one window), UNSUPPORTED (a model loaded from a packed file has
+ * no float masters), STATE (another call is training it), ABI, MEMORY.
  */
 setun_status setun_trainer_create(setun_model *model,
                                   const setun_dataset *dataset,

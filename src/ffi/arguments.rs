@@ -23,6 +23,15 @@ pub fn size(value: i64, name: &str) -> Result<usize> {
     usize::try_from(value).map_err(|_| error!(Argument, "{name} is {value}, expected 0 or more"))
 }
 
+/// The value that an `int32_t` of a C enum stands for: `choices` are number, name and value. C may pass any number.
+pub fn one_of<T: Copy>(value: i32, name: &str, choices: &[(i32, &str, T)]) -> Result<T> {
+    if let Some((_, _, chosen)) = choices.iter().find(|(number, _, _)| *number == value) {
+        return Ok(*chosen);
+    }
+    let expected: Vec<String> = choices.iter().map(|(number, word, _)| format!("{number} ({word})")).collect();
+    Err(error!(Argument, "{name} is {value}, expected {}", expected.join(" or ")))
+}
+
 /// The product of sizes, as a count of elements of `T` that memory can hold.
 pub fn count<T>(sizes: &[usize], name: &str) -> Result<usize> {
     let count = sizes.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
@@ -140,6 +149,13 @@ mod tests {
         assert_eq!(count::<f32>(&[3, 4], "x").unwrap(), 12);
         assert!(count::<f32>(&[usize::MAX / 4, 2], "x").is_err());
         assert!(count::<u8>(&[1 << 40, 1 << 40], "x").is_err());
+    }
+
+    #[test]
+    fn an_enum_value_that_does_not_exist_names_those_that_do() {
+        let choices = [(0, "cold", 'c'), (2, "hot", 'h')];
+        assert_eq!(one_of(2, "water", &choices).unwrap(), 'h');
+        assert_eq!(one_of(1, "water", &choices).unwrap_err().message, "water is 1, expected 0 (cold) or 2 (hot)");
     }
 
     #[test]

@@ -13,7 +13,7 @@
 //!     if (setun_context_create(&options, &context) != SETUN_OK) return fail(setun_last_error());
 //!     setun_context_free(context);
 
-use super::arguments::{check_pointer, size, store};
+use super::arguments::{check_pointer, one_of, size, store};
 use super::guard::{guard, guard_silent};
 use super::handle::{self, Handle};
 use super::library::setun_status;
@@ -117,14 +117,14 @@ pub unsafe extern "C" fn setun_context_create(
         check_pointer(out, "out")?;
         // SAFETY: NULL is checked; the struct's size field is honoured; the rest is the caller's contract.
         let options = unsafe { options::read(options, "options") }?;
-        let backend = match options.backend {
-            0 => None,
-            1 => Some(Backend::Scalar),
-            2 => Some(Backend::Simd),
-            3 => Some(Backend::Parallel),
-            4 => Some(Backend::Cuda),
-            other => return Err(error!(Argument, "backend is {other}, expected 0 (auto) to 4 (cuda)")),
-        };
+        let backends = [
+            (setun_backend::Auto as i32, "auto", None),
+            (setun_backend::Scalar as i32, "scalar", Some(Backend::Scalar)),
+            (setun_backend::Simd as i32, "simd", Some(Backend::Simd)),
+            (setun_backend::Parallel as i32, "parallel", Some(Backend::Parallel)),
+            (setun_backend::Cuda as i32, "cuda", Some(Backend::Cuda)),
+        ];
+        let backend = one_of(options.backend, "backend", &backends)?;
         let threads = size(i64::from(options.threads), "threads")?;
         let context = Context::new(&ContextOptions {
             backend,

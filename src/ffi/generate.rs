@@ -107,8 +107,7 @@ impl Continuation {
         ensure!(!tokens.is_empty(), Argument, "there are no tokens, expected at least 1");
         read_shared(&self.model, &self.poisoned, |model| {
             check_tokens(tokens, model.options().vocabulary, "tokens")?;
-            let decoder = &mut self.decoder;
-            model.context().launch().executor.enter(|| decoder.prompt(model, tokens))
+            self.decoder.prompt(model, tokens)
         })?;
         self.tokens += tokens.len() as u64;
         Ok(())
@@ -118,10 +117,7 @@ impl Continuation {
     fn next(&mut self) -> Result<u32> {
         ensure!(self.tokens > 0, State, "there is no prompt yet: call setun_sampler_prompt first");
         let token = sample(self.decoder.next_logits(), &self.options, self.tokens)?;
-        read_shared(&self.model, &self.poisoned, |model| {
-            let decoder = &mut self.decoder;
-            model.context().launch().executor.enter(|| decoder.push(model, token))
-        })?;
+        read_shared(&self.model, &self.poisoned, |model| self.decoder.push(model, token))?;
         self.tokens += 1;
         Ok(token)
     }
@@ -130,8 +126,8 @@ impl Continuation {
         self.decoder.slid()
     }
 
-    /// Continues `prompt` by up to `most` tokens; `hear` gets the text and returns false to stop. The model is not locked while
-    /// it is heard.
+    /// Continues `prompt` by up to `most` tokens; `hear` gets the text and returns false to stop. The model
+    /// is not locked while it is heard.
     fn tell(
         &mut self,
         tokenizer: &Tokenizer,
@@ -160,8 +156,8 @@ impl Continuation {
     }
 }
 
-/// Turns tokens into text as they come. A token may end inside a UTF-8 character, so bytes wait until theirs is whole; bytes that
-/// can be part of no character become U+FFFD.
+/// Turns tokens into text as they come. A token may end inside a UTF-8 character, so bytes wait until
+/// theirs is whole; bytes that can be part of no character become U+FFFD.
 #[derive(Default)]
 struct Pieces {
     /// The last tokens: some tokenizers decode a token by what stands before it.

@@ -33,7 +33,8 @@ const LAST_GENERATION: usize = (MARK >> SLOT_BITS) - 1;
 struct Slot {
     generation: usize,
     name: &'static str,
-    object: Option<Arc<dyn Any + Send + Sync>>,
+    /// An `Arc<RwLock<Guarded<T>>>` of the T that `name` stands for.
+    object: Option<Box<dyn Any + Send + Sync>>,
 }
 
 struct Table {
@@ -52,8 +53,8 @@ struct Guarded<T> {
 
 /// A new handle for `object`.
 pub fn insert<H: Handle>(object: H::Object) -> Result<*mut H> {
-    let object: Arc<dyn Any + Send + Sync> =
-        Arc::new(RwLock::new(Guarded { poisoned: AtomicBool::new(false), object }));
+    let object: Box<dyn Any + Send + Sync> =
+        Box::new(Arc::new(RwLock::new(Guarded { poisoned: AtomicBool::new(false), object })));
     let mut table = TABLE.write();
     let slot = match table.vacant.pop() {
         Some(slot) => slot,
@@ -88,16 +89,14 @@ pub unsafe fn give<H: Handle>(out: *mut *mut H, object: H::Object) -> Result<()>
 
 /// Borrows the object of a `const` handle: any number of threads may do so at once.
 pub fn shared<H: Handle>(handle: *const H, argument: &str) -> Result<Shared<H::Object>> {
-    let object = lookup::<H>(handle, argument)?;
-    let guard = RwLock::try_read_arc(&object).ok_or_else(|| busy::<H>(argument))?;
+    let guard = lookup::<H, _>(handle, argument, RwLock::try_read_arc)?.ok_or_else(|| busy::<H>(argument))?;
     check_poison::<H>(&guard, argument)?;
     Ok(Shared { guard })
 }
 
 /// Borrows the object of a non-`const` handle: one caller at a time.
 pub fn exclusive<H: Handle>(handle: *mut H, argument: &str) -> Result<Exclusive<H::Object>> {
-    let object = lookup::<H>(handle, argument)?;
-    let guard = RwLock::try_write_arc(&object).ok_or_else(|| busy::<H>(argument))?;
+    let guard = lookup::<H, _>(handle, argument, RwLock::try_write_arc)?.ok_or_else(|| busy::<H>(argument))?;
     check_poison::<H>(&guard, argument)?;
     Ok(Exclusive { guard })
 }
@@ -122,12 +121,18 @@ pub fn free<H: Handle>(handle: *mut H) -> Result<()> {
     Ok(())
 }
 
-fn lookup<H: Handle>(handle: *const H, argument: &str) -> Result<Arc<RwLock<Guarded<H::Object>>>> {
+/// Finds the object of a handle and hands it to `borrow`, which keeps what it needs: the table is locked no longer than that.
+fn lookup<H: Handle, R>(
+    handle: *const H,
+    argument: &str,
+    borrow: impl FnOnce(&Arc<RwLock<Guarded<H::Object>>>) -> R,
+) -> Result<R> {
     let table = TABLE.read();
     let slot = table.find::<H>(handle.addr(), argument)?;
-    let object = table.slots[slot].object.clone();
+    let object = table.slots[slot].object.as_ref();
     object
-        .and_then(|object| object.downcast().ok())
+        .and_then(|object| object.downcast_ref())
+        .map(borrow)
         .ok_or_else(|| error!(Internal, "{argument}: the handle table holds another type than {}", H::NAME))
 }
 

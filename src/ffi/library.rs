@@ -11,10 +11,10 @@
 //!     if (status != SETUN_OK) fprintf(stderr, "%s: %s\n", setun_status_name(status), setun_last_error());
 //!     printf("%s\n", setun_build_info());
 
+use super::arguments::one_of;
 use super::guard::{guard, guard_silent, last_error};
 use super::handle::{self, Handle};
 use crate::backend::Level;
-use crate::tensor::error::error;
 use crate::tensor::log::{self, LogLevel};
 use once_cell::sync::OnceCell;
 use std::ffi::{CString, c_char, c_void};
@@ -155,13 +155,13 @@ pub unsafe extern "C" fn setun_set_log(
     level: i32,
 ) -> setun_status {
     guard("set_log", || {
-        let level = match level {
-            0 => LogLevel::Error,
-            1 => LogLevel::Warning,
-            2 => LogLevel::Info,
-            3 => LogLevel::Debug,
-            _ => return Err(error!(Argument, "level is {level}, expected 0 (error) to 3 (debug)")),
-        };
+        let levels = [
+            (setun_log_level::SetunLogError as i32, "error", LogLevel::Error),
+            (setun_log_level::SetunLogWarning as i32, "warning", LogLevel::Warning),
+            (setun_log_level::SetunLogInfo as i32, "info", LogLevel::Info),
+            (setun_log_level::SetunLogDebug as i32, "debug", LogLevel::Debug),
+        ];
+        let level = one_of(level, "level", &levels)?;
         let Some(callback) = callback else {
             log::set_hook(None);
             return Ok(());
@@ -171,11 +171,20 @@ pub unsafe extern "C" fn setun_set_log(
             let bytes: Vec<u8> = message.bytes().map(|byte| if byte == 0 { b'?' } else { byte }).collect();
             let message = CString::new(bytes).unwrap_or_default();
             // SAFETY: the caller promised a callback that may be called from any thread with its user data.
-            unsafe { callback(level as i32, message.as_ptr(), user_data.pointer()) };
+            unsafe { callback(c_level(level) as i32, message.as_ptr(), user_data.pointer()) };
         };
         log::set_hook(Some((level, Arc::new(hook))));
         Ok(())
     })
+}
+
+fn c_level(level: LogLevel) -> setun_log_level {
+    match level {
+        LogLevel::Error => setun_log_level::SetunLogError,
+        LogLevel::Warning => setun_log_level::SetunLogWarning,
+        LogLevel::Info => setun_log_level::SetunLogInfo,
+        LogLevel::Debug => setun_log_level::SetunLogDebug,
+    }
 }
 
 /// A caller's pointer that travels to the callback it belongs to, unread.

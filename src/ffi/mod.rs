@@ -6,12 +6,14 @@
 //! | `handle.rs` | the handle table: create, borrow, free |
 //! | `options.rs` | structs that begin with their size |
 //! | `arguments.rs` | pointers, sizes, strings |
-//! | the others | one per section of `include/setun.h`, in its order |
+//! | `trainer.rs` | what the train section keeps behind its handles |
+//! | the others | one per section of `include/setun.h` |
 //!
 //! `tests/header.rs` generates the header from the section files: the module comment of each opens its section, and types,
 //! fields and functions bring their own. A C type is written here under its C name.
 
-#![allow(non_camel_case_types)]
+// Types and enum variants have their C names.
+#![allow(non_camel_case_types, clippy::enum_variant_names)]
 
 mod arguments;
 mod context;
@@ -25,3 +27,4 @@ mod quantize;
 mod tensor;
 mod text;
 mod train;
+mod trainer;

@@ -14,7 +14,7 @@
 //!     setun_model_create(NULL, &options, &model);
 //!     setun_model_save(model, "model.safetensors", NULL, NULL);
 
-use super::arguments::{self, check_apart, check_pointer, count, extent, size, slice, slice_mut, store};
+use super::arguments::{self, check_apart, check_pointer, count, extent, one_of, size, slice, slice_mut, store};
 use super::context::{self, setun_context};
 use super::guard::{guard, guard_silent};
 use super::handle::{self, Handle};
@@ -158,7 +158,8 @@ impl Handle for setun_model {
     const NAME: &'static str = "setun_model";
 }
 
-/// What a `setun_model` names. Trainers and samplers share the model itself; the lock keeps a reader out of a running step.
+/// What a `setun_model` names. Trainers and samplers share the model itself; the lock keeps a reader out of
+/// a running step.
 pub struct ModelObject {
     pub model: Arc<RwLock<Model>>,
     /// Set when a panic interrupted a step: the parameters may be half changed.
@@ -228,23 +229,21 @@ pub fn geometry(options: &setun_model_options) -> Result<ModelOptions> {
 }
 
 fn file_packing(value: i32) -> Result<file::Packing> {
-    match value {
-        0 => Ok(file::Packing::TwoBit),
-        1 => Ok(file::Packing::FivePerByte),
-        2 => Ok(file::Packing::Full),
-        _ => Err(error!(Argument, "packing is {value}, expected 0 (two bits), 1 (five per byte) or 2 (full)")),
-    }
+    let packings = [
+        (setun_packing::TwoBit as i32, "two bits", file::Packing::TwoBit),
+        (setun_packing::FivePerByte as i32, "five per byte", file::Packing::FivePerByte),
+        (setun_packing::Full as i32, "full", file::Packing::Full),
+    ];
+    one_of(value, "packing", &packings)
 }
 
 fn file_rest(value: i32) -> Result<file::Rest> {
-    match value {
-        0 => Ok(file::Rest::F32),
-        1 => Ok(file::Rest::F16),
-        _ => Err(error!(Argument, "rest is {value}, expected 0 (f32) or 1 (f16)")),
-    }
+    let rests = [(setun_dtype::F32 as i32, "f32", file::Rest::F32), (setun_dtype::F16 as i32, "f16", file::Rest::F16)];
+    one_of(value, "rest", &rests)
 }
 
-/// A copy of a parameter tensor as f32, for the caller to own: the float weights, or scale * t where there are only trits.
+/// A copy of a parameter tensor as f32, for the caller to own: the float weights, or scale * t where there
+/// are only trits.
 fn copy(model: &Model, name: &CStr) -> Result<Tensor> {
     let name = name.to_str().map_err(|e| error!(Internal, "a parameter's name: {e}"))?;
     if let Some(parameter) = model.parameters().iter().find(|parameter| parameter.name == name) {
@@ -322,10 +321,11 @@ pub unsafe extern "C" fn setun_model_load(
 }
 
 /// Writes the model to a safetensors file; a file that is there is replaced whole or not at all. NULL
-/// options = the defaults: 1.6 bits a ternary weight. `report`, unless NULL, learns the sizes.
+/// options = the defaults: 1.6 bits a ternary weight. `report`, unless NULL, learns the sizes. A model
+/// without ternary weights has no trits to pack: its linear layers are written like the rest.
 ///
-/// Returns ARGUMENT, IO, STATE (the model is being trained), UNSUPPORTED (packing a model without ternary
-/// weights, or FULL of a model loaded from a packed file), FORMAT (a value too large for f16), MEMORY.
+/// Returns ARGUMENT, IO, STATE (a weight is not finite, or another call is training the model), UNSUPPORTED
+/// (FULL of a model loaded from a packed file), FORMAT (a value too large for f16), ABI, MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_model_save(
     model: *const setun_model,
@@ -476,8 +476,8 @@ pub unsafe extern "C" fn setun_model_forward(
     })
 }
 
-/// Says the mean cross-entropy, in nats a token, of `targets` [batch, length] after `tokens` [batch,
-/// length]. Returns what `setun_model_forward` does.
+/// Says the mean cross-entropy, in nats a token, of `targets` [batch, length] after `tokens`
+/// [batch, length]. Returns what `setun_model_forward` does.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_model_loss(
     model: *const setun_model,

@@ -100,7 +100,7 @@ unsafe fn struct_size<T>(options: *const T, argument: &str) -> Result<usize> {
     ensure!(
         (size_of::<usize>()..=LARGEST).contains(&size) && size.is_multiple_of(align_of::<T>()),
         Abi,
-        "{argument}: struct_size is {size}, expected {}; fill the struct with its init function",
+        "{argument}: struct_size is {size}, expected {}, the size of the struct",
         size_of::<T>()
     );
     Ok(size)

@@ -20,7 +20,7 @@
 //!     setun_quantize(w, 2, 4, NULL, packed, bytes, &scale);
 //!     setun_matmul(x, 1, packed, bytes, 2, 4, scale, NULL, y);
 
-use super::arguments::{check_apart, check_pointer, count, extent, size, slice, slice_mut, store};
+use super::arguments::{check_apart, check_pointer, count, extent, one_of, size, slice, slice_mut, store};
 use super::context::{self, setun_context};
 use super::guard::{guard, guard_silent};
 use super::handle::{self, Handle};
@@ -30,7 +30,6 @@ use super::tensor::setun_tensor;
 use crate::backend::Context;
 use crate::quantize::{self, Matrix, PackedTensor, Packing};
 use crate::tensor::Result;
-use crate::tensor::error::{ensure, error};
 use std::sync::Arc;
 
 /// How a threshold and a scale are found.
@@ -89,11 +88,11 @@ impl Handle for setun_packed {
 }
 
 fn packing(value: i32) -> Result<Packing> {
-    match value {
-        0 => Ok(Packing::TwoBit),
-        1 => Ok(Packing::FivePerByte),
-        _ => Err(error!(Argument, "packing is {value}, expected 0 (two bits) or 1 (five per byte)")),
-    }
+    let packings = [
+        (setun_packing::TwoBit as i32, "two bits", Packing::TwoBit),
+        (setun_packing::FivePerByte as i32, "five per byte", Packing::FivePerByte),
+    ];
+    one_of(value, "packing", &packings)
 }
 
 /// # Safety
@@ -101,7 +100,7 @@ fn packing(value: i32) -> Result<Packing> {
 unsafe fn read_options(options: *const setun_quantize_options) -> Result<(Arc<Context>, Packing)> {
     // SAFETY: passed on to the caller.
     let options = unsafe { options::read(options, "options") }?;
-    ensure!(options.scheme == 0, Argument, "scheme is {}, expected 0 (absmean)", options.scheme);
+    one_of(options.scheme, "scheme", &[(setun_scheme::Absmean as i32, "absmean", ())])?;
     Ok((context::resolve(options.context)?, packing(options.packing)?))
 }
 
@@ -288,8 +287,9 @@ pub unsafe extern "C" fn setun_matmul(
     })
 }
 
-/// The gradient of `setun_matmul` to its input, straight through the quantization of x: dx [m, k] = dy [m,
-/// n] * (scale * t [n, k]). Float arithmetic; backends agree to rounding. Returns what `setun_matmul` does.
+/// The gradient of `setun_matmul` to its input, straight through the quantization of x: dx [m, k] = dy
+/// [m, n] * (scale * t [n, k]). Float arithmetic; backends agree to rounding. Returns what `setun_matmul`
+/// does.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_matmul_backward(
     dy: *const f32,

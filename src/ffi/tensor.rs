@@ -11,7 +11,7 @@
 //!     setun_tensor_write(tensor, data, sizeof data);
 //!     setun_tensor_free(tensor);
 
-use super::arguments::{self, check_pointer, size, slice, slice_mut, store};
+use super::arguments::{self, check_pointer, one_of, size, slice, slice_mut, store};
 use super::guard::{guard, guard_silent};
 use super::handle::{self, Handle};
 use super::library::setun_status;
@@ -51,15 +51,15 @@ impl Handle for setun_tensor {
 }
 
 pub fn dtype(value: i32, name: &str) -> Result<DType> {
-    Ok(match value {
-        0 => DType::F32,
-        1 => DType::F16,
-        2 => DType::I8,
-        3 => DType::U8,
-        4 => DType::I32,
-        5 => DType::U32,
-        _ => return Err(error!(Argument, "{name} is {value}, expected 0 (f32) to 5 (u32)")),
-    })
+    let dtypes = [
+        (setun_dtype::F32 as i32, "f32", DType::F32),
+        (setun_dtype::F16 as i32, "f16", DType::F16),
+        (setun_dtype::I8 as i32, "i8", DType::I8),
+        (setun_dtype::U8 as i32, "u8", DType::U8),
+        (setun_dtype::I32 as i32, "i32", DType::I32),
+        (setun_dtype::U32 as i32, "u32", DType::U32),
+    ];
+    one_of(value, name, &dtypes)
 }
 
 /// # Safety

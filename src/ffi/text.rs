@@ -14,14 +14,14 @@
 //!     setun_tokenizer_save(tokenizer, "tokenizer.json");
 //!     setun_tokenizer_encode(tokenizer, "to be", 5, tokens, 16, &count);
 
-use super::arguments::{self, check_apart, check_pointer, count, extent, size, slice, slice_mut, store};
+use super::arguments::{self, check_apart, check_pointer, count, extent, one_of, size, slice, slice_mut, store};
 use super::guard::{guard, guard_silent};
 use super::handle::{self, Handle};
 
 use super::library::setun_status;
 use crate::tensor::error::{ensure, error};
 use crate::tensor::random::{Purpose, Stream};
-use crate::tensor::{Error, Result, vec_zeroed};
+use crate::tensor::{Result, vec_zeroed};
 use crate::train::{Dataset, Split, Tokenizer, TokenizerKind, read_text};
 use std::ffi::c_char;
 use std::sync::Arc;
@@ -69,17 +69,20 @@ impl Handle for setun_dataset {
     const NAME: &'static str = "setun_dataset";
 }
 
-fn unknown_kind(kind: i32) -> Error {
-    error!(Argument, "the kind of tokenizer is {kind}, expected 0 (byte), 1 (character) or 2 (bpe)")
+pub fn tokenizer_kind(value: i32, name: &str) -> Result<TokenizerKind> {
+    let kinds = [
+        (setun_tokenizer_kind::SetunTokenizerByte as i32, "byte", TokenizerKind::Byte),
+        (setun_tokenizer_kind::SetunTokenizerCharacter as i32, "character", TokenizerKind::Character),
+        (setun_tokenizer_kind::SetunTokenizerBpe as i32, "bpe", TokenizerKind::Bpe),
+    ];
+    one_of(value, name, &kinds)
 }
 
-/// The tokenizer of kind `kind`, a `setun_tokenizer_kind`, for a text.
-pub fn make_tokenizer(kind: i32, text: &str, vocabulary: i64) -> Result<Tokenizer> {
+pub fn make_tokenizer(kind: TokenizerKind, text: &str, vocabulary: i64) -> Result<Tokenizer> {
     match kind {
-        0 => Ok(Tokenizer::byte()),
-        1 => Tokenizer::character(text),
-        2 => Tokenizer::bpe(text, size(vocabulary, "vocabulary")?),
-        _ => Err(unknown_kind(kind)),
+        TokenizerKind::Byte => Ok(Tokenizer::byte()),
+        TokenizerKind::Character => Tokenizer::character(text),
+        TokenizerKind::Bpe => Tokenizer::bpe(text, size(vocabulary, "vocabulary")?),
     }
 }
 
@@ -103,11 +106,11 @@ pub fn check_tokens(tokens: &[u32], vocabulary: usize, name: &str) -> Result<()>
 }
 
 fn split(value: i32) -> Result<Split> {
-    match value {
-        0 => Ok(Split::Train),
-        1 => Ok(Split::Validation),
-        _ => Err(error!(Argument, "split is {value}, expected 0 (train) or 1 (validation)")),
-    }
+    let splits = [
+        (setun_split::Train as i32, "train", Split::Train),
+        (setun_split::Validation as i32, "validation", Split::Validation),
+    ];
+    one_of(value, "split", &splits)
 }
 
 /// Makes a tokenizer for the text at `path`, a file or a folder. Free it with `setun_tokenizer_free`.
@@ -125,15 +128,13 @@ pub unsafe extern "C" fn setun_tokenizer_train(
 ) -> setun_status {
     guard("tokenizer_train", || {
         check_pointer(out, "out")?;
-        let tokenizer = match kind {
-            0 => Tokenizer::byte(),
-            1 | 2 => {
-                // SAFETY: NULL is checked; a NUL at the end is the caller's contract.
-                let text = read_text(unsafe { arguments::path(path, "path") }?)?;
-                make_tokenizer(kind, &text, vocabulary)?
-            }
-            _ => return Err(unknown_kind(kind)),
+        let kind = tokenizer_kind(kind, "kind")?;
+        let text = match kind {
+            TokenizerKind::Byte => String::new(),
+            // SAFETY: NULL is checked; a NUL at the end is the caller's contract.
+            _ => read_text(unsafe { arguments::path(path, "path") }?)?,
         };
+        let tokenizer = make_tokenizer(kind, &text, vocabulary)?;
         // SAFETY: NULL is checked; a valid pointer is the caller's contract.
         unsafe { handle::give(out, Arc::new(tokenizer)) }
     })

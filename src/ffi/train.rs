@@ -13,22 +13,19 @@
 //!     setun_model *model = NULL;
 //!     if (setun_train("corpus.txt", &options, &model, NULL) != SETUN_OK) puts(setun_last_error());
 
-use super::arguments::{self, check_pointer, size, store};
-use super::context::{self, setun_context};
+use super::arguments::{self, check_pointer, store};
+use super::context::setun_context;
 use super::guard::{guard, guard_silent};
 use super::handle::{self, Handle};
-use super::library::{UserData, setun_cancel, setun_status};
-use super::model::{ModelObject, check_poison, geometry, setun_model, setun_model_options};
+use super::library::{setun_cancel, setun_status};
+use super::model::{setun_model, setun_model_options};
 use super::options::{self, Versioned};
-use super::text::{make_tokenizer, setun_dataset, setun_tokenizer, setun_tokenizer_kind};
-use crate::model::{Model, ModelOptions};
+use super::text::{setun_dataset, setun_tokenizer, setun_tokenizer_kind};
+use super::trainer::{TrainerObject, TrainingOptions, train, whole_geometry};
 use crate::tensor::Result;
-use crate::tensor::error::{ensure, error};
-use crate::train::{Dataset, Metrics, RunEnd, Schedule, Tokenizer, TrainOptions, Trainer, read_text};
+use crate::train::{Metrics, RunEnd, Trainer};
 use std::ffi::{c_char, c_void};
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How the learning rate goes after the warm-up.
 #[repr(C)]
@@ -224,168 +221,8 @@ impl Handle for setun_trainer {
     const NAME: &'static str = "setun_trainer";
 }
 
-/// What a `setun_trainer` names.
-pub struct TrainerObject {
-    trainer: Trainer,
-    /// The model's mark: see `ModelObject`.
-    poisoned: Arc<AtomicBool>,
-    hooks: Hooks,
-}
-
-impl TrainerObject {
-    fn new(
-        model: &ModelObject,
-        dataset: Arc<Dataset>,
-        tokenizer_json: Option<String>,
-        options: TrainingOptions,
-    ) -> Result<TrainerObject> {
-        check_poison(&model.poisoned)?;
-        ensure!(model.model.try_read().is_some(), State, "model: another call is training it");
-        let trainer = Trainer::new(model.model.clone(), dataset, tokenizer_json, options.training)?;
-        Ok(TrainerObject { trainer, poisoned: model.poisoned.clone(), hooks: options.hooks })
-    }
-
-    /// Runs a call that may change the model; if it panics, the model is marked.
-    fn with<R>(&mut self, work: impl FnOnce(&mut Trainer) -> Result<R>) -> Result<R> {
-        check_poison(&self.poisoned)?;
-        let _mark = MarkInPanic(&self.poisoned);
-        work(&mut self.trainer)
-    }
-}
-
-struct MarkInPanic<'a>(&'a AtomicBool);
-
-impl Drop for MarkInPanic<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.store(true, Ordering::Release);
-        }
-    }
-}
-
-/// The caller's callback and cancel token.
-#[derive(Clone)]
-struct Hooks {
-    progress: setun_progress_callback,
-    user_data: UserData,
-    cancel: Option<Arc<AtomicBool>>,
-}
-
-impl Hooks {
-    fn run(&self, trainer: &mut Trainer) -> Result<RunEnd> {
-        let mut progress = |metrics: &Metrics| match self.progress {
-            None => true,
-            // SAFETY: the header asks for a callback that takes metrics, valid during the call, and its user data.
-            Some(progress) => unsafe { progress(&c_metrics(metrics), self.user_data.pointer()) != 0 },
-        };
-        let cancelled = || self.cancel.as_ref().is_some_and(|token| token.load(Ordering::Acquire));
-        trainer.run(&mut progress, &cancelled)
-    }
-}
-
-/// What `setun_train_options` says, read once.
-struct TrainingOptions {
-    training: TrainOptions,
-    hooks: Hooks,
-    tokenizer: i32,
-    vocabulary: i64,
-    validation_fraction: f64,
-    context: *const setun_context,
-}
-
-impl TrainingOptions {
-    /// # Safety
-    /// `checkpoint_dir` is NULL or ends with a NUL.
-    unsafe fn read(options: &setun_train_options) -> Result<TrainingOptions> {
-        let count = |value: i64, name: &str| size(value, name).map(|value| value as u64);
-        let checkpoint_dir = match options.checkpoint_dir.is_null() {
-            true => None,
-            // SAFETY: passed on to the caller.
-            false => Some(unsafe { arguments::path(options.checkpoint_dir, "checkpoint_dir") }?.to_path_buf()),
-        };
-        let schedule = match options.schedule {
-            0 => Schedule::Cosine,
-            1 => Schedule::Constant,
-            2 => Schedule::Linear,
-            other => return Err(error!(Argument, "schedule is {other}, expected 0 (cosine) to 2 (linear)")),
-        };
-        let cancel = match options.cancel.is_null() {
-            true => None,
-            false => Some(Arc::clone(&*handle::shared(options.cancel, "cancel")?)),
-        };
-        let training = TrainOptions {
-            batch_size: size(options.batch_size, "batch_size")?,
-            learning_rate: options.learning_rate,
-            max_epochs: count(options.max_epochs, "max_epochs")?,
-            n_clusters: size(options.n_clusters, "n_clusters")?,
-            quantize_weights: options.quantize_weights != 0,
-            quantize_gradients: options.quantize_gradients != 0,
-            use_adaptive_lr: options.use_adaptive_lr != 0,
-            checkpoint_dir,
-            max_steps: count(options.max_steps, "max_steps")?,
-            context_length: size(options.context_length, "context_length")?,
-            accumulation: size(options.accumulation, "accumulation")?,
-            schedule,
-            warmup_steps: count(options.warmup_steps, "warmup_steps")?,
-            minimum_lr_ratio: options.minimum_lr_ratio,
-            weight_decay: options.weight_decay,
-            beta1: options.beta1,
-            beta2: options.beta2,
-            epsilon: options.epsilon,
-            clip: options.clip,
-            seed: options.seed,
-            log_interval: count(options.log_interval, "log_interval")?,
-            evaluation_interval: count(options.evaluation_interval, "evaluation_interval")?,
-            evaluation_windows: size(options.evaluation_windows, "evaluation_windows")?,
-            checkpoint_interval: count(options.checkpoint_interval, "checkpoint_interval")?,
-            keep_checkpoints: size(options.keep_checkpoints, "keep_checkpoints")?,
-        };
-        training.validate()?;
-        Ok(TrainingOptions {
-            training,
-            hooks: Hooks { progress: options.progress, user_data: UserData(options.user_data), cancel },
-            tokenizer: options.tokenizer,
-            vocabulary: options.vocabulary,
-            validation_fraction: options.validation_fraction,
-            context: options.context,
-        })
-    }
-}
-
-/// The geometry that `setun_train` builds, and the seed of its weights. The vocabulary is set when the tokenizer is known.
-///
-/// # Safety
-/// `options.model` is NULL or points to a struct as large as it says.
-unsafe fn whole_geometry(options: &setun_train_options) -> Result<(ModelOptions, u64)> {
-    // SAFETY: passed on to the caller.
-    let model = unsafe { options::read(options.model, "model") }?;
-    let mut made = geometry(&model)?;
-    made.quantize_weights &= options.quantize_weights != 0;
-    Ok((made, if options.model.is_null() { options.seed } else { model.seed }))
-}
-
-/// The whole pipeline: text, tokenizer, data set, model, training run.
-fn train(
-    path: &Path,
-    options: TrainingOptions,
-    (mut geometry, seed): (ModelOptions, u64),
-) -> Result<(ModelObject, Tokenizer)> {
-    let context = context::resolve(options.context)?;
-    let text = read_text(path)?;
-    let tokenizer = make_tokenizer(options.tokenizer, &text, options.vocabulary)?;
-    let dataset = Dataset::from_text(&text, &tokenizer, options.validation_fraction)?;
-    drop(text);
-    geometry.vocabulary = tokenizer.vocabulary();
-    let training = TrainOptions { quantize_weights: geometry.quantize_weights, ..options.training };
-    let model = ModelObject::new(Model::new(context, geometry, seed)?)?;
-    let hooks = options.hooks;
-    let mut trainer = Trainer::new(model.model.clone(), Arc::new(dataset), Some(tokenizer.to_json()?), training)?;
-    hooks.run(&mut trainer)?;
-    drop(trainer);
-    Ok((model, tokenizer))
-}
-
-fn c_metrics(metrics: &Metrics) -> setun_metrics {
+/// The metrics as C sees them.
+pub fn c_metrics(metrics: &Metrics) -> setun_metrics {
     setun_metrics {
         struct_size: size_of::<setun_metrics>(),
         step: metrics.step as i64,
@@ -467,8 +304,8 @@ pub unsafe extern "C" fn setun_train(
 ///
 /// The trainer keeps model and data set alive. Free it with `setun_trainer_free`. Strings and structs of
 /// the options are copied; the callback's user data must stay valid. Returns ARGUMENT, SHAPE (a vocabulary
-/// that does not fit, or too few tokens for one window), STATE (a model loaded from a packed file has no
-/// float masters; or another call is training it), ABI, MEMORY.
+/// that does not fit, or too few tokens for one window), UNSUPPORTED (a model loaded from a packed file has
+/// no float masters), STATE (another call is training it), ABI, MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_trainer_create(
     model: *mut setun_model,
@@ -512,9 +349,7 @@ pub unsafe extern "C" fn setun_trainer_step(trainer: *mut setun_trainer, out: *m
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_trainer_run(trainer: *mut setun_trainer, finished: *mut i32) -> setun_status {
     guard("trainer_run", || {
-        let mut trainer = handle::exclusive(trainer, "trainer")?;
-        let hooks = trainer.hooks.clone();
-        let end = trainer.with(|trainer| hooks.run(trainer))?;
+        let end = handle::exclusive(trainer, "trainer")?.run()?;
         if finished.is_null() {
             return Ok(());
         }
@@ -571,7 +406,7 @@ pub unsafe extern "C" fn setun_trainer_metrics(trainer: *const setun_trainer, ou
         check_pointer(out, "out")?;
         let trainer = handle::shared(trainer, "trainer")?;
         // SAFETY: not NULL; a struct as large as it says is the caller's contract.
-        unsafe { write_metrics(out, trainer.trainer.metrics()) }
+        unsafe { write_metrics(out, trainer.metrics()) }
     })
 }
 

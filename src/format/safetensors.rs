@@ -5,7 +5,7 @@
 //! same tensors would give other bytes each time, and checkpoints are compared by checksum.
 
 use crate::tensor::error::{ensure, error};
-use crate::tensor::{DType, Result, reserve};
+use crate::tensor::{DType, Result, reserve, vec_zeroed};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use safetensors::tensor::{Dtype, TensorInfo};
@@ -15,12 +15,19 @@ use std::ops::Range;
 
 const METADATA: &str = "__metadata__";
 
-/// A tensor. `data` are its elements, row-major, little endian; those of a file that was read may lie at any address.
-#[derive(Debug, PartialEq, Eq)]
+/// A tensor to write. `data` are its elements, row-major, little endian.
 pub struct Entry<'a> {
     pub name: String,
     pub dtype: DType,
     pub dims: Vec<usize>,
+    pub data: &'a [u8],
+}
+
+/// A tensor of a [`File`]. The data may lie at any address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryRef<'a> {
+    pub dtype: DType,
+    pub dims: &'a [usize],
     pub data: &'a [u8],
 }
 
@@ -123,14 +130,14 @@ impl File {
     }
 
     /// FORMAT when the file has no tensor of that name, or one of a type that Setun does not use.
-    pub fn tensor(&self, name: &str) -> Result<Entry<'_>> {
-        let place = self.tensors.get(name).ok_or_else(|| error!(Format, "the tensor {name} is missing"))?;
+    pub fn tensor(&self, name: &str) -> Result<EntryRef<'_>> {
+        let place = self.tensors.get(name).ok_or_else(|| error!(Format, "the file has no tensor {name}"))?;
         let dtype = DTYPES.iter().find(|(_, stored)| *stored == place.dtype).map(|(dtype, _)| *dtype);
         let dtype = dtype.ok_or_else(|| {
             let ours: Vec<String> = DTYPES.iter().map(|(_, stored)| stored.to_string()).collect();
             error!(Format, "tensor {name} has elements of type {}, expected one of {}", place.dtype, ours.join(", "))
         })?;
-        Ok(Entry { name: name.into(), dtype, dims: place.dims.clone(), data: &self.bytes[place.data.clone()] })
+        Ok(EntryRef { dtype, dims: &place.dims, data: &self.bytes[place.data.clone()] })
     }
 }
 
@@ -190,11 +197,15 @@ pub fn f32_to_f16_bytes(values: &[f32]) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The values of f16 bytes, two for each of `values`; they may lie at any address.
-pub fn f16_bytes_to_f32(bytes: &[u8], values: &mut [f32]) {
-    for (value, pair) in values.iter_mut().zip(bytes.as_chunks::<2>().0) {
+/// The values of f16 bytes, which may lie at any address.
+pub fn f16_bytes_to_f32(bytes: &[u8]) -> Result<Vec<f32>> {
+    let (pairs, rest) = bytes.as_chunks::<2>();
+    ensure!(rest.is_empty(), Format, "{} bytes are no whole number of f16 elements", bytes.len());
+    let mut values: Vec<f32> = vec_zeroed(pairs.len())?;
+    for (value, pair) in values.iter_mut().zip(pairs) {
         *value = f16::from_le_bytes(*pair).to_f32();
     }
+    Ok(values)
 }
 
 #[cfg(test)]

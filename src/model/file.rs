@@ -153,8 +153,9 @@ fn metadata(
     extra: &BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>> {
     let json = serde_json::to_string(options).map_err(|e| error!(Internal, "the model options have no JSON: {e}"))?;
+    let stored = if packed(options, packing) { packing } else { Packing::Full };
     let mut metadata = extra.clone();
-    let own = [("format", FORMAT), ("version", VERSION), ("options", &json), ("packing", packing.name())];
+    let own = [("format", FORMAT), ("version", VERSION), ("options", &json), ("packing", stored.name())];
     for (key, value) in own.into_iter().chain(tokenizer_json.map(|json| ("tokenizer", json))) {
         let taken = metadata.insert(key.into(), value.into());
         ensure!(taken.is_none(), Argument, "model file: the metadata key {key} is the file format's own");
@@ -289,7 +290,7 @@ fn read_floats(context: &Context, file: &File, description: &Description) -> Res
     let mut tensor = Tensor::zeros(DType::F32, dims)?;
     let values = tensor.host_mut::<f32>()?;
     if found.dtype == DType::F16 {
-        safetensors::f16_bytes_to_f32(found.data, values);
+        values.copy_from_slice(&safetensors::f16_bytes_to_f32(found.data)?);
     } else {
         bytemuck::cast_slice_mut(values).copy_from_slice(found.data);
     }

@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `text.rs`, `tokenizer.rs`, `dataset.rs` | from a file or folder to tokens, and windows of them |
+//! | `text.rs`, `tokenizer/`, `dataset.rs` | from a file or folder to tokens, and windows of them |
 //! | `config.rs` | [`TrainOptions`]: what a run is told, checked once |
 //! | `schedule.rs` | [`Schedule`]: the learning rate of a step |
 //! | `optimizer.rs` | AdamW over all parameters, the gradient norm and clipping |

@@ -6,8 +6,8 @@ use crate::tensor::log::{LogLevel, log};
 use crate::tensor::{Error, Result, reserve};
 use std::path::{Path, PathBuf};
 
-/// The text at `path`. One file must be UTF-8; of a folder, the files at any depth in the order of their paths, each on
-/// a new line, without hidden ones and links, and without those that are not text (not UTF-8, or with a NUL in them).
+/// The text at `path`. One file must be UTF-8; of a folder, the files at any depth in the order of their paths, joined by a
+/// line end, without hidden ones and links, and without those that are not text (not UTF-8, or with a NUL in them).
 pub fn read_text(path: &Path) -> Result<String> {
     let metadata = std::fs::metadata(path).map_err(|e| Error::io("opening", path, &e))?;
     if metadata.is_dir() {
@@ -28,7 +28,7 @@ fn read_folder(folder: &Path) -> Result<String> {
         match String::from_utf8(bytes) {
             Ok(contents) if contents.is_empty() => {}
             Ok(contents) if !contents.contains('\0') => {
-                let separator = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+                let separator = if text.is_empty() { "" } else { "\n" };
                 text.try_reserve(contents.len() + 1)
                     .map_err(|_| error!(Memory, "out of memory for {} bytes of text", text.len() + contents.len()))?;
                 text.push_str(separator);
@@ -120,7 +120,6 @@ mod tests {
         for name in ["b/2.txt", "b.txt", "a/z/deep.md", "c", "a/b.txt", "B"] {
             write(&scratch, name, name.as_bytes());
         }
-        write(&scratch, "a/c.txt", b"with its own line end\n");
         write(&scratch, "a/empty.txt", b"");
         write(&scratch, ".git/config", b"hidden folder");
         write(&scratch, "b/.hidden", b"hidden file");
@@ -130,10 +129,7 @@ mod tests {
         for (target, name) in [(scratch.path(), "circle"), (&scratch.path().join("c"), "b/link")] {
             std::os::unix::fs::symlink(target, scratch.path().join(name)).unwrap();
         }
-        assert_eq!(
-            read_text(scratch.path()).unwrap(),
-            "B\na/b.txt\nwith its own line end\na/z/deep.md\nb/2.txt\nb.txt\nc"
-        );
+        assert_eq!(read_text(scratch.path()).unwrap(), "B\na/b.txt\na/z/deep.md\nb/2.txt\nb.txt\nc");
     }
 
     #[test]

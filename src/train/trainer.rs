@@ -119,11 +119,6 @@ impl Trainer {
         Ok(trainer)
     }
 
-    /// The options, with `context_length` and `max_steps` filled in.
-    pub fn options(&self) -> &TrainOptions {
-        &self.options
-    }
-
     /// The last report; NaN where nothing was measured yet.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics

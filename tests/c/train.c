@@ -255,7 +255,7 @@ static void packed_models_do_not_train(void) {
     made = start(&options);
     CHECK_OK(setun_model_save(made.model, "packed.safetensors", NULL, NULL));
     CHECK_OK(setun_model_load(NULL, "packed.safetensors", &model));
-    CHECK_STATUS(setun_trainer_create(model, made.dataset, NULL, &options, &trainer), SETUN_ERR_STATE);
+    CHECK_STATUS(setun_trainer_create(model, made.dataset, NULL, &options, &trainer), SETUN_ERR_UNSUPPORTED);
     setun_model_free(model);
     options.quantize_weights = 0;
     CHECK_FAILS(setun_trainer_create(made.model, made.dataset, NULL, &options, &trainer), SETUN_ERR_ARGUMENT,

@@ -55,10 +55,6 @@ pub fn relative(relative: f64) -> Tolerance {
     Tolerance { absolute: 0.0, relative }
 }
 
-pub fn absolute(absolute: f64) -> Tolerance {
-    Tolerance { absolute, relative: 0.0 }
-}
-
 /// Runs `case` on every row and compares. A case that fails on the reference row must fail on all, with the same kind of
 /// error.
 pub fn check(name: &str, tolerance: Tolerance, case: impl Fn(&Row) -> Result<Vec<Tensor>>) {

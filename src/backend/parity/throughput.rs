@@ -8,7 +8,7 @@ use crate::tensor::random::{Purpose, Stream};
 use crate::tensor::{DType, Result};
 use std::time::{Duration, Instant};
 
-/// Seconds of one call: the least of several batches of calls.
+/// Seconds of one call: the least of many batches, short enough to fit between two interruptions on a busy machine.
 pub fn seconds(mut call: impl FnMut() -> Result<()>) -> f64 {
     let mut timed = |calls: u32| {
         let start = Instant::now();
@@ -16,8 +16,8 @@ pub fn seconds(mut call: impl FnMut() -> Result<()>) -> f64 {
         start.elapsed()
     };
     let one = timed(1).max(Duration::from_nanos(100));
-    let calls = (Duration::from_millis(15).as_nanos() / one.as_nanos()).clamp(1, 100_000) as u32;
-    (0..7).map(|_| timed(calls)).min().expect("seven batches").as_secs_f64() / f64::from(calls)
+    let calls = (Duration::from_millis(2).as_nanos() / one.as_nanos()).clamp(1, 100_000) as u32;
+    (0..40).map(|_| timed(calls)).min().expect("forty batches").as_secs_f64() / f64::from(calls)
 }
 
 /// One line per operation and size: time and rate on scalar, and on the best level with 1 and 2 threads. `amount` is what

@@ -94,13 +94,15 @@ fn throughput_of_products() {
         [768, 128, 128],
         [768, 512, 128],
         [768, 128, 512],
-        [4096, 1536, 384],
+        [384, 384, 384],
+        [384, 1536, 384],
         [1, 8192, 8192],
     ];
     for [m, n, k] in shapes {
         let operations = 2.0 * (m * n * k) as f64;
         let codes = integers(&[m, k], 1, 255, |i| (i as i32 - 127) as i8);
-        let packed = integers(&[n, k / 4], 2, 81, |i| (i % 3 | i / 3 % 3 << 2 | i / 9 % 3 << 4 | i / 27 << 6) as u8);
+        let packed =
+            integers(&[n, k / 4], 2, 81, |i| ((i % 3) | (i / 3 % 3) << 2 | (i / 9 % 3) << 4 | (i / 27) << 6) as u8);
         let (scales, one) = (normal(&[m], 3), Tensor::from_slice(&[1.0f32], &[1]).unwrap());
         report(&format!("matmul_ternary {m} x {n} x {k}"), operations, "OP", |row| {
             let mut y = dirty(DType::F32, &[m, n]);

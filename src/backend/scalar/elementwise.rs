@@ -37,3 +37,78 @@ pub fn dropout(_: &Launch, rate: f32, stream: Stream, x: &mut ViewMut) -> Result
     }
     by_float!(x, typed(rate, stream, x))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use crate::tensor::random::{Purpose, Stream};
+
+    const STREAM: Stream = Stream { seed: 5, purpose: Purpose::Dropout, step: 3, tensor: 2 };
+
+    #[test]
+    fn fill_rounds_the_value_to_the_type() {
+        let (mut x, mut y) = ([1.0f32; 5], [1.0f64; 5]);
+        (KERNELS.fill)(&launch(), 0.1, &mut view_mut(&mut x, &[5])).unwrap();
+        (KERNELS.fill)(&launch(), 0.1, &mut view_mut(&mut y, &[5])).unwrap();
+        assert_eq!((x, y), ([0.1f32; 5], [0.1f64; 5]));
+        (KERNELS.fill)(&launch(), 0.1, &mut view_mut::<f32>(&mut [], &[0])).unwrap();
+    }
+
+    #[test]
+    fn add_adds() {
+        fn check<T: Float + std::fmt::Debug>() {
+            let (x, mut y) = (of::<T>(&[1.0, -2.0, 3.0]), of::<T>(&[10.0, 20.0, 30.0]));
+            (KERNELS.add)(&launch(), &view(&x, &[3]), &mut view_mut(&mut y, &[3])).unwrap();
+            assert_eq!(y, of::<T>(&[11.0, 18.0, 33.0]));
+            let longer = (KERNELS.add)(&launch(), &view(&x, &[3]), &mut view_mut(&mut y[..2], &[2]));
+            assert_eq!(kind(longer), ErrorKind::Shape);
+            (KERNELS.add)(&launch(), &view::<T>(&[], &[0, 4]), &mut view_mut::<T>(&mut [], &[0, 4])).unwrap();
+        }
+        check::<f32>();
+        check::<f64>();
+    }
+
+    #[test]
+    fn dropout_keeps_the_elements_that_the_stream_says() {
+        const N: usize = 20_000;
+        for rate in [0.0f32, 0.25, 0.9] {
+            let x = of::<f32>(&numbers(0, N));
+            let mut y = x.clone();
+            (KERNELS.dropout)(&launch(), rate, STREAM, &mut view_mut(&mut y, &[N])).unwrap();
+            let mut kept = 0;
+            for i in 0..N {
+                if STREAM.uniform(i as u64) < rate {
+                    assert_eq!(y[i], 0.0);
+                } else {
+                    kept += 1;
+                    assert_eq!(y[i], x[i] * (1.0 / (1.0 - rate)));
+                }
+            }
+            let expected = N as f64 * f64::from(1.0 - rate);
+            let deviation = (expected * f64::from(rate)).sqrt();
+            assert!((f64::from(kept) - expected).abs() <= 5.0 * deviation, "{kept} kept at rate {rate}");
+        }
+    }
+
+    #[test]
+    fn dropout_of_the_gradient_is_the_gradient_of_dropout() {
+        let (x, dy) = (numbers(1, 40), numbers(2, 40));
+        let drop = |x: &[f64]| {
+            let mut y = x.to_vec();
+            (KERNELS.dropout)(&launch(), 0.4, STREAM, &mut view_mut(&mut y, &[5, 8])).unwrap();
+            y
+        };
+        assert_close("dx", &drop(&dy), &differences(&x, |x| dot(&dy, &drop(x))), DIFFERENCES);
+    }
+
+    #[test]
+    fn other_types_are_refused() {
+        refuses_other_types("fill", [zeros::<f32>(&[3])], |[y]| (KERNELS.fill)(&launch(), 1.0, &mut y.view_mut()));
+        refuses_other_types("add", [zeros::<f32>(&[3]), zeros::<f32>(&[3])], |[x, y]| {
+            (KERNELS.add)(&launch(), &x.view(), &mut y.view_mut())
+        });
+        refuses_other_types("dropout", [zeros::<f32>(&[3])], |[x]| {
+            (KERNELS.dropout)(&launch(), 0.5, STREAM, &mut x.view_mut())
+        });
+    }
+}

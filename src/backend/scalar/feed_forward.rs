@@ -71,3 +71,103 @@ pub fn check(name: &str, count: usize, others: &[usize]) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+
+    const N: usize = 64;
+
+    /// squared_relu of x, and its gradient for dy.
+    fn plain<T: Float>(x: &[T], dy: &[T]) -> [Vec<T>; 2] {
+        let [mut y, mut dx] = [x, x].map(|x| of::<T>(&vec![9.0; x.len()]));
+        let dims = [x.len()];
+        (KERNELS.squared_relu)(&launch(), &view(x, &dims), &mut view_mut(&mut y, &dims)).unwrap();
+        (KERNELS.squared_relu_backward)(&launch(), &view(x, &dims), &view(dy, &dims), &mut view_mut(&mut dx, &dims))
+            .unwrap();
+        [y, dx]
+    }
+
+    /// gated_squared_relu of gate and up, and its gradients for dy.
+    fn gated<T: Float>(gate: &[T], up: &[T], dy: &[T]) -> [Vec<T>; 3] {
+        let [mut y, mut dgate, mut dup] = [gate, gate, gate].map(|x| of::<T>(&vec![9.0; x.len()]));
+        let dims = [gate.len()];
+        let (gate, up, dy) = (view(gate, &dims), view(up, &dims), view(dy, &dims));
+        (KERNELS.gated_squared_relu)(&launch(), &gate, &up, &mut view_mut(&mut y, &dims)).unwrap();
+        let (mut dgate_view, mut dup_view) = (view_mut(&mut dgate, &dims), view_mut(&mut dup, &dims));
+        (KERNELS.gated_squared_relu_backward)(&launch(), &gate, &up, &dy, &mut dgate_view, &mut dup_view).unwrap();
+        [y, dgate, dup]
+    }
+
+    fn square_of_positive(x: f64) -> f64 {
+        if x > 0.0 { x.powi(2) } else { 0.0 }
+    }
+
+    #[test]
+    fn values_are_the_formulas() {
+        fn check<T: Float>() {
+            let (x, up) = (numbers(47, N), numbers(48, N));
+            let [y, _] = plain::<T>(&of(&x), &of(&up));
+            let expected: Vec<f64> = x.iter().map(|&x| square_of_positive(x)).collect();
+            assert_close("plain", &y, &expected, tolerance::<T>());
+            let [y, ..] = gated::<T>(&of(&x), &of(&up), &of(&up));
+            let expected: Vec<f64> = x.iter().zip(&up).map(|(&x, up)| square_of_positive(x) * up).collect();
+            assert_close("gated", &y, &expected, tolerance::<T>());
+        }
+        check::<f32>();
+        check::<f64>();
+        assert_eq!(plain(&[-2.0f32, 0.0, 3.0], &[1.0, 1.0, 2.0]), [vec![0.0, 0.0, 9.0], vec![0.0, 0.0, 12.0]]);
+    }
+
+    #[test]
+    fn the_backward_passes_are_the_gradients() {
+        let (x, up, dy) = (numbers(49, N), numbers(50, N), numbers(51, N));
+        // The second derivative jumps at 0, where differences of this step would be off.
+        assert!(x.iter().all(|x| x.abs() > 1e-4));
+        let [_, dx] = plain(&x, &dy);
+        assert_close("dx", &dx, &differences(&x, |x| dot(&plain(x, &dy)[0], &dy)), DIFFERENCES);
+        let [_, dgate, dup] = gated(&x, &up, &dy);
+        assert_close("dgate", &dgate, &differences(&x, |x| dot(&gated(x, &up, &dy)[0], &dy)), DIFFERENCES);
+        assert_close("dup", &dup, &differences(&up, |up| dot(&gated(&x, up, &dy)[0], &dy)), DIFFERENCES);
+        let (x, up, dy) = (of::<f32>(&x), of::<f32>(&up), of::<f32>(&dy));
+        let [_, dgate_f32, dup_f32] = gated(&x, &up, &dy);
+        assert_close("f32 dx", &plain(&x, &dy)[1], &dx, 2e-6);
+        assert_close("f32 dgate", &dgate_f32, &dgate, 2e-6);
+        assert_close("f32 dup", &dup_f32, &dup, 2e-6);
+    }
+
+    #[test]
+    fn empty_tensors_and_other_shapes_and_types() {
+        assert_eq!(plain::<f32>(&[], &[]), [[], []]);
+        assert_eq!(gated::<f32>(&[], &[], &[]), [[], [], []]);
+        let tensors = || [(); 5].map(|()| zeros::<f32>(&[2, 3]));
+        let backward = |[x, up, dy, dx, dup]: &mut [Tensor; 5]| {
+            let (x, up, dy) = (x.view(), up.view(), dy.view());
+            (KERNELS.gated_squared_relu_backward)(&launch(), &x, &up, &dy, &mut dx.view_mut(), &mut dup.view_mut())
+        };
+        refuses_other_types("gated backward", tensors(), backward);
+        let three = || [(); 3].map(|()| zeros::<f32>(&[2, 3]));
+        let gated = |[gate, up, y]: &mut [Tensor; 3]| {
+            (KERNELS.gated_squared_relu)(&launch(), &gate.view(), &up.view(), &mut y.view_mut())
+        };
+        let plain_backward = |[x, dy, dx]: &mut [Tensor; 3]| {
+            (KERNELS.squared_relu_backward)(&launch(), &x.view(), &dy.view(), &mut dx.view_mut())
+        };
+        refuses_other_types("gated", three(), gated);
+        refuses_other_types("plain backward", three(), plain_backward);
+        let plain = |[x, y]: &mut [Tensor; 2]| (KERNELS.squared_relu)(&launch(), &x.view(), &mut y.view_mut());
+        refuses_other_types("plain", [zeros::<f32>(&[3]), zeros::<f32>(&[3])], plain);
+        assert_eq!(kind(plain(&mut [zeros::<f32>(&[3]), zeros::<f32>(&[2])])), ErrorKind::Shape);
+        for wrong in 0..5 {
+            let mut tensors = tensors();
+            tensors[wrong] = zeros::<f32>(&[7]);
+            assert_eq!(kind(backward(&mut tensors)), ErrorKind::Shape, "argument {wrong}");
+            if wrong < 3 {
+                let mut three = three();
+                three[wrong] = zeros::<f32>(&[7]);
+                assert_eq!(kind(gated(&mut three)), ErrorKind::Shape, "argument {wrong}");
+                assert_eq!(kind(plain_backward(&mut three)), ErrorKind::Shape, "argument {wrong}");
+            }
+        }
+    }
+}

@@ -28,6 +28,9 @@ macro_rules! by_float {
 }
 use by_float;
 
+#[cfg(test)]
+mod testing;
+
 pub const KERNELS: Kernels = Kernels {
     fill: elementwise::fill,
     add: elementwise::add,

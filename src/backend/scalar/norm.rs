@@ -33,6 +33,7 @@ pub fn rms_norm(
 
 /// With r = inverse_rms and n = x r: dgain = sum over rows of dy n, and
 /// dx = r (g dy - n mean(g dy n)), where g dy is the gradient to n.
+#[allow(clippy::too_many_arguments)]
 pub fn rms_norm_backward(
     _: &Launch,
     x: &View,
@@ -83,4 +84,131 @@ pub fn check(name: &str, x: &View, gain: usize, y: &[usize], inverse_rms: usize)
     ensure!(y == x.dims(), Shape, "{name}: x has shape {:?}, y has {y:?}", x.dims());
     ensure!(inverse_rms == x.dim(0), Shape, "{name}: x has {} rows, inverse_rms has {inverse_rms}", x.dim(0));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+
+    const EPSILON: f64 = 1e-3;
+
+    /// y and inverse_rms.
+    fn norm<T: Float>(x: &[T], gain: &[T], [m, d]: [usize; 2]) -> (Vec<T>, Vec<T>) {
+        let (mut y, mut inverse) = (of::<T>(&vec![9.0; m * d]), of::<T>(&vec![9.0; m]));
+        let (mut y_view, mut inverse_view) = (view_mut(&mut y, &[m, d]), view_mut(&mut inverse, &[m]));
+        (KERNELS.rms_norm)(&launch(), &view(x, &[m, d]), &view(gain, &[d]), EPSILON, &mut y_view, &mut inverse_view)
+            .unwrap();
+        (y, inverse)
+    }
+
+    #[test]
+    fn rows_are_divided_by_their_root_mean_square() {
+        fn check<T: Float>([m, d]: [usize; 2]) {
+            let (x, gain) = (numbers(26, m * d), numbers(27, d));
+            let (y, inverse) = norm::<T>(&of(&x), &of(&gain), [m, d]);
+            let rms = |row: usize| {
+                let mean = x[row * d..][..d].iter().map(|x| x * x).sum::<f64>() / d as f64;
+                (mean + EPSILON).sqrt()
+            };
+            let expected: Vec<f64> = (0..m * d).map(|i| x[i] / rms(i / d) * gain[i % d]).collect();
+            let inverses: Vec<f64> = (0..m).map(|row| 1.0 / rms(row)).collect();
+            assert_close("y", &y, &expected, tolerance::<T>());
+            assert_close("inverse_rms", &inverse, &inverses, tolerance::<T>());
+        }
+        for sizes in [[1, 1], [3, 7], [5, 64], [2, 257], [0, 4]] {
+            check::<f32>(sizes);
+            check::<f64>(sizes);
+        }
+        let (y, inverse) = norm::<f64>(&[0.0; 3], &[1.0; 3], [1, 3]);
+        assert_eq!((y, inverse), (vec![0.0; 3], vec![1.0 / EPSILON.sqrt()]));
+        assert_eq!(norm::<f64>(&[], &[], [2, 0]).0, []);
+    }
+
+    /// The sum of squares of a long row is good to the last bits in f32 too.
+    #[test]
+    fn long_rows_lose_nothing() {
+        let d = 1 << 20;
+        let (_, inverse) = norm::<f32>(&vec![0.1; d], &vec![1.0; d], [1, d]);
+        let expected = 1.0 / (f64::from(0.1f32).powi(2) + EPSILON).sqrt();
+        assert!((f64::from(inverse[0]) / expected - 1.0).abs() < 1e-7, "{} {expected}", inverse[0]);
+    }
+
+    #[test]
+    fn the_backward_pass_is_the_gradient() {
+        fn check<T: Float>(accumulate: bool, tolerance: f64) {
+            let (m, d) = (3, 5);
+            let (x, gain, dy) = (numbers(28, m * d), numbers(29, d), numbers(30, m * d));
+            let (old_dx, old_dgain) = (numbers(31, m * d), numbers(32, d));
+            let (x_typed, gain_typed, dy_typed) = (of::<T>(&x), of::<T>(&gain), of::<T>(&dy));
+            let inverse = norm(&x_typed, &gain_typed, [m, d]).1;
+            let (mut dx, mut dgain) = (of::<T>(&old_dx), of::<T>(&old_dgain));
+            (KERNELS.rms_norm_backward)(
+                &launch(),
+                &view(&x_typed, &[m, d]),
+                &view(&gain_typed, &[d]),
+                &view(&inverse, &[m]),
+                &view(&dy_typed, &[m, d]),
+                accumulate,
+                &mut view_mut(&mut dx, &[m, d]),
+                &mut view_mut(&mut dgain, &[d]),
+            )
+            .unwrap();
+            let loss = |x: &[f64], gain: &[f64]| dot(&norm(x, gain, [m, d]).0, &dy);
+            let mut expected_dx = differences(&x, |x| loss(x, &gain));
+            if accumulate {
+                expected_dx.iter_mut().zip(&old_dx).for_each(|(dx, old)| *dx += old);
+            }
+            let mut expected_dgain = differences(&gain, |gain| loss(&x, gain));
+            expected_dgain.iter_mut().zip(&old_dgain).for_each(|(dgain, old)| *dgain += old);
+            assert_close("dx", &dx, &expected_dx, tolerance);
+            assert_close("dgain", &dgain, &expected_dgain, tolerance);
+        }
+        for accumulate in [false, true] {
+            check::<f32>(accumulate, 4e-6);
+            check::<f64>(accumulate, DIFFERENCES);
+        }
+    }
+
+    #[test]
+    fn empty_rows_and_other_shapes_and_types() {
+        let tensors = |m: usize, d: usize| [[m, d].as_slice(), &[d], &[m], &[m, d], &[m, d], &[d]].map(zeros::<f32>);
+        let forward = |[x, gain, inverse, _, y, _]: &mut [Tensor; 6]| {
+            (KERNELS.rms_norm)(&launch(), &x.view(), &gain.view(), EPSILON, &mut y.view_mut(), &mut inverse.view_mut())
+        };
+        let backward = |[x, gain, inverse, dy, dx, dgain]: &mut [Tensor; 6]| {
+            let (x, gain, inverse, dy) = (x.view(), gain.view(), inverse.view(), dy.view());
+            let (mut dx, mut dgain) = (dx.view_mut(), dgain.view_mut());
+            (KERNELS.rms_norm_backward)(&launch(), &x, &gain, &inverse, &dy, false, &mut dx, &mut dgain)
+        };
+        let [x, gain, inverse, dy, dx, dgain] = tensors(2, 3);
+        refuses_other_types("rms_norm_backward", [x, gain, inverse, dy, dx, dgain], backward);
+        let [x, gain, inverse, y, ..] = tensors(2, 3);
+        refuses_other_types("rms_norm", [x, gain, y, inverse], |[x, gain, y, inverse]| {
+            (KERNELS.rms_norm)(&launch(), &x.view(), &gain.view(), EPSILON, &mut y.view_mut(), &mut inverse.view_mut())
+        });
+        for i in 0..6 {
+            let mut wrong = tensors(2, 3);
+            wrong[i] = zeros::<f32>(&[4, 4]);
+            assert_eq!(kind(backward(&mut wrong)), ErrorKind::Shape, "argument {i}");
+            if i != 3 && i != 5 {
+                assert_eq!(kind(forward(&mut wrong)), ErrorKind::Shape, "argument {i}");
+            }
+        }
+        let (none, mut dx, mut dgain) = ([0.0f64; 0], [0.0f64; 0], [7.0f64; 3]);
+        let (rows, inverse) = (view(&none, &[0, 3]), view(&none, &[0]));
+        let (mut dx, gain) = (view_mut(&mut dx, &[0, 3]), [1.0; 3]);
+        let gain = view(&gain, &[3]);
+        (KERNELS.rms_norm_backward)(
+            &launch(),
+            &rows,
+            &gain,
+            &inverse,
+            &rows,
+            false,
+            &mut dx,
+            &mut view_mut(&mut dgain, &[3]),
+        )
+        .unwrap();
+        assert_eq!(dgain, [7.0; 3]);
+    }
 }

@@ -171,3 +171,25 @@ fn sliced(
     });
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The products of a step of the smallest reference model, forward and backward, and tall gradients of larger ones.
+    #[test]
+    fn four_threads_have_work_and_small_products_stay_whole() {
+        let chunks = |sizes: [usize; 3]| {
+            let Cut { rows, columns, depth } = cut(sizes);
+            sizes[0].div_ceil(rows) * sizes[1].div_ceil(columns) * sizes[2].div_ceil(depth)
+        };
+        let steps =
+            [[768, 128, 128], [768, 512, 128], [768, 128, 512], [128, 128, 768], [512, 128, 768], [128, 512, 768]];
+        for sizes in steps.into_iter().chain([[384, 384, 16_384], [1536, 384, 16_384], [128, 128, 49_152]]) {
+            assert!((4..=64).contains(&chunks(sizes)), "{sizes:?}: {} chunks, {:?}", chunks(sizes), cut(sizes));
+        }
+        for sizes in [[1, 1, 1], [8, 8, 0], [64, 128, 64], [1, 256, 128]] {
+            assert_eq!(chunks(sizes).max(1), 1, "{sizes:?}: {:?}", cut(sizes));
+        }
+    }
+}

@@ -69,7 +69,7 @@ pub fn unpack_five(launch: &Launch, five: &View, columns: usize, packed: &mut Vi
     // SAFETY: the part has the stated length.
     let corrupt = any(launch, bytes, |part| unsafe { (launch.spans.largest_byte)(part.as_ptr(), part.len()) } > 242);
     let width = columns.div_ceil(5);
-    let padded = columns % 5 != 0
+    let padded = !columns.is_multiple_of(5)
         && bytes.iter().skip(width - 1).step_by(width).any(|&last| !digits_end_in_one(last, columns % 5));
     if corrupt || padded {
         return scalar::ternary::unpack_five(launch, five, columns, packed); // names the byte

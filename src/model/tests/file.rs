@@ -145,6 +145,7 @@ fn the_twin_has_no_trits_to_pack_and_is_stored_as_floats() {
         let loaded = read(bytes(&twin, packing, Rest::F32)).unwrap();
         assert!(loaded.trainable() && logits(&loaded) == logits(&twin));
         let half = bytes(&twin, packing, Rest::F16);
+        assert_eq!(File::parse(half.clone()).unwrap().metadata()["packing"], "full");
         assert!(half.len() < bytes(&twin, packing, Rest::F32).len() * 2 / 3);
         let (a, b) = (logits(&read(half).unwrap()), logits(&twin));
         let largest = b.iter().fold(0.0, |a: f32, l| a.max(l.abs()));
@@ -241,7 +242,7 @@ fn changed(file: &[u8], change: impl Fn(&mut BTreeMap<String, String>, &mut Vec<
     let mut metadata = file.metadata().clone();
     let entry = |name: &str| {
         let found = file.tensor(name).unwrap();
-        (name.to_string(), Entry { name: name.into(), dtype: found.dtype, dims: found.dims, data: found.data })
+        (name.to_string(), Entry { name: name.into(), dtype: found.dtype, dims: found.dims.to_vec(), data: found.data })
     };
     let mut entries: Vec<(String, Entry)> = file.names().map(entry).collect();
     change(&mut metadata, &mut entries);

@@ -5,6 +5,8 @@
 
 // Every function here is unsafe for the same reason: pointers must be valid for the stated lengths.
 #![allow(unsafe_op_in_unsafe_fn, clippy::missing_safety_doc, clippy::too_many_arguments)]
+// Tiles of registers are arrays, and read best by index.
+#![allow(clippy::needless_range_loop)]
 
 mod activation;
 mod adamw;

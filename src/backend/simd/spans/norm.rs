@@ -84,7 +84,9 @@ pub unsafe extern "C" fn rms_norm_backward(
     }
 }
 
-const ROWS: usize = 4;
+/// Two, not four: rows whose length is a multiple of 4 KiB fall on the same cache lines, and two rows of x, dy and dx with gain
+/// and dgain are the eight that such a place of the first-level cache holds.
+const ROWS: usize = 2;
 
 #[inline(always)]
 unsafe fn backward_of_rows<const N: usize>(
@@ -97,19 +99,16 @@ unsafe fn backward_of_rows<const N: usize>(
     dx: *mut f32,
     dgain: *mut f32,
 ) {
-    let mut sums = [f32x8::ZERO; N];
-    by_vectors(width, |i, rest| {
-        let gain = load_up_to(gain.add(i), rest);
-        for (row, sum) in sums.iter_mut().enumerate() {
-            let at = row * width + i;
-            *sum = (load_up_to(dy.add(at), rest) * gain).mul_add(load_up_to(x.add(at), rest), *sum);
-        }
-    });
     let (mut inverses, mut backs) = ([f32x8::ZERO; N], [f32x8::ZERO; N]);
-    for (row, ((sum, to), back)) in sums.into_iter().zip(&mut inverses).zip(&mut backs).enumerate() {
+    // One row after the other: rows read in turns are no stream that the processor would fetch ahead.
+    for (row, (to, back)) in inverses.iter_mut().zip(&mut backs).enumerate() {
+        let (x, dy) = (x.add(row * width), dy.add(row * width));
+        let sum = sum_of_products(width, |i, rest| {
+            (load_up_to(dy.add(i), rest) * load_up_to(gain.add(i), rest), load_up_to(x.add(i), rest))
+        });
         let inverse = *inverse_rms.add(row);
         *to = f32x8::splat(inverse);
-        *back = f32x8::splat(inverse * inverse * inverse * (sum.reduce_add() / width as f32));
+        *back = f32x8::splat(inverse * inverse * inverse * (sum / width as f32));
     }
     by_vectors(width, |i, rest| {
         let gain = load_up_to(gain.add(i), rest);

@@ -87,7 +87,7 @@ static CODES: [u16; 256] = {
     let mut byte = 0;
     while byte < 243 {
         let b = byte as u16;
-        table[byte] = b % 3 | (b / 3 % 3) << 2 | (b / 9 % 3) << 4 | (b / 27 % 3) << 6 | (b / 81) << 8;
+        table[byte] = (b % 3) | (b / 3 % 3) << 2 | (b / 9 % 3) << 4 | (b / 27 % 3) << 6 | (b / 81) << 8;
         byte += 1;
     }
     table

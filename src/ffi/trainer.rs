@@ -1,0 +1,185 @@
+//! What the train section keeps behind its handles: a trainer with the caller's callback and token, and the options as read.
+
+use super::arguments::{self, one_of, size};
+use super::context::{self, setun_context};
+use super::handle;
+use super::library::UserData;
+use super::model::{ModelObject, check_poison, geometry};
+use super::options;
+use super::text::{make_tokenizer, tokenizer_kind};
+use super::train::{c_metrics, setun_progress_callback, setun_schedule, setun_train_options};
+use crate::model::{Model, ModelOptions};
+use crate::tensor::Result;
+use crate::tensor::error::ensure;
+use crate::train::{Dataset, Metrics, RunEnd, Schedule, Tokenizer, TokenizerKind, TrainOptions, Trainer, read_text};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What a `setun_trainer` names.
+pub struct TrainerObject {
+    trainer: Trainer,
+    /// The model's mark: see `ModelObject`.
+    poisoned: Arc<AtomicBool>,
+    hooks: Hooks,
+}
+
+impl TrainerObject {
+    pub fn new(
+        model: &ModelObject,
+        dataset: Arc<Dataset>,
+        tokenizer_json: Option<String>,
+        options: TrainingOptions,
+    ) -> Result<TrainerObject> {
+        check_poison(&model.poisoned)?;
+        ensure!(model.model.try_read().is_some(), State, "model: another call is training it");
+        let trainer = Trainer::new(model.model.clone(), dataset, tokenizer_json, options.training)?;
+        Ok(TrainerObject { trainer, poisoned: model.poisoned.clone(), hooks: options.hooks })
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        self.trainer.metrics()
+    }
+
+    /// Trains to the end, with the caller's callback and token.
+    pub fn run(&mut self) -> Result<RunEnd> {
+        let hooks = self.hooks.clone();
+        self.with(|trainer| hooks.run(trainer))
+    }
+
+    /// Runs a call that may change the model; if it panics, the model is marked.
+    pub fn with<R>(&mut self, work: impl FnOnce(&mut Trainer) -> Result<R>) -> Result<R> {
+        check_poison(&self.poisoned)?;
+        let _mark = MarkInPanic(&self.poisoned);
+        work(&mut self.trainer)
+    }
+}
+
+struct MarkInPanic<'a>(&'a AtomicBool);
+
+impl Drop for MarkInPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// The caller's callback and cancel token.
+#[derive(Clone)]
+struct Hooks {
+    progress: setun_progress_callback,
+    user_data: UserData,
+    cancel: Option<Arc<AtomicBool>>,
+}
+
+impl Hooks {
+    fn run(&self, trainer: &mut Trainer) -> Result<RunEnd> {
+        let mut progress = |metrics: &Metrics| match self.progress {
+            None => true,
+            // SAFETY: the header asks for a callback that takes metrics, valid during the call, and its user data.
+            Some(progress) => unsafe { progress(&c_metrics(metrics), self.user_data.pointer()) != 0 },
+        };
+        let cancelled = || self.cancel.as_ref().is_some_and(|token| token.load(Ordering::Acquire));
+        trainer.run(&mut progress, &cancelled)
+    }
+}
+
+/// What `setun_train_options` says, read once.
+pub struct TrainingOptions {
+    training: TrainOptions,
+    hooks: Hooks,
+    tokenizer: TokenizerKind,
+    vocabulary: i64,
+    validation_fraction: f64,
+    context: *const setun_context,
+}
+
+impl TrainingOptions {
+    /// # Safety
+    /// `checkpoint_dir` is NULL or ends with a NUL.
+    pub unsafe fn read(options: &setun_train_options) -> Result<TrainingOptions> {
+        let count = |value: i64, name: &str| size(value, name).map(|value| value as u64);
+        let checkpoint_dir = match options.checkpoint_dir.is_null() {
+            true => None,
+            // SAFETY: passed on to the caller.
+            false => Some(unsafe { arguments::path(options.checkpoint_dir, "checkpoint_dir") }?.to_path_buf()),
+        };
+        let schedules = [
+            (setun_schedule::Cosine as i32, "cosine", Schedule::Cosine),
+            (setun_schedule::Constant as i32, "constant", Schedule::Constant),
+            (setun_schedule::Linear as i32, "linear", Schedule::Linear),
+        ];
+        let schedule = one_of(options.schedule, "schedule", &schedules)?;
+        let cancel = match options.cancel.is_null() {
+            true => None,
+            false => Some(Arc::clone(&*handle::shared(options.cancel, "cancel")?)),
+        };
+        let training = TrainOptions {
+            batch_size: size(options.batch_size, "batch_size")?,
+            learning_rate: options.learning_rate,
+            max_epochs: count(options.max_epochs, "max_epochs")?,
+            n_clusters: size(options.n_clusters, "n_clusters")?,
+            quantize_weights: options.quantize_weights != 0,
+            quantize_gradients: options.quantize_gradients != 0,
+            use_adaptive_lr: options.use_adaptive_lr != 0,
+            checkpoint_dir,
+            max_steps: count(options.max_steps, "max_steps")?,
+            context_length: size(options.context_length, "context_length")?,
+            accumulation: size(options.accumulation, "accumulation")?,
+            schedule,
+            warmup_steps: count(options.warmup_steps, "warmup_steps")?,
+            minimum_lr_ratio: options.minimum_lr_ratio,
+            weight_decay: options.weight_decay,
+            beta1: options.beta1,
+            beta2: options.beta2,
+            epsilon: options.epsilon,
+            clip: options.clip,
+            seed: options.seed,
+            log_interval: count(options.log_interval, "log_interval")?,
+            evaluation_interval: count(options.evaluation_interval, "evaluation_interval")?,
+            evaluation_windows: size(options.evaluation_windows, "evaluation_windows")?,
+            checkpoint_interval: count(options.checkpoint_interval, "checkpoint_interval")?,
+            keep_checkpoints: size(options.keep_checkpoints, "keep_checkpoints")?,
+        };
+        training.validate()?;
+        Ok(TrainingOptions {
+            training,
+            hooks: Hooks { progress: options.progress, user_data: UserData(options.user_data), cancel },
+            tokenizer: tokenizer_kind(options.tokenizer, "tokenizer")?,
+            vocabulary: options.vocabulary,
+            validation_fraction: options.validation_fraction,
+            context: options.context,
+        })
+    }
+}
+
+/// The geometry that `setun_train` builds, and the seed of its weights. The vocabulary is set when the tokenizer is known.
+///
+/// # Safety
+/// `options.model` is NULL or points to a struct as large as it says.
+pub unsafe fn whole_geometry(options: &setun_train_options) -> Result<(ModelOptions, u64)> {
+    // SAFETY: passed on to the caller.
+    let model = unsafe { options::read(options.model, "model") }?;
+    let mut made = geometry(&model)?;
+    made.quantize_weights &= options.quantize_weights != 0;
+    Ok((made, if options.model.is_null() { options.seed } else { model.seed }))
+}
+
+/// The whole pipeline: text, tokenizer, data set, model, training run.
+pub fn train(
+    path: &Path,
+    mut options: TrainingOptions,
+    (mut geometry, seed): (ModelOptions, u64),
+) -> Result<(ModelObject, Tokenizer)> {
+    let context = context::resolve(options.context)?;
+    let text = read_text(path)?;
+    let tokenizer = make_tokenizer(options.tokenizer, &text, options.vocabulary)?;
+    let dataset = Dataset::from_text(&text, &tokenizer, options.validation_fraction)?;
+    drop(text);
+    geometry.vocabulary = tokenizer.vocabulary();
+    options.training.quantize_weights = geometry.quantize_weights;
+    let model = ModelObject::new(Model::new(context, geometry, seed)?)?;
+    TrainerObject::new(&model, Arc::new(dataset), Some(tokenizer.to_json()?), options)?.run()?;
+    Ok((model, tokenizer))
+}

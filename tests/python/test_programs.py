@@ -1,0 +1,296 @@
+"""The example programs as their users run them: c_examples/build/{quantize,train,generate}."""
+
+import json
+import os
+import re
+import signal
+import struct
+import subprocess
+import tempfile
+import time
+import unittest
+import xml.etree.ElementTree as xml
+from pathlib import Path
+
+from train_program import ROOT
+
+BUILD = ROOT / "c_examples" / "build"
+TEXT = ROOT / "include" / "setun.h"  # some 50 kB of English and C
+TINY = "--layers 2 --width 32 --heads 2 --context 32 --batch 8 --lr 5e-3 --warmup 10".split()
+LIMIT = 300  # seconds: far more than anything here takes, also on a busy machine
+
+
+def run(program, *arguments, status=0, **more):
+    """Runs a program and returns what it wrote to stdout and stderr."""
+    command = [str(BUILD / program), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, errors="replace", **more)
+    if done.returncode != status:
+        raise AssertionError(f"{command} ended with {done.returncode}, expected {status}\n{done.stdout}{done.stderr}")
+    return done.stdout, done.stderr
+
+
+def metrics(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def wait_for(condition, process):
+    """Until something is there that a running program makes."""
+    end = time.monotonic() + LIMIT
+    while not condition():
+        if process.poll() is not None or time.monotonic() > end:
+            raise AssertionError(f"the program ended too early, or is stuck (status {process.returncode})")
+        time.sleep(0.005)
+
+
+class Programs(unittest.TestCase):
+    def setUp(self):
+        scratch = tempfile.TemporaryDirectory(prefix="setun-")
+        self.addCleanup(scratch.cleanup)
+        self.folder = Path(scratch.name)
+
+    def train(self, name, *arguments, text=TEXT, **more):
+        out = self.folder / name
+        printed, errors = run("train", "--text", text, "--out", out, *TINY, *arguments, **more)
+        return out, printed + errors
+
+
+class Quantize(Programs):
+    def test_a_matrix_comes_back_as_ternary(self):
+        printed, _ = run("quantize")
+        two, five = printed.splitlines()
+        self.assertIn("98304 bytes, 16.0x smaller", two)
+        self.assertIn(f"{512 * 154} bytes, 19.9x smaller", five)
+        error = float(re.search(r"relative error ([0-9.]+)", two)[1])
+        self.assertTrue(0.45 < error < 0.55, error)  # of a Gaussian: 0.51
+
+    def test_a_matrix_from_a_file(self):
+        path = self.folder / "weights.f32"
+        path.write_bytes(struct.pack("<10f", *[0.5, -0.5, 0.5, 0, 0.5, -0.5, 0.5, 0.5, 0.5, 0.5]))
+        printed, _ = run("quantize", path, 2, 5)
+        # Nine of ten are +-0.5: the scale is their mean, 0.45, and each is off by 0.05.
+        self.assertIn("relative error 0.100, zeros 10.0%", printed)
+        run("quantize", path, 3, 5, status=1)
+        run("quantize", path, -1, 5, status=1)
+        path.write_bytes(struct.pack("<2f", 1.0, float("nan")))
+        _, errors = run("quantize", path, 1, 2, status=1)
+        self.assertIn("weights[1] is NaN", errors)
+
+
+class Train(Programs):
+    def test_the_whole_way(self):
+        out, printed = self.train("run", "--steps", 120, "--eval-interval", 40, "--sample", 50)
+        losses = metrics(out)
+        self.assertEqual([line["step"] for line in losses], list(range(10, 121, 10)))
+        self.assertLess(losses[-1]["loss"], losses[0]["loss"] - 0.8)
+        measured = [line["step"] for line in losses if line["validation_loss"] is not None]
+        self.assertEqual(measured, [40, 80, 120])
+        self.assertLess(losses[-1]["validation_loss"], 3.6)  # 5.55 before training
+
+        picture = xml.parse(out / "loss.svg")
+        lines = [len(line.get("points").split()) for line in picture.iter("{http://www.w3.org/2000/svg}polyline")]
+        self.assertEqual(lines, [12, 3])
+        words = " ".join(text.text for text in picture.iter("{http://www.w3.org/2000/svg}text"))
+        self.assertIn(f"validation, last {losses[-1]['validation_loss']:.3f}", words)
+
+        model = out / "model.safetensors"
+        self.assertIn(f"{model.stat().st_size} bytes", printed)
+        self.assertIn("50 tokens that the exported model writes", printed)
+        self.assertTrue((out / "step-00000120" / "trainer.json").exists())
+
+    def test_size_s_is_packed_fifteen_fold_and_trains_in_200_megabytes(self):
+        command = [BUILD / "train", "--text", TEXT, "--out", self.folder / "s", "--batch", "12", "--steps", "3"]
+        with open(self.folder / "printed", "w+") as printed:
+            process = subprocess.Popen([*command, "--eval-windows", "24", "--sample", "0"], stdout=printed)
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            printed.seek(0)
+            text = printed.read()
+        self.assertEqual(process.returncode, 0, text)
+        ratio = float(re.search(r"([0-9.]+)x in its linear layers", text)[1])
+        self.assertGreaterEqual(ratio, 15)
+        self.assertLess(usage.ru_maxrss / 1024, 200)
+
+    def test_every_tokenizer_and_the_twin(self):
+        for more in (["--tokenizer", "character"], ["--tokenizer", "bpe", "--vocabulary", "400"], ["--f32"], ["--gated"],
+                     ["--untied", "--kv-heads", "1", "--dropout", "0.1", "--accumulation", "2"]):
+            with self.subTest(more=more):
+                out, printed = self.train("-".join(more), "--steps", 5, "--sample", 20, *more)
+                text, _ = run("generate", "--model", out / "model.safetensors", "--prompt", "The ", "--tokens", 10)
+                self.assertTrue(text.startswith("The ") and len(text) > 10, text)
+
+    def test_a_folder_of_texts(self):
+        (self.folder / "texts" / "deep").mkdir(parents=True)
+        (self.folder / "texts" / "b.txt").write_text("one two three. " * 40)
+        (self.folder / "texts" / "deep" / "a.txt").write_text("four five six. " * 40)
+        (self.folder / "texts" / "picture.png").write_bytes(bytes(range(256)))
+        _, printed = self.train("run", "--steps", 2, "--validation", 0, "--sample", 0, text=self.folder / "texts")
+        self.assertIn(f"{2 * 15 * 40 + 1} training and 0 validation tokens", printed)
+
+    def test_the_number_of_threads_changes_nothing(self):
+        files = []
+        for threads in (1, 2, 3):
+            out, _ = self.train(f"run{threads}", "--steps", 12, "--threads", threads, "--sample", 0)
+            files.append((out / "model.safetensors").read_bytes())
+        self.assertTrue(files[0] == files[1] == files[2])
+
+    def test_ctrl_c_saves_and_the_printed_command_goes_on(self):
+        whole, _ = self.train("whole", "--steps", 400, "--sample", 0)
+        out = self.folder / "it's stopped"
+        command = [BUILD / "train", "--text", TEXT, "--out", out, *TINY, "--steps", "400", "--sample", "0"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        wait_for((out / "metrics.jsonl").exists, process)
+        process.send_signal(signal.SIGINT)
+        printed, errors = process.communicate(timeout=LIMIT)
+        self.assertEqual(process.returncode, 3, printed + errors)
+        self.assertIn("once more to stop without saving", errors)
+        step = int(re.search(r"stopped after step (\d+)", printed)[1])
+        self.assertTrue(0 < step < 400)
+        resume = next(line.strip() for line in printed.splitlines() if line.endswith("--resume"))
+        done = subprocess.run(resume, shell=True, capture_output=True, text=True, timeout=LIMIT)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn(f"from step {step}", done.stdout)
+        self.assertEqual((out / "model.safetensors").read_bytes(), (whole / "model.safetensors").read_bytes())
+        self.assertEqual([line["loss"] for line in metrics(out)], [line["loss"] for line in metrics(whole)])
+
+    def test_a_killed_run_goes_on_bit_for_bit_with_other_threads(self):
+        often = ["--steps", "300", "--checkpoint-interval", "20", "--sample", "0"]
+        whole, _ = self.train("whole", *often, "--threads", 1)
+        out = self.folder / "killed"
+        command = [BUILD / "train", "--text", TEXT, "--out", out, *TINY, *often, "--threads", "2"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        wait_for((out / "step-00000040").exists, process)
+        process.kill()
+        process.wait()
+        _, printed = self.train("killed", *often, "--threads", 3, "--resume")
+        self.assertNotIn("from step 0", printed)
+        self.assertEqual((out / "model.safetensors").read_bytes(), (whole / "model.safetensors").read_bytes())
+        left = sorted(path.name for path in out.iterdir() if path.is_dir())
+        self.assertEqual(left, ["step-00000260", "step-00000280", "step-00000300"])
+
+    def test_a_damaged_checkpoint_is_refused_and_the_one_before_is_named(self):
+        often = ["--steps", "40", "--checkpoint-interval", "20", "--sample", "0"]
+        out, _ = self.train("run", *often)
+        damaged = out / "step-00000040" / "optimizer.safetensors"
+        content = bytearray(damaged.read_bytes())
+        content[len(content) // 2] ^= 1
+        damaged.write_bytes(content)
+        _, errors = self.train("run", *often, "--resume", status=1)
+        self.assertIn("optimizer.safetensors", errors)
+        self.assertIn(str(out / "step-00000020"), errors)
+        _, printed = self.train("run", *often, "--resume-from", out / "step-00000020")
+        self.assertIn("from step 20", printed)
+
+    def test_an_earlier_run_is_not_written_over(self):
+        out, _ = self.train("run", "--steps", 3, "--sample", 0)
+        before = (out / "model.safetensors").read_bytes()
+        _, errors = self.train("run", "--steps", 3, "--seed", 9, status=1)
+        self.assertIn("earlier run", errors)
+        self.assertEqual((out / "model.safetensors").read_bytes(), before)
+        _, errors = self.train("run", "--steps", 3, "--seed", 9, "--resume", status=1)
+        self.assertIn("seed was 0 and is 9", errors)
+
+    def test_mistakes_are_told(self):
+        empty = self.folder / "empty.txt"
+        empty.write_text("")
+        short = self.folder / "short.txt"
+        short.write_text("too short")
+        for arguments, expected, status in [
+            ([], "--text is needed", 2),
+            (["--text", TEXT, "--layer", "3"], "there is no option '--layer'", 2),
+            (["--text", TEXT, "--layers"], "--layers needs a value", 2),
+            (["--text", TEXT, "--layers", "-3"], "--layers takes a whole number from 0 on, not '-3'", 2),
+            (["--text", TEXT, "--lr", "fast"], "--lr takes a number, not 'fast'", 2),
+            (["--text", TEXT, "--tokenizer", "word"], "--tokenizer takes byte|character|bpe, not 'word'", 2),
+            (["--text", TEXT, "--gated=1"], "--gated takes no value", 2),
+            (["--text", self.folder / "none.txt"], "none.txt", 1),
+            (["--text", empty], "empty", 1),
+            (["--text", short], "65", 1),
+            (["--text", TEXT, "--width", "30"], "width", 1),
+            (["--text", TEXT, "--steps", "3", "--resume"], "checkpoint", 1),
+            (["--text", TEXT, "--backend", "cuda"], "cuda", 1),
+        ]:
+            with self.subTest(arguments=arguments):
+                _, errors = run("train", "--out", self.folder / "run", *arguments, status=status)
+                self.assertIn(expected, errors)
+        printed, _ = run("train", "--help")
+        self.assertIn("--eval-interval N", printed)
+
+
+class Generate(Programs):
+    @classmethod
+    def setUpClass(cls):
+        scratch = tempfile.TemporaryDirectory(prefix="setun-")
+        cls.addClassCleanup(scratch.cleanup)
+        run("train", "--text", TEXT, "--out", scratch.name + "/run", *TINY, "--steps", 60, "--tokenizer", "character",
+            "--sample", 0)
+        cls.model = Path(scratch.name) / "run" / "model.safetensors"
+
+    def generate(self, *arguments, **more):
+        return run("generate", "--model", self.model, "--prompt", "setun_", "--tokens", 60, *arguments, **more)
+
+    def test_the_seed_decides_the_text(self):
+        first, told = self.generate("--seed", 1)
+        self.assertEqual(len(first), len("setun_") + 60 + 1)
+        self.assertIn("60 tokens in", told)
+        self.assertIn("its start was forgotten", told)
+        self.assertEqual(self.generate("--seed", 1)[0], first)
+        self.assertNotEqual(self.generate("--seed", 2)[0], first)
+
+    def test_the_most_probable_text_needs_no_seed(self):
+        greedy, _ = self.generate("--temperature", 0, "--seed", 1)
+        self.assertEqual(self.generate("--temperature", 0, "--seed", 2)[0], greedy)
+        self.assertEqual(self.generate("--top-k", 1, "--seed", 3)[0], greedy)
+        self.assertEqual(self.generate("--top-p", 1e-6, "--seed", 4)[0], greedy)
+
+    def test_mistakes_are_told(self):
+        for arguments, expected in [
+            (["--prompt", "a\N{SNOWMAN}"], "\N{SNOWMAN}"),
+            (["--prompt", ""], "prompt"),
+            (["--temperature", "-1"], "temperature"),
+            (["--top-p", "2"], "top_p"),
+            (["--model", "/nowhere/model"], "/nowhere/model"),
+            (["--model", str(TEXT)], "setun.h"),
+        ]:
+            with self.subTest(arguments=arguments):
+                self.assertIn(expected, self.generate(*arguments, status=1)[1])
+
+    def test_a_cut_file_is_no_model(self):
+        content = self.model.read_bytes()
+        cut = self.folder / "cut.safetensors"
+        for size in (0, 7, 100, len(content) // 2, len(content) - 1):
+            with self.subTest(size=size):
+                cut.write_bytes(content[:size])
+                self.assertIn("SETUN_ERR_FORMAT", self.generate("--model", cut, status=1)[1])
+
+
+class Sanitized(Programs):
+    def test_programs_free_what_they_took(self):
+        """Under the address and undefined-behaviour sanitizers, leaks included, where the compiler has them."""
+        flags = "-std=c99 -g -fsanitize=address,undefined -fno-sanitize-recover=all".split()
+        library = ROOT / "target" / "release"
+        sources = {
+            "quantize": ["quantize"],
+            "generate": ["generate", "arguments"],
+            "train": ["train", "results", "options", "arguments", "progress", "curve"],
+        }
+        for program, files in sources.items():
+            command = [os.environ.get("CC", "cc"), *flags, "-I", ROOT / "include", "-o", self.folder / program]
+            command += [ROOT / "c_examples" / f"{file}.c" for file in files]
+            command += ["-L", library, "-lsetun", f"-Wl,-rpath,{library}", "-lm", "-lpthread"]
+            done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+            if done.returncode != 0 and "asan" in done.stderr:
+                self.skipTest("the compiler has no sanitizers")
+            self.assertEqual(done.returncode, 0, done.stderr)
+        out = self.folder / "run"
+        text = ["--text", TEXT, "--out", out, *TINY, "--steps", 3]
+        run(self.folder / "quantize")
+        run(self.folder / "train", *text, "--sample", 30, "--eval-interval", 1)
+        run(self.folder / "train", *text, "--resume", "--prompt", "of ", "--quiet")
+        run(self.folder / "train", *text, status=1)
+        run(self.folder / "train", "--help")
+        run(self.folder / "generate", "--model", out / "model.safetensors", "--tokens", 20)
+        run(self.folder / "generate", "--model", out / "loss.svg", status=1)
+
+
+if __name__ == "__main__":
+    unittest.main()
