@@ -3,19 +3,21 @@
 
 use crate::tensor::error::{ensure, error};
 use crate::tensor::log::{LogLevel, log};
-use crate::tensor::{Error, ErrorKind, Result, vec_zeroed};
+use crate::tensor::{Error, ErrorKind, Result, reserve, vec_zeroed};
 use std::fs::{File, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use xxhash_rust::xxh3::xxh3_64;
 
 /// Reads a whole file. It is read, not mapped: a file that another process cuts short meanwhile is an IO error, not a signal.
 pub fn read_file(path: &Path) -> Result<Vec<u8>> {
     let failed = |e: io::Error| Error::io("reading", path, &e);
     let file = File::open(path).map_err(|e| Error::io("opening", path, &e))?;
     let metadata = file.metadata().map_err(failed)?;
-    ensure!(metadata.is_file(), Io, "{} is not a regular file", path.display());
+    ensure!(!metadata.is_dir(), Io, "reading {}: it is a folder", path.display());
+    if !metadata.is_file() {
+        return read_stream(file, path);
+    }
     let bytes = usize::try_from(metadata.len())
         .map_err(|_| error!(Memory, "{} has {} bytes, too many for this machine", path.display(), metadata.len()))?;
     read_exactly(bytes, path, |buffer, offset| read_at(&file, buffer, offset))
@@ -40,6 +42,22 @@ fn read_exactly(
         }
     }
     Ok(contents)
+}
+
+/// A pipe or a device has neither length nor places.
+fn read_stream(mut stream: impl Read, path: &Path) -> Result<Vec<u8>> {
+    let (mut contents, mut piece) = (Vec::new(), [0; 1 << 16]);
+    loop {
+        match stream.read(&mut piece) {
+            Ok(0) => return Ok(contents),
+            Ok(count) => {
+                reserve(&mut contents, count)?;
+                contents.extend_from_slice(&piece[..count]);
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(Error::io("reading", path, &e)),
+        }
+    }
 }
 
 #[cfg(unix)]
@@ -142,14 +160,6 @@ impl Folder {
     }
 }
 
-/// What a [`FolderWriter`] has written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WrittenFile {
-    pub name: String,
-    pub bytes: u64,
-    pub xxh3: u64,
-}
-
 /// Writes a folder that appears under its name whole, at `commit`, or not at all. Until then it is `.<name>.tmp-<process id>`
 /// beside; dropping the writer without commit removes it.
 pub struct FolderWriter {
@@ -157,14 +167,16 @@ pub struct FolderWriter {
     temporary: PathBuf,
     folder: Folder,
     parent: Folder,
-    files: Vec<WrittenFile>,
     committed: bool,
 }
 
 impl FolderWriter {
-    /// Fails with STATE when the same folder is being written already. What a killed process left is removed.
+    /// Makes the folders above as needed. Fails with STATE when the same folder is being written already. What a killed
+    /// process left is removed.
     pub fn create(path: &Path) -> Result<FolderWriter> {
-        let parent = Folder::open(parent(path))?;
+        let above = parent(path);
+        std::fs::create_dir_all(above).map_err(|e| Error::io("creating", above, &e))?;
+        let parent = Folder::open(above)?;
         let temporary = hidden(path, &std::process::id().to_string())?;
         let failed = |e: io::Error| Error::io("creating", &temporary, &e);
         if let Err(e) = std::fs::create_dir(&temporary) {
@@ -176,7 +188,7 @@ impl FolderWriter {
         }
         let folder = Folder::open(&temporary)?;
         ensure!(folder.lock(), State, "{} is being written already", path.display());
-        Ok(FolderWriter { path: path.to_path_buf(), temporary, folder, parent, files: Vec::new(), committed: false })
+        Ok(FolderWriter { path: path.to_path_buf(), temporary, folder, parent, committed: false })
     }
 
     /// Writes one file and synchronises it.
@@ -184,14 +196,7 @@ impl FolderWriter {
         ensure!(Path::new(name).file_name() == Some(name.as_ref()), Argument, "{name:?} is not a file name");
         let target = self.temporary.join(name);
         let mut file = File::create_new(&target).map_err(|e| Error::io("creating", &target, &e))?;
-        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| Error::io("writing", &target, &e))?;
-        self.files.push(WrittenFile { name: name.to_string(), bytes: bytes.len() as u64, xxh3: xxh3_64(bytes) });
-        Ok(())
-    }
-
-    /// The files written so far, with their lengths and checksums.
-    pub fn files(&self) -> &[WrittenFile] {
-        &self.files
+        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| Error::io("writing", &target, &e))
     }
 
     /// Gives the folder its name. Fails, and removes what was written, when a folder with files in it has that name.

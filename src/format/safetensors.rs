@@ -182,15 +182,14 @@ fn explain(error: SafeTensorError) -> crate::tensor::Error {
     }
 }
 
-/// The f16 nearest to each value, as bytes. ARGUMENT when a finite value is beyond f16's largest, 65504.
+/// The f16 nearest to each value, as bytes. FORMAT for what is or would become an infinity or NaN: f16 ends at 65504.
 pub fn f32_to_f16_bytes(values: &[f32]) -> Result<Vec<u8>> {
     let mut halves: Vec<f16> = Vec::new();
     reserve(&mut halves, values.len())?;
     halves.resize(values.len(), f16::ZERO);
     halves.convert_from_f32_slice(values);
-    let lost = values.iter().zip(&halves).position(|(value, half)| value.is_finite() && half.is_infinite());
-    if let Some(index) = lost {
-        return Err(error!(Argument, "element {index} is {}, f16 ends at 65504", values[index]));
+    if let Some(index) = halves.iter().position(|half| !half.is_finite()) {
+        return Err(error!(Format, "element {index} is {}, which f16 cannot hold", values[index]));
     }
     let mut bytes = Vec::new();
     reserve(&mut bytes, 2 * values.len())?;

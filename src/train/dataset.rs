@@ -50,7 +50,7 @@ impl Dataset {
         check_fraction(validation_fraction)?;
         let mut tokens = Store::new(tokenizer.vocabulary());
         tokenizer.encode_blocks(text, &mut |block| tokens.append(block))?;
-        Ok(Dataset::new(tokens, tokenizer.vocabulary(), validation_fraction))
+        Dataset::new(tokens, tokenizer.vocabulary(), validation_fraction)
     }
 
     /// ARGUMENT for a token that is not below the vocabulary.
@@ -64,14 +64,15 @@ impl Dataset {
             Store::Wide(wide) => *wide = tokens,
             Store::Narrow(_) => store.append(&tokens)?,
         }
-        Ok(Dataset::new(store, vocabulary, validation_fraction))
+        Dataset::new(store, vocabulary, validation_fraction)
     }
 
-    fn new(tokens: Store, vocabulary: usize, validation_fraction: f64) -> Dataset {
+    fn new(tokens: Store, vocabulary: usize, validation_fraction: f64) -> Result<Dataset> {
         let all = tokens.all().len();
+        ensure!(all > 0, Argument, "there are no tokens");
         // Rounded up, but not for the rounding of the product: a fraction of .07 of 100 tokens is 7.000000000000001.
         let validation = (all as f64 * validation_fraction * (1.0 - 1e-12)).ceil() as usize;
-        Dataset { tokens, vocabulary, train: all - validation.min(all), validation_fraction }
+        Ok(Dataset { tokens, vocabulary, train: all - validation.min(all), validation_fraction })
     }
 
     pub fn tokens(&self, split: Split) -> Tokens<'_> {

@@ -35,14 +35,9 @@ fn the_text_is_split_into_its_first_and_last_tokens() {
         (dataset.tokens(Split::Train).len(), dataset.tokens(Split::Validation).len())
     };
     assert_eq!(parts(1_115_394, 0.1), (1_003_854, 111_540));
-    for (count, fraction, expected) in [
-        (100, 0.07, (93, 7)),
-        (10, 0.9, (1, 9)),
-        (30, 0.1, (27, 3)),
-        (7, 0.0, (7, 0)),
-        (1, 0.01, (0, 1)),
-        (0, 0.5, (0, 0)),
-    ] {
+    for (count, fraction, expected) in
+        [(100, 0.07, (93, 7)), (10, 0.9, (1, 9)), (30, 0.1, (27, 3)), (7, 0.0, (7, 0)), (1, 0.01, (0, 1))]
+    {
         assert_eq!(parts(count, fraction), expected, "{count} {fraction}");
     }
 }
@@ -152,7 +147,7 @@ fn windows_stand_side_by_side() {
         let error = dataset.window(split, expected, length, &mut tokens, &mut targets).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Argument);
     }
-    assert_eq!(counting(0, 0.0).windows(Split::Train, 4), 0);
+    assert_eq!(counting(1, 0.0).windows(Split::Train, 4), 0);
 }
 
 #[test]
@@ -169,7 +164,7 @@ fn too_little_text_says_how_much_is_needed() {
         "the training split has 10 tokens, windows of 64 need at least 65; the text needs about 650 tokens in all";
     assert_eq!(refused(100, 0.9, 64), expected);
     assert_eq!(refused(8, 0.0, 8), "the training split has 8 tokens, windows of 8 need at least 9");
-    assert!(refused(0, 0.1, 8).contains("has 0 tokens"));
+    assert!(refused(1, 0.1, 8).contains("training split has 0 tokens"));
     // What it asks for is enough, and one token less is not.
     for (fraction, length, needs) in [(0.1, 64, 650), (0.9, 64, 650), (0.5, 7, 16), (0.0, 8, 9), (0.25, 8, 36)] {
         counting(needs, fraction).check(length).unwrap();
@@ -187,13 +182,14 @@ fn what_does_not_fit_is_refused() {
     };
     let error = refused(vec![0, 4, 5, 3], 5, 0.1);
     assert_eq!((error.kind, error.message.as_str()), (ErrorKind::Argument, "token 2 is 5, the vocabulary is 5"));
+    assert_eq!(refused(vec![], 5, 0.1).message, "there are no tokens");
     for fraction in [-0.1, 1.0, 1.5, f64::NAN, f64::INFINITY] {
         assert_eq!(refused(vec![0], 1, fraction).kind, ErrorKind::Argument);
         assert!(Dataset::from_text("a", &Tokenizer::byte(), fraction).is_err());
     }
     let dataset = counting(50, 0.2);
     let draw = |split, batch, length, room| {
-        dataset.batch(split, stream(0, 0), batch, length, &mut vec![0; room], &mut vec![0; 8]).unwrap_err()
+        dataset.batch(split, stream(0, 0), batch, length, &mut vec![0; room], &mut [0; 8]).unwrap_err()
     };
     let error = draw(Split::Train, 2, 4, 7);
     assert_eq!((error.kind, error.message.as_str()), (ErrorKind::Shape, "tokens has 7 elements for [2, 4]"));

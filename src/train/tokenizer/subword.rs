@@ -64,7 +64,7 @@ impl Subwords {
         ensure!(vocabulary >= 256, Argument, "a bpe vocabulary of {vocabulary} has no room for the 256 bytes");
         ensure!(!text.is_empty(), Format, "a bpe tokenizer needs text to learn from");
         // The crate counts pairs in 32 bits.
-        let text = &text[..text.floor_char_boundary(i32::MAX as usize)];
+        let text = &text[..boundary(text, i32::MAX as usize)];
         set_parallelism(false);
         let pre_tokenizer = ByteLevel::new(false, true, true);
         let mut trainer = BpeTrainer::builder()
@@ -196,9 +196,9 @@ impl Cut {
         }
     }
 
-    /// The first place to cut at or after byte `from`, else the end.
+    /// The first place to cut from about byte `from` on, else the end.
     fn after(self, text: &str, from: usize) -> usize {
-        let from = text.ceil_char_boundary(from);
+        let from = boundary(text, from);
         let here = |c: char| match self {
             Cut::WhiteSpace => c.is_whitespace(),
             Cut::Space => c == ' ',
@@ -224,6 +224,11 @@ fn pieces(text: &str, cut: Cut) -> impl Iterator<Item = &str> {
         rest = after;
         (!piece.is_empty()).then_some(piece)
     })
+}
+
+/// The last place at or before byte `at` that is between two characters.
+fn boundary(text: &str, at: usize) -> usize {
+    (0..=at.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0)
 }
 
 /// The bytes that a token stands for. A token with a character outside GPT-2's alphabet stands for itself.
