@@ -84,8 +84,8 @@ pub unsafe extern "C" fn rms_norm_backward(
     }
 }
 
-/// Two, not four: rows whose length is a multiple of 4 KiB fall on the same cache lines, and two rows of x, dy and dx with gain
-/// and dgain are the eight that such a place of the first-level cache holds.
+/// Two, not four: rows whose length is a multiple of 4 KiB fall on the same place of the first-level cache, which holds
+/// eight lines: two rows of x, dy and dx, gain and dgain.
 const ROWS: usize = 2;
 
 #[inline(always)]
