@@ -4,6 +4,7 @@ mod decoder;
 mod file;
 mod sample;
 
+use super::parameters::ParameterKind;
 use super::reference::Plain;
 use super::transformer::Dropout;
 use super::*;

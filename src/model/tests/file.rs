@@ -1,5 +1,6 @@
 //! Model files: what comes back, how large they are, and what is refused.
 
+use super::super::parameters::ParameterKind;
 use super::*;
 use crate::format::safetensors::{self, Entry, File};
 use crate::model::file::{FileReport, Packing, Rest, decode, encode, load, save};
