@@ -12,6 +12,7 @@ import unittest
 import xml.etree.ElementTree as xml
 from pathlib import Path
 
+import train_program
 from train_program import ROOT
 
 BUILD = ROOT / "c_examples" / "build"
@@ -98,17 +99,10 @@ class Train(Programs):
         self.assertTrue((out / "step-00000120" / "trainer.json").exists())
 
     def test_size_s_is_packed_fifteen_fold_and_trains_in_200_megabytes(self):
-        command = [BUILD / "train", "--text", TEXT, "--out", self.folder / "s", "--batch", "12", "--steps", "3"]
-        with open(self.folder / "printed", "w+") as printed:
-            process = subprocess.Popen([*command, "--eval-windows", "24", "--sample", "0"], stdout=printed)
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            printed.seek(0)
-            text = printed.read()
-        self.assertEqual(process.returncode, 0, text)
-        ratio = float(re.search(r"([0-9.]+)x in its linear layers", text)[1])
+        done = train_program.Run(TEXT, [*train_program.SIZE_S, "--steps", 3, "--eval-windows", 24])
+        ratio = float(re.search(r"([0-9.]+)x in its linear layers", done.printed)[1])
         self.assertGreaterEqual(ratio, 15)
-        self.assertLess(usage.ru_maxrss / 1024, 200)
+        self.assertTrue(10 < done.peak_megabytes < 200, done.peak_megabytes)
 
     def test_every_tokenizer_and_the_twin(self):
         for more in (["--tokenizer", "character"], ["--tokenizer", "bpe", "--vocabulary", "400"], ["--f32"], ["--gated"],

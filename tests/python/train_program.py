@@ -1,7 +1,7 @@
 """Runs c_examples/build/train from other scripts, and reads what it leaves behind."""
 
 import json
-import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -18,25 +18,40 @@ def build():
     subprocess.run(["make", "--silent", "-C", ROOT / "c_examples", "all"], check=True, stdout=sys.stderr)
 
 
+def peak_megabytes(command, **more):
+    """Runs a command, which has to succeed, and returns its peak memory in MiB.
+
+    A process starts out with the peak of the one that forked it, so the command is started by a small process (this file as
+    a program) and not from here, where gigabytes may be in use.
+    """
+    with tempfile.NamedTemporaryFile("r", prefix="setun-") as peak:
+        through = [sys.executable, __file__, peak.name, *map(str, command)]
+        done = subprocess.run(through, **more)
+        if done.returncode != 0:
+            raise SystemExit(f"{' '.join(map(str, command))} ended with status {done.returncode}")
+        return int(peak.read()) / 1024
+
+
 class Run:
     """A finished run of the train program: its metrics, what it printed, and the memory it took."""
 
     def __init__(self, text, arguments):
         with tempfile.TemporaryDirectory(prefix="setun-") as folder:
-            command = [PROGRAM, "--text", text, "--out", folder + "/run", "--sample", "0", "--quiet", *map(str, arguments)]
+            command = [PROGRAM, "--text", text, "--out", folder + "/run", "--sample", "0", "--quiet", *arguments]
             with open(folder + "/printed", "w+", encoding="utf-8") as printed:
-                process = subprocess.Popen(command, stdout=printed)
-                _, status, usage = os.wait4(process.pid, 0)
-                process.returncode = os.waitstatus_to_exitcode(status)
+                self.peak_megabytes = peak_megabytes(command, stdout=printed)
                 printed.seek(0)
                 self.printed = printed.read()
-            if process.returncode != 0:
-                raise SystemExit(f"{' '.join(map(str, command))} ended with status {process.returncode}")
             with open(folder + "/run/metrics.jsonl", encoding="utf-8") as lines:
                 self.metrics = [json.loads(line) for line in lines]
-        self.peak_megabytes = usage.ru_maxrss / 1024
 
     def seconds_between(self, first_step, last_step):
         """Time in training steps, from the metrics of the two."""
         elapsed = {line["step"]: line["elapsed_seconds"] for line in self.metrics}
         return elapsed[last_step] - elapsed[first_step]
+
+
+if __name__ == "__main__":
+    status = subprocess.call(sys.argv[2:])
+    Path(sys.argv[1]).write_text(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+    sys.exit(status if status >= 0 else 128 - status)
