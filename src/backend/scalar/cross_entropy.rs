@@ -159,7 +159,7 @@ mod tests {
             assert_eq!((logits, sums), ([1.0; 6], [9.0; 2]));
         }
         assert_eq!(kind(losses::<f32>(&[], &[0], 0)), ErrorKind::Shape);
-        assert_eq!(losses::<f32>(&[], &[], 0).unwrap(), []);
+        assert!(losses::<f32>(&[], &[], 0).unwrap().is_empty());
     }
 
     #[test]

@@ -138,8 +138,8 @@ mod tests {
 
     #[test]
     fn empty_tensors_and_other_shapes_and_types() {
-        assert_eq!(plain::<f32>(&[], &[]), [[], []]);
-        assert_eq!(gated::<f32>(&[], &[], &[]), [[], [], []]);
+        assert!(plain::<f32>(&[], &[]).iter().all(Vec::is_empty));
+        assert!(gated::<f32>(&[], &[], &[]).iter().all(Vec::is_empty));
         let tensors = || [(); 5].map(|()| zeros::<f32>(&[2, 3]));
         let backward = |[x, up, dy, dx, dup]: &mut [Tensor; 5]| {
             let (x, up, dy) = (x.view(), up.view(), dy.view());

@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn empty_tensors_and_other_shapes_and_types() {
         for dims in [[0, 3, 2, 4], [2, 0, 2, 4], [2, 3, 0, 4]] {
-            assert_eq!(rope::<f32>(&[], dims, false), []);
+            assert!(rope::<f32>(&[], dims, false).is_empty());
         }
         let no_elements = view::<f32>(&[], &[3, 0]);
         let mut none = view_mut::<f32>(&mut [], &[2, 3, 2, 0]);
