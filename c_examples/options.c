@@ -47,7 +47,7 @@ static void distribute(options *o)
     o->model.tied_embedding = !o->untied;
     if (o->float_gradients)
         o->train.quantize_gradients = 0;
-    if (o->constant_lr)
+    if (o->no_adaptive_lr)
         o->train.use_adaptive_lr = 0;
     o->train.checkpoint_dir = o->out;
 }
@@ -81,7 +81,7 @@ arguments_result options_read(options *o, int argc, char **argv)
         {"schedule", ARGUMENT_CHOICE, &o->train.schedule, "cosine|constant|linear", "its way down"},
         {"warmup", ARGUMENT_COUNT, &o->train.warmup_steps, NULL, "steps of its rise from 0"},
         {"minimum-lr", ARGUMENT_REAL, &o->train.minimum_lr_ratio, NULL, "its lowest value, as a share of --lr"},
-        {"constant-lr", ARGUMENT_FLAG, &o->constant_lr, NULL, "use_adaptive_lr off: no schedule"},
+        {"no-adaptive-lr", ARGUMENT_FLAG, &o->no_adaptive_lr, NULL, "use_adaptive_lr off; without effect in this version"},
         {"weight-decay", ARGUMENT_REAL, &o->train.weight_decay, NULL, "of AdamW, for matrices"},
         {"beta1", ARGUMENT_REAL, &o->train.beta1, NULL, "of AdamW"},
         {"beta2", ARGUMENT_REAL, &o->train.beta2, NULL, "of AdamW"},

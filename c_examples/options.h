@@ -22,7 +22,7 @@ typedef struct {
     int32_t resume, any_backend, quiet, verbose;
     /* raw values, which options_read copies to where they belong */
     int64_t seed;
-    int32_t f32, untied, float_gradients, constant_lr;
+    int32_t f32, untied, float_gradients, no_adaptive_lr;
 } options;
 
 /* Fills in the library's defaults, then what argv says. */

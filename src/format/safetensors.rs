@@ -131,7 +131,7 @@ impl File {
 
     /// FORMAT when the file has no tensor of that name, or one of a type that Setun does not use.
     pub fn tensor(&self, name: &str) -> Result<EntryRef<'_>> {
-        let place = self.tensors.get(name).ok_or_else(|| error!(Format, "the file has no tensor {name}"))?;
+        let place = self.tensors.get(name).ok_or_else(|| error!(Format, "the tensor {name} is missing"))?;
         let dtype = DTYPES.iter().find(|(_, stored)| *stored == place.dtype).map(|(dtype, _)| *dtype);
         let dtype = dtype.ok_or_else(|| {
             let ours: Vec<String> = DTYPES.iter().map(|(_, stored)| stored.to_string()).collect();

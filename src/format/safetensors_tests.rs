@@ -45,7 +45,7 @@ fn every_type_comes_back() {
     check("counts", DType::U32, &[2], bytes(70, 78));
     check("signed", DType::I32, &[1], bytes(80, 84));
     let error = file.tensor("other").unwrap_err();
-    assert_eq!((error.kind, error.message.as_str()), (ErrorKind::Format, "the file has no tensor other"));
+    assert_eq!((error.kind, error.message.as_str()), (ErrorKind::Format, "the tensor other is missing"));
 }
 
 /// The crate's own reader agrees, and every tensor is aligned to its element.
