@@ -85,6 +85,7 @@ arguments_result options_read(options *o, int argc, char **argv)
         {"weight-decay", ARGUMENT_REAL, &o->train.weight_decay, NULL, "of AdamW, for matrices"},
         {"beta1", ARGUMENT_REAL, &o->train.beta1, NULL, "of AdamW"},
         {"beta2", ARGUMENT_REAL, &o->train.beta2, NULL, "of AdamW"},
+        {"epsilon", ARGUMENT_REAL, &o->train.epsilon, NULL, "of AdamW"},
         {"clip", ARGUMENT_REAL, &o->train.clip, NULL, "largest gradient norm; 0 = any"},
         {"clusters", ARGUMENT_COUNT, &o->train.n_clusters, NULL, "n_clusters"},
         {"float-gradients", ARGUMENT_FLAG, &o->float_gradients, NULL, "quantize_gradients off"},
