@@ -155,7 +155,10 @@ static int say_how_to_resume(const run *r, int argc, char **argv)
         printf("stopped before the first step: there is nothing to save\n");
         return 3;
     }
+    char here[4096];
     printf("stopped after step %" PRId64 " and saved in %s; to go on:\n  ", m.step, r->options.out);
+    if (getcwd(here, sizeof here) != NULL)
+        printf("cd '%s' && ", here);
     arguments_print(argc, argv, "--resume", "--resume");
     return results_curve(r) == 0 ? 3 : 1;
 }

@@ -686,7 +686,8 @@ void setun_dataset_free(setun_dataset *dataset);
  * attention with grouped key and value heads, squared-ReLU feed-forward; every linear layer ternary in its
  * product, with 32-bit masters for training; `quantize_weights` 0 gives the same network in plain floats.
  * Files are safetensors with the tensor names of Hugging Face BitNet; a packed file holds the trits and
- * scales, so a model loaded from it answers exactly as the trained one did, but cannot be trained further.
+ * scales. A model loaded from it answers as the trained one did, bit for bit when `rest` is F32, but for the
+ * rounding of embeddings and norms when it is F16, the default; it cannot be trained further.
  * A `const` model may be used by several threads at once.
  *
  *     setun_model_options options;
@@ -794,8 +795,8 @@ setun_status setun_model_load(const setun_context *context, const char *path, se
  * options = the defaults: 1.6 bits a ternary weight. `report`, unless NULL, learns the sizes. A model
  * without ternary weights has no trits to pack: its linear layers are written like the rest.
  *
- * Returns ARGUMENT, IO, STATE (a weight is not finite, or another call is training the model), UNSUPPORTED
- * (FULL of a model loaded from a packed file), FORMAT (a value too large for f16), ABI, MEMORY.
+ * Returns ARGUMENT, IO, SHAPE (the tokenizer has more tokens than the model), STATE (a weight is not finite,
+ * or another call is training the model), UNSUPPORTED (FULL of a model loaded from a packed file), FORMAT (a value too large for f16), ABI, MEMORY.
  */
 setun_status setun_model_save(const setun_model *model,
                               const char *path,
@@ -1006,8 +1007,9 @@ void setun_train_options_init(setun_train_options *options);
  * saved at its end, also when it was stopped or cancelled, and every checkpoint holds the tokenizer.
  *
  * Returns ARGUMENT, SHAPE (the text is too short for one window; says how many tokens are needed), IO,
- * FORMAT, CANCELLED (nothing is handed back), STATE (the loss or gradient is not finite any more, or
- * checkpoint_dir holds another run), ABI, MEMORY.
+ * FORMAT, CANCELLED (nothing is handed back: what is in checkpoint_dir is continued with
+ * `setun_trainer_resume`), STATE (the loss or gradient is not finite any more: the last
+ * good state is saved in checkpoint_dir; or checkpoint_dir holds another run), ABI, MEMORY.
  */
 setun_status setun_train(const char *text, const setun_train_options *options, setun_model **model, setun_tokenizer **tokenizer);
 
@@ -1027,8 +1029,11 @@ setun_status setun_trainer_create(setun_model *model,
                                   setun_trainer **out);
 
 /**
- * Does one step. `out`, unless NULL, learns the metrics; set its `struct_size` first. Returns STATE (the
- * run is over, or the loss or gradient is not finite: the step is refused and nothing changed), IO.
+ * Does one step and nothing else: no evaluation, checkpoint, line of metrics.jsonl or callback, which are
+ * `setun_trainer_run`'s. `out`, unless NULL, learns the metrics; set its `struct_size` first.
+ *
+ * Returns STATE (the run is over; or the loss or gradient is not finite, then the step is refused and
+ * nothing changed; or checkpoint_dir holds another run; or another call uses the model), CANCELLED.
  */
 setun_status setun_trainer_step(setun_trainer *trainer, setun_metrics *out);
 

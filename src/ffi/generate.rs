@@ -113,10 +113,11 @@ impl Continuation {
         Ok(())
     }
 
-    /// Chooses the next token and feeds it.
-    fn next(&mut self) -> Result<u32> {
+    /// Chooses the next token, of those below `vocabulary`, and feeds it.
+    fn next(&mut self, vocabulary: usize) -> Result<u32> {
         ensure!(self.tokens > 0, State, "there is no prompt yet: call setun_sampler_prompt first");
-        let token = sample(self.decoder.next_logits(), &self.options, self.tokens)?;
+        let logits = self.decoder.next_logits();
+        let token = sample(&logits[..vocabulary.min(logits.len())], &self.options, self.tokens)?;
         read_shared(&self.model, &self.poisoned, |model| self.decoder.push(model, token))?;
         self.tokens += 1;
         Ok(token)
@@ -138,7 +139,7 @@ impl Continuation {
         ensure!(!prompt.is_empty(), Argument, "prompt is empty");
         let vocabulary = read_shared(&self.model, &self.poisoned, |model| Ok(model.options().vocabulary))?;
         ensure!(
-            vocabulary == tokenizer.vocabulary(),
+            vocabulary >= tokenizer.vocabulary(),
             Shape,
             "the model has a vocabulary of {vocabulary}, the tokenizer of {}",
             tokenizer.vocabulary()
@@ -146,7 +147,7 @@ impl Continuation {
         self.prompt(&tokenizer.encode(prompt)?)?;
         let mut pieces = Pieces::default();
         for _ in 0..most {
-            let token = self.next()?;
+            let token = self.next(tokenizer.vocabulary())?;
             if !hear(&pieces.push(tokenizer, token)?) {
                 return Ok(());
             }
@@ -257,7 +258,7 @@ pub unsafe extern "C" fn setun_sampler_prompt(
 pub unsafe extern "C" fn setun_sampler_next(sampler: *mut setun_sampler, token: *mut u32) -> setun_status {
     guard("sampler_next", || {
         check_pointer(token, "token")?;
-        let next = handle::exclusive(sampler, "sampler")?.next()?;
+        let next = handle::exclusive(sampler, "sampler")?.next(usize::MAX)?;
         // SAFETY: checked above; a valid pointer is the caller's contract.
         unsafe { store(token, next, "token") }
     })

@@ -4,7 +4,8 @@
 //! attention with grouped key and value heads, squared-ReLU feed-forward; every linear layer ternary in its
 //! product, with 32-bit masters for training; `quantize_weights` 0 gives the same network in plain floats.
 //! Files are safetensors with the tensor names of Hugging Face BitNet; a packed file holds the trits and
-//! scales, so a model loaded from it answers exactly as the trained one did, but cannot be trained further.
+//! scales. A model loaded from it answers as the trained one did, bit for bit when `rest` is F32, but for the
+//! rounding of embeddings and norms when it is F16, the default; it cannot be trained further.
 //! A `const` model may be used by several threads at once.
 //!
 //!     setun_model_options options;
@@ -324,8 +325,8 @@ pub unsafe extern "C" fn setun_model_load(
 /// options = the defaults: 1.6 bits a ternary weight. `report`, unless NULL, learns the sizes. A model
 /// without ternary weights has no trits to pack: its linear layers are written like the rest.
 ///
-/// Returns ARGUMENT, IO, STATE (a weight is not finite, or another call is training the model), UNSUPPORTED
-/// (FULL of a model loaded from a packed file), FORMAT (a value too large for f16), ABI, MEMORY.
+/// Returns ARGUMENT, IO, SHAPE (the tokenizer has more tokens than the model), STATE (a weight is not finite,
+/// or another call is training the model), UNSUPPORTED (FULL of a model loaded from a packed file), FORMAT (a value too large for f16), ABI, MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_model_save(
     model: *const setun_model,
@@ -346,10 +347,15 @@ pub unsafe extern "C" fn setun_model_save(
         let (packing, rest) = (file_packing(options.packing)?, file_rest(options.rest)?);
         let tokenizer = match options.tokenizer.is_null() {
             true => None,
-            false => Some(handle::shared(options.tokenizer, "options.tokenizer")?.to_json()?),
+            false => {
+                let tokenizer = handle::shared(options.tokenizer, "options.tokenizer")?;
+                Some((tokenizer.vocabulary(), tokenizer.to_json()?))
+            }
         };
-        let written =
-            read(model, |model| file::save(model, path, packing, rest, tokenizer.as_deref(), &BTreeMap::new()))?;
+        let written = read(model, |model| {
+            let json = tokenizer.as_ref().map(|(tokens, json)| fitting(*tokens, model).map(|()| json.as_str()));
+            file::save(model, path, packing, rest, json.transpose()?, &BTreeMap::new())
+        })?;
         if report.is_null() {
             return Ok(());
         }
@@ -363,6 +369,13 @@ pub unsafe extern "C" fn setun_model_save(
         // SAFETY: a struct as large as it says is the caller's contract.
         unsafe { options::write(report, value, "report") }
     })
+}
+
+/// SHAPE, unless the model has a logit for every token of the tokenizer.
+fn fitting(tokens: usize, model: &Model) -> Result<()> {
+    let vocabulary = model.options().vocabulary;
+    ensure!(tokens <= vocabulary, Shape, "the tokenizer has a vocabulary of {tokens}, the model of {vocabulary}");
+    Ok(())
 }
 
 /// Says the geometry: fills `out`, whose `struct_size` is set (by `setun_model_options_init`). kv_heads and

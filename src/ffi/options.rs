@@ -100,7 +100,7 @@ unsafe fn struct_size<T>(options: *const T, argument: &str) -> Result<usize> {
     ensure!(
         (size_of::<usize>()..=LARGEST).contains(&size) && size.is_multiple_of(align_of::<T>()),
         Abi,
-        "{argument}: struct_size is {size}, expected {}, the size of the struct",
+        "{argument}: struct_size is {size}, expected {}, the size of the struct: set it, or call its init function first",
         size_of::<T>()
     );
     Ok(size)

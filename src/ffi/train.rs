@@ -23,7 +23,7 @@ use super::options::{self, Versioned};
 use super::text::{setun_dataset, setun_tokenizer, setun_tokenizer_kind};
 use super::trainer::{TrainerObject, TrainingOptions, train, whole_geometry};
 use crate::tensor::Result;
-use crate::train::{Metrics, RunEnd, Trainer};
+use crate::train::{Metrics, RunEnd};
 use std::ffi::{c_char, c_void};
 use std::sync::Arc;
 
@@ -273,8 +273,9 @@ pub unsafe extern "C" fn setun_train_options_init(options: *mut setun_train_opti
 /// saved at its end, also when it was stopped or cancelled, and every checkpoint holds the tokenizer.
 ///
 /// Returns ARGUMENT, SHAPE (the text is too short for one window; says how many tokens are needed), IO,
-/// FORMAT, CANCELLED (nothing is handed back), STATE (the loss or gradient is not finite any more, or
-/// checkpoint_dir holds another run), ABI, MEMORY.
+/// FORMAT, CANCELLED (nothing is handed back: what is in checkpoint_dir is continued with
+/// `setun_trainer_resume`), STATE (the loss or gradient is not finite any more: the last
+/// good state is saved in checkpoint_dir; or checkpoint_dir holds another run), ABI, MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_train(
     text: *const c_char,
@@ -284,6 +285,9 @@ pub unsafe extern "C" fn setun_train(
 ) -> setun_status {
     guard("train", || {
         check_pointer(model, "model")?;
+        if !tokenizer.is_null() {
+            check_pointer(tokenizer, "tokenizer")?;
+        }
         // SAFETY: structs as large as they say and strings that end are the caller's contract.
         let (text, options) = unsafe { (arguments::path(text, "text")?, options::read(options, "options")?) };
         // SAFETY: as above.
@@ -330,14 +334,17 @@ pub unsafe extern "C" fn setun_trainer_create(
     })
 }
 
-/// Does one step. `out`, unless NULL, learns the metrics; set its `struct_size` first. Returns STATE (the
-/// run is over, or the loss or gradient is not finite: the step is refused and nothing changed), IO.
+/// Does one step and nothing else: no evaluation, checkpoint, line of metrics.jsonl or callback, which are
+/// `setun_trainer_run`'s. `out`, unless NULL, learns the metrics; set its `struct_size` first.
+///
+/// Returns STATE (the run is over; or the loss or gradient is not finite, then the step is refused and
+/// nothing changed; or checkpoint_dir holds another run; or another call uses the model), CANCELLED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_trainer_step(trainer: *mut setun_trainer, out: *mut setun_metrics) -> setun_status {
     guard("trainer_step", || {
         // SAFETY: NULL is checked; a struct as large as it says is the caller's contract.
         unsafe { check_metrics(out) }?;
-        let metrics = handle::exclusive(trainer, "trainer")?.with(Trainer::step)?;
+        let metrics = handle::exclusive(trainer, "trainer")?.step()?;
         // SAFETY: as above.
         unsafe { write_metrics(out, &metrics) }
     })
@@ -364,7 +371,7 @@ pub unsafe extern "C" fn setun_trainer_run(trainer: *mut setun_trainer, finished
 pub unsafe extern "C" fn setun_trainer_evaluate(trainer: *mut setun_trainer, loss: *mut f64) -> setun_status {
     guard("trainer_evaluate", || {
         check_pointer(loss, "loss")?;
-        let mean = handle::exclusive(trainer, "trainer")?.with(Trainer::evaluate)?;
+        let mean = handle::exclusive(trainer, "trainer")?.evaluate()?;
         // SAFETY: checked above; a valid pointer is the caller's contract.
         unsafe { store(loss, mean, "loss") }
     })

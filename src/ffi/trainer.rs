@@ -10,7 +10,7 @@ use super::text::{make_tokenizer, tokenizer_kind};
 use super::train::{c_metrics, setun_progress_callback, setun_schedule, setun_train_options};
 use crate::model::{Model, ModelOptions};
 use crate::tensor::Result;
-use crate::tensor::error::ensure;
+use crate::tensor::error::{ensure, error};
 use crate::train::{Dataset, Metrics, RunEnd, Schedule, Tokenizer, TokenizerKind, TrainOptions, Trainer, read_text};
 use std::path::Path;
 use std::sync::Arc;
@@ -47,6 +47,18 @@ impl TrainerObject {
         self.with(|trainer| hooks.run(trainer))
     }
 
+    /// One step, unless the token is raised.
+    pub fn step(&mut self) -> Result<Metrics> {
+        let hooks = self.hooks.clone();
+        self.with(|trainer| trainer.step(&|| hooks.cancelled()))
+    }
+
+    /// The validation loss, unless the token is raised.
+    pub fn evaluate(&mut self) -> Result<f64> {
+        let hooks = self.hooks.clone();
+        self.with(|trainer| trainer.evaluate(&|| hooks.cancelled()))
+    }
+
     /// Runs a call that may change the model; if it panics, the model is marked.
     pub fn with<R>(&mut self, work: impl FnOnce(&mut Trainer) -> Result<R>) -> Result<R> {
         check_poison(&self.poisoned)?;
@@ -80,9 +92,17 @@ impl Hooks {
             // SAFETY: the header asks for a callback that takes metrics, valid during the call, and its user data.
             Some(progress) => unsafe { progress(&c_metrics(metrics), self.user_data.pointer()) != 0 },
         };
-        let cancelled = || self.cancel.as_ref().is_some_and(|token| token.load(Ordering::Acquire));
-        trainer.run(&mut progress, &cancelled)
+        let cancel = self.cancel.clone();
+        trainer.run(&mut progress, &|| raised(&cancel))
     }
+
+    fn cancelled(&self) -> bool {
+        raised(&self.cancel)
+    }
+}
+
+fn raised(token: &Option<Arc<AtomicBool>>) -> bool {
+    token.as_ref().is_some_and(|token| token.load(Ordering::Acquire))
 }
 
 /// What `setun_train_options` says, read once.
@@ -173,10 +193,17 @@ pub fn train(
     (mut geometry, seed): (ModelOptions, u64),
 ) -> Result<(ModelObject, Tokenizer)> {
     let context = context::resolve(options.context)?;
+    let asked = |stage: &str| match options.hooks.cancelled() {
+        true => Err(error!(Cancelled, "training was cancelled {stage}")),
+        false => Ok(()),
+    };
     let text = read_text(path)?;
+    asked("after the text was read")?;
     let tokenizer = make_tokenizer(options.tokenizer, &text, options.vocabulary)?;
+    asked("after the tokenizer was made")?;
     let dataset = Dataset::from_text(&text, &tokenizer, options.validation_fraction)?;
     drop(text);
+    asked("before the first step")?;
     geometry.vocabulary = tokenizer.vocabulary();
     options.training.quantize_weights = geometry.quantize_weights;
     let model = ModelObject::new(Model::new(context, geometry, seed)?)?;

@@ -117,7 +117,8 @@ fn hidden(path: &Path, suffix: &str) -> Result<PathBuf> {
     Ok(path.with_file_name(hidden))
 }
 
-fn parent(path: &Path) -> &Path {
+/// The folder that holds `path`; "." for a bare name.
+pub fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -158,6 +159,11 @@ impl Folder {
         #[cfg(not(unix))]
         return true;
     }
+}
+
+/// Whether nobody is writing the folder, as far as can be told: a `FolderWriter` holds a lock on its own.
+pub fn is_unlocked(folder: &Path) -> bool {
+    Folder::open(folder).is_ok_and(|folder| folder.lock())
 }
 
 /// Writes a folder that appears under its name whole, at `commit`, or not at all. Until then it is `.<name>.tmp-<process id>`

@@ -7,7 +7,7 @@
 
 use super::metrics::METRICS_FILE;
 use super::record::{FileSum, Record};
-use crate::format::files::{FolderWriter, read_file};
+use crate::format::files::{FolderWriter, is_unlocked, parent, read_file};
 use crate::format::safetensors::File;
 use crate::tensor::error::{ensure, error};
 use crate::tensor::log::{LogLevel, log};
@@ -36,13 +36,13 @@ fn step_of(name: &str) -> Option<u64> {
     (folder_name(step) == name).then_some(step)
 }
 
-/// The process that made a hidden entry of a checkpoint_dir: a folder `.step-00000100.tmp-<process id>` (being written) or
-/// `.step-00000100.old.tmp-<process id>` (being removed), or a file `.metrics.jsonl.tmp-<process id>` (being replaced),
+/// The process that made a hidden entry of a checkpoint_dir: a folder `.step-00000100.tmp-<process id>` (being written),
+/// `.step-00000100.old.tmp-<process id>` (being replaced) or `.step-00000100.gone.tmp-<process id>` (being removed), or a file `.metrics.jsonl.tmp-<process id>` (being replaced),
 /// which may carry a number after the process id.
 fn maker_of_left_over(name: &str, is_folder: bool) -> Option<u32> {
     let (of, process) = name.strip_prefix('.')?.split_once(".tmp-")?;
     let process = if is_folder {
-        step_of(of.strip_suffix(".old").unwrap_or(of))?;
+        step_of(of.strip_suffix(".old").or_else(|| of.strip_suffix(".gone")).unwrap_or(of))?;
         process
     } else {
         (of == METRICS_FILE).then_some(())?;
@@ -64,11 +64,26 @@ pub fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-/// Removes what killed runs left half written. Another process that is alive may still be writing its own.
+/// Removes what killed runs left half written, and gives a checkpoint that was being replaced its name back when the new
+/// one did not get it. A folder that someone is still writing is locked (see `FolderWriter`) and stays.
 pub fn remove_left_overs(folder: &Path) -> Result<()> {
     for Entry { name, path, is_folder } in entries(folder)? {
         let Some(process) = maker_of_left_over(&name, is_folder) else { continue };
-        if process == std::process::id() || !Path::new("/proc").join(process.to_string()).exists() {
+        let whole =
+            name.strip_prefix('.').and_then(|name| name.split_once(".old.tmp-")).map(|(step, _)| folder.join(step));
+        if let Some(whole) = whole
+            && !whole.exists()
+        {
+            log(LogLevel::Info, format_args!("{} is back: a killed run was replacing it", whole.display()));
+            std::fs::rename(&path, &whole).map_err(|e| Error::io("renaming", &path, &e))?;
+            continue;
+        }
+        let abandoned = if is_folder {
+            is_unlocked(&path)
+        } else {
+            process != std::process::id() && !Path::new("/proc").join(process.to_string()).exists()
+        };
+        if abandoned {
             log(LogLevel::Info, format_args!("removing {}, left by a run that was killed", path.display()));
             let removed = if is_folder { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
             removed.map_err(|e| Error::io("removing", &path, &e))?;
@@ -107,14 +122,16 @@ fn entries(folder: &Path) -> Result<Vec<Entry>> {
 pub fn write(folder: &Path, record: &Record, model: &[u8], optimizer: &[u8]) -> Result<PathBuf> {
     let path = folder.join(folder_name(record.step));
     let exists = path.try_exists().map_err(|e| Error::io("reading", &path, &e))?;
-    if exists && open(&path).is_ok_and(|there| there.record.run == record.run && there.record.files == record.files) {
+    if exists
+        && open(&path).is_ok_and(|there| there.record.is_of_the_run_of(record) && there.record.files == record.files)
+    {
         return Ok(path);
     }
     let mut writer = FolderWriter::create(&path)?;
     writer.write(MODEL_FILE, model)?;
     writer.write(OPTIMIZER_FILE, optimizer)?;
     writer.write(RECORD_FILE, &record.encode()?)?;
-    let aside = if exists { Some(set_aside(&path)?) } else { None };
+    let aside = if exists { Some(set_aside(&path, "old")?) } else { None };
     let committed = writer.commit();
     if let Some(aside) = aside {
         match &committed {
@@ -144,19 +161,19 @@ pub fn prune(folder: &Path, step: u64, keep: usize) {
 
 /// Removes one checkpoint: renamed first, so that a kill in between leaves a left-over and not a damaged checkpoint.
 fn remove(path: &Path) -> Result<()> {
-    let aside = set_aside(path)?;
+    let aside = set_aside(path, "gone")?;
     std::fs::remove_dir_all(&aside).map_err(|e| Error::io("removing", &aside, &e))
 }
 
-/// Renames a checkpoint to the hidden name of one being removed. Refuses a folder that holds anything else.
-fn set_aside(path: &Path) -> Result<PathBuf> {
+/// Renames a checkpoint to the hidden name of one being replaced ("old") or removed ("gone"). Refuses a folder that holds anything else.
+fn set_aside(path: &Path, why: &str) -> Result<PathBuf> {
     for entry in std::fs::read_dir(path).map_err(|e| Error::io("reading", path, &e))? {
         let name = entry.map_err(|e| Error::io("reading", path, &e))?.file_name();
         let ours = [MODEL_FILE, OPTIMIZER_FILE, RECORD_FILE].iter().any(|file| name == *file);
         ensure!(ours, State, "{} holds {}, which is no part of a checkpoint", path.display(), name.display());
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let aside = path.with_file_name(format!(".{name}.old.tmp-{}", std::process::id()));
+    let aside = path.with_file_name(format!(".{name}.{why}.tmp-{}", std::process::id()));
     std::fs::rename(path, &aside).map_err(|e| Error::io("renaming", path, &e))?;
     Ok(aside)
 }
@@ -166,7 +183,7 @@ pub fn find(path: &Path) -> Result<Checkpoint> {
     let step = path.file_name().and_then(|name| name.to_str()).and_then(step_of);
     if step.is_some() || path.join(RECORD_FILE).exists() {
         ensure!(path.is_dir(), Io, "{} is not a folder", path.display());
-        let siblings = path.parent().unwrap_or(Path::new("."));
+        let siblings = parent(path);
         return open(path).map_err(|error| with_previous(error, siblings, step.unwrap_or(0)));
     }
     let found = list(path)?;

@@ -69,6 +69,15 @@ pub fn append(folder: &Path, metrics: &Metrics) -> Result<()> {
         .map_err(|e| Error::io("writing", &path, &e))
 }
 
+/// Before a run from step 0: what an earlier run without a checkpoint reported goes to `metrics.previous.jsonl`.
+pub fn set_aside(folder: &Path) -> Result<()> {
+    let path = folder.join(METRICS_FILE);
+    match std::fs::rename(&path, folder.join("metrics.previous.jsonl")) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        renamed => renamed.map_err(|e| Error::io("renaming", &path, &e)),
+    }
+}
+
 /// Drops the lines after `step` and a torn last line: what a resume at `step` will write again.
 pub fn truncate(folder: &Path, step: u64) -> Result<()> {
     let path = folder.join(METRICS_FILE);

@@ -98,6 +98,11 @@ impl Record {
         Ok(text.replacen(NO_CHECKSUM, &sum, 1).into_bytes())
     }
 
+    /// Whether both are of one run, whatever each reports and keeps.
+    pub fn is_of_the_run_of(&self, other: &Record) -> bool {
+        differences(&self.run, &other.run).iter().all(|(path, ..)| WATCHING.contains(&path.as_str()))
+    }
+
     /// Fails with FORMAT and says what is wrong.
     pub fn decode(bytes: &[u8]) -> Result<Record> {
         let text = std::str::from_utf8(bytes).map_err(|_| error!(Format, "it is not UTF-8"))?;

@@ -62,7 +62,7 @@ impl Trainer {
         options: TrainOptions,
     ) -> Result<Trainer> {
         options.validate()?;
-        let guard = model.read();
+        let guard = model.try_read().ok_or_else(in_use)?;
         let model_options = guard.options().clone();
         ensure!(guard.trainable(), Unsupported, "the model was loaded from a packed file: it has no masters to train");
         ensure!(
@@ -83,6 +83,8 @@ impl Trainer {
         if let Some(tokenizer) = &tokenizer {
             let (there, here) = (tokenizer.vocabulary(), model_options.vocabulary);
             ensure!(there <= here, Shape, "the tokenizer has a vocabulary of {there}, the model of {here}");
+            let data = dataset.vocabulary();
+            ensure!(there == data, Shape, "the tokenizer has a vocabulary of {there}, the dataset of {data}");
         }
         let train_tokens = dataset.tokens(Split::Train).len();
         let options = options.resolve(model_options.context_length, train_tokens)?;
@@ -124,18 +126,16 @@ impl Trainer {
         &self.metrics
     }
 
-    /// One optimizer step. STATE when all steps are done, or when the loss or the gradient is not finite; then nothing has
-    /// changed.
-    pub fn step(&mut self) -> Result<Metrics> {
-        self.take_step(&|| false)
-    }
-
-    fn take_step(&mut self, cancelled: &(dyn Fn() -> bool + Sync)) -> Result<Metrics> {
+    /// One optimizer step. STATE when all steps are done, when the model is in use elsewhere, or when the loss or the
+    /// gradient is not finite; CANCELLED when `cancelled`, asked before each micro-batch, returns true. On any failure
+    /// nothing has changed.
+    pub fn step(&mut self, cancelled: &(dyn Fn() -> bool + Sync)) -> Result<Metrics> {
         let total = self.options.max_steps;
         ensure!(self.step < total, State, "training is finished: all {total} steps are done");
+        self.claim_folder()?;
         let started = Instant::now();
         let (options, work, step) = (&self.options, &mut self.work, self.step);
-        let mut guard = self.model.write();
+        let mut guard = self.model.try_write().ok_or_else(in_use)?;
         let model = &mut *guard;
         let done = self.context.launch().executor.enter(|| work.step(model, options, step, cancelled))?;
         drop(guard);
@@ -147,14 +147,11 @@ impl Trainer {
         Ok(self.metrics.clone())
     }
 
-    /// The loss over the validation split in nats a token; STATE when the split holds no window.
-    pub fn evaluate(&mut self) -> Result<f64> {
-        self.measure(&|| false)
-    }
-
-    fn measure(&mut self, cancelled: &(dyn Fn() -> bool + Sync)) -> Result<f64> {
+    /// The loss over the validation split in nats a token; STATE when the split holds no window or the model is in use
+    /// elsewhere, CANCELLED when `cancelled` returns true.
+    pub fn evaluate(&mut self, cancelled: &(dyn Fn() -> bool + Sync)) -> Result<f64> {
         let started = Instant::now();
-        let guard = self.model.read();
+        let guard = self.model.try_read().ok_or_else(in_use)?;
         let (model, work) = (&*guard, &mut self.work);
         let loss = self.context.launch().executor.enter(|| work.evaluate(model, cancelled));
         drop(guard);
@@ -166,7 +163,9 @@ impl Trainer {
 
     /// Trains to the last step, with the evaluations, reports and checkpoints of the options. `progress` is called after
     /// each step; when it returns false the run stops. `cancelled` is asked before each micro-batch; when it returns true
-    /// the step is abandoned and the run ends with CANCELLED. Either way a run with a `checkpoint_dir` is saved first.
+    /// the step is abandoned and the run ends with CANCELLED. An evaluation that is due is not abandoned: the reports of a
+    /// run do not depend on where it was stopped. A run with a `checkpoint_dir` is saved however it ends; one that fails
+    /// keeps all its older checkpoints beside that.
     pub fn run(
         &mut self,
         progress: &mut dyn FnMut(&Metrics) -> bool,
@@ -184,7 +183,16 @@ impl Trainer {
                     self.save_if_asked()?;
                     return Err(error!(Cancelled, "training was cancelled after step {}", self.step));
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    // A refused step has changed nothing: the state is still that of the last good one.
+                    if self.options.checkpoint_dir.is_some()
+                        && self.step > 0
+                        && let Err(also) = self.save_beside()
+                    {
+                        log(LogLevel::Error, format_args!("the state after step {} is not saved: {also}", self.step));
+                    }
+                    return Err(error);
+                }
             }
         }
         Ok(RunEnd::Finished)
@@ -196,13 +204,13 @@ impl Trainer {
         progress: &mut dyn FnMut(&Metrics) -> bool,
         cancelled: &(dyn Fn() -> bool + Sync),
     ) -> Result<bool> {
-        self.take_step(cancelled)?;
+        self.step(cancelled)?;
         let step = self.step;
         let last = step == self.options.max_steps;
         let due = |interval: u64| interval > 0 && step.is_multiple_of(interval);
         let evaluates = (last || due(self.options.evaluation_interval)) && self.work.evaluation().windows() > 0;
         if evaluates {
-            self.measure(cancelled)?;
+            self.evaluate(&|| false)?;
         }
         if evaluates || due(self.options.log_interval) {
             self.write_metrics()?;
@@ -243,12 +251,20 @@ impl Trainer {
     /// Writes a checkpoint of the state after the last step and removes the surplus ones. STATE without a
     /// `checkpoint_dir`, or when the state is not finite: a bad state never takes a good one's place.
     pub fn save(&mut self) -> Result<PathBuf> {
+        let path = self.save_beside()?;
+        if let Some(folder) = &self.options.checkpoint_dir {
+            checkpoint::prune(folder, self.step, self.options.keep_checkpoints);
+        }
+        Ok(path)
+    }
+
+    /// `save` without removing any checkpoint.
+    fn save_beside(&mut self) -> Result<PathBuf> {
         let Some(folder) = self.options.checkpoint_dir.clone() else {
             return Err(error!(State, "the trainer has no checkpoint_dir to save to"));
         };
         self.claim_folder()?;
-        let started = Instant::now();
-        let guard = self.model.read();
+        let guard = self.model.try_read().ok_or_else(in_use)?;
         state::check_finite(&guard, &self.work.optimizer)
             .map_err(|error| error.within(format_args!("step {} is not saved", self.step)))?;
         let model = state::encode_model(&guard, self.tokenizer_json.as_deref())?;
@@ -260,8 +276,6 @@ impl Trainer {
         ]);
         let record = Record::new(self.step, self.elapsed, &self.identity(), files)?;
         let path = checkpoint::write(&folder, &record, &model, &optimizer)?;
-        checkpoint::prune(&folder, self.step, self.options.keep_checkpoints);
-        self.elapsed += started.elapsed().as_secs_f64();
         log(LogLevel::Info, format_args!("saved {}", path.display()));
         Ok(path)
     }
@@ -294,7 +308,7 @@ impl Trainer {
             record.step,
             self.options.max_steps
         );
-        let mut guard = self.model.write();
+        let mut guard = self.model.try_write().ok_or_else(in_use)?;
         state::check_tensors(&guard, &model, &optimizer).map_err(refused)?;
         // From here on nothing can be wrong with the checkpoint; the metrics are the last thing that could fail.
         let inside = self.options.checkpoint_dir.as_deref().is_some_and(|own| is_parent(own, &path));
@@ -339,10 +353,14 @@ impl Trainer {
                 path.display()
             ));
         }
-        metrics::truncate(folder, self.step)?;
+        metrics::set_aside(folder)?;
         self.claimed = true;
         Ok(())
     }
+}
+
+fn in_use() -> Error {
+    error!(State, "the model is in use by another call")
 }
 
 /// Whether `path` lies directly in `folder`, whatever way they are written.

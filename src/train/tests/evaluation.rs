@@ -29,12 +29,12 @@ fn the_batch_size_does_not_matter() {
             let options = TrainOptions { batch_size, ..options() };
             let mut trainer = Trainer::new(model.clone(), dataset.clone(), None, options).unwrap();
             for _ in 0..2 {
-                let loss = trainer.evaluate().unwrap();
+                let loss = trainer.evaluate(&|| false).unwrap();
                 assert!((loss - exact).abs() < 1e-6, "{backend:?}, batch {batch_size}: {loss}, expected {exact}");
             }
             // An evaluation between steps leaves them alone.
-            trainer.step().unwrap();
-            let after = trainer.evaluate().unwrap();
+            trainer.step(&|| false).unwrap();
+            let after = trainer.evaluate(&|| false).unwrap();
             let exact = one_by_one(&model.read(), &dataset, &(0..24).collect::<Vec<_>>());
             assert!((after - exact).abs() < 1e-6, "{backend:?}, batch {batch_size}: {after}, expected {exact}");
             *model.write() = Model::new(context.clone(), geometry(), 5).unwrap();
@@ -49,7 +49,7 @@ fn a_limit_reads_windows_spread_over_the_split() {
     for (limit, windows) in [(5, vec![0, 4, 9, 14, 19]), (24, (0..24).collect()), (1000, (0..24).collect())] {
         let options = TrainOptions { evaluation_windows: limit, ..options() };
         let mut trainer = Trainer::new(model.clone(), dataset.clone(), None, options).unwrap();
-        let (loss, exact) = (trainer.evaluate().unwrap(), one_by_one(&model.read(), &dataset, &windows));
+        let (loss, exact) = (trainer.evaluate(&|| false).unwrap(), one_by_one(&model.read(), &dataset, &windows));
         assert!((loss - exact).abs() < 1e-6, "limit {limit}: {loss}, expected {exact}");
     }
 }
@@ -60,5 +60,5 @@ fn without_a_validation_split_a_run_does_not_evaluate() {
     let mut trainer = Trainer::new(model(&context(Backend::Simd, 1), geometry()), dataset, None, options()).unwrap();
     run(&mut trainer);
     assert_eq!(trainer.metrics().validation_loss, None);
-    assert_eq!(trainer.evaluate().unwrap_err().kind, ErrorKind::State);
+    assert_eq!(trainer.evaluate(&|| false).unwrap_err().kind, ErrorKind::State);
 }

@@ -1,6 +1,7 @@
 //! What a run writes, keeps, removes and leaves alone.
 
 use super::*;
+use crate::format::files::FolderWriter;
 use crate::tensor::ErrorKind;
 
 #[test]
@@ -39,7 +40,7 @@ fn a_folder_with_other_things_in_it_is_never_removed() {
 fn left_overs_of_a_killed_run_are_removed_and_nothing_else() {
     let scratch = Scratch::new();
     // No process has a number above 2^22 on Linux.
-    let dead = ["step-00000007.tmp-4194999", "step-00000007.old.tmp-4194999"].map(|name| format!(".{name}"));
+    let dead = ["step-00000007.tmp-4194999", "step-00000007.gone.tmp-4194999"].map(|name| format!(".{name}"));
     let own = format!(".step-00000008.tmp-{}", std::process::id());
     let others = [".step-7.tmp-4194999", ".data.tmp-4194999", ".step-00000007.tmp-x", "step-00000007.tmp-4194999"];
     let files = [".metrics.jsonl.tmp-4194999", ".metrics.jsonl.tmp-4194999-7"];
@@ -72,6 +73,44 @@ fn left_overs_of_a_killed_run_are_removed_and_nothing_else() {
 }
 
 #[test]
+fn a_checkpoint_that_was_being_replaced_gets_its_name_back() {
+    let scratch = Scratch::new();
+    let options = TrainOptions { checkpoint_dir: Some(scratch.path()), ..options() };
+    let context = context(Backend::Simd, 1);
+    let mut first = trainer(&context, options.clone());
+    steps(&mut first, 2);
+    let saved = first.save().unwrap();
+    // As a kill between the two renames leaves it.
+    std::fs::rename(&saved, scratch.path().join(".step-00000002.old.tmp-4194999")).unwrap();
+    std::fs::create_dir(scratch.path().join(".step-00000002.tmp-4194999")).unwrap();
+    let mut second = trainer(&context, options);
+    second.resume(&scratch.path(), false).unwrap();
+    assert_eq!(second.metrics().step, 2);
+    assert_eq!(names(&scratch.path()), ["step-00000002"]);
+}
+
+#[test]
+fn a_folder_that_is_being_written_stays() {
+    let scratch = Scratch::new();
+    let mut writer = FolderWriter::create(&scratch.path().join("step-00000001")).unwrap();
+    writer.write("model.safetensors", b"half").unwrap();
+    checkpoint::remove_left_overs(&scratch.path()).unwrap();
+    assert_eq!(names(&scratch.path()).len(), 1);
+    writer.commit().unwrap();
+    assert_eq!(names(&scratch.path()), ["step-00000001"]);
+}
+
+#[test]
+fn what_a_run_without_a_checkpoint_reported_is_kept() {
+    let scratch = Scratch::new();
+    std::fs::write(scratch.path().join("metrics.jsonl"), "{\"step\":1}\n").unwrap();
+    let options = TrainOptions { checkpoint_dir: Some(scratch.path()), ..options() };
+    run(&mut trainer(&context(Backend::Simd, 1), options));
+    let previous = std::fs::read_to_string(scratch.path().join("metrics.previous.jsonl")).unwrap();
+    assert_eq!(previous, "{\"step\":1}\n");
+}
+
+#[test]
 fn a_fresh_run_does_not_take_another_runs_folder() {
     let scratch = Scratch::new();
     let context = context(Backend::Simd, 1);
@@ -82,7 +121,8 @@ fn a_fresh_run_does_not_take_another_runs_folder() {
     let error = fresh.run(&mut |_| true, &|| false).unwrap_err();
     assert_eq!(error.kind, ErrorKind::State);
     assert!(error.message.contains("step-00000020") && error.message.contains("resume from it"), "{error}");
-    steps(&mut fresh, 1);
+    // Before the first step, not after the last.
+    assert_eq!(fresh.step(&|| false).unwrap_err().kind, ErrorKind::State);
     assert_eq!(fresh.save().unwrap_err().kind, ErrorKind::State);
     assert_eq!(std::fs::read(scratch.path().join("metrics.jsonl")).unwrap(), metrics);
 }
@@ -114,7 +154,7 @@ fn resuming_further_back_replaces_what_comes_again() {
 fn a_checkpoint_is_a_model_with_its_tokenizer() {
     let scratch = Scratch::new();
     let context = context(Backend::Simd, 1);
-    let json = crate::train::Tokenizer::character("abcdef").unwrap().to_json().unwrap();
+    let json = letters('a');
     let model = model(&context, geometry());
     let options = TrainOptions { checkpoint_dir: Some(scratch.path()), ..options() };
     let mut trainer = Trainer::new(model.clone(), dataset(), Some(json), options).unwrap();

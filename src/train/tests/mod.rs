@@ -75,13 +75,19 @@ pub fn trainer_of(context: &Arc<Context>, geometry: ModelOptions, options: Train
     Trainer::new(model(context, geometry), dataset(), None, options).unwrap()
 }
 
+/// A character tokenizer as large as the dataset's, from `first` on.
+pub fn letters(first: char) -> String {
+    let text: String = (first..).take(VOCABULARY).collect();
+    crate::train::Tokenizer::character(&text).unwrap().to_json().unwrap()
+}
+
 pub fn run(trainer: &mut Trainer) {
     assert_eq!(trainer.run(&mut |_| true, &|| false).unwrap(), RunEnd::Finished);
 }
 
 pub fn steps(trainer: &mut Trainer, count: usize) {
     for _ in 0..count {
-        trainer.step().unwrap();
+        trainer.step(&|| false).unwrap();
     }
 }
 

@@ -13,7 +13,7 @@ fn the_loss_falls_on_a_learnable_text() {
         let options = TrainOptions { max_steps: 200, quantize_weights, ..options() };
         let geometry = ModelOptions { quantize_weights, ..geometry() };
         let mut trainer = trainer_of(&context(backend, 1), geometry, options);
-        let before = trainer.evaluate().unwrap();
+        let before = trainer.evaluate(&|| false).unwrap();
         // A fresh model knows nothing: close to ln(23) = 3.14.
         assert!((before - (VOCABULARY as f64).ln()).abs() < 0.5, "{backend:?}: {before}");
         run(&mut trainer);
@@ -50,7 +50,7 @@ fn a_run_reports_every_step() {
     assert!(seen[0].remaining_seconds > 0.0);
     // All steps are done: a run has nothing to do, a step is refused.
     run(&mut trainer);
-    let error = trainer.step().unwrap_err();
+    let error = trainer.step(&|| false).unwrap_err();
     assert_eq!((error.kind, error.message.as_str()), (ErrorKind::State, "training is finished: all 20 steps are done"));
 }
 
@@ -107,7 +107,7 @@ fn accumulation_equals_a_larger_batch_of_the_same_windows() {
         let model = model(&context, geometry());
         let options = TrainOptions { batch_size, accumulation, ..options.clone() };
         let mut trainer = Trainer::new(model.clone(), dataset.clone(), None, options).unwrap();
-        let metrics = trainer.step().unwrap();
+        let metrics = trainer.step(&|| false).unwrap();
         let guard = model.read();
         let values: Vec<f32> =
             guard.parameters().iter().flat_map(|p| p.tensor.host::<f32>().unwrap().to_vec()).collect();
@@ -159,7 +159,7 @@ fn a_loss_that_is_not_a_number_changes_nothing() {
     assert_eq!(state(&good), saved);
     // The good checkpoint brings the run back.
     trainer.resume(&good, false).unwrap();
-    trainer.step().unwrap();
+    trainer.step(&|| false).unwrap();
 }
 
 #[test]
@@ -171,10 +171,29 @@ fn a_gradient_that_overflows_changes_nothing() {
     // The loss of logits of 1e25 is finite; the squares of the embedding's gradient are not.
     poison(&model, "model.norm.weight", 1e25);
     let before = bits(&model);
-    let error = trainer.step().unwrap_err();
+    let error = trainer.step(&|| false).unwrap_err();
     assert_eq!(error.kind, ErrorKind::State);
     assert!(error.message.starts_with("step 2: ") && error.message.contains("gradient"), "{error}");
     assert!(before == bits(&model) && trainer.metrics().step == 1);
+}
+
+#[test]
+fn a_run_that_fails_saves_the_state_before_the_step_that_failed() {
+    let scratch = Scratch::new();
+    let context = context(Backend::Simd, 1);
+    let model = model(&context, geometry());
+    let options = TrainOptions { checkpoint_dir: Some(scratch.path()), ..options() };
+    let mut trainer = Trainer::new(model.clone(), dataset(), None, options).unwrap();
+    // After step 3 the gains are finite, but the gradient that they lead to is not.
+    let mut poisoned = |metrics: &crate::train::Metrics| {
+        if metrics.step == 3 {
+            poison(&model, "model.norm.weight", 1e25);
+        }
+        true
+    };
+    let error = trainer.run(&mut poisoned, &|| false).unwrap_err();
+    assert!(error.kind == ErrorKind::State && error.message.starts_with("step 4: "), "{error}");
+    assert!(scratch.path().join("step-00000003").is_dir());
 }
 
 #[test]
