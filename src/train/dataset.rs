@@ -69,7 +69,11 @@ impl Dataset {
 
     fn new(tokens: Store, vocabulary: usize, validation_fraction: f64) -> Result<Dataset> {
         let all = tokens.all().len();
-        ensure!(all > 0, Argument, "there are no tokens");
+        ensure!(
+            all > 0,
+            Argument,
+            "there are no tokens; windows of n tokens need about 10 (n + 1) of them in all, 650 for the default 64"
+        );
         // Rounded up, but not for the rounding of the product: a fraction of .07 of 100 tokens is 7.000000000000001.
         let validation = (all as f64 * validation_fraction * (1.0 - 1e-12)).ceil() as usize;
         Ok(Dataset { tokens, vocabulary, train: all - validation.min(all), validation_fraction })

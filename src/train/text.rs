@@ -16,7 +16,12 @@ pub fn read_text(path: &Path) -> Result<String> {
     let text = String::from_utf8(read_file(path)?).map_err(|e| {
         error!(Format, "{} is not UTF-8 at byte {}; text is needed", path.display(), e.utf8_error().valid_up_to())
     })?;
-    ensure!(!text.is_empty(), Format, "{} is empty; text is needed", path.display());
+    ensure!(
+        !text.is_empty(),
+        Format,
+        "{} is empty; windows of n tokens need about 10 (n + 1) of them in all, 650 for the default 64",
+        path.display()
+    );
     Ok(text)
 }
 
@@ -109,7 +114,12 @@ mod tests {
         assert!(refused("cut.txt").message.contains("at byte 2"));
         let error = refused("empty.txt");
         assert_eq!(error.kind, ErrorKind::Format);
-        assert!(error.message.ends_with("empty.txt is empty; text is needed"), "{error}");
+        assert!(
+            error.message.ends_with(
+                "empty.txt is empty; windows of n tokens need about 10 (n + 1) of them in all, 650 for the default 64"
+            ),
+            "{error}"
+        );
         assert_eq!(refused("absent.txt").kind, ErrorKind::Io);
     }
 

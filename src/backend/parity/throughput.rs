@@ -1,4 +1,4 @@
-//! How fast the operations run, printed: `cargo test --release --lib -- --ignored --nocapture throughput`. Compares nothing:
+//! How fast the operations run, printed: `cargo test --release --lib -- --ignored --nocapture --test-threads 1 throughput`. Compares nothing:
 //! a machine's speed is no property of the code.
 
 use super::{Row, dirty, integers, normal, rows};
@@ -8,7 +8,8 @@ use crate::tensor::random::{Purpose, Stream};
 use crate::tensor::{DType, Result};
 use std::time::{Duration, Instant};
 
-/// Seconds of one call: the least of many batches, short enough to fit between two interruptions on a busy machine.
+/// Seconds of one call: the least of many batches, short enough to fit between two interruptions on a busy machine, within
+/// about half a second in all.
 pub fn seconds(mut call: impl FnMut() -> Result<()>) -> f64 {
     let mut timed = |calls: u32| {
         let start = Instant::now();
@@ -17,12 +18,19 @@ pub fn seconds(mut call: impl FnMut() -> Result<()>) -> f64 {
     };
     let one = timed(1).max(Duration::from_nanos(100));
     let calls = (Duration::from_millis(2).as_nanos() / one.as_nanos()).clamp(1, 100_000) as u32;
-    (0..40).map(|_| timed(calls)).min().expect("forty batches").as_secs_f64() / f64::from(calls)
+    let (started, mut least) = (Instant::now(), timed(calls));
+    for _ in 1..40 {
+        if started.elapsed() > Duration::from_millis(500) {
+            break;
+        }
+        least = least.min(timed(calls));
+    }
+    least.as_secs_f64() / f64::from(calls)
 }
 
 /// One line per operation and size: time and rate on scalar, and on the best level with 1 and 2 threads. `amount` is what
 /// one call handles, in billions of `unit`.
-fn report(name: &str, amount: f64, unit: &str, case: impl Fn(&Row) -> f64 + Sync) {
+pub fn report(name: &str, amount: f64, unit: &str, case: impl Fn(&Row) -> f64 + Sync) {
     let level = Level::ALL.into_iter().rev().find(|level| level.available());
     let simd = |parallel: bool| move |row: &&Row| row.level == level && row.parallel == parallel;
     let serial = rows().iter().find(simd(false)).expect("a simd row");
@@ -30,11 +38,13 @@ fn report(name: &str, amount: f64, unit: &str, case: impl Fn(&Row) -> f64 + Sync
     // As a training step does: the whole of it runs on the pool's threads.
     let [reference, one, two] = [&rows()[0], serial, two].map(|row| row.launch.executor.enter(|| case(row)));
     println!(
-        "{name:44} {:9.1} us  scalar {:7.2}  simd {:7.2}  2 threads {:7.2} G{unit}/s",
+        "{name:44} {:9.1} us  scalar {:7.2}  simd {:7.2}  2 threads {:7.2} G{unit}/s  simd/scalar {:5.1}  2 threads/simd {:4.2}",
         1e6 * one,
         amount / reference / 1e9,
         amount / one / 1e9,
-        amount / two / 1e9
+        amount / two / 1e9,
+        reference / one,
+        one / two
     );
 }
 

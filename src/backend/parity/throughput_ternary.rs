@@ -1,23 +1,9 @@
 //! How fast ternary operations and products run on one thread at the best level, and on two, printed:
-//! `cargo test --release --lib -- --ignored --nocapture throughput`.
+//! `cargo test --release --lib -- --ignored --nocapture --test-threads 1 throughput`.
 
-use super::throughput::seconds;
-use super::{Row, dirty, integers, normal, rows};
-use crate::backend::simd::Level;
+use super::throughput::{report, seconds};
+use super::{dirty, integers, normal, rows};
 use crate::tensor::{DType, Tensor};
-
-/// Billions of `unit` a second with one thread and with two.
-fn report(name: &str, amount: f64, unit: &str, case: impl Fn(&Row) -> f64) {
-    let level = Level::ALL.into_iter().rev().find(|level| level.available());
-    let with = |threads: usize, parallel: bool| {
-        let row =
-            |row: &&Row| row.level == level && row.parallel == parallel && row.launch.executor.threads() == threads;
-        case(rows().iter().find(row).expect("a row of the best level"))
-    };
-    let (one, two) = (with(1, false), with(2, true));
-    let rate = |time: f64| amount / time / 1e9;
-    println!("{name:40} {:10.1} us {:8.2} G{unit}/s, 2 threads {:8.2}", 1e6 * one, rate(one), rate(two));
-}
 
 #[test]
 #[ignore = "prints speeds"]
