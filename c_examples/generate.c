@@ -70,8 +70,8 @@ int main(int argc, char **argv)
     int64_t seed = 0, threads = 0;
     setun_context_options where;
     setun_sample_options how;
-    setun_context_options_init(&where);
-    setun_sample_options_init(&how);
+    setun_context_options_init(&where, sizeof where);
+    setun_sample_options_init(&how, sizeof how);
     const argument table[] = {
         {"model", ARGUMENT_TEXT, &path, NULL, "the file to load"},
         {"prompt", ARGUMENT_TEXT, &prompt, NULL, "the beginning of the text; default: a new line"},

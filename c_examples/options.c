@@ -13,8 +13,8 @@ static const char about[] =
 static void defaults(options *o)
 {
     memset(o, 0, sizeof *o);
-    setun_model_options_init(&o->model);
-    setun_train_options_init(&o->train);
+    setun_model_options_init(&o->model, sizeof o->model);
+    setun_train_options_init(&o->train, sizeof o->train);
     o->out = "run";
     o->vocabulary = o->train.vocabulary;
     o->tokenizer = o->train.tokenizer;

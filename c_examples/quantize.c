@@ -27,7 +27,7 @@ static int report(matrix *m, int32_t packing, const char *name)
     int64_t trits[3], n = m->rows, k = m->columns;
     double lost = 0, norm = 0, off = 0, product = 0;
     setun_quantize_options o;
-    setun_quantize_options_init(&o);
+    setun_quantize_options_init(&o, sizeof o);
     o.packing = packing;
     if (failed(setun_pack_size(n, k, packing, &bytes)) ||
         failed(setun_quantize(m->w, n, k, &o, m->packed, bytes, &scale)) ||

@@ -58,7 +58,7 @@ static int export(run *r, const char *path)
 {
     setun_save_options o;
     setun_file_report f = {.struct_size = sizeof f};
-    setun_save_options_init(&o);
+    setun_save_options_init(&o, sizeof o);
     o.tokenizer = r->tokenizer;
     if (r->options.f32)
         o.packing = SETUN_PACKING_FULL;
@@ -120,7 +120,7 @@ static int sample(const run *r, const char *path)
     setun_sampler *sampler = NULL;
     int64_t prompt = 0;
     int result = -1;
-    setun_sample_options_init(&o);
+    setun_sample_options_init(&o, sizeof o);
     o.temperature = (float)r->options.temperature;
     o.seed = r->options.train.seed;
     uint32_t *tokens = malloc(sizeof *tokens * (size_t)(r->options.sample + 1));

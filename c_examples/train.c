@@ -65,7 +65,7 @@ static int watch_signals(setun_cancel *cancel)
 static int open_context(run *r)
 {
     setun_context_options o;
-    setun_context_options_init(&o);
+    setun_context_options_init(&o, sizeof o);
     o.backend = r->options.backend;
     o.threads = (int32_t)r->options.threads;
     o.verbose = r->options.verbose;

@@ -30,9 +30,9 @@
  * Threads. A call that takes a handle as const may run on several threads at once. A call that takes it
  *   without const needs it alone: a second caller gets SETUN_ERR_STATE at once, and never a race.
  *   Different handles are independent.
- * Options. Option structs begin with struct_size; their init function fills in it and the defaults, and a
- *   NULL pointer means all defaults. Later versions append fields, so a program compiled against an older
- *   header keeps working with a newer library.
+ * Options. Option structs begin with struct_size. Their init function is told the sizeof, and fills in it
+ *   and the defaults; a NULL pointer means all defaults. Later versions append fields. Every call knows the
+ *   size, so a program compiled against an older header keeps working with a newer library.
  * Types. Sizes and counts are int64_t, so that a negative one is noticed; numbers of bytes are size_t;
  *   enum values are passed as int32_t; true is non-zero. Strings and paths are UTF-8 and end with a NUL.
  *   Matrices are row-major; [n, k] is n rows of k.
@@ -186,7 +186,7 @@ void setun_cancel_free(setun_cancel *token);
  * freed while objects made with it live on.
  *
  *     setun_context_options options;
- *     setun_context_options_init(&options);
+ *     setun_context_options_init(&options, sizeof options);
  *     options.threads = 2;
  *     setun_context *context = NULL;
  *     if (setun_context_create(&options, &context) != SETUN_OK) return fail(setun_last_error());
@@ -227,8 +227,8 @@ typedef struct {
     int32_t verbose;
 } setun_context_options;
 
-/** Fills in the defaults and the size of the struct; NULL does nothing. */
-void setun_context_options_init(setun_context_options *options);
+/** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */
+void setun_context_options_init(setun_context_options *options, size_t size);
 
 /**
  * Makes a context and its thread pool. NULL options = the defaults. Free it with `setun_context_free`.
@@ -390,8 +390,8 @@ typedef struct {
     const setun_context *context;
 } setun_quantize_options;
 
-/** Fills in the defaults and the size of the struct; NULL does nothing. */
-void setun_quantize_options_init(setun_quantize_options *options);
+/** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */
+void setun_quantize_options_init(setun_quantize_options *options, size_t size);
 
 /**
  * Says how many bytes [rows, columns] trits take: rows * ceil(columns / 4), or / 5. `packing` is a
@@ -691,7 +691,7 @@ void setun_dataset_free(setun_dataset *dataset);
  * A `const` model may be used by several threads at once.
  *
  *     setun_model_options options;
- *     setun_model_options_init(&options);
+ *     setun_model_options_init(&options, sizeof options);
  *     options.vocabulary = 65;
  *     setun_model *model = NULL;
  *     setun_model_create(NULL, &options, &model);
@@ -770,11 +770,11 @@ typedef struct {
     int64_t file_bytes;
 } setun_file_report;
 
-/** Fills in the defaults and the size of the struct; NULL does nothing. */
-void setun_model_options_init(setun_model_options *options);
+/** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */
+void setun_model_options_init(setun_model_options *options, size_t size);
 
-/** Fills in the defaults and the size of the struct; NULL does nothing. */
-void setun_save_options_init(setun_save_options *options);
+/** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */
+void setun_save_options_init(setun_save_options *options, size_t size);
 
 /**
  * Makes a model with random weights, which depend on the options alone. It runs on `context`; NULL = the
@@ -854,7 +854,7 @@ void setun_model_free(setun_model *model);
  * if it had never stopped. A step whose loss or gradient is not finite is refused, and changes nothing.
  *
  *     setun_train_options options;
- *     setun_train_options_init(&options);
+ *     setun_train_options_init(&options, sizeof options);
  *     options.max_epochs = 2;
  *     options.progress = print_loss;
  *     setun_model *model = NULL;
@@ -995,8 +995,8 @@ typedef struct {
     const setun_context *context;
 } setun_train_options;
 
-/** Fills in the defaults and the size of the struct; NULL does nothing. */
-void setun_train_options_init(setun_train_options *options);
+/** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */
+void setun_train_options_init(setun_train_options *options, size_t size);
 
 /**
  * Trains a model on the text at the path `text`, a UTF-8 file or a folder of them. NULL options = the
@@ -1117,8 +1117,8 @@ typedef struct {
  */
 typedef int32_t (*setun_text_callback)(const char *piece, size_t bytes, void *user_data);
 
-/** Fills in the defaults and the size of the struct; NULL does nothing. */
-void setun_sample_options_init(setun_sample_options *options);
+/** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */
+void setun_sample_options_init(setun_sample_options *options, size_t size);
 
 /**
  * Makes a sampler on `model`, which it keeps alive. NULL options = the defaults. Free it with

@@ -144,7 +144,7 @@ fn the_header_is_c_plus_plus_too() {
     fs::write(
         &source,
         "#include \"setun.h\"\n#include <cstring>\nint main() {\n    setun_context_options options;\n    \
-         setun_context_options_init(&options);\n    const char *name = setun_status_name(SETUN_ERR_SHAPE);\n    \
+         setun_context_options_init(&options, sizeof options);\n    const char *name = setun_status_name(SETUN_ERR_SHAPE);\n    \
          return std::strcmp(name, \"SETUN_ERR_SHAPE\") != 0 || options.struct_size != sizeof options;\n}\n",
     )
     .expect("the scratch folder takes a file");

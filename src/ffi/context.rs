@@ -7,7 +7,7 @@
 //! freed while objects made with it live on.
 //!
 //!     setun_context_options options;
-//!     setun_context_options_init(&options);
+//!     setun_context_options_init(&options, sizeof options);
 //!     options.threads = 2;
 //!     setun_context *context = NULL;
 //!     if (setun_context_create(&options, &context) != SETUN_OK) return fail(setun_last_error());
@@ -95,11 +95,11 @@ pub fn resolve(context: *const setun_context) -> Result<Arc<Context>> {
     Ok(Arc::clone(&*handle::shared(context, "context")?))
 }
 
-/// Fills in the defaults and the size of the struct; NULL does nothing.
+/// Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn setun_context_options_init(options: *mut setun_context_options) {
+pub unsafe extern "C" fn setun_context_options_init(options: *mut setun_context_options, size: usize) {
     // SAFETY: NULL is checked; room for the struct is the caller's contract.
-    unsafe { options::init(options) }
+    unsafe { options::init(options, size) }
 }
 
 /// Makes a context and its thread pool. NULL options = the defaults. Free it with `setun_context_free`.

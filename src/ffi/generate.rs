@@ -210,11 +210,11 @@ impl Pieces {
     }
 }
 
-/// Fills in the defaults and the size of the struct; NULL does nothing.
+/// Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn setun_sample_options_init(options: *mut setun_sample_options) {
+pub unsafe extern "C" fn setun_sample_options_init(options: *mut setun_sample_options, size: usize) {
     // SAFETY: NULL is checked; room for the struct is the caller's contract.
-    unsafe { options::init(options) }
+    unsafe { options::init(options, size) }
 }
 
 /// Makes a sampler on `model`, which it keeps alive. NULL options = the defaults. Free it with

@@ -9,7 +9,7 @@
 //! A `const` model may be used by several threads at once.
 //!
 //!     setun_model_options options;
-//!     setun_model_options_init(&options);
+//!     setun_model_options_init(&options, sizeof options);
 //!     options.vocabulary = 65;
 //!     setun_model *model = NULL;
 //!     setun_model_create(NULL, &options, &model);
@@ -270,18 +270,18 @@ fn window_sizes(model: &Model, batch: i64, length: i64) -> Result<(usize, usize)
     Ok((batch, length))
 }
 
-/// Fills in the defaults and the size of the struct; NULL does nothing.
+/// Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn setun_model_options_init(options: *mut setun_model_options) {
+pub unsafe extern "C" fn setun_model_options_init(options: *mut setun_model_options, size: usize) {
     // SAFETY: NULL is checked; room for the struct is the caller's contract.
-    unsafe { options::init(options) }
+    unsafe { options::init(options, size) }
 }
 
-/// Fills in the defaults and the size of the struct; NULL does nothing.
+/// Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn setun_save_options_init(options: *mut setun_save_options) {
+pub unsafe extern "C" fn setun_save_options_init(options: *mut setun_save_options, size: usize) {
     // SAFETY: NULL is checked; room for the struct is the caller's contract.
-    unsafe { options::init(options) }
+    unsafe { options::init(options, size) }
 }
 
 /// Makes a model with random weights, which depend on the options alone. It runs on `context`; NULL = the

@@ -3,14 +3,12 @@
 //! Fields are only ever appended. A shorter struct is an older caller's: what it lacks takes its default. A longer one is a
 //! newer caller's: the bytes that this library does not know must be zero, or the call would silently ignore a request (ABI).
 //!
-//! `setun_*_options_init` writes a whole struct, so the symbol of one release must never write more than that release's
-//! callers have room for: a release that appends a field gives the initializer a new symbol, to which the header redirects
-//! the name, and leaves the old symbol writing the old size.
+//! `setun_*_options_init` is told the size for the same reason: a newer library must not write past an older caller's struct.
 
 use super::arguments::check_pointer;
 use crate::tensor::Result;
 use crate::tensor::error::ensure;
-use std::mem::{MaybeUninit, align_of, size_of};
+use std::mem::{align_of, size_of};
 use std::slice;
 
 /// Beyond this a `struct_size` is an uninitialized variable, not a newer struct.
@@ -80,15 +78,27 @@ pub unsafe fn check<T: Versioned>(out: *const T, argument: &str) -> Result<()> {
     unsafe { struct_size(out, argument) }.map(|_| ())
 }
 
-/// Writes the defaults; nothing when NULL.
+/// Writes the defaults into a struct of `size` bytes, and that size into its first field. Nothing when NULL, misaligned, or of
+/// a size that no struct has: whoever uses the struct then gets ABI.
 ///
 /// # Safety
-/// `options` is NULL or points to a whole T.
-pub unsafe fn init<T: Versioned>(options: *mut T) {
-    if !options.is_null() && options.is_aligned() {
-        // SAFETY: not NULL, aligned, and the caller vouches for the room.
-        unsafe { options.cast::<MaybeUninit<T>>().write(MaybeUninit::new(T::defaults())) };
+/// `options` is NULL or points to `size` writable bytes.
+pub unsafe fn init<T: Versioned>(options: *mut T, size: usize) {
+    if options.is_null() || !options.is_aligned() || !is_size::<T>(size) {
+        return;
     }
+    let (value, known) = (T::defaults(), size.min(size_of::<T>()));
+    // SAFETY: not NULL and aligned, the caller vouches for `size` bytes, and `value` is a local.
+    unsafe {
+        let bytes = options.cast::<u8>();
+        std::ptr::copy_nonoverlapping((&raw const value).cast::<u8>(), bytes, known);
+        std::ptr::write_bytes(bytes.add(known), 0, size - known);
+        options.cast::<usize>().write(size);
+    }
+}
+
+fn is_size<T>(size: usize) -> bool {
+    (size_of::<usize>()..=LARGEST).contains(&size) && size.is_multiple_of(align_of::<T>())
 }
 
 /// # Safety
@@ -98,7 +108,7 @@ unsafe fn struct_size<T>(options: *const T, argument: &str) -> Result<usize> {
     // SAFETY: not NULL and aligned.
     let size = unsafe { options.cast::<usize>().read() };
     ensure!(
-        (size_of::<usize>()..=LARGEST).contains(&size) && size.is_multiple_of(align_of::<T>()),
+        is_size::<T>(size),
         Abi,
         "{argument}: struct_size is {size}, expected {}, the size of the struct: set it, or call its init function first",
         size_of::<T>()
@@ -157,6 +167,25 @@ mod tests {
     fn a_size_that_no_struct_has_is_refused() {
         for size in [0, 1, 7, 12, LARGEST + 8, usize::MAX] {
             assert_eq!(read_words(&[size, 1, 2]).unwrap_err().kind, ErrorKind::Abi, "size {size}");
+        }
+    }
+
+    #[test]
+    fn initializing_stays_inside_the_callers_struct() {
+        let init = |words: &mut [usize], size| {
+            // SAFETY: each case passes a size that the array holds, or one that is refused.
+            unsafe { init(words.as_mut_ptr().cast::<Known>(), size) }
+        };
+        let mut older = [7usize; 3];
+        init(&mut older, 16);
+        assert_eq!(older, [16, 10, 7]);
+        let mut newer = [7usize; 5];
+        init(&mut newer, 40);
+        assert_eq!(newer, [40, 10, 20, 0, 0]);
+        for size in [0, 7, 12, LARGEST + 8] {
+            let mut untouched = [7usize; 5];
+            init(&mut untouched, size);
+            assert_eq!(untouched, [7; 5]);
         }
     }
 

@@ -108,11 +108,11 @@ fn matrix(rows: i64, columns: i64, packing: Packing) -> Result<Matrix> {
     Matrix::new(size(rows, "rows")?, size(columns, "columns")?, packing)
 }
 
-/// Fills in the defaults and the size of the struct; NULL does nothing.
+/// Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn setun_quantize_options_init(options: *mut setun_quantize_options) {
+pub unsafe extern "C" fn setun_quantize_options_init(options: *mut setun_quantize_options, size: usize) {
     // SAFETY: NULL is checked; room for the struct is the caller's contract.
-    unsafe { options::init(options) }
+    unsafe { options::init(options, size) }
 }
 
 /// Says how many bytes [rows, columns] trits take: rows * ceil(columns / 4), or / 5. `packing` is a

@@ -7,7 +7,7 @@
 //! if it had never stopped. A step whose loss or gradient is not finite is refused, and changes nothing.
 //!
 //!     setun_train_options options;
-//!     setun_train_options_init(&options);
+//!     setun_train_options_init(&options, sizeof options);
 //!     options.max_epochs = 2;
 //!     options.progress = print_loss;
 //!     setun_model *model = NULL;
@@ -258,11 +258,11 @@ unsafe fn write_metrics(out: *mut setun_metrics, metrics: &Metrics) -> Result<()
     unsafe { options::write(out, c_metrics(metrics), "out") }
 }
 
-/// Fills in the defaults and the size of the struct; NULL does nothing.
+/// Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn setun_train_options_init(options: *mut setun_train_options) {
+pub unsafe extern "C" fn setun_train_options_init(options: *mut setun_train_options, size: usize) {
     // SAFETY: NULL is checked; room for the struct is the caller's contract.
-    unsafe { options::init(options) }
+    unsafe { options::init(options, size) }
 }
 
 /// Trains a model on the text at the path `text`, a UTF-8 file or a folder of them. NULL options = the

@@ -27,12 +27,12 @@ static void train(setun_model **model, setun_tokenizer **tokenizer) {
     int i;
     for (i = 0; i < 300; i++) fputs("abcdefgh", file);
     fclose(file);
-    setun_model_options_init(&geometry);
+    setun_model_options_init(&geometry, sizeof geometry);
     geometry.context_length = CONTEXT;
     geometry.width = 32;
     geometry.layers = 1;
     geometry.heads = 2;
-    setun_train_options_init(&options);
+    setun_train_options_init(&options, sizeof options);
     options.model = &geometry;
     options.tokenizer = SETUN_TOKENIZER_CHARACTER;
     options.max_steps = 150;
@@ -52,7 +52,7 @@ static void greedy(const setun_model *model, const setun_tokenizer *tokenizer) {
     char piece[8];
     size_t bytes;
     int i;
-    setun_sample_options_init(&options);
+    setun_sample_options_init(&options, sizeof options);
     options.temperature = 0;
     options.max_tokens = 12;
     CHECK_OK(setun_generate(model, tokenizer, "abc", &options, hear, &all, &slid));
@@ -89,7 +89,7 @@ static void greedy(const setun_model *model, const setun_tokenizer *tokenizer) {
 static void sampled(const setun_model *model, const setun_tokenizer *tokenizer) {
     setun_sample_options options;
     heard first = {{0}, 0, 0, 0}, second = {{0}, 0, 0, 0}, other = {{0}, 0, 0, 0};
-    setun_sample_options_init(&options);
+    setun_sample_options_init(&options, sizeof options);
     options.temperature = 3;
     options.max_tokens = 60;
     options.seed = 11;
@@ -113,15 +113,15 @@ static void refused(const setun_model *model, const setun_tokenizer *tokenizer) 
     setun_sampler *sampler = NULL;
     uint32_t wrong[1] = {99};
     heard all = {{0}, 0, 0, 0};
-    setun_sample_options_init(&options);
+    setun_sample_options_init(&options, sizeof options);
     options.temperature = -1;
     CHECK_FAILS(setun_sampler_create(model, &options, &sampler), SETUN_ERR_ARGUMENT, "temperature");
     options.temperature = NAN;
     CHECK_FAILS(setun_generate(model, tokenizer, "a", &options, hear, &all, NULL), SETUN_ERR_ARGUMENT, "temperature");
-    setun_sample_options_init(&options);
+    setun_sample_options_init(&options, sizeof options);
     options.top_p = 0;
     CHECK_FAILS(setun_sampler_create(model, &options, &sampler), SETUN_ERR_ARGUMENT, "top_p");
-    setun_sample_options_init(&options);
+    setun_sample_options_init(&options, sizeof options);
     options.top_k = -1;
     CHECK_FAILS(setun_sampler_create(model, &options, &sampler), SETUN_ERR_ARGUMENT, "top_k is -1");
     CHECK(sampler == NULL);
@@ -148,13 +148,13 @@ static void from_a_file(const setun_model *model, const setun_tokenizer *tokeniz
     setun_sampler *sampler = NULL;
     heard before = {{0}, 0, 0, 0}, after = {{0}, 0, 0, 0};
     uint32_t token = 0;
-    setun_save_options_init(&save);
+    setun_save_options_init(&save, sizeof save);
     save.rest = SETUN_DTYPE_F32;
     save.tokenizer = tokenizer;
     CHECK_OK(setun_model_save(model, "model.safetensors", &save, NULL));
     CHECK_OK(setun_model_load(NULL, "model.safetensors", &loaded));
     CHECK_OK(setun_tokenizer_load("model.safetensors", &inside));
-    setun_sample_options_init(&options);
+    setun_sample_options_init(&options, sizeof options);
     options.max_tokens = 50;
     CHECK_OK(setun_generate(model, tokenizer, "abc", &options, hear, &before, NULL));
     CHECK_OK(setun_generate(loaded, inside, "abc", &options, hear, &after, NULL));

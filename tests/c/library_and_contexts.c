@@ -36,7 +36,7 @@ static void log_hook(void) {
     int weight = 1;
     setun_context *context = NULL;
     setun_context_options options;
-    setun_context_options_init(&options);
+    setun_context_options_init(&options, sizeof options);
     options.verbose = 1;
     options.backend = SETUN_BACKEND_SCALAR;
     CHECK_FAILS(setun_set_log(on_log, &weight, 4), SETUN_ERR_ARGUMENT, "level is 4");
@@ -81,7 +81,7 @@ static void context(void) {
     const char *level = NULL;
     int i;
     for (i = 0; i < 3; i++) {
-        setun_context_options_init(&options);
+        setun_context_options_init(&options, sizeof options);
         options.backend = backends[i];
         options.threads = 2;
         CHECK_OK(setun_context_create(&options, &made));
@@ -94,7 +94,7 @@ static void context(void) {
         setun_context_free(made);
     }
     /* The preferences decide what AUTO is. */
-    setun_context_options_init(&options);
+    setun_context_options_init(&options, sizeof options);
     options.prefer_parallel = 0;
     CHECK_OK(setun_context_create(&options, &made));
     CHECK_OK(setun_context_backend(made, &backend));

@@ -10,7 +10,7 @@ static uint32_t tokens[BATCH * CONTEXT], targets[BATCH * CONTEXT];
 static setun_model *small(int32_t quantized) {
     setun_model_options options;
     setun_model *model = NULL;
-    setun_model_options_init(&options);
+    setun_model_options_init(&options, sizeof options);
     options.vocabulary = VOCABULARY;
     options.context_length = CONTEXT;
     options.width = WIDTH;
@@ -34,7 +34,7 @@ static void geometry(void) {
     int64_t parameters = 0, count = 0, seen = 0, i, dims[4];
     int32_t rank;
     const char *name = NULL;
-    setun_model_options_init(&options);
+    setun_model_options_init(&options, sizeof options);
     CHECK_OK(setun_model_describe(model, &options));
     CHECK(options.vocabulary == VOCABULARY && options.context_length == CONTEXT && options.width == WIDTH);
     CHECK(options.layers == LAYERS && options.heads == 4 && options.kv_heads == 2 && options.hidden == HIDDEN);
@@ -58,10 +58,10 @@ static void geometry(void) {
     CHECK_FAILS(setun_model_tensor(model, -1, &name, NULL), SETUN_ERR_ARGUMENT, "index is -1");
     setun_model_free(model);
 
-    setun_model_options_init(&options);
+    setun_model_options_init(&options, sizeof options);
     options.heads = 3;
     CHECK_FAILS(setun_model_create(NULL, &options, &none), SETUN_ERR_ARGUMENT, "width 128 is not a multiple of heads 3");
-    setun_model_options_init(&options);
+    setun_model_options_init(&options, sizeof options);
     options.vocabulary = -5;
     CHECK_FAILS(setun_model_create(NULL, &options, &none), SETUN_ERR_ARGUMENT, "vocabulary is -5");
     options.vocabulary = 256;
@@ -118,7 +118,7 @@ static void file(int32_t packing, int32_t rest, double tolerance) {
     static float before[BATCH * CONTEXT * VOCABULARY], after[BATCH * CONTEXT * VOCABULARY];
     int64_t linear = LAYERS * (2 * WIDTH * WIDTH + 2 * WIDTH * WIDTH / 2 + 2 * WIDTH * HIDDEN), parameters = 0, i;
     FILE *there;
-    setun_save_options_init(&options);
+    setun_save_options_init(&options, sizeof options);
     options.packing = packing;
     options.rest = rest;
     report.struct_size = sizeof report;
@@ -166,7 +166,7 @@ static void bad_files(void) {
     FILE *there;
     CHECK_FAILS(setun_model_load(NULL, "missing", &none), SETUN_ERR_IO, "missing");
     CHECK_FAILS(setun_model_save(model, "no/such/folder/m", NULL, NULL), SETUN_ERR_IO, "no/such/folder");
-    setun_save_options_init(&options);
+    setun_save_options_init(&options, sizeof options);
     options.packing = 3;
     CHECK_FAILS(setun_model_save(model, "m", &options, NULL), SETUN_ERR_ARGUMENT, "packing is 3");
     options.packing = SETUN_PACKING_TWO_BIT;
@@ -207,11 +207,11 @@ static void twin(void) {
     setun_model *model = small(0), *loaded = NULL;
     setun_model_options made;
     setun_save_options options;
-    setun_save_options_init(&options);
+    setun_save_options_init(&options, sizeof options);
     options.rest = SETUN_DTYPE_F32;
     CHECK_OK(setun_model_save(model, "twin", &options, NULL));
     CHECK_OK(setun_model_load(NULL, "twin", &loaded));
-    setun_model_options_init(&made);
+    setun_model_options_init(&made, sizeof made);
     CHECK_OK(setun_model_describe(loaded, &made));
     CHECK(made.quantize_weights == 0);
     CHECK_OK(setun_model_forward(model, tokens, 1, CONTEXT, before));

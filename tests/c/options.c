@@ -39,15 +39,15 @@ static void defaults(void) {
     setun_train_options train;
     setun_model_options model;
     setun_sample_options sample;
-    setun_context_options_init(&context);
+    setun_context_options_init(&context, sizeof context);
     CHECK(context.backend == SETUN_BACKEND_AUTO && context.prefer_cuda && context.prefer_parallel);
     CHECK(context.prefer_simd && context.threads == 0 && context.verbose == 0);
-    setun_train_options_init(&train);
+    setun_train_options_init(&train, sizeof train);
     CHECK(train.batch_size == 32 && train.max_epochs == 10 && train.learning_rate == 1e-3);
     CHECK(train.checkpoint_dir == NULL && train.progress == NULL && train.cancel == NULL);
-    setun_model_options_init(&model);
+    setun_model_options_init(&model, sizeof model);
     CHECK(model.vocabulary == 256 && model.width == 128 && model.layers == 4 && model.tied_embedding);
-    setun_sample_options_init(&sample);
+    setun_sample_options_init(&sample, sizeof sample);
     CHECK(sample.temperature == 1.0f && sample.top_p == 1.0f && sample.top_k == 0);
 }
 
@@ -59,7 +59,7 @@ static void sizes(void) {
     int32_t backend;
     size_t i;
 
-    setun_context_options_init(&options);
+    setun_context_options_init(&options, sizeof options);
     options.backend = SETUN_BACKEND_SCALAR;
     for (i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         options.struct_size = wrong[i];
@@ -75,10 +75,16 @@ static void sizes(void) {
     CHECK(backend == SETUN_BACKEND_SCALAR);
     setun_context_free(context);
 
+    /* Its init function writes no further than its struct. */
+    options.threads = -7;
+    setun_context_options_init(&options, offsetof(setun_context_options, threads));
+    CHECK(options.struct_size == offsetof(setun_context_options, threads) && options.threads == -7);
+    CHECK_OK(setun_context_create(&options, &context));
+    setun_context_free(context);
+
     /* A newer caller: fine as long as it asks for nothing unknown. */
     memset(&newer, 0, sizeof newer);
-    setun_context_options_init(&newer.known);
-    newer.known.struct_size = sizeof newer;
+    setun_context_options_init(&newer.known, sizeof newer);
     newer.known.backend = SETUN_BACKEND_SIMD;
     CHECK_OK(setun_context_create(&newer.known, &context));
     CHECK_OK(setun_context_backend(context, &backend));

@@ -27,7 +27,7 @@ static void round_trip(int32_t packing) {
     float scale = 0, held_scale = -1;
     int i;
 
-    setun_quantize_options_init(&options);
+    setun_quantize_options_init(&options, sizeof options);
     options.packing = packing;
     CHECK_OK(setun_pack_size(N, K, packing, &size));
     CHECK_OK(setun_quantize(weights, N, K, &options, bytes, size, &scale));

@@ -58,18 +58,18 @@ static void backends(void) {
     for (i = 0; i < 3; i++) {
         setun_context *context = NULL;
         setun_context_options where;
-        setun_context_options_init(&where);
+        setun_context_options_init(&where, sizeof where);
         where.backend = rows[i];
         where.threads = 2;
         CHECK_OK(setun_context_create(&where, &context));
-        setun_quantize_options_init(&options);
+        setun_quantize_options_init(&options, sizeof options);
         options.context = context;
         known_answers(&options, two_bit);
         options.packing = SETUN_PACKING_FIVE_PER_BYTE;
         known_answers(&options, five);
         setun_context_free(context);
     }
-    setun_quantize_options_init(&options);
+    setun_quantize_options_init(&options, sizeof options);
     known_answers(&options, two_bit);
 }
 
@@ -121,7 +121,7 @@ static void bad_sizes_and_options(void) {
     CHECK_FAILS(setun_quantize(NULL, 2, 4, NULL, packed, 2, &scale), SETUN_ERR_ARGUMENT, "weights is NULL");
     CHECK_FAILS(setun_quantize(weights, 2, 4, NULL, NULL, 2, &scale), SETUN_ERR_ARGUMENT, "packed is NULL");
     CHECK_FAILS(setun_quantize(weights, 2, 4, NULL, packed, 2, NULL), SETUN_ERR_ARGUMENT, "scale is NULL");
-    setun_quantize_options_init(&options);
+    setun_quantize_options_init(&options, sizeof options);
     options.scheme = 1;
     CHECK_FAILS(setun_quantize(weights, 2, 4, &options, packed, 2, &scale), SETUN_ERR_ARGUMENT, "scheme is 1");
     options.scheme = SETUN_SCHEME_ABSMEAN;

@@ -15,7 +15,7 @@ static setun_model *model;
 static setun_model *small_model(void) {
     setun_model_options options;
     setun_model *made = NULL;
-    setun_model_options_init(&options);
+    setun_model_options_init(&options, sizeof options);
     options.width = 32;
     options.layers = 2;
     options.heads = 2;
@@ -85,7 +85,7 @@ static void busy_trainer(void) {
     for (i = 0; i < 500; i++) numbers[i] = (uint32_t)(i * i % 200);
     CHECK_OK(setun_dataset_from_tokens(numbers, 500, 200, 0, &dataset));
     CHECK_OK(setun_cancel_create(&cancel));
-    setun_train_options_init(&options);
+    setun_train_options_init(&options, sizeof options);
     options.max_steps = 1000000;
     options.batch_size = 2;
     options.progress = wait_inside;

@@ -14,7 +14,7 @@ static void write_corpus(const char *path) {
 }
 
 static void small_run(setun_train_options *options) {
-    setun_train_options_init(options);
+    setun_train_options_init(options, sizeof *options);
     options->batch_size = 4;
     options->max_steps = 12;
     options->warmup_steps = 2;
@@ -68,7 +68,7 @@ static void whole_pipeline(void) {
     CHECK(seen.last_loss < seen.first_loss - .5);
     CHECK(!isnan(seen.last_validation) && seen.last_validation < seen.first_loss);
     CHECK_OK(setun_tokenizer_vocabulary(tokenizer, &vocabulary));
-    setun_model_options_init(&made);
+    setun_model_options_init(&made, sizeof made);
     CHECK_OK(setun_model_describe(model, &made));
     CHECK(made.vocabulary == vocabulary && vocabulary == 14 && made.quantize_weights == 1);
     setun_model_free(model);
@@ -265,7 +265,7 @@ static void packed_models_do_not_train(void) {
 }
 
 int main(void) {
-    setun_model_options_init(&geometry);
+    setun_model_options_init(&geometry, sizeof geometry);
     geometry.context_length = 16;
     geometry.width = 32;
     geometry.layers = 2;
