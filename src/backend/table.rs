@@ -12,6 +12,7 @@
 #![allow(clippy::type_complexity)]
 
 use super::Launch;
+use super::operations::operations;
 use crate::tensor::random::Stream;
 use crate::tensor::{Result, View, ViewMut};
 
@@ -30,6 +31,8 @@ pub struct AdamW {
     pub gradient_scale: f32,
 }
 
+// From each entry `operations.rs` makes the operation's name and its way through the dispatcher: arguments are named.
+operations! {
 pub struct Kernels {
     // --- elementwise ---------------------------------------------------------------------------------------------
     /// y[..] f = value.
@@ -159,4 +162,5 @@ pub struct Kernels {
         m: &mut ViewMut,
         v: &mut ViewMut,
     ) -> Result<()>,
+}
 }
