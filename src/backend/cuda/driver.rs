@@ -145,8 +145,9 @@ macro_rules! jump {
     };
 }
 
-/// Gives the function `$function` the symbol `$name`, hidden: cust's calls find it, and programs that link this library
-/// together with the real driver do not. (`no_mangle` would export it.)
+/// Gives the function `$function` the symbol `$name`, hidden: cust's calls find it, and a program that uses the real driver
+/// beside the shared library does not. (`no_mangle` would export it. A program that links the static library and calls the
+/// driver itself may come here, and reaches the driver all the same.)
 macro_rules! symbol {
     ($name:ident, $function:path) => {
         std::arch::global_asm!(

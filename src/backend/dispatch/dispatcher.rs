@@ -19,6 +19,9 @@ pub enum Least {
     Size(u64),
 }
 
+/// One of so many calls of an operation measures a hand-off again, a fraction of a millisecond.
+const LOOK_AGAIN: u64 = 1024;
+
 /// The speeds on one thread by level and operation. They are the machine's, so all contexts share them.
 static RATES: [[Rate; Operation::ALL.len()]; Level::ALL.len()] =
     [const { [const { Rate::new() }; Operation::ALL.len()] }; Level::ALL.len()];
@@ -64,13 +67,19 @@ impl Dispatcher {
         Call { dispatcher: self, operation, row, size, learn, start }
     }
 
-    fn choose(&self, operation: Operation, size: u64, number: u64) -> Choice {
+    pub(super) fn choose(&self, operation: Operation, size: u64, number: u64) -> Choice {
         let Some((_, pool)) = &self.pooled else { return Choice::Serial };
         match self.least {
             Least::Size(least) if size >= least => Choice::Pool,
             Least::Size(_) => Choice::Serial,
             Least::Measured if size <= operation.unit().tiny() => Choice::Serial,
-            Least::Measured => choose(size, self.speed(operation), self.worth(pool, Caller::here()), number),
+            Least::Measured => {
+                let caller = Caller::here();
+                if number % LOOK_AGAIN == LOOK_AGAIN - 1 {
+                    self.handoffs.look_again(pool, caller);
+                }
+                choose(size, self.speed(operation), self.worth(pool, caller), number)
+            }
         }
     }
 

@@ -226,3 +226,42 @@ fn a_context_that_could_have_had_cuda_says_so_to_a_debug_log_only() {
         "{heard:?}"
     );
 }
+
+/// What the way through the dispatcher costs, printed: `cargo test --lib -- --ignored --nocapture overhead_of_the_dispatcher`.
+#[test]
+#[ignore = "prints speeds"]
+fn overhead_of_the_dispatcher() {
+    let x = Tensor::zeros(DType::F32, &[1]).unwrap();
+    let mut y = Tensor::zeros(DType::F32, &[1]).unwrap();
+    let mut least = |kernels: &Kernels, launch: &Launch| {
+        let mut one = |_| {
+            let start = std::time::Instant::now();
+            for _ in 0..1000 {
+                let (x, mut y) = (x.view(), y.view_mut());
+                (std::hint::black_box(kernels).add)(std::hint::black_box(launch), &x, &mut y).unwrap();
+            }
+            start.elapsed().as_nanos() as f64 / 1000.0
+        };
+        (0..200).map(&mut one).fold(f64::INFINITY, f64::min)
+    };
+    let level = Level::detect().unwrap();
+    let direct = least(&simd::KERNELS, &Launch { executor: Executor::Serial, spans: level.spans() });
+    println!("add of 1 element, on the kernel itself: {direct:.1} ns");
+    for (name, options) in [
+        ("simd", on(Backend::Simd)),
+        ("simd, benchmark_mode", ContextOptions { benchmark_mode: true, ..on(Backend::Simd) }),
+        ("parallel", on(Backend::Parallel)),
+        ("parallel, min_size_for_parallel", ContextOptions { min_size_for_parallel: Some(2), ..on(Backend::Parallel) }),
+    ] {
+        let context = context(options);
+        let through = least(context.kernels(), context.launch());
+        println!("through the dispatcher ({name}): {:.1} ns more", through - direct);
+    }
+    // A size that is not tiny, so that the crossover is asked.
+    let context = context(on(Backend::Parallel));
+    let start = std::time::Instant::now();
+    for _ in 0..100_000 {
+        std::hint::black_box(context.dispatcher.choose(Operation::add, 4096, 1));
+    }
+    println!("choosing by the crossover: {:.1} ns", start.elapsed().as_nanos() as f64 / 1e5);
+}
