@@ -7,9 +7,11 @@ mod adamw;
 mod attention;
 mod chunks;
 mod cross_entropy;
+mod direction;
 mod elementwise;
 mod embedding;
 mod feed_forward;
+mod gradient;
 mod level;
 mod matmul;
 mod matmul_ternary;
@@ -39,6 +41,8 @@ pub const KERNELS: Kernels = Kernels {
     unpack_five: ternary::unpack_five,
     quantize_activations: activation::quantize_activations,
     dequantize_activations: activation::dequantize_activations,
+    quantize_gradients: gradient::quantize_gradients,
+    dequantize_gradients: gradient::dequantize_gradients,
     matmul: matmul::matmul,
     matmul_ternary: matmul_ternary::matmul_ternary,
     matmul_ternary_backward: matmul_ternary::matmul_ternary_backward,
@@ -56,4 +60,5 @@ pub const KERNELS: Kernels = Kernels {
     cross_entropy: cross_entropy::cross_entropy,
     cross_entropy_gradient: cross_entropy::cross_entropy_gradient,
     adamw: adamw::adamw,
+    direction_squares: direction::direction_squares,
 };
