@@ -77,17 +77,10 @@ pub struct Kernels {
     /// scales[ceil(n / block)] f32 = max |g| / 127, at least 2^-126 and at most the largest whose 127-fold is finite;
     /// codes[n] i8 = sign(g) * (floor(q) + (stream.uniform(i) < q - floor(q))) with q = min(|g / scale|, 127), where i counts
     /// over all of g. The mean of scale * code over the streams is g (stochastic rounding: arXiv 1610.02132, 2110.02861).
-    pub quantize_gradients: fn(
-        &Launch,
-        g: &View,
-        stream: Stream,
-        block: usize,
-        codes: &mut ViewMut,
-        scales: &mut ViewMut,
-    ) -> Result<()>,
+    pub quantize_gradients:
+        fn(&Launch, g: &View, stream: Stream, block: usize, codes: &mut ViewMut, scales: &mut ViewMut) -> Result<()>,
     /// g[n] f32 = scales[ceil(n / block)] f32 * codes[n] i8.
-    pub dequantize_gradients:
-        fn(&Launch, codes: &View, scales: &View, block: usize, g: &mut ViewMut) -> Result<()>,
+    pub dequantize_gradients: fn(&Launch, codes: &View, scales: &View, block: usize, g: &mut ViewMut) -> Result<()>,
 
     // --- products ------------------------------------------------------------------------------------------------
     /// c[m, n] f = a[m, k] f (strided) * b[k, n] f (strided), or += when `accumulate`. c is contiguous.
@@ -176,8 +169,4 @@ pub struct Kernels {
         m: &mut ViewMut,
         v: &mut ViewMut,
     ) -> Result<()>,
-    /// sum[1] f64 += the canonical sum of squares (see `sum_squares`) of AdamW's direction from m, v[..] f32: the step over
-    /// the learning rate, without decay: (m * (1 / correction1)) / (sqrt(v * (1 / correction2)) + epsilon), each operation
-    /// rounded.
-    pub direction_squares: fn(&Launch, options: &AdamW, m: &View, v: &View, sum: &mut ViewMut) -> Result<()>,
 }

@@ -1,5 +1,6 @@
 //! What a checkpoint holds of a run: the parameters and the optimizer's states, to bytes and back.
 
+use super::adaptive::Adaptive;
 use super::optimizer::Optimizer;
 use crate::format::safetensors::{Entry, File, encode};
 use crate::model::file::{self, Packing, Rest};
@@ -31,8 +32,21 @@ pub fn encode_model(model: &Model, tokenizer_json: Option<&str>) -> Result<Vec<u
     file::encode(model, Packing::Full, Rest::F32, tokenizer_json, &BTreeMap::new())
 }
 
-pub fn encode_optimizer(parameters: &[Parameter], optimizer: &Optimizer) -> Result<Vec<u8>> {
+/// The state of the learning rate's rule among those of the optimizer.
+const ADAPTIVE: &str = "adaptive";
+
+/// `m.<parameter>` and `v.<parameter>`, and `adaptive` when the run has that rule.
+pub fn encode_optimizer(
+    parameters: &[Parameter],
+    optimizer: &Optimizer,
+    adaptive: Option<Adaptive>,
+) -> Result<Vec<u8>> {
     let mut entries = Vec::new();
+    let adaptive = adaptive.map(Adaptive::to_tensor).transpose()?;
+    if let Some(numbers) = &adaptive {
+        let data = bytemuck::cast_slice(numbers.host::<f64>()?);
+        entries.push(Entry { name: ADAPTIVE.into(), dtype: DType::F64, dims: numbers.dims().to_vec(), data });
+    }
     for (prefix, states) in [("m", optimizer.m()), ("v", optimizer.v())] {
         for (parameter, state) in parameters.iter().zip(states) {
             entries.push(entry(format!("{prefix}.{}", parameter.name), state)?);
@@ -63,6 +77,19 @@ pub fn check_tensors(model: &Model, parameters: &File, states: &File) -> Result<
         }
     }
     Ok(())
+}
+
+/// The rule's state from the file; FORMAT when it is not there.
+pub fn read_adaptive(states: &File) -> Result<Adaptive> {
+    let found = states.tensor(ADAPTIVE)?;
+    let numbers = found.data.chunks_exact(8).map(|bytes| bytes.try_into().map_or(f64::NAN, f64::from_le_bytes));
+    let numbers: Vec<f64> = numbers.collect();
+    match numbers.try_into() {
+        Ok(numbers) if found.dtype == DType::F64 => Ok(Adaptive::from_numbers(numbers)),
+        _ => {
+            Err(error!(Format, "{ADAPTIVE} is {} {:?}, expected f64 [{}]", found.dtype, found.dims, Adaptive::NUMBERS))
+        }
+    }
 }
 
 /// Copies the files, which `check_tensors` has passed, into the model and the optimizer.

@@ -46,7 +46,13 @@ fn dequantize_gradients() {
             check(&format!("dequantize_gradients {n} by {block}"), EXACT, |row| {
                 let codes = integers(&[n], 42, 255, |i| (i as i64 - 127) as i8);
                 let (scales, mut g) = (normal(&[n.div_ceil(block)], 43), dirty(DType::F32, &[n]));
-                (row.kernels.dequantize_gradients)(&row.launch, &codes.view(), &scales.view(), block, &mut g.view_mut())?;
+                (row.kernels.dequantize_gradients)(
+                    &row.launch,
+                    &codes.view(),
+                    &scales.view(),
+                    block,
+                    &mut g.view_mut(),
+                )?;
                 Ok(vec![g])
             });
         }

@@ -9,7 +9,6 @@ mod activation;
 mod adamw;
 mod attention;
 mod cross_entropy;
-mod direction;
 mod elementwise;
 mod embedding;
 mod feed_forward;

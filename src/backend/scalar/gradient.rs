@@ -129,7 +129,10 @@ mod tests {
             let (mean, exact) = (sum / f64::from(STREAMS), f64::from(g[i]) / f64::from(scales[i / 32]));
             let part = exact.abs().fract();
             let error = (part * (1.0 - part) / f64::from(STREAMS)).sqrt();
-            assert!((mean - exact).abs() <= 5.0 * error + 2e-5, "element {i}: mean {mean}, exact {exact}, error {error}");
+            assert!(
+                (mean - exact).abs() <= 5.0 * error + 2e-5,
+                "element {i}: mean {mean}, exact {exact}, error {error}"
+            );
             moved += usize::from((mean - exact.round()).abs() > 5.0 * error + 2e-5);
         }
         // Else rounding to the nearest would pass this test too.
@@ -149,7 +152,9 @@ mod tests {
         assert_eq!((codes.as_slice(), scales.as_slice()), (&[127i8, -127, 0][..], &[LARGEST_SCALE][..]));
         let restored = dequantize(&codes, &scales, 32);
         assert!(restored.iter().all(|g| g.is_finite()) && restored[0] > f32::MAX * 0.999_999, "{restored:?}");
-        assert!((LARGEST_SCALE * 127.0).is_finite() && !(f32::from_bits(LARGEST_SCALE.to_bits() + 1) * 127.0).is_finite());
+        assert!(
+            (LARGEST_SCALE * 127.0).is_finite() && !(f32::from_bits(LARGEST_SCALE.to_bits() + 1) * 127.0).is_finite()
+        );
     }
 
     #[test]
@@ -173,18 +178,11 @@ mod tests {
             let (g, mut codes, mut scales) = (vec![0.0f32; n], vec![0i8; codes], vec![0.0f32; scales]);
             let (c, s) = (codes.len(), scales.len());
             let (mut codes, mut scales) = (view_mut(&mut codes, &[c]), view_mut(&mut scales, &[s]));
-            let quantized = (KERNELS.quantize_gradients)(
-                &launch(),
-                &view(&g, &[n]),
-                stream(0),
-                block,
-                &mut codes,
-                &mut scales,
-            );
+            let quantized =
+                (KERNELS.quantize_gradients)(&launch(), &view(&g, &[n]), stream(0), block, &mut codes, &mut scales);
             let mut g = g.clone();
             let (codes, scales) = (codes.as_view(), scales.as_view());
-            let back =
-                (KERNELS.dequantize_gradients)(&launch(), &codes, &scales, block, &mut view_mut(&mut g, &[n]));
+            let back = (KERNELS.dequantize_gradients)(&launch(), &codes, &scales, block, &mut view_mut(&mut g, &[n]));
             [kind(quantized), kind(back)]
         };
         assert_eq!(call(40, 32, 39, 2), [ErrorKind::Shape; 2]);

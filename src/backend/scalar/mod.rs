@@ -8,7 +8,6 @@ pub mod activation;
 mod adamw;
 pub mod attention;
 pub mod cross_entropy;
-mod direction;
 mod elementwise;
 pub mod embedding;
 pub mod feed_forward;
@@ -68,5 +67,4 @@ pub const KERNELS: Kernels = Kernels {
     cross_entropy: cross_entropy::cross_entropy,
     cross_entropy_gradient: cross_entropy::cross_entropy_gradient,
     adamw: adamw::adamw,
-    direction_squares: direction::direction_squares,
 };

@@ -29,20 +29,13 @@ pub fn quantize_gradients(
         // SAFETY: different blocks are disjoint.
         let (codes, scale) = unsafe { (codes.part(elements), scales.part(i..i + 1)) };
         // SAFETY: g and codes have the stated length.
-        scale[0] = unsafe {
-            (launch.spans.quantize_gradients)(&stream, random, g.as_ptr(), g.len(), codes.as_mut_ptr())
-        };
+        scale[0] =
+            unsafe { (launch.spans.quantize_gradients)(&stream, random, g.as_ptr(), g.len(), codes.as_mut_ptr()) };
     });
     Ok(())
 }
 
-pub fn dequantize_gradients(
-    launch: &Launch,
-    codes: &View,
-    scales: &View,
-    block: usize,
-    g: &mut ViewMut,
-) -> Result<()> {
+pub fn dequantize_gradients(launch: &Launch, codes: &View, scales: &View, block: usize, g: &mut ViewMut) -> Result<()> {
     check("dequantize_gradients", g.count(), block, codes.count(), scales.count())?;
     let (codes, scales) = (codes.slice::<i8>()?, scales.slice::<f32>()?);
     let g = Shared::new(g.slice_mut::<f32>()?);

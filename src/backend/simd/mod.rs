@@ -7,7 +7,6 @@ mod adamw;
 mod attention;
 mod chunks;
 mod cross_entropy;
-mod direction;
 mod elementwise;
 mod embedding;
 mod feed_forward;
@@ -60,5 +59,4 @@ pub const KERNELS: Kernels = Kernels {
     cross_entropy: cross_entropy::cross_entropy,
     cross_entropy_gradient: cross_entropy::cross_entropy_gradient,
     adamw: adamw::adamw,
-    direction_squares: direction::direction_squares,
 };

@@ -12,7 +12,6 @@ mod activation;
 mod adamw;
 mod attention;
 mod cross_entropy;
-mod direction;
 mod elementwise;
 mod embedding;
 mod feed_forward;
@@ -28,7 +27,6 @@ mod vector;
 
 pub use adamw::AdamWFactors;
 pub use attention::AttentionShape;
-pub use direction::DirectionFactors;
 pub use elementwise::PhiloxStream;
 pub use matmul::PANEL;
 
@@ -79,13 +77,8 @@ pub struct Spans {
     // --- gradients -----------------------------------------------------------------------------------------------
     /// codes[n] of one block g[n], finite; element 0 is the first of `block`, a multiple of 8, of the stream. Returns the
     /// scale.
-    pub quantize_gradients: unsafe extern "C" fn(
-        stream: *const PhiloxStream,
-        block: u64,
-        g: *const f32,
-        n: usize,
-        codes: *mut i8,
-    ) -> f32,
+    pub quantize_gradients:
+        unsafe extern "C" fn(stream: *const PhiloxStream, block: u64, g: *const f32, n: usize, codes: *mut i8) -> f32,
     // --- products ------------------------------------------------------------------------------------------------
     /// panel[groups][16][4]: the codes of 4 * groups columns of `rows` (at most 16) weight rows that lie `stride` bytes
     /// apart; zeros for the rows that are missing.
@@ -234,14 +227,6 @@ pub struct Spans {
         v: *mut f32,
         n: usize,
     ),
-    /// sums[ceil(n / 4096)]: the canonical sum of the squared direction of each block of m[n] and v[n].
-    pub direction_squares: unsafe extern "C" fn(
-        factors: *const DirectionFactors,
-        m: *const f32,
-        v: *const f32,
-        n: usize,
-        sums: *mut f32,
-    ),
 }
 
 pub static SPANS: Spans = Spans {
@@ -279,5 +264,4 @@ pub static SPANS: Spans = Spans {
     cross_entropy: cross_entropy::cross_entropy,
     cross_entropy_gradient: cross_entropy::cross_entropy_gradient,
     adamw: adamw::adamw,
-    direction_squares: direction::direction_squares,
 };
