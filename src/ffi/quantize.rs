@@ -9,9 +9,10 @@
 //!     five:      byte = (t0 + 1) + (t1 + 1) * 3 + ... + (t4 + 1) * 81                    ceil(k / 5) bytes a row
 //!
 //! and positions past the last column hold t = 0. Products quantize the activations to 8 bits, one scale
-//! per row, and sum integers: exact, and the same on every backend. The calls below take plain pointers;
-//! outputs may not overlap inputs, and stay untouched when a call fails. A `setun_packed` keeps a matrix
-//! ready instead of checking it at every call.
+//! per row, and sum integers: exact, and the same on every backend. Gradients become 8-bit codes by blocks,
+//! rounded at random so that nothing is lost on average. The calls below take plain pointers; outputs may
+//! not overlap inputs, and stay untouched when a call fails. A `setun_packed` keeps a matrix ready instead
+//! of checking it at every call.
 //!
 //!     float w[2 * 4] = {.9f, -.8f, .1f, 0, -.7f, .6f, 0, .1f}, x[4] = {1, 2, 3, 4}, y[2], scale;
 //!     size_t bytes;

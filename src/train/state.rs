@@ -32,7 +32,7 @@ pub fn encode_model(model: &Model, tokenizer_json: Option<&str>) -> Result<Vec<u
     file::encode(model, Packing::Full, Rest::F32, tokenizer_json, &BTreeMap::new())
 }
 
-/// The state of the learning rate's rule among those of the optimizer.
+/// The name of the learning rate's rule among the states of the optimizer.
 const ADAPTIVE: &str = "adaptive";
 
 /// `m.<parameter>` and `v.<parameter>`, and `adaptive` when the run has that rule.
@@ -79,16 +79,12 @@ pub fn check_tensors(model: &Model, parameters: &File, states: &File) -> Result<
     Ok(())
 }
 
-/// The rule's state from the file; FORMAT when it is not there.
+/// The learning rate's rule from the file; FORMAT when it is not there.
 pub fn read_adaptive(states: &File) -> Result<Adaptive> {
     let found = states.tensor(ADAPTIVE)?;
-    let numbers = found.data.chunks_exact(8).map(|bytes| bytes.try_into().map_or(f64::NAN, f64::from_le_bytes));
-    let numbers: Vec<f64> = numbers.collect();
-    match numbers.try_into() {
-        Ok(numbers) if found.dtype == DType::F64 => Ok(Adaptive::from_numbers(numbers)),
-        _ => {
-            Err(error!(Format, "{ADAPTIVE} is {} {:?}, expected f64 [{}]", found.dtype, found.dims, Adaptive::NUMBERS))
-        }
+    match <[u8; 8]>::try_from(found.data) {
+        Ok(bytes) if found.dtype == DType::F64 => Ok(Adaptive::from_bytes(bytes)),
+        _ => Err(error!(Format, "{ADAPTIVE} is {} {:?}, expected f64 [1]", found.dtype, found.dims)),
     }
 }
 

@@ -50,7 +50,7 @@ impl Work {
         Ok(Work {
             dataset,
             optimizer: Optimizer::new(model.parameters())?,
-            adaptive: options.use_adaptive_lr.then(Adaptive::default),
+            adaptive: if options.use_adaptive_lr { Some(Adaptive::new(model, options)?) } else { None },
             codes: if options.quantize_gradients { Some(GradientCodes::new(largest)?) } else { None },
             gradients: Gradients::new(model)?,
             activations: Activations::new(model, batch, length, true)?,
@@ -85,13 +85,11 @@ impl Work {
             self.quantize_gradients(model, options, step)?;
             gradient_norm = self.finite_norm(model, number)?;
         }
-        let adaptive = self.adaptive.map(|adaptive| adaptive.after(model, options, loss)).transpose()?;
-        let learning_rate_factor = adaptive.map_or(1.0, |adaptive| adaptive.factor(options.learning_rate));
+        let learning_rate_factor = self.adaptive.map_or(1.0, |adaptive| adaptive.factor(options.learning_rate));
         let factor = options.schedule.factor(number, options.max_steps, options.warmup_steps, options.minimum_lr_ratio);
         let learning_rate = options.learning_rate * factor * learning_rate_factor;
         let scalars = optimizer::scalars(options, number, learning_rate, gradient_norm);
         self.optimizer.update(&context, model, &self.gradients, &scalars)?;
-        self.adaptive = adaptive;
         Ok(Done { loss, learning_rate, learning_rate_factor, gradient_norm })
     }
 
