@@ -7,7 +7,7 @@ use wide::{f32x8, i8x16, i16x8, i16x16, i32x8};
 const LEAST_ABSMAX: f32 = 1e-5;
 
 pub unsafe extern "C" fn quantize_activations(x: *const f32, n: usize, codes: *mut i8) -> f32 {
-    let absmax = absmax(x, n);
+    let absmax = absmax(x, n, LEAST_ABSMAX);
     let factor = 127.0 / absmax;
     let factors = f32x8::splat(factor);
     let mut i = 0;
@@ -25,10 +25,10 @@ pub unsafe extern "C" fn quantize_activations(x: *const f32, n: usize, codes: *m
     absmax
 }
 
-/// max(max |x|, 1e-5), NaN ignored.
+/// max(max |x|, least), NaN ignored.
 #[inline(always)]
-unsafe fn absmax(x: *const f32, n: usize) -> f32 {
-    let mut lanes = [f32x8::splat(LEAST_ABSMAX); 4];
+pub unsafe fn absmax(x: *const f32, n: usize, least: f32) -> f32 {
+    let mut lanes = [f32x8::splat(least); 4];
     let mut i = 0;
     while i + 32 <= n {
         for j in 0..4 {
@@ -37,7 +37,7 @@ unsafe fn absmax(x: *const f32, n: usize) -> f32 {
         i += 32;
     }
     let eight = max_or_second(max_or_second(lanes[0], lanes[1]), max_or_second(lanes[2], lanes[3])).to_array();
-    let mut largest = eight.iter().fold(LEAST_ABSMAX, |a: f32, &b| if b > a { b } else { a });
+    let mut largest = eight.iter().fold(least, |a: f32, &b| if b > a { b } else { a });
     while i < n {
         let v = (*x.add(i)).abs();
         largest = if v > largest { v } else { largest };
