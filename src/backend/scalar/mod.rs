@@ -11,6 +11,7 @@ pub mod cross_entropy;
 mod elementwise;
 pub mod embedding;
 pub mod feed_forward;
+pub mod kmeans;
 pub mod matmul;
 pub mod norm;
 pub mod reduce;
@@ -64,4 +65,6 @@ pub const KERNELS: Kernels = Kernels {
     cross_entropy: cross_entropy::cross_entropy,
     cross_entropy_gradient: cross_entropy::cross_entropy_gradient,
     adamw: adamw::adamw,
+    kmeans_assign: kmeans::kmeans_assign,
+    kmeans_update: kmeans::kmeans_update,
 };

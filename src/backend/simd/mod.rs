@@ -10,6 +10,7 @@ mod cross_entropy;
 mod elementwise;
 mod embedding;
 mod feed_forward;
+mod kmeans;
 mod level;
 mod matmul;
 mod matmul_ternary;
@@ -56,4 +57,6 @@ pub const KERNELS: Kernels = Kernels {
     cross_entropy: cross_entropy::cross_entropy,
     cross_entropy_gradient: cross_entropy::cross_entropy_gradient,
     adamw: adamw::adamw,
+    kmeans_assign: kmeans::kmeans_assign,
+    kmeans_update: kmeans::kmeans_update,
 };
