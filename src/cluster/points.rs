@@ -14,7 +14,7 @@ pub struct Points<'a> {
 }
 
 /// Squared distances have to stay finite in f32: the sum of d squares of differences up to twice this.
-fn largest(d: usize) -> f32 {
+pub fn largest(d: usize) -> f32 {
     (f64::from(f32::MAX) / (4.0 * d as f64)).sqrt() as f32 * 0.999
 }
 

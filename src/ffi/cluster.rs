@@ -14,7 +14,8 @@
 //!     if (setun_cluster(x, 4, 2, 2, NULL, labels, centroids, &inertia) != SETUN_OK) puts(setun_last_error());
 //!     printf("%d %d %d %d, inertia %g\n", labels[0], labels[1], labels[2], labels[3], inertia);
 
-use super::arguments::{Extent, check_apart, check_pointer, count, extent, one_of, size, slice, slice_mut, store};
+use super::arguments::{Extent, check_apart, check_pointer, count, extent, one_of, optional, size, slice, slice_mut,
+    store};
 use super::context::{self, setun_context};
 use super::guard::{guard, guard_silent};
 use super::handle::{self, Handle};
@@ -217,15 +218,6 @@ unsafe fn points<'a>(x: *const f32, n: i64, d: i64, weights: *const f32) -> Resu
     Ok((Points::new(x_slice, n, d, w)?, [extent("x", x, all), extent("weights", weights, weighted)]))
 }
 
-/// An output that may be NULL: then it is empty.
-///
-/// # Safety
-/// As for [`slice_mut`], unless `pointer` is NULL.
-unsafe fn optional<'a, T>(pointer: *mut T, count: usize, name: &str) -> Result<&'a mut [T]> {
-    // SAFETY: passed on to the caller.
-    if pointer.is_null() { Ok(&mut []) } else { unsafe { slice_mut(pointer, count, name) } }
-}
-
 fn wanted<T>(pointer: *mut T, count: usize) -> usize {
     if pointer.is_null() { 0 } else { count }
 }
@@ -289,7 +281,6 @@ pub unsafe extern "C" fn setun_cluster(
             )
         };
         if given {
-            ensure!(k <= n, Argument, "k is {k}, more clusters than the {n} points");
             object.kmeans.set_centroids(initial, points.width())?;
         }
         let found = object.fit(&points)?;
