@@ -3,8 +3,8 @@
  *
  * Setun turns text into small language models whose linear layers have the weights -1, 0 and +1 only,
  * packs them at 2 or 1.6 bits a weight, and runs them. Everything is here, in nine sections: LIBRARY,
- * CONTEXT, TENSOR, QUANTIZE, CLUSTER, TEXT, MODEL, TRAIN, GENERATE. Each begins with the simplest use. The whole
- * way from a text to a file, and from the file to a text:
+ * CONTEXT, TENSOR, QUANTIZE, CLUSTER, TEXT, MODEL, TRAIN, GENERATE. Each begins with the simplest use.
+ * The whole way from a text to a file, and from the file to a text:
  *
  *     setun_model *model = NULL;
  *     setun_tokenizer *tokenizer = NULL;
