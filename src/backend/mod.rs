@@ -9,9 +9,11 @@
 //! | `workspace.rs` | scratch memory for kernels, per thread |
 //! | `scalar/` | the readable reference: the definition of every operation |
 //! | `simd/` | the vector kernels, for one thread (`simd`) or all (`parallel`) |
+//! | `benchmark/` | how fast each operation runs on each row, beside what the machine can do |
 //!
-//! An operation has the same file name in `scalar/`, `simd/`, `simd/spans/` and the parity tests.
+//! An operation has the same file name in `scalar/`, `simd/`, `simd/spans/`, `benchmark/` and the parity tests.
 
+pub mod benchmark;
 mod dispatch;
 mod launch;
 #[cfg(test)]
