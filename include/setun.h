@@ -2,8 +2,8 @@
  * setun.h: train, compress and run 1.58-bit (ternary) language models.
  *
  * Setun turns text into small language models whose linear layers have the weights -1, 0 and +1 only,
- * packs them at 2 or 1.6 bits a weight, and runs them. Everything is here, in eight sections: LIBRARY,
- * CONTEXT, TENSOR, QUANTIZE, TEXT, MODEL, TRAIN, GENERATE. Each begins with the simplest use. The whole
+ * packs them at 2 or 1.6 bits a weight, and runs them. Everything is here, in nine sections: LIBRARY,
+ * CONTEXT, TENSOR, QUANTIZE, TEXT, MODEL, TRAIN, GENERATE, BENCHMARK. Each begins with the simplest use. The whole
  * way from a text to a file, and from the file to a text:
  *
  *     setun_model *model = NULL;
@@ -1160,6 +1160,126 @@ setun_status setun_generate(const setun_model *model,
                             setun_text_callback callback,
                             void *user_data,
                             int32_t *slid);
+
+/*
+ * BENCHMARK: how fast it runs here
+ *
+ * `setun_benchmark` times the operations of the library, at several sizes each, on every row of the
+ * dispatch table: `scalar`, `simd` at each CPU level, `parallel`. Beside each time stands the share that it
+ * reaches of what this machine can do at all: of its peak of arithmetic or of its memory bandwidth, both
+ * measured in the same run. It takes about two minutes, or some seconds when `quick`; other work on the
+ * machine shows in the medians first.
+ *
+ *     static int32_t show(const setun_benchmark_result *r, void *user_data) {
+ *         return printf("%s %s, %s: %g s\n", r->operation, r->sizes, r->backend_name, r->seconds) > 0;
+ *     }
+ *
+ *     setun_benchmark_options options;
+ *     setun_benchmark_options_init(&options, sizeof options);
+ *     options.filter = "matmul";
+ *     setun_benchmark(&options, show, NULL);
+ */
+
+/** What to measure. Fill it with `setun_benchmark_options_init`. */
+typedef struct {
+    size_t struct_size;
+    /** Only operations with this in their name; NULL = all. Default NULL. */
+    const char *filter;
+    /**
+     * Only this CPU level, "baseline" or "x86-64-v3"; NULL = each that build and machine have, and that the
+     * environment variable SETUN_CPU_LEVEL leaves. `parallel` takes the best of them. Default NULL.
+     */
+    const char *level;
+    /** Stops the run from another thread; NULL = no token. Default NULL. */
+    const setun_cancel *cancel;
+    /**
+     * For each operation, size and row; each is timed three times at the least. Above 0, at most 60.
+     * Default 0.08.
+     */
+    double seconds;
+    /** Threads of `parallel`; 0 = as many as the process may use. Default 0. */
+    int32_t threads;
+    /** Non-zero: measure the row. Without `scalar` there is no `speedup`. Default 1. */
+    int32_t scalar;
+    /** Default 1. */
+    int32_t simd;
+    /** Default 1. */
+    int32_t parallel;
+    /** Non-zero: measure what the machine can do. Without it there is no `share`. Default 1. */
+    int32_t ceilings;
+    /** Non-zero: only the smallest size of each operation, and 5 ms at most. Default 0. */
+    int32_t quick;
+} setun_benchmark_options;
+
+/**
+ * How fast one operation of one size ran on one row, or how high a ceiling is. Strings are valid during the
+ * callback, and never NULL.
+ */
+typedef struct {
+    /** The size of the struct as this library knows it. */
+    size_t struct_size;
+    /** The operation, "matmul_ternary". Of a ceiling: "f32 peak", "int8 peak", "read" or "copy". */
+    const char *operation;
+    /** Its sizes, "256 x 2048 x 2048". Of a ceiling: how much memory it went through; "" for a peak. */
+    const char *sizes;
+    /** "scalar", "simd" or "parallel". */
+    const char *backend_name;
+    /** "baseline" or "x86-64-v3"; "" on `scalar`, which has none. */
+    const char *level;
+    /** The unit of `rate`: "GFLOP/s", "GOP/s" (of 8-bit integers) or "GB/s". */
+    const char *unit;
+    /** The ceiling that bounds the call, "copy 8 MiB"; "" when none was measured. */
+    const char *ceiling;
+    /**
+     * Multiplications and additions of products in one call, and bytes of its arguments, each counted once
+     * when read and once when written.
+     */
+    double operations;
+    double bytes;
+    /** Of one call: the least, which is what it takes when nothing interrupts it, and the median. */
+    double seconds;
+    double median_seconds;
+    /** `operations`, or `bytes` where an operation has no products, in billions a second at the least time. */
+    double rate;
+    /**
+     * The least time that the ceilings leave (Williams, Waterman & Patterson, the roofline model) over
+     * `seconds`. It can pass 1 where smaller memory is faster than what was measured. NaN without ceilings.
+     */
+    double share;
+    /** The time on `scalar` over `seconds`; NaN where that was not measured. */
+    double speedup;
+    /** How often it was timed. */
+    int64_t repeats;
+    /**
+     * The size of the call: the elements of its largest tensor, or the multiplications of products. 0 of a
+     * ceiling.
+     */
+    int64_t call_size;
+    /** A `setun_backend`. */
+    int32_t backend;
+    int32_t threads;
+    /** Non-zero: a ceiling and not an operation. */
+    int32_t is_ceiling;
+    /** 0. */
+    int32_t reserved;
+} setun_benchmark_result;
+
+/** Hears each result as it comes. Return 0 to stop, anything else to go on. */
+typedef int32_t (*setun_benchmark_callback)(const setun_benchmark_result *result, void *user_data);
+
+/** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */
+void setun_benchmark_options_init(setun_benchmark_options *options, size_t size);
+
+/**
+ * Measures, and hands each result to `callback`: the ceilings, on one thread and on those of `parallel`;
+ * then each operation, size by size and row by row, `scalar` first. NULL options = the defaults.
+ *
+ * A call is measured as a training step makes it, from a thread of the pool; its arguments are the same on
+ * all rows. It takes up to 0.5 GB of memory. Returns OK also when the callback stopped it; ARGUMENT (a
+ * filter that no operation has, no row at all, seconds or threads out of range, a level that does not
+ * exist), UNSUPPORTED (a level that this build or machine lacks), CANCELLED, MEMORY, ABI.
+ */
+setun_status setun_benchmark(const setun_benchmark_options *options, setun_benchmark_callback callback, void *user_data);
 
 #ifdef __cplusplus
 } /* extern "C" */
