@@ -57,7 +57,7 @@ static void print_line(const setun_benchmark_result *r, int first)
 static void print_number(const char *name, double value)
 {
     if (value == value)
-        printf(", \"%s\": %.6g", name, value);
+        printf(", \"%s\": %.12g", name, value);
     else
         printf(", \"%s\": null", name);
 }

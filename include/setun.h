@@ -1264,7 +1264,7 @@ typedef struct {
     int32_t reserved;
 } setun_benchmark_result;
 
-/** Hears each result as it comes. Return 0 to stop, anything else to go on. */
+/** Hears each result as it comes, on the thread that called. Return 0 to stop, anything else to go on. */
 typedef int32_t (*setun_benchmark_callback)(const setun_benchmark_result *result, void *user_data);
 
 /** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */

@@ -21,7 +21,7 @@ INSTALLED_HEADERS := $(notdir $(wildcard ../include/setun.h ../include/setun.hpp
 NOTICES := LICENSE-MIT LICENSE-APACHE LICENSE-THIRD-PARTY
 TEMPLATE := sed -e 's|@VERSION@|$(VERSION)|' -e 's|@MAJOR@|$(MAJOR)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@UP@|$(UP)|'
 
-.PHONY: install uninstall absolute-prefix
+.PHONY: absolute-prefix
 
 # Make was told to work in c_examples: a relative path would lead from there.
 absolute-prefix:

@@ -124,7 +124,7 @@ pub struct setun_benchmark_result {
     pub reserved: i32,
 }
 
-/// Hears each result as it comes. Return 0 to stop, anything else to go on.
+/// Hears each result as it comes, on the thread that called. Return 0 to stop, anything else to go on.
 pub type setun_benchmark_callback =
     Option<unsafe extern "C" fn(result: *const setun_benchmark_result, user_data: *mut c_void) -> i32>;
 

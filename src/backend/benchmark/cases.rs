@@ -1,4 +1,11 @@
 //! A case: one operation at one size. Its arguments are made when it is measured, once for all rows.
+//!
+//! ```text
+//! cases.add("fill", n.to_string(), Work::elements(n, 0, 4 * n), move || {
+//!     let mut y = zeros(&[n])?;
+//!     call(move |kernels, launch| (kernels.fill)(launch, 1.0, &mut y.view_mut()))
+//! });
+//! ```
 
 use crate::backend::launch::{Executor, Launch};
 use crate::backend::table::Kernels;

@@ -13,7 +13,7 @@ pub fn cases(cases: &mut Cases) {
             })
         });
     }
-    for [m, n, k] in [[64, 128, 128], [768, 128, 512], [256, 2048, 2048]] {
+    for [m, n, k] in [[64, 128, 128], [768, 128, 512], [256, 1024, 1024]] {
         let work = Work::float_products(m * n * k, 4 * m * n + n * k / 4, 4 * m * k);
         cases.add("matmul_ternary_backward", format!("{m} x {n} x {k}"), work, move || {
             let (dy, packed, one, mut dx) = (normal(&[m, n], 1)?, packed(n, k, 2)?, one()?, zeros(&[m, k])?);
