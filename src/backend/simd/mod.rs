@@ -24,7 +24,7 @@ mod ternary;
 pub use level::Level;
 #[cfg(test)]
 pub use spans::PhiloxStream;
-pub use spans::Spans;
+pub use spans::{FLOAT_PEAK_ROUND, INT8_PEAK_CODES, INT8_PEAK_ROUND, READ_PEAK_BYTES, Spans};
 
 use super::table::Kernels;
 

@@ -11,6 +11,7 @@
 mod activation;
 mod adamw;
 mod attention;
+mod ceiling;
 mod cross_entropy;
 mod elementwise;
 mod embedding;
@@ -28,6 +29,7 @@ mod vector;
 
 pub use adamw::AdamWFactors;
 pub use attention::AttentionShape;
+pub use ceiling::{FLOAT_PEAK_ROUND, INT8_PEAK_CODES, INT8_PEAK_ROUND, READ_PEAK_BYTES};
 pub use elementwise::PhiloxStream;
 pub use matmul::PANEL;
 
@@ -250,6 +252,13 @@ pub struct Spans {
         weights: *const f32,
         sums: *mut f64,
     ),
+    // --- ceilings: what the level can do at most, for the benchmark ------------------------------------------------
+    /// rounds * FLOAT_PEAK_ROUND multiplications and additions of f32, on registers; the result means nothing.
+    pub float_peak: unsafe extern "C" fn(factor: f32, rounds: usize) -> f32,
+    /// rounds * INT8_PEAK_ROUND multiplications and additions of 8-bit integers, on codes[INT8_PEAK_CODES] below 128.
+    pub int8_peak: unsafe extern "C" fn(codes: *const u8, rounds: usize) -> i32,
+    /// Reads x[n], n a multiple of READ_PEAK_BYTES; the result is the exclusive or of its words.
+    pub read_peak: unsafe extern "C" fn(x: *const u8, n: usize) -> i32,
 }
 
 pub static SPANS: Spans = Spans {
@@ -289,4 +298,7 @@ pub static SPANS: Spans = Spans {
     adamw: adamw::adamw,
     kmeans_assign: kmeans::kmeans_assign,
     kmeans_update: kmeans::kmeans_update,
+    float_peak: ceiling::float_peak,
+    int8_peak: ceiling::int8_peak,
+    read_peak: ceiling::read_peak,
 };
