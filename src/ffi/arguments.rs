@@ -49,7 +49,11 @@ pub fn bytes(value: usize, name: &str) -> Result<usize> {
 /// An array starts inside of memory and ends there.
 pub fn check_end<T>(pointer: *const T, bytes: usize, name: &str) -> Result<()> {
     let start = pointer.addr();
-    ensure!(start.checked_add(bytes).is_some(), Argument, "{name}, {bytes} bytes at {start:#x}, is past the end of memory");
+    ensure!(
+        start.checked_add(bytes).is_some(),
+        Argument,
+        "{name}, {bytes} bytes at {start:#x}, is past the end of memory"
+    );
     Ok(())
 }
 

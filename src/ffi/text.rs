@@ -78,10 +78,11 @@ pub fn tokenizer_kind(value: i32, name: &str) -> Result<TokenizerKind> {
 }
 
 pub fn make_tokenizer(kind: TokenizerKind, text: &str, vocabulary: i64) -> Result<Tokenizer> {
+    let vocabulary = size(vocabulary, "vocabulary")?;
     match kind {
         TokenizerKind::Byte => Ok(Tokenizer::byte()),
         TokenizerKind::Character => Tokenizer::character(text),
-        TokenizerKind::Bpe => Tokenizer::bpe(text, size(vocabulary, "vocabulary")?),
+        TokenizerKind::Bpe => Tokenizer::bpe(text, vocabulary),
     }
 }
 

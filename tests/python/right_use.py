@@ -275,6 +275,12 @@ def zeros(base, count):
 
 OPTIONS = ("options",)
 EMPTY = {"rows = 0": ("SHAPE",), "columns = 0": ("SHAPE",)}  # packed_size is that of the full matrix
+TRAINING = {
+    "options.batch_size = 0": ("ARGUMENT",),
+    "options.accumulation = 0": ("ARGUMENT",),
+    "options.model.struct_size = 0": ("ABI",),
+    "options.model.[clwh][oaie]*[hs] = 0": ("ARGUMENT",),  # context_length, layers, width, heads
+}
 PRODUCT = {"n = 0": ("SHAPE",), "k = 0": ("SHAPE",)}
 
 TABLE = {
@@ -479,8 +485,8 @@ TABLE = {
                        out=Out(ctypes.c_void_p)),
         null=("context", "options"),
         expect={
-            "options.kv_heads = 0": ("OK",), "options.hidden = 0": ("OK",), "options.* = 0": ("ARGUMENT",),
-            "options.dropout = 0": ("OK",),
+            "options.struct_size = 0": ("ABI",), "options.kv_heads = 0": ("OK",), "options.hidden = 0": ("OK",), "options.* = 0": ("ARGUMENT",),
+            "options.seed = 0": ("OK",),
         },
         more=lambda w, good: [
             ("width 15 and heads 2", dict(options=w.options("setun_model_options", **{**SMALL, "width": 15})), ("ARGUMENT",), "width"),
@@ -530,12 +536,12 @@ TABLE = {
                                          cancel=w["setun_cancel"]),
                        model=Out(ctypes.c_void_p), tokenizer=Out(ctypes.c_void_p)),
         null=("options", "tokenizer"),
-        expect={"options is NULL": None},  # that trains for minutes
+        expect={"options is NULL": None, **TRAINING},  # the defaults train for minutes
     ),
     "setun_trainer_create": Entry(
         lambda w: dict(model=w["setun_model"], dataset=w["setun_dataset"], tokenizer=w["setun_tokenizer"],
                        options=w.options("setun_train_options", max_steps=1), out=Out(ctypes.c_void_p)),
-        null=("tokenizer", "options"),
+        null=("tokenizer", "options"), expect=TRAINING,
     ),
     "setun_trainer_step": Entry(
         lambda w: dict(trainer=w["setun_trainer"], out=w.filled("setun_metrics")), null=("out",)
@@ -569,6 +575,7 @@ TABLE = {
                        options=w.options("setun_sample_options", max_tokens=2), callback=TEXT_PIECE(lambda *_: 1),
                        user_data=None, slid=Out("int32_t")),
         null=("options", "user_data", "slid"),
+        expect={"options.max_tokens = INT64_MAX": None},  # the callback has to stop it
         more=lambda w, good: [("prompt is empty", dict(prompt=b""), ("ARGUMENT",), "prompt")],
     ),
 }
