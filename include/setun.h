@@ -185,6 +185,15 @@ void setun_cancel_free(setun_cancel *token);
  * backend, as many threads as the process may use. A context may be used by several threads at once, and
  * freed while objects made with it live on.
  *
+ * On `parallel`, a call too small to be worth waking threads runs on the calling thread, as on `simd`. How
+ * small that is, is measured on this machine while the program runs: what a hand-off to the pool takes, and
+ * how fast each operation is. `setun_context_explain` says what would run a call and why,
+ * `setun_context_statistics` what has run. The size of a call is the number of elements of its largest
+ * tensor; for products and attention, the number of multiplications.
+ *
+ * `cuda` has no kernels in this build. `setun_device_count` and its kin say which NVIDIA GPUs there are: the
+ * driver, libcuda.so.1, is looked for when it is first asked about, and nothing needs it.
+ *
  *     setun_context_options options;
  *     setun_context_options_init(&options, sizeof options);
  *     options.threads = 2;
@@ -203,7 +212,10 @@ typedef enum {
     SETUN_BACKEND_SIMD = 2,
     /** The same vector code on a thread pool. */
     SETUN_BACKEND_PARALLEL = 3,
-    /** An NVIDIA GPU. This build has none: asking for it returns SETUN_ERR_UNSUPPORTED. */
+    /**
+     * An NVIDIA GPU. This build has no kernels for it: asking for it returns SETUN_ERR_UNSUPPORTED where
+     * there is one, and SETUN_ERR_DEVICE with the reason where there is none.
+     */
     SETUN_BACKEND_CUDA = 4,
 } setun_backend;
 
@@ -215,6 +227,8 @@ typedef struct {
     size_t struct_size;
     /** A `setun_backend`. Default SETUN_BACKEND_AUTO. */
     int32_t backend;
+    /** The GPU that `cuda` runs on, below `setun_device_count`. Default 0. */
+    int32_t device;
     /** Non-zero: AUTO takes `cuda` where this build and machine have it. Default 1. */
     int32_t prefer_cuda;
     /** Non-zero: AUTO takes `parallel`. Default 1. */
@@ -223,9 +237,39 @@ typedef struct {
     int32_t prefer_simd;
     /** Threads of the pool; 0 = as many as the process may use, at most 4096. Default 0. */
     int32_t threads;
-    /** Non-zero: tell the log hook what was chosen. Default 0. */
+    /**
+     * Non-zero: tell the log hook, at level INFO, what was chosen, now and at the first call of each
+     * operation on each backend. Default 0.
+     */
     int32_t verbose;
+    /** Non-zero: time every call, for `setun_context_statistics`. Default 0. */
+    int32_t benchmark_mode;
+    /**
+     * The size from which on AUTO takes `cuda` for a call; 0 = always, -1 = the crossover that this machine
+     * measured. Without effect while there are no cuda kernels. Default -1.
+     */
+    int64_t min_size_for_cuda;
+    /**
+     * The size from which on `parallel` hands a call to its threads; 0 = always, -1 = the crossover that
+     * this machine measured. The results are the same bits. Default -1.
+     */
+    int64_t min_size_for_parallel;
 } setun_context_options;
+
+/**
+ * What has run of one operation in a context. The arrays are indexed by `setun_backend`; at
+ * SETUN_BACKEND_AUTO stands the sum over all backends. Set `struct_size` before the call.
+ */
+typedef struct {
+    size_t struct_size;
+    /** The operation's name. Static: never freed. */
+    const char *operation;
+    int64_t calls[5];
+    /** The sizes of these calls, added: elements, or multiplications of products and attention. */
+    int64_t elements[5];
+    /** What they took, in seconds; 0 unless the context has `benchmark_mode`. */
+    double seconds[5];
+} setun_statistics;
 
 /** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */
 void setun_context_options_init(setun_context_options *options, size_t size);
@@ -234,9 +278,10 @@ void setun_context_options_init(setun_context_options *options, size_t size);
  * Makes a context and its thread pool. NULL options = the defaults. Free it with `setun_context_free`.
  *
  * The CPU level is the best that this build contains and this machine has; the environment variable
- * SETUN_CPU_LEVEL ("baseline", "x86-64-v3") lowers it. Returns ARGUMENT (a backend or a number of threads
- * that does not exist), UNSUPPORTED (a backend or level that this build or machine lacks), MEMORY (the
- * threads cannot be started), ABI.
+ * SETUN_CPU_LEVEL ("baseline", "x86-64-v3") lowers it. Returns ARGUMENT (a backend, device or number of
+ * threads that does not exist), UNSUPPORTED (a backend or level that this build or machine lacks), MEMORY
+ * (the threads cannot be started), ABI; for SETUN_BACKEND_CUDA also DEVICE (no driver, no device, or a
+ * driver that fails, in its own words) and STATE (the process was forked after the driver was loaded).
  */
 setun_status setun_context_create(const setun_context_options *options, setun_context **out);
 
@@ -252,8 +297,73 @@ setun_status setun_context_threads(const setun_context *context, int32_t *out);
  */
 setun_status setun_context_level(const setun_context *context, const char **out);
 
+/**
+ * Says in a sentence or two what would run a call of an operation, and why: backend, CPU level, threads, the
+ * crossover and what it was measured from, and why no GPU. For people: the wording may change.
+ *
+ * `operation` is a name of `setun_operation_name`; NULL asks about the context as a whole. `call_size` is the
+ * size of the call (see the head of this section); -1 asks where the crossover lies. At most `capacity` bytes
+ * are written to `text`, always with a NUL at the end: a longer text is cut. `bytes`, unless it is NULL,
+ * becomes the size of the whole text with its NUL (`text` NULL with capacity 0 only counts; 1000 is enough
+ * today). NULL context = the default context. What is not known yet is found out: a hand-off to the threads
+ * is measured (a millisecond), the driver of GPUs is loaded. Returns ARGUMENT for an operation that does not
+ * exist, naming those like it.
+ */
+setun_status setun_context_explain(const setun_context *context,
+                                   const char *operation,
+                                   int64_t call_size,
+                                   char *text,
+                                   size_t capacity,
+                                   size_t *bytes);
+
+/** How many operations there are. */
+int64_t setun_operation_count(void);
+
+/** The name of operation number `index`, from 0; NULL past the last. Static: never freed. */
+const char *setun_operation_name(int64_t index);
+
+/**
+ * What has run of operation number `index` since the context was made or its statistics were reset, on
+ * behalf of every thread and object that uses the context. Calls that are running may be counted or not.
+ *
+ * `out->struct_size` says how much of the struct to write. NULL context = the default context. Returns
+ * ARGUMENT (an index not below `setun_operation_count`), ABI.
+ */
+setun_status setun_context_statistics(const setun_context *context, int64_t index, setun_statistics *out);
+
+/** Sets the statistics of all operations to 0. NULL context = the default context. */
+setun_status setun_context_reset_statistics(const setun_context *context);
+
 /** Frees the context; NULL is fine. Models and packed tensors that were made with it keep working. */
 void setun_context_free(setun_context *context);
+
+/**
+ * Counts the NVIDIA GPUs that the CUDA driver shows. A machine without the driver or without a GPU has 0:
+ * that is no error, and `setun_context_explain` says which.
+ *
+ * The first question loads the driver, if there is one, and the process keeps the answer. Returns DEVICE (a
+ * driver that is too old or fails, in its own words), STATE (the process was forked after the driver was
+ * loaded).
+ */
+setun_status setun_device_count(int32_t *out);
+
+/**
+ * The name of a GPU, "NVIDIA H100 80GB HBM3". `device` is below `setun_device_count`.
+ *
+ * At most `capacity` bytes are written to `text`, always with a NUL at the end; `bytes`, unless it is NULL,
+ * becomes the size of the whole name with its NUL (`text` NULL with capacity 0 only counts; 256 is enough).
+ * Returns ARGUMENT (a device that does not exist), DEVICE (no driver, no device, or a driver that fails, in
+ * its own words), STATE (the process was forked after the driver was loaded).
+ */
+setun_status setun_device_name(int32_t device, char *text, size_t capacity, size_t *bytes);
+
+/**
+ * The memory of a GPU in bytes: how much is free now, and how much there is. Either may be NULL.
+ *
+ * What is free is known only on an open device: this opens it for the call (part of a second), and leaves
+ * the calling thread's CUDA context what it was. Returns as `setun_device_name`.
+ */
+setun_status setun_device_memory(int32_t device, size_t *free, size_t *total);
 
 /*
  * TENSOR: arrays that handles work on

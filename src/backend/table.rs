@@ -12,6 +12,7 @@
 #![allow(clippy::type_complexity)]
 
 use super::Launch;
+use super::operations::operations;
 use crate::tensor::random::Stream;
 use crate::tensor::{Result, View, ViewMut};
 
@@ -30,6 +31,8 @@ pub struct AdamW {
     pub gradient_scale: f32,
 }
 
+// From each entry `operations.rs` makes the operation's name and its way through the dispatcher: arguments are named.
+operations! {
 pub struct Kernels {
     // --- elementwise ---------------------------------------------------------------------------------------------
     /// y[..] f = value.
@@ -72,6 +75,16 @@ pub struct Kernels {
     pub quantize_activations: fn(&Launch, x: &View, codes: &mut ViewMut, scales: &mut ViewMut) -> Result<()>,
     /// x[m, k] f = scales[m] f * codes[m, k] i8.
     pub dequantize_activations: fn(&Launch, codes: &View, scales: &View, x: &mut ViewMut) -> Result<()>,
+
+    // --- gradients -----------------------------------------------------------------------------------------------
+    /// Per block of `block` elements, a multiple of 32, of g[n] f32, which are finite:
+    /// scales[ceil(n / block)] f32 = max |g| / 127, at least 2^-126 and at most the largest whose 127-fold is finite;
+    /// codes[n] i8 = sign(g) * (floor(q) + (stream.uniform(i) < q - floor(q))) with q = min(|g / scale|, 127), where i counts
+    /// over all of g. The mean of scale * code over the streams is g (stochastic rounding: arXiv 1610.02132, 2110.02861).
+    pub quantize_gradients:
+        fn(&Launch, g: &View, stream: Stream, block: usize, codes: &mut ViewMut, scales: &mut ViewMut) -> Result<()>,
+    /// g[n] f32 = scales[ceil(n / block)] f32 * codes[n] i8.
+    pub dequantize_gradients: fn(&Launch, codes: &View, scales: &View, block: usize, g: &mut ViewMut) -> Result<()>,
 
     // --- products ------------------------------------------------------------------------------------------------
     /// c[m, n] f = a[m, k] f (strided) * b[k, n] f (strided), or += when `accumulate`. c is contiguous.
@@ -160,4 +173,5 @@ pub struct Kernels {
         m: &mut ViewMut,
         v: &mut ViewMut,
     ) -> Result<()>,
+}
 }

@@ -96,6 +96,34 @@ pub unsafe fn store<T>(out: *mut T, value: T, name: &str) -> Result<()> {
     Ok(())
 }
 
+/// Writes a text for people: what fits into `capacity` bytes with a NUL at the end, cut between characters. `bytes`, unless
+/// NULL, becomes the size of the whole text with its NUL.
+///
+/// # Safety
+/// `text` is NULL or holds `capacity` writable bytes; `bytes` is NULL or holds one writable `usize`.
+pub unsafe fn store_text(value: &str, text: *mut c_char, capacity: usize, bytes: *mut usize) -> Result<()> {
+    let needed = value.len() + 1;
+    if !bytes.is_null() {
+        check_apart(&[extent("text", text, capacity), extent("bytes", bytes, 1)], &[])?;
+        // SAFETY: checked by the callee; a writable usize is the caller's contract.
+        unsafe { store(bytes, needed, "bytes") }?;
+    }
+    if capacity == 0 && text.is_null() {
+        return Ok(());
+    }
+    check_pointer(text, "text")?;
+    ensure!(capacity > 0, Argument, "capacity is 0, the text has {needed} bytes with its NUL");
+    let room = (capacity - 1).min(value.len());
+    let end = (0..=room).rev().find(|&end| value.is_char_boundary(end)).unwrap_or(0);
+    // SAFETY: not NULL; end + 1 is at most `capacity`, which is the caller's contract.
+    let text = unsafe { std::slice::from_raw_parts_mut(text.cast::<u8>(), end + 1) };
+    text[..end].copy_from_slice(&value.as_bytes()[..end]);
+    text[end] = 0;
+    // A NUL inside would end the text early.
+    text[..end].iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = b'?');
+    Ok(())
+}
+
 /// A NUL-terminated UTF-8 string.
 ///
 /// # Safety
@@ -158,6 +186,24 @@ mod tests {
         assert_eq!(error.message, "y overlaps w");
         let error = check_apart(&[part("y", 0, 5), part("z", 4, 8)], &[]).unwrap_err();
         assert_eq!(error.message, "z overlaps y");
+    }
+
+    #[test]
+    fn a_text_is_cut_between_characters_and_ends_with_a_nul() {
+        let write = |value: &str, capacity: usize| {
+            let (mut room, mut bytes) = ([b'#'; 8], 0usize);
+            // SAFETY: the array holds more bytes than any capacity here.
+            let result = unsafe { store_text(value, room.as_mut_ptr().cast(), capacity, &raw mut bytes) };
+            (result.map(|()| room), bytes)
+        };
+        assert_eq!(write("abc", 4), (Ok(*b"abc\0####"), 4));
+        assert_eq!(write("abc", 3), (Ok(*b"ab\0#####"), 4));
+        assert_eq!(write("a\u{e9}", 3), (Ok(*b"a\0######"), 4));
+        assert_eq!(write("", 1), (Ok(*b"\0#######"), 1));
+        let (refused, needed) = write("abc", 0);
+        assert_eq!((refused.unwrap_err().kind, needed), (ErrorKind::Argument, 4));
+        // SAFETY: NULL is allowed for both.
+        assert!(unsafe { store_text("abc", std::ptr::null_mut(), 0, std::ptr::null_mut()) }.is_ok());
     }
 
     #[test]

@@ -52,6 +52,7 @@ pub struct setun_metrics {
     pub epoch: f64,
     /// Mean training loss of the step, nats a token.
     pub loss: f64,
+    /// The one that the step was taken with.
     pub learning_rate: f64,
     /// The Euclidean norm of the gradient, before clipping.
     pub gradient_norm: f64,
@@ -62,6 +63,9 @@ pub struct setun_metrics {
     pub elapsed_seconds: f64,
     /// At the present speed.
     pub remaining_seconds: f64,
+    /// What `use_adaptive_lr` multiplied the learning rate of the schedule by, which `learning_rate` contains;
+    /// 1 when it is off.
+    pub learning_rate_factor: f64,
 }
 
 // SAFETY: repr(C), begins with struct_size, 8-byte numbers only: no padding.
@@ -79,6 +83,7 @@ unsafe impl Versioned for setun_metrics {
             tokens_per_second: 0.0,
             elapsed_seconds: 0.0,
             remaining_seconds: 0.0,
+            learning_rate_factor: f64::NAN,
         }
     }
 }
@@ -106,11 +111,15 @@ pub struct setun_train_options {
     /// Non-zero: train ternary weights; 0: plain floats. A trainer's must agree with its model's;
     /// `setun_train` trains plain floats when either is 0. Default 1.
     pub quantize_weights: i32,
-    /// Accepted, without effect in this version, whose gradients are 32-bit floats; it says so in the log.
-    /// Default 1.
+    /// Non-zero: before the update, the summed gradient of every matrix passes through int8 codes, as
+    /// `setun_quantize_gradients` makes them in blocks of 256: the update sees what 8 bits can carry. The
+    /// memory is that of float gradients, and one byte more for each element of the largest matrix. Default
+    /// 1.
     pub quantize_gradients: i32,
-    /// Accepted, without effect in this version, whose learning rate follows `schedule`; it says so in the
-    /// log. Default 1.
+    /// Non-zero: the peak of the learning rate is kept in a band that the weights the run starts from decide:
+    /// where one step moves them by 0.4% to 1.5% of their size. Inside the band the run is bit for bit that of
+    /// the plain schedule; outside, the schedule is scaled to the nearer edge, by 32 at most. For 4 layers x
+    /// 128 the band is 0.8e-3 to 3e-3. Default 1.
     pub use_adaptive_lr: i32,
     /// Where checkpoints and metrics.jsonl go, a folder of this run's own, which is made; NULL = nowhere.
     /// Default NULL.
@@ -235,6 +244,7 @@ pub fn c_metrics(metrics: &Metrics) -> setun_metrics {
         tokens_per_second: metrics.tokens_per_second,
         elapsed_seconds: metrics.elapsed_seconds,
         remaining_seconds: metrics.remaining_seconds,
+        learning_rate_factor: metrics.learning_rate_factor,
     }
 }
 

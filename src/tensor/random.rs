@@ -19,6 +19,7 @@ pub enum Purpose {
     Batch = 2,
     Dropout = 3,
     Sample = 4,
+    Gradient = 6,
     #[cfg(test)]
     Test = 255,
 }

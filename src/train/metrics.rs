@@ -19,7 +19,10 @@ pub struct Metrics {
     pub epoch: f64,
     /// Mean over the step's micro-batches, before the update.
     pub loss: f64,
+    /// Of the step: the schedule's, times the factor.
     pub learning_rate: f64,
+    /// What `use_adaptive_lr` multiplied the schedule's learning rate by; 1 when it is off.
+    pub learning_rate_factor: f64,
     /// The Euclidean norm of all gradients, before clipping.
     pub gradient_norm: f64,
     /// Of the evaluation after this step, if there was one.

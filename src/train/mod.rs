@@ -5,6 +5,7 @@
 //! | `text.rs`, `tokenizer/`, `dataset.rs` | from a file or folder to tokens, and windows of them |
 //! | `config.rs` | [`TrainOptions`]: what a run is told, checked once |
 //! | `schedule.rs` | [`Schedule`]: the learning rate of a step |
+//! | `adaptive.rs` | the band that the weights keep the learning rate in |
 //! | `optimizer.rs` | AdamW over all parameters, the gradient norm and clipping |
 //! | `step.rs` | one optimizer step and the memory it works in |
 //! | `metrics.rs` | [`Metrics`]: what a run reports, and metrics.jsonl |
@@ -14,6 +15,7 @@
 //! | `state.rs` | parameters and optimizer states to bytes and back |
 //! | `trainer.rs` | [`Trainer`]: the loop |
 
+mod adaptive;
 mod checkpoint;
 mod config;
 mod dataset;

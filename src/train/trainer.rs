@@ -10,7 +10,7 @@ use super::dataset::{Dataset, Split};
 use super::metrics::{self, Metrics, Pace};
 use super::record::{FileSum, Record, Run, Text, hex};
 use super::state;
-use super::step::Work;
+use super::step::{Done, Work};
 use super::tokenizer::Tokenizer;
 use crate::backend::Context;
 use crate::model::{Model, ModelOptions};
@@ -117,7 +117,7 @@ impl Trainer {
             metrics: Metrics::default(),
             claimed: false,
         };
-        trainer.metrics = trainer.report(f64::NAN, f64::NAN, f64::NAN);
+        trainer.metrics = trainer.report(&Done::NOTHING);
         Ok(trainer)
     }
 
@@ -143,7 +143,7 @@ impl Trainer {
         self.pace.record(seconds);
         self.elapsed += seconds;
         self.step += 1;
-        self.metrics = self.report(done.loss, done.learning_rate, done.gradient_norm);
+        self.metrics = self.report(&done);
         Ok(self.metrics.clone())
     }
 
@@ -231,16 +231,17 @@ impl Trainer {
         }
     }
 
-    fn report(&self, loss: f64, learning_rate: f64, gradient_norm: f64) -> Metrics {
+    fn report(&self, done: &Done) -> Metrics {
         let pace = self.pace.seconds_per_step();
         let total_steps = self.options.max_steps;
         Metrics {
             step: self.step,
             total_steps,
             epoch: self.step as f64 * self.tokens_per_step as f64 / self.train_tokens as f64,
-            loss,
-            learning_rate,
-            gradient_norm,
+            loss: done.loss,
+            learning_rate: done.learning_rate,
+            learning_rate_factor: done.learning_rate_factor,
+            gradient_norm: done.gradient_norm,
             validation_loss: None,
             tokens_per_second: if pace > 0.0 { self.tokens_per_step as f64 / pace } else { 0.0 },
             elapsed_seconds: self.elapsed,
@@ -268,7 +269,7 @@ impl Trainer {
         state::check_finite(&guard, &self.work.optimizer)
             .map_err(|error| error.within(format_args!("step {} is not saved", self.step)))?;
         let model = state::encode_model(&guard, self.tokenizer_json.as_deref())?;
-        let optimizer = state::encode_optimizer(guard.parameters(), &self.work.optimizer)?;
+        let optimizer = state::encode_optimizer(guard.parameters(), &self.work.optimizer, self.work.adaptive)?;
         drop(guard);
         let files = BTreeMap::from([
             (checkpoint::MODEL_FILE.to_string(), FileSum::of(&model)),
@@ -310,6 +311,7 @@ impl Trainer {
         );
         let mut guard = self.model.try_write().ok_or_else(in_use)?;
         state::check_tensors(&guard, &model, &optimizer).map_err(refused)?;
+        let adaptive = self.work.adaptive.map(|_| state::read_adaptive(&optimizer)).transpose().map_err(refused)?;
         // From here on nothing can be wrong with the checkpoint; the metrics are the last thing that could fail.
         let inside = self.options.checkpoint_dir.as_deref().is_some_and(|own| is_parent(own, &path));
         if inside && let Some(own) = &self.options.checkpoint_dir {
@@ -317,11 +319,12 @@ impl Trainer {
         }
         state::restore(&mut guard, &mut self.work.optimizer, &model, &optimizer)?;
         drop(guard);
+        self.work.adaptive = adaptive;
         self.claimed = inside;
         self.step = record.step;
         self.elapsed = record.elapsed_seconds;
         self.pace = Pace::default();
-        self.metrics = self.report(f64::NAN, f64::NAN, f64::NAN);
+        self.metrics = self.report(&Done::NOTHING);
         log(LogLevel::Info, format_args!("resumed {}", path.display()));
         Ok(())
     }

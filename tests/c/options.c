@@ -19,10 +19,10 @@ typedef struct {
         } u;                                                                                                 \
         size_t i_;                                                                                           \
         memset(&u, 0xEE, sizeof u);                                                                          \
-        type##_init(&u.options);                                                                             \
+        type##_init(&u.options, sizeof u.options);                                                           \
         CHECK(u.options.struct_size == sizeof(type));                                                        \
         for (i_ = sizeof(type); i_ < sizeof u; i_++) CHECK(u.bytes[i_] == 0xEE);                             \
-        type##_init(NULL);                                                                                   \
+        type##_init(NULL, sizeof(type));                                                                     \
     } while (0)
 
 static void inits(void) {

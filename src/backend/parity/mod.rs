@@ -12,6 +12,7 @@ mod cross_entropy;
 mod elementwise;
 mod embedding;
 mod feed_forward;
+mod gradient;
 mod matmul;
 mod matmul_ternary;
 mod norm;

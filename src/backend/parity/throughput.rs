@@ -160,6 +160,31 @@ fn throughput_of_operations_on_rows() {
 
 #[test]
 #[ignore = "prints speeds"]
+fn throughput_of_gradient_codes() {
+    const BLOCK: usize = 256;
+    for (m, d) in SIZES {
+        let (n, stream) = (m * d, Stream::new(1, Purpose::Gradient, 2, 3));
+        report(&format!("quantize_gradients [{m}, {d}]"), n as f64, " elements", |row| {
+            let (g, mut codes) = (normal(&[n], 1), dirty(DType::I8, &[n]));
+            let mut scales = dirty(DType::F32, &[n.div_ceil(BLOCK)]);
+            seconds(|| {
+                let (codes, scales) = (&mut codes.view_mut(), &mut scales.view_mut());
+                (row.kernels.quantize_gradients)(&row.launch, &g.view(), stream, BLOCK, codes, scales)
+            })
+        });
+        report(&format!("dequantize_gradients [{m}, {d}]"), n as f64, " elements", |row| {
+            let (codes, mut g) = (integers(&[n], 1, 255, |i| i as u8 as i8), dirty(DType::F32, &[n]));
+            let scales = normal(&[n.div_ceil(BLOCK)], 2);
+            seconds(|| {
+                let (codes, scales) = (codes.view(), scales.view());
+                (row.kernels.dequantize_gradients)(&row.launch, &codes, &scales, BLOCK, &mut g.view_mut())
+            })
+        });
+    }
+}
+
+#[test]
+#[ignore = "prints speeds"]
 fn throughput_of_cross_entropy() {
     for (n, v) in [(768, 65), (768, 256), (64, 50_257)] {
         let targets = integers(&[n], 4, v as u64, |i| i as u32);

@@ -10,6 +10,7 @@ mod cross_entropy;
 mod elementwise;
 mod embedding;
 mod feed_forward;
+mod gradient;
 mod level;
 mod matmul;
 mod matmul_ternary;
@@ -39,6 +40,8 @@ pub const KERNELS: Kernels = Kernels {
     unpack_five: ternary::unpack_five,
     quantize_activations: activation::quantize_activations,
     dequantize_activations: activation::dequantize_activations,
+    quantize_gradients: gradient::quantize_gradients,
+    dequantize_gradients: gradient::dequantize_gradients,
     matmul: matmul::matmul,
     matmul_ternary: matmul_ternary::matmul_ternary,
     matmul_ternary_backward: matmul_ternary::matmul_ternary_backward,

@@ -80,7 +80,7 @@ fn a_resumed_run_ends_with_the_same_reports() {
             .map(|line| {
                 let line: serde_json::Value = serde_json::from_str(line).unwrap();
                 // What does not depend on the clock.
-                ["step", "loss", "learning_rate", "gradient_norm", "validation_loss", "epoch"]
+                ["step", "loss", "learning_rate", "learning_rate_factor", "gradient_norm", "validation_loss", "epoch"]
                     .map(|name| line.get(name).unwrap().to_string())
             })
             .collect::<Vec<_>>()

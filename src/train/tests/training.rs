@@ -25,7 +25,7 @@ fn the_loss_falls_on_a_learnable_text() {
 #[test]
 fn a_run_reports_every_step() {
     let context = context(Backend::Simd, 1);
-    let mut trainer = trainer(&context, TrainOptions { evaluation_interval: 8, ..options() });
+    let mut trainer = trainer(&context, TrainOptions { evaluation_interval: 8, use_adaptive_lr: false, ..options() });
     assert!(trainer.metrics().loss.is_nan());
     let mut seen = Vec::new();
     let end = trainer.run(
@@ -101,7 +101,16 @@ fn accumulation_equals_a_larger_batch_of_the_same_windows() {
         })
         .unwrap();
     // A large epsilon makes the update linear in the gradient; with a small one the first update is its sign.
-    let options = TrainOptions { seed, epsilon: 1.0, learning_rate: 1.0, warmup_steps: 0, clip: 0.0, ..options() };
+    let options = TrainOptions {
+        seed,
+        epsilon: 1.0,
+        learning_rate: 1.0,
+        warmup_steps: 0,
+        clip: 0.0,
+        use_adaptive_lr: false,
+        quantize_gradients: false,
+        ..options()
+    };
     let context = context(Backend::Scalar, 1);
     let one_step = |batch_size, accumulation| {
         let model = model(&context, geometry());

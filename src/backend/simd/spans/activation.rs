@@ -8,7 +8,7 @@ use wide::{f32x8, i8x16, i16x8, i16x16, i32x8};
 const LEAST_ABSMAX: f32 = 1e-5;
 
 pub unsafe extern "C" fn quantize_activations(x: *const f32, n: usize, codes: *mut i8) -> f32 {
-    let absmax = absmax(x, n);
+    let absmax = absmax(x, n, LEAST_ABSMAX);
     let factor = 127.0 / absmax;
     let factors = f32x8::splat(factor);
     let mut i = 0;
@@ -26,11 +26,11 @@ pub unsafe extern "C" fn quantize_activations(x: *const f32, n: usize, codes: *m
     absmax
 }
 
-/// max(max |x|, 1e-5); NaN when an x is. As integers, the bits of floats without sign are in the same order, and those of
+/// max(max |x|, least); NaN when an x is. As integers, the bits of floats without sign are in the same order, and those of
 /// NaN are above all others.
 #[inline(always)]
-unsafe fn absmax(x: *const f32, n: usize) -> f32 {
-    let least = LEAST_ABSMAX.to_bits() as i32;
+pub unsafe fn absmax(x: *const f32, n: usize, least: f32) -> f32 {
+    let least = least.to_bits() as i32;
     let mut lanes = [i32x8::splat(least); 4];
     let mut i = 0;
     while i + 32 <= n {

@@ -15,6 +15,7 @@ mod cross_entropy;
 mod elementwise;
 mod embedding;
 mod feed_forward;
+mod gradient;
 mod math;
 mod matmul;
 mod norm;
@@ -73,6 +74,11 @@ pub struct Spans {
     pub quantize_activations: unsafe extern "C" fn(x: *const f32, n: usize, codes: *mut i8) -> f32,
     /// x[n] = scale * codes[n].
     pub dequantize_activations: unsafe extern "C" fn(codes: *const i8, n: usize, scale: f32, x: *mut f32),
+    // --- gradients -----------------------------------------------------------------------------------------------
+    /// codes[n] of one block g[n], finite; element 0 is the first of `block`, a multiple of 8, of the stream. Returns the
+    /// scale.
+    pub quantize_gradients:
+        unsafe extern "C" fn(stream: *const PhiloxStream, block: u64, g: *const f32, n: usize, codes: *mut i8) -> f32,
     // --- products ------------------------------------------------------------------------------------------------
     /// panel[groups][16][4]: the codes of 4 * groups columns of `rows` (at most 16) weight rows that lie `stride` bytes
     /// apart; zeros for the rows that are missing.
@@ -238,6 +244,7 @@ pub static SPANS: Spans = Spans {
     largest_byte: ternary::largest_byte,
     quantize_activations: activation::quantize_activations,
     dequantize_activations: activation::dequantize_activations,
+    quantize_gradients: gradient::quantize_gradients,
     unpack_panel: matmul::unpack_panel,
     panel_product: matmul::panel_product,
     split_codes: matmul::split_codes,
