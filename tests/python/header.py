@@ -38,10 +38,12 @@ class Value:
     stars: int
     const: bool
     comment: str = ""
+    length: int = 0  # of an array; 0 for one value
 
     @property
     def ctype(self):
-        return ctypes.c_void_p if self.stars or self.base not in SCALARS else SCALARS[self.base]
+        one = ctypes.c_void_p if self.stars or self.base not in SCALARS else SCALARS[self.base]
+        return one * self.length if self.length else one
 
 
 @dataclass
@@ -93,10 +95,10 @@ def plain(comment):
 
 
 def value(text, comment=""):
-    match = re.fullmatch(r"(const )?(?:struct )?(\w+)\s*(\**)\s*(\w+)", " ".join(text.split()))
+    match = re.fullmatch(r"(const )?(?:struct )?(\w+)\s*(\**)\s*(\w+)(?:\[(\d+)\])?", " ".join(text.split()))
     if match is None:
         raise ValueError(f"the header has a declaration that this parser does not know: {text!r}")
-    return Value(match[4], match[2], len(match[3]), bool(match[1]), comment)
+    return Value(match[4], match[2], len(match[3]), bool(match[1]), comment, int(match[5] or 0))
 
 
 def members(body, pattern):
