@@ -2,9 +2,9 @@
  * setun.h: train, compress and run 1.58-bit (ternary) language models.
  *
  * Setun turns text into small language models whose linear layers have the weights -1, 0 and +1 only,
- * packs them at 2 or 1.6 bits a weight, and runs them. Everything is here, in eight sections: LIBRARY,
- * CONTEXT, TENSOR, QUANTIZE, TEXT, MODEL, TRAIN, GENERATE. Each begins with the simplest use. The whole
- * way from a text to a file, and from the file to a text:
+ * packs them at 2 or 1.6 bits a weight, and runs them. Everything is here, in nine sections: LIBRARY,
+ * CONTEXT, TENSOR, QUANTIZE, CLUSTER, TEXT, MODEL, TRAIN, GENERATE. Each begins with the simplest use.
+ * The whole way from a text to a file, and from the file to a text:
  *
  *     setun_model *model = NULL;
  *     setun_tokenizer *tokenizer = NULL;
@@ -648,6 +648,173 @@ setun_status setun_packed_nbytes(const setun_packed *packed, size_t *out);
 void setun_packed_free(setun_packed *packed);
 
 /*
+ * CLUSTER: exact k-means
+ *
+ * Lloyd's k-means on n points that are rows of x [n, d] f32, run to its fixed point: each point belongs to
+ * the nearest of k centroids, and each centroid is the mean of its points. Squared Euclidean distances are
+ * summed in direct form, in f32 and in one fixed order, means in f64: labels, centroids and inertia are the
+ * same bits on every backend, CPU level and number of threads. The start is k-means++ (Arthur and
+ * Vassilvitskii, SODA 2007). Points may have weights: a weight of 2 counts as a point that is there twice.
+ * An empty cluster is given the point that is farthest from its centroid. Distances below 1e-45 are 0.
+ * Labels are int32_t, 0 to k - 1. Memory beside the data: O(n + k d).
+ *
+ *     float x[4 * 2] = {0, 0, 0, 1, 9, 9, 9, 8}, centroids[2 * 2];
+ *     int32_t labels[4];
+ *     double inertia;
+ *     if (setun_cluster(x, 4, 2, 2, NULL, labels, centroids, &inertia) != SETUN_OK) puts(setun_last_error());
+ *     printf("%d %d %d %d, inertia %g\n", labels[0], labels[1], labels[2], labels[3], inertia);
+ */
+
+/** Where the first centroids come from. */
+typedef enum {
+    /** k-means++: each next one a point, drawn by weight and squared distance from those there are. */
+    SETUN_KMEANS_START_PLUS_PLUS = 0,
+    /** Distinct rows of x, drawn by weight. */
+    SETUN_KMEANS_START_RANDOM = 1,
+    /** Those that the caller gave, or the last fit left: a warm start. `n_init` is then 1. */
+    SETUN_KMEANS_START_GIVEN = 2,
+} setun_kmeans_start;
+
+/** A k-means: its options, and its centroids once there are some. */
+typedef struct setun_kmeans setun_kmeans;
+
+/** Where a k-means stands. */
+typedef struct {
+    size_t struct_size;
+    /** Which of the `n_init` runs, from 0; after a fit, the best one, which is what the rest is about. */
+    int64_t run;
+    /** Iterations: assignments that followed an update of the centroids. */
+    int64_t iterations;
+    /** The sum of weight * squared distance from the nearest centroid, in f64 in index order. */
+    double inertia;
+    /** Points whose cluster changed in the last iteration; 0 = a fixed point. */
+    int64_t moved;
+    /**
+     * Clusters without a point of positive weight. With inertia 0: the points have fewer distinct places than
+     * clusters.
+     */
+    int64_t empty;
+    /** Empty clusters that were given a point, in all iterations. */
+    int64_t repaired;
+    /** 1: at a fixed point or within the tolerance; 0: not, `max_iterations` came first. */
+    int32_t converged;
+    /** 1: the progress callback ended it. */
+    int32_t stopped;
+} setun_kmeans_report;
+
+/**
+ * Called after every iteration, on the calling thread. Return 0 to stop with what there is, anything else to
+ * go on. `report` is valid during the call.
+ */
+typedef int32_t (*setun_kmeans_callback)(const setun_kmeans_report *report, void *user_data);
+
+/** How to cluster and where. Fill it with `setun_kmeans_options_init`. */
+typedef struct {
+    size_t struct_size;
+    /** A `setun_kmeans_start`. Default SETUN_KMEANS_START_PLUS_PLUS. */
+    int32_t start;
+    /** Runs from different starts, of which the one of least inertia is kept. Default 1. */
+    int64_t n_init;
+    /** Of one run; 0 only assigns points to the start. Default 300. */
+    int64_t max_iterations;
+    /**
+     * A run ends when an iteration lowers the inertia by no more than this part of it; 0 = at the fixed point
+     * only. Default 0.
+     */
+    double tolerance;
+    /** Of the start. Default 0. */
+    uint64_t seed;
+    /** For `setun_cluster`: [n], 0 or more each and not all 0; NULL = 1 each. Default NULL. */
+    const float *weights;
+    /** For `setun_cluster` with SETUN_KMEANS_START_GIVEN: [k, d]. Default NULL. */
+    const float *initial_centroids;
+    /** Hears of the progress; NULL = nobody. Default NULL. */
+    setun_kmeans_callback progress;
+    /** Handed to `progress`. Default NULL. */
+    void *user_data;
+    /** Stops it from another thread; NULL = no token. Default NULL. */
+    const setun_cancel *cancel;
+    /** Where it runs; NULL = the default context. Default NULL. */
+    const setun_context *context;
+} setun_kmeans_options;
+
+/** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */
+void setun_kmeans_options_init(setun_kmeans_options *options, size_t size);
+
+/**
+ * Clusters the points x [n, d] into k clusters. Each output may be NULL: `labels` [n], the cluster of each
+ * point; `centroids` [k, d]; `inertia`, the sum of weight * squared distance. NULL options = the defaults.
+ * Outputs may not overlap inputs, and stay untouched when the call fails.
+ *
+ * A progress callback that returns 0 ends it early with OK. Returns ARGUMENT (k or d is 0; k above n; a NaN,
+ * an infinity, or a number so large that squared distances would overflow, naming its row and column; weights
+ * that are negative, not finite or all 0; overlap; misaligned), SHAPE (more than the machine can address),
+ * CANCELLED, ABI, MEMORY.
+ */
+setun_status setun_cluster(const float *x,
+                           int64_t n,
+                           int64_t d,
+                           int64_t k,
+                           const setun_kmeans_options *options,
+                           int32_t *labels,
+                           float *centroids,
+                           double *inertia);
+
+/**
+ * Makes a k-means of k clusters. NULL options = the defaults; they are copied, the callback's user data must
+ * stay valid. Free it with `setun_kmeans_free`. Returns ARGUMENT, ABI.
+ */
+setun_status setun_kmeans_create(int64_t k, const setun_kmeans_options *options, setun_kmeans **out);
+
+/**
+ * Fits the centroids to the points x [n, d] with `weights` [n], or NULL = 1 each, and writes `labels` [n]
+ * unless NULL. The data is not kept. A fit from SETUN_KMEANS_START_GIVEN begins at the centroids there are.
+ *
+ * On failure the k-means is what it was. Returns what `setun_cluster` does; also STATE (start is GIVEN and
+ * there are no centroids), SHAPE (x has other columns than those).
+ */
+setun_status setun_kmeans_fit(setun_kmeans *kmeans, const float *x, int64_t n, int64_t d, const float *weights, int32_t *labels);
+
+/**
+ * Takes `centroids` [k, d], for a warm start or to assign points to. They are copied; the report of an
+ * earlier fit is gone. Returns ARGUMENT (a NaN, an infinity or a number too large, naming row and column),
+ * MEMORY.
+ */
+setun_status setun_kmeans_set_centroids(setun_kmeans *kmeans, const float *centroids, int64_t d);
+
+/**
+ * Assigns points x [n, d] to the nearest centroids (ties: the lowest index). Each output may be NULL:
+ * `labels` [n], and `distances` [n], squared.
+ *
+ * Returns STATE (there are no centroids yet), SHAPE (x has other columns than those), ARGUMENT (d is 0; a
+ * NaN, an infinity or a number too large, naming row and column; overlap; misaligned), MEMORY.
+ */
+setun_status setun_kmeans_assign(const setun_kmeans *kmeans,
+                                 const float *x,
+                                 int64_t n,
+                                 int64_t d,
+                                 int32_t *labels,
+                                 float *distances);
+
+/** Says k and d, the shape of the centroids; each output may be NULL. d is 0 while there are none. */
+setun_status setun_kmeans_shape(const setun_kmeans *kmeans, int64_t *k, int64_t *d);
+
+/**
+ * Copies the centroids [k, d] to `centroids`, which has room for `count` numbers, k * d. Returns STATE (there
+ * are none yet), SHAPE (another count).
+ */
+setun_status setun_kmeans_centroids(const setun_kmeans *kmeans, float *centroids, int64_t count);
+
+/** Says the inertia of the last fit: the sum of weight * squared distance. Returns STATE (there was none). */
+setun_status setun_kmeans_inertia(const setun_kmeans *kmeans, double *out);
+
+/** Says how the last fit ended; set the `struct_size` of `out` first. Returns STATE (there was none), ABI. */
+setun_status setun_kmeans_last_report(const setun_kmeans *kmeans, setun_kmeans_report *out);
+
+/** Frees the k-means; NULL is fine. */
+void setun_kmeans_free(setun_kmeans *kmeans);
+
+/*
  * TEXT: tokenizers and data sets
  *
  * A tokenizer turns text into token numbers and back; a data set holds the tokens of a text, cut once into
@@ -1024,8 +1191,9 @@ typedef struct {
      */
     int64_t max_epochs;
     /**
-     * Accepted, without effect in this version, which draws windows evenly and says so in the log. Default
-     * 10.
+     * Clusters of the training text, by k-means on hashed TF-IDF vectors of its windows, over which every
+     * batch is spread; 0 or 1 = windows are drawn evenly, as they are where there are fewer than 8 windows a
+     * cluster. Default 10.
      */
     int64_t n_clusters;
     /** The highest learning rate. Default 1e-3. */
@@ -1103,6 +1271,11 @@ typedef struct {
     double validation_fraction;
     /** For `setun_train`: where it runs; NULL = the default context. Default NULL. */
     const setun_context *context;
+    /**
+     * How often a cluster is drawn: ~ size^(1 - cluster_balance). 0 = in proportion to its size, so that every
+     * window is as likely as without clusters; 1 = as often as any other. Default 0.
+     */
+    double cluster_balance;
 } setun_train_options;
 
 /** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */
@@ -1180,6 +1353,20 @@ setun_status setun_trainer_resume(setun_trainer *trainer, const char *checkpoint
  * call uses the trainer.
  */
 setun_status setun_trainer_metrics(const setun_trainer *trainer, setun_metrics *out);
+
+/**
+ * Says the training loss of each cluster of the text, nats a token: the mean over its windows in the steps
+ * since the last multiple of `log_interval`; NaN for a cluster without one. `sizes` learns how many windows
+ * of the training text each has, `clusters` how many clusters there are: 0 when windows are drawn evenly.
+ *
+ * `losses` and `sizes` have room for `capacity` numbers; each output may be NULL. Returns SHAPE (capacity is
+ * below the number of clusters, and losses or sizes are not NULL), STATE while another call uses the trainer.
+ */
+setun_status setun_trainer_cluster_losses(const setun_trainer *trainer,
+                                          double *losses,
+                                          int64_t *sizes,
+                                          int64_t capacity,
+                                          int64_t *clusters);
 
 /** Frees the trainer; NULL is fine. The model stays, as far trained as it is. */
 void setun_trainer_free(setun_trainer *trainer);

@@ -173,5 +173,23 @@ pub struct Kernels {
         m: &mut ViewMut,
         v: &mut ViewMut,
     ) -> Result<()>,
+
+    // --- clusters ------------------------------------------------------------------------------------------------
+    /// The nearest of centroids[k, d] f to each row of x[n, d] f by squared Euclidean distance, the canonical sum of
+    /// (x - c)^2 rounded to f: labels[n] u32 is the lowest index of the least distance, distances[n] f that distance. The
+    /// same bits on every row. SHAPE when there is a row of x and no centroid.
+    pub kmeans_assign:
+        fn(&Launch, x: &View, centroids: &View, labels: &mut ViewMut, distances: &mut ViewMut) -> Result<()>,
+    /// Of the rows of each cluster, in index order: sums[k, d] f64 = the sum of w * x[n, d] f, masses[k] f64 = the sum of
+    /// w, with w = weights[n] f, or 1 when `weights` is empty. Labels[n] u32 are below k (SHAPE otherwise). The same bits
+    /// on every row: w * x is exact in f64 where f is f32.
+    pub kmeans_update: fn(
+        &Launch,
+        x: &View,
+        labels: &View,
+        weights: &View,
+        sums: &mut ViewMut,
+        masses: &mut ViewMut,
+    ) -> Result<()>,
 }
 }

@@ -85,6 +85,15 @@ pub unsafe fn slice_mut<'a, T>(pointer: *mut T, count: usize, name: &str) -> Res
     Ok(unsafe { std::slice::from_raw_parts_mut(pointer, count) })
 }
 
+/// An output that may be NULL: then it is empty.
+///
+/// # Safety
+/// As for [`slice_mut`], unless `pointer` is NULL.
+pub unsafe fn optional<'a, T>(pointer: *mut T, count: usize, name: &str) -> Result<&'a mut [T]> {
+    // SAFETY: passed on to the caller.
+    if pointer.is_null() { Ok(&mut []) } else { unsafe { slice_mut(pointer, count, name) } }
+}
+
 /// Writes one result.
 ///
 /// # Safety

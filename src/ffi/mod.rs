@@ -16,6 +16,7 @@
 #![allow(non_camel_case_types, clippy::enum_variant_names)]
 
 mod arguments;
+mod cluster;
 mod context;
 mod generate;
 mod guard;

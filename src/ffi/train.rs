@@ -13,7 +13,7 @@
 //!     setun_model *model = NULL;
 //!     if (setun_train("corpus.txt", &options, &model, NULL) != SETUN_OK) puts(setun_last_error());
 
-use super::arguments::{self, check_pointer, store};
+use super::arguments::{self, check_pointer, optional, size, store};
 use super::context::setun_context;
 use super::guard::{guard, guard_silent};
 use super::handle::{self, Handle};
@@ -23,6 +23,7 @@ use super::options::{self, Versioned};
 use super::text::{setun_dataset, setun_tokenizer, setun_tokenizer_kind};
 use super::trainer::{TrainerObject, TrainingOptions, train, whole_geometry};
 use crate::tensor::Result;
+use crate::tensor::error::ensure;
 use crate::train::{Metrics, RunEnd};
 use std::ffi::{c_char, c_void};
 use std::sync::Arc;
@@ -103,8 +104,9 @@ pub struct setun_train_options {
     /// Passes over the training tokens, which give the number of steps: windows are drawn at random.
     /// `max_steps` has precedence. Default 10.
     pub max_epochs: i64,
-    /// Accepted, without effect in this version, which draws windows evenly and says so in the log. Default
-    /// 10.
+    /// Clusters of the training text, by k-means on hashed TF-IDF vectors of its windows, over which every
+    /// batch is spread; 0 or 1 = windows are drawn evenly, as they are where there are fewer than 8 windows a
+    /// cluster. Default 10.
     pub n_clusters: i64,
     /// The highest learning rate. Default 1e-3.
     pub learning_rate: f64,
@@ -175,10 +177,13 @@ pub struct setun_train_options {
     pub validation_fraction: f64,
     /// For `setun_train`: where it runs; NULL = the default context. Default NULL.
     pub context: *const setun_context,
+    /// How often a cluster is drawn: ~ size^(1 - cluster_balance). 0 = in proportion to its size, so that every
+    /// window is as likely as without clusters; 1 = as often as any other. Default 0.
+    pub cluster_balance: f64,
 }
 
-// SAFETY: repr(C), begins with struct_size, numbers, pointers and a nullable function pointer, ends with a pointer at a
-// multiple of its size: no padding at the end.
+// SAFETY: repr(C), begins with struct_size, numbers, pointers and a nullable function pointer, ends with 8 bytes at a
+// multiple of that: no padding at the end.
 unsafe impl Versioned for setun_train_options {
     fn defaults() -> Self {
         setun_train_options {
@@ -216,6 +221,7 @@ unsafe impl Versioned for setun_train_options {
             vocabulary: 1024,
             validation_fraction: 0.1,
             context: std::ptr::null(),
+            cluster_balance: 0.0,
         }
     }
 }
@@ -424,6 +430,38 @@ pub unsafe extern "C" fn setun_trainer_metrics(trainer: *const setun_trainer, ou
         let trainer = handle::shared(trainer, "trainer")?;
         // SAFETY: not NULL; a struct as large as it says is the caller's contract.
         unsafe { write_metrics(out, trainer.metrics()) }
+    })
+}
+
+/// Says the training loss of each cluster of the text, nats a token: the mean over its windows in the steps
+/// since the last multiple of `log_interval`; NaN for a cluster without one. `sizes` learns how many windows
+/// of the training text each has, `clusters` how many clusters there are: 0 when windows are drawn evenly.
+///
+/// `losses` and `sizes` have room for `capacity` numbers; each output may be NULL. Returns SHAPE (capacity is
+/// below the number of clusters, and losses or sizes are not NULL), STATE while another call uses the trainer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_trainer_cluster_losses(
+    trainer: *const setun_trainer,
+    losses: *mut f64,
+    sizes: *mut i64,
+    capacity: i64,
+    clusters: *mut i64,
+) -> setun_status {
+    guard("trainer_cluster_losses", || {
+        let trainer = handle::shared(trainer, "trainer")?;
+        let (means, windows) = (trainer.metrics().cluster_loss.clone().unwrap_or_default(), trainer.cluster_sizes());
+        let (count, room) = (windows.len(), size(capacity, "capacity")?);
+        if !losses.is_null() || !sizes.is_null() {
+            ensure!(count <= room, Shape, "capacity is {room}, there are {count} clusters");
+        }
+        // SAFETY: NULL is allowed, alignment is checked; room for `capacity` numbers is the caller's contract.
+        let (losses, sizes, clusters) = unsafe {
+            (optional(losses, count, "losses")?, optional(sizes, count, "sizes")?, optional(clusters, 1, "clusters")?)
+        };
+        losses.iter_mut().zip(&means).for_each(|(out, mean)| *out = mean.unwrap_or(f64::NAN));
+        sizes.iter_mut().zip(&windows).for_each(|(out, &windows)| *out = windows as i64);
+        clusters.fill(count as i64);
+        Ok(())
     })
 }
 

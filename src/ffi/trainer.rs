@@ -41,6 +41,10 @@ impl TrainerObject {
         self.trainer.metrics()
     }
 
+    pub fn cluster_sizes(&self) -> Vec<usize> {
+        self.trainer.cluster_sizes()
+    }
+
     /// Trains to the end, with the caller's callback and token.
     pub fn run(&mut self) -> Result<RunEnd> {
         let hooks = self.hooks.clone();
@@ -140,6 +144,7 @@ impl TrainingOptions {
             learning_rate: options.learning_rate,
             max_epochs: count(options.max_epochs, "max_epochs")?,
             n_clusters: size(options.n_clusters, "n_clusters")?,
+            cluster_balance: options.cluster_balance,
             quantize_weights: options.quantize_weights != 0,
             quantize_gradients: options.quantize_gradients != 0,
             use_adaptive_lr: options.use_adaptive_lr != 0,

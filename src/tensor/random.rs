@@ -20,6 +20,7 @@ pub enum Purpose {
     Dropout = 3,
     Sample = 4,
     Gradient = 6,
+    Cluster = 7,
     #[cfg(test)]
     Test = 255,
 }

@@ -245,7 +245,8 @@ impl<'a> Tokens<'a> {
         }
     }
 
-    fn window(self, start: usize, tokens: &mut [u32], targets: &mut [u32]) {
+    /// The tokens from `start` on, and those one place further.
+    pub fn window(self, start: usize, tokens: &mut [u32], targets: &mut [u32]) {
         self.read(start, tokens);
         self.read(start + 1, targets);
     }

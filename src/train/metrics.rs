@@ -27,6 +27,9 @@ pub struct Metrics {
     pub gradient_norm: f64,
     /// Of the evaluation after this step, if there was one.
     pub validation_loss: Option<f64>,
+    /// The mean training loss of each cluster of the text since the last regular report; absent without clusters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster_loss: Option<Vec<Option<f64>>>,
     /// Over the last steps, optimizer included, evaluations and saves not.
     pub tokens_per_second: f64,
     /// Spent in steps, evaluations and saves, those before a resume included.

@@ -5,11 +5,13 @@
 //!   "checksum": "xxh3-64 of this file, in 16 hex digits, taken with sixteen 0 in their place",
 //!   "format": "setun-trainer", "version": 1, "setun": "0.1.0",
 //!   "step": 100, "elapsed_seconds": 12.5,
-//!   "run": { "backend": .., "level": .., "model": {..}, "options": {..}, "text": {..}, "tokenizer": .. },
+//!   "run": { "backend": .., "level": .., "model": {..}, "options": {..}, "text": {..}, "tokenizer": .., "clusters": .. },
+//!   "cluster_losses": what is summed for the next report, with clusters only,
 //!   "files": { "model.safetensors": { "bytes": .., "xxh3": ".." }, .. }
 //! }
 //! ```
 
+use super::cluster_loss::LossSums;
 use super::config::TrainOptions;
 use crate::model::ModelOptions;
 use crate::tensor::Result;
@@ -35,6 +37,8 @@ pub struct Run<'a> {
     pub text: Text,
     /// The fingerprint of the tokenizer, when the run has one.
     pub tokenizer: Option<String>,
+    /// The fingerprint of the clusters of the text, when windows are drawn by them.
+    pub clusters: Option<String>,
 }
 
 /// Which tokens a run reads.
@@ -68,6 +72,8 @@ pub struct Record {
     pub step: u64,
     pub elapsed_seconds: f64,
     pub run: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster_losses: Option<LossSums>,
     pub files: BTreeMap<String, FileSum>,
 }
 
@@ -85,6 +91,7 @@ impl Record {
             step,
             elapsed_seconds,
             run: run.value()?,
+            cluster_losses: None,
             files,
         })
     }

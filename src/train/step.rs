@@ -1,10 +1,12 @@
 //! One optimizer step, and the memory it works in: allocated once, used by every step.
 
 use super::adaptive::Adaptive;
+use super::cluster_loss::{ClusterLoss, LossSums};
 use super::config::TrainOptions;
-use super::dataset::{Dataset, Split};
+use super::dataset::Dataset;
 use super::evaluation::Evaluation;
 use super::optimizer::{self, Optimizer};
+use super::sampling::{Clusters, Sampling};
 use crate::model::{Activations, Dropout, Gradients, Model};
 use crate::quantize::GradientCodes;
 use crate::tensor::error::{ensure, error};
@@ -23,6 +25,10 @@ pub struct Work {
     activations: Activations,
     tokens: Vec<u32>,
     targets: Vec<u32>,
+    sampling: Sampling,
+    /// The cluster of each window of a batch.
+    rows: Vec<u32>,
+    cluster_loss: Option<ClusterLoss>,
     evaluation: Evaluation,
 }
 
@@ -47,6 +53,10 @@ impl Work {
         let (batch, length) = (options.batch_size, options.context_length);
         let evaluation = Evaluation::new(&dataset, batch, length, options.evaluation_windows);
         let largest = model.parameters().iter().map(|parameter| parameter.tensor.view().count()).max().unwrap_or(0);
+        let sampling = Sampling::new(model.context(), &dataset, options)?;
+        let interval = if options.log_interval > 0 { options.log_interval } else { options.evaluation_interval };
+        let cluster_loss =
+            sampling.clusters().map(|clusters| ClusterLoss::new(clusters.count(), interval)).transpose()?;
         Ok(Work {
             dataset,
             optimizer: Optimizer::new(model.parameters())?,
@@ -56,12 +66,31 @@ impl Work {
             activations: Activations::new(model, batch, length, true)?,
             tokens: vec_zeroed(batch * length)?,
             targets: vec_zeroed(batch * length)?,
+            sampling,
+            rows: vec_zeroed(batch)?,
+            cluster_loss,
             evaluation,
         })
     }
 
     pub fn evaluation(&self) -> &Evaluation {
         &self.evaluation
+    }
+
+    /// The clusters that windows are drawn by, if any.
+    pub fn clusters(&self) -> Option<&Clusters> {
+        self.sampling.clusters()
+    }
+
+    pub fn cluster_loss(&self) -> Option<&ClusterLoss> {
+        self.cluster_loss.as_ref()
+    }
+
+    /// What a checkpoint kept for the next report.
+    pub fn restore_cluster_loss(&mut self, kept: Option<&LossSums>) {
+        if let Some(loss) = &mut self.cluster_loss {
+            loss.restore(kept.unwrap_or(&LossSums::default()));
+        }
     }
 
     pub fn evaluate(&mut self, model: &Model, cancelled: &(dyn Fn() -> bool + Sync)) -> Result<f64> {
@@ -90,6 +119,9 @@ impl Work {
         let learning_rate = options.learning_rate * factor * learning_rate_factor;
         let scalars = optimizer::scalars(options, number, learning_rate, gradient_norm);
         self.optimizer.update(&context, model, &self.gradients, &scalars)?;
+        if let Some(loss) = &mut self.cluster_loss {
+            loss.commit(number);
+        }
         Ok(Done { loss, learning_rate, learning_rate_factor, gradient_norm })
     }
 
@@ -117,16 +149,20 @@ impl Work {
         step: u64,
         cancelled: &(dyn Fn() -> bool + Sync),
     ) -> Result<f64> {
-        let (batch, length) = (options.batch_size, options.context_length);
+        let length = options.context_length;
         let factor = 1.0 / options.accumulation as f64;
         self.gradients.zero(model.context())?;
+        if let Some(loss) = &mut self.cluster_loss {
+            loss.begin();
+        }
         let mut loss = 0.0;
         // `TrainOptions::resolve` has checked that both fit.
         let step = step as u32;
         for micro in 0..options.accumulation as u32 {
             ensure!(!cancelled(), Cancelled, "step {} was cancelled", u64::from(step) + 1);
             let stream = Stream::new(options.seed, Purpose::Batch, step, micro);
-            self.dataset.batch(Split::Train, stream, batch, length, &mut self.tokens, &mut self.targets)?;
+            let (rows, tokens, targets) = (&mut self.rows, &mut self.tokens, &mut self.targets);
+            self.sampling.batch(&self.dataset, stream, length, rows, tokens, targets)?;
             let dropout = Dropout { seed: options.seed, step, micro_batch: micro };
             let part = model.backward(
                 &mut self.activations,
@@ -142,6 +178,9 @@ impl Work {
                 "step {}: the loss of micro-batch {micro} is {part}; nothing was updated",
                 u64::from(step) + 1
             );
+            if let Some(loss) = &mut self.cluster_loss {
+                loss.add(&self.rows, self.activations.losses.host()?);
+            }
             loss += part * factor;
         }
         Ok(loss)

@@ -5,10 +5,12 @@
 //! that never stopped.
 
 use super::checkpoint::{self, Checkpoint};
+use super::cluster_loss::ClusterLoss;
 use super::config::TrainOptions;
 use super::dataset::{Dataset, Split};
 use super::metrics::{self, Metrics, Pace};
 use super::record::{FileSum, Record, Run, Text, hex};
+use super::sampling::Clusters;
 use super::state;
 use super::step::{Done, Work};
 use super::tokenizer::Tokenizer;
@@ -89,9 +91,6 @@ impl Trainer {
         let train_tokens = dataset.tokens(Split::Train).len();
         let options = options.resolve(model_options.context_length, train_tokens)?;
         dataset.check(options.context_length)?;
-        if let Some(ignored) = options.ignored() {
-            log(LogLevel::Info, ignored);
-        }
         let text = Text {
             fingerprint: hex(dataset.fingerprint()),
             train_tokens,
@@ -124,6 +123,11 @@ impl Trainer {
     /// The last report; NaN where nothing was measured yet.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// How many windows of the training split each cluster has; empty when windows are drawn evenly.
+    pub fn cluster_sizes(&self) -> Vec<usize> {
+        self.work.clusters().map_or(Vec::new(), Clusters::sizes)
     }
 
     /// One optimizer step. STATE when all steps are done, when the model is in use elsewhere, or when the loss or the
@@ -243,6 +247,7 @@ impl Trainer {
             learning_rate_factor: done.learning_rate_factor,
             gradient_norm: done.gradient_norm,
             validation_loss: None,
+            cluster_loss: self.work.cluster_loss().map(ClusterLoss::means),
             tokens_per_second: if pace > 0.0 { self.tokens_per_step as f64 / pace } else { 0.0 },
             elapsed_seconds: self.elapsed,
             remaining_seconds: pace * (total_steps - self.step) as f64,
@@ -275,7 +280,8 @@ impl Trainer {
             (checkpoint::MODEL_FILE.to_string(), FileSum::of(&model)),
             (checkpoint::OPTIMIZER_FILE.to_string(), FileSum::of(&optimizer)),
         ]);
-        let record = Record::new(self.step, self.elapsed, &self.identity(), files)?;
+        let mut record = Record::new(self.step, self.elapsed, &self.identity(), files)?;
+        record.cluster_losses = self.work.cluster_loss().map(ClusterLoss::sums);
         let path = checkpoint::write(&folder, &record, &model, &optimizer)?;
         log(LogLevel::Info, format_args!("saved {}", path.display()));
         Ok(path)
@@ -318,6 +324,7 @@ impl Trainer {
             metrics::truncate(own, record.step)?;
         }
         state::restore(&mut guard, &mut self.work.optimizer, &model, &optimizer)?;
+        self.work.restore_cluster_loss(record.cluster_losses.as_ref());
         drop(guard);
         self.work.adaptive = adaptive;
         self.claimed = inside;
@@ -337,6 +344,7 @@ impl Trainer {
             options: &self.options,
             text: self.text.clone(),
             tokenizer: self.tokenizer_fingerprint.clone(),
+            clusters: self.work.clusters().map(|clusters| hex(clusters.fingerprint())),
         }
     }
 

@@ -13,6 +13,7 @@ mod elementwise;
 mod embedding;
 mod feed_forward;
 mod gradient;
+mod kmeans;
 mod matmul;
 mod matmul_ternary;
 mod norm;

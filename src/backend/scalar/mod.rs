@@ -12,6 +12,7 @@ mod elementwise;
 pub mod embedding;
 pub mod feed_forward;
 pub mod gradient;
+pub mod kmeans;
 pub mod matmul;
 pub mod norm;
 pub mod reduce;
@@ -67,4 +68,6 @@ pub const KERNELS: Kernels = Kernels {
     cross_entropy: cross_entropy::cross_entropy,
     cross_entropy_gradient: cross_entropy::cross_entropy_gradient,
     adamw: adamw::adamw,
+    kmeans_assign: kmeans::kmeans_assign,
+    kmeans_update: kmeans::kmeans_update,
 };

@@ -11,6 +11,7 @@ mod elementwise;
 mod embedding;
 mod feed_forward;
 mod gradient;
+mod kmeans;
 mod level;
 mod matmul;
 mod matmul_ternary;
@@ -59,4 +60,6 @@ pub const KERNELS: Kernels = Kernels {
     cross_entropy: cross_entropy::cross_entropy,
     cross_entropy_gradient: cross_entropy::cross_entropy_gradient,
     adamw: adamw::adamw,
+    kmeans_assign: kmeans::kmeans_assign,
+    kmeans_update: kmeans::kmeans_update,
 };

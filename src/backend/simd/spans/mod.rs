@@ -16,6 +16,7 @@ mod elementwise;
 mod embedding;
 mod feed_forward;
 mod gradient;
+mod kmeans;
 mod math;
 mod matmul;
 mod norm;
@@ -227,6 +228,28 @@ pub struct Spans {
         v: *mut f32,
         n: usize,
     ),
+    // --- clusters ------------------------------------------------------------------------------------------------
+    /// labels[n] and distances[n] of x[n, d] and centroids[k, d]; n and k are at least 1.
+    pub kmeans_assign: unsafe extern "C" fn(
+        x: *const f32,
+        n: usize,
+        centroids: *const f32,
+        k: usize,
+        d: usize,
+        labels: *mut u32,
+        distances: *mut f32,
+    ),
+    /// A block of columns of one cluster: sums[columns] = the sum over the rows members[count] of x, `width` apart, in this
+    /// order, each times its weight; weights is indexed as x, or null for 1.
+    pub kmeans_update: unsafe extern "C" fn(
+        x: *const f32,
+        width: usize,
+        columns: usize,
+        members: *const u32,
+        count: usize,
+        weights: *const f32,
+        sums: *mut f64,
+    ),
 }
 
 pub static SPANS: Spans = Spans {
@@ -264,4 +287,6 @@ pub static SPANS: Spans = Spans {
     cross_entropy: cross_entropy::cross_entropy,
     cross_entropy_gradient: cross_entropy::cross_entropy_gradient,
     adamw: adamw::adamw,
+    kmeans_assign: kmeans::kmeans_assign,
+    kmeans_update: kmeans::kmeans_update,
 };
