@@ -104,7 +104,8 @@ macro_rules! programs {
     };
 }
 programs! {
-    library_and_contexts dispatch handles options tensor quantize packed cluster text model train generate threads benchmark
+    library_and_contexts dispatch handles options tensor quantize packed cluster text model train generate threads
+    lifetimes benchmark
 }
 
 #[test]

@@ -70,7 +70,8 @@ pub struct Kernels {
 
     // --- activations ---------------------------------------------------------------------------------------------
     /// Per row of x[m, k] f: a = max(max |x|, 1e-5); codes[m, k] i8 = clip(round_half_even(x * (127 / a)), -127, 127);
-    /// scales[m] f = a / 127.
+    /// scales[m] f = a / 127. A row with a NaN has the scale NaN, a row with an infinity an infinite one, and where x or
+    /// the product is NaN the code is 0: what is not finite shows in every product of the row.
     pub quantize_activations: fn(&Launch, x: &View, codes: &mut ViewMut, scales: &mut ViewMut) -> Result<()>,
     /// x[m, k] f = scales[m] f * codes[m, k] i8.
     pub dequantize_activations: fn(&Launch, codes: &View, scales: &View, x: &mut ViewMut) -> Result<()>,
@@ -143,7 +144,7 @@ pub struct Kernels {
     ) -> Result<()>,
 
     // --- feed-forward --------------------------------------------------------------------------------------------
-    /// y[..] f = max(x, 0)^2 (arXiv 2109.08668).
+    /// y[..] f = max(x, 0)^2 (arXiv 2109.08668). In these four, max(NaN, 0) is NaN: a broken value must reach the loss.
     pub squared_relu: fn(&Launch, x: &View, y: &mut ViewMut) -> Result<()>,
     /// dx[..] f = dy * 2 max(x, 0).
     pub squared_relu_backward: fn(&Launch, x: &View, dy: &View, dx: &mut ViewMut) -> Result<()>,
