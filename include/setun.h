@@ -348,9 +348,10 @@ void setun_tensor_free(setun_tensor *tensor);
  *     five:      byte = (t0 + 1) + (t1 + 1) * 3 + ... + (t4 + 1) * 81                    ceil(k / 5) bytes a row
  *
  * and positions past the last column hold t = 0. Products quantize the activations to 8 bits, one scale
- * per row, and sum integers: exact, and the same on every backend. The calls below take plain pointers;
- * outputs may not overlap inputs, and stay untouched when a call fails. A `setun_packed` keeps a matrix
- * ready instead of checking it at every call.
+ * per row, and sum integers: exact, and the same on every backend. Gradients become 8-bit codes by blocks,
+ * rounded at random so that nothing is lost on average. The calls below take plain pointers; outputs may
+ * not overlap inputs, and stay untouched when a call fails. A `setun_packed` keeps a matrix ready instead
+ * of checking it at every call.
  *
  *     float w[2 * 4] = {.9f, -.8f, .1f, 0, -.7f, .6f, 0, .1f}, x[4] = {1, 2, 3, 4}, y[2], scale;
  *     size_t bytes;
@@ -460,6 +461,38 @@ setun_status setun_quantize_activations(const float *x,
                                         const setun_quantize_options *options,
                                         int8_t *codes,
                                         float *scales);
+
+/**
+ * Quantizes a gradient g [n] to 8 bits by blocks: for every `block` elements, a positive multiple of 32 (the
+ * trainer's is 256), scale = max |g| / 127 of the block, and code = g / scale, rounded up or down at random so
+ * that the mean of scale * code is g: codes [n] int8 from -127 to 127, scales [ceil(n / block)]. (Blocks:
+ * arXiv 2110.02861; stochastic rounding: QSGD, arXiv 1610.02132.)
+ *
+ * The randomness is a function of (seed, step, tensor, index) alone, and the codes are the same on every
+ * backend: give each tensor and step numbers of its own. The scale is at least 2^-126, also of zeros, and
+ * such that 127 * scale is finite. NULL options = the default context. Returns ARGUMENT (a NaN or an
+ * infinity, naming the first; block; n; overlap; misaligned).
+ */
+setun_status setun_quantize_gradients(const float *g,
+                                      int64_t n,
+                                      int64_t block,
+                                      uint64_t seed,
+                                      uint32_t step,
+                                      uint32_t tensor,
+                                      const setun_quantize_options *options,
+                                      int8_t *codes,
+                                      float *scales);
+
+/**
+ * The inverse but for the rounding: g [n] = scale * code, from scales [ceil(n / block)]. Returns ARGUMENT (a
+ * scale that is NaN or infinite, naming the first; block; n; overlap; misaligned).
+ */
+setun_status setun_dequantize_gradients(const int8_t *codes,
+                                        const float *scales,
+                                        int64_t n,
+                                        int64_t block,
+                                        const setun_quantize_options *options,
+                                        float *g);
 
 /**
  * A linear layer: y [m, n] = x [m, k] * (scale * t [n, k]) transposed, from `packed`, whose n rows have k
@@ -885,6 +918,7 @@ typedef struct {
     double epoch;
     /** Mean training loss of the step, nats a token. */
     double loss;
+    /** The one that the step was taken with. */
     double learning_rate;
     /** The Euclidean norm of the gradient, before clipping. */
     double gradient_norm;
@@ -895,6 +929,11 @@ typedef struct {
     double elapsed_seconds;
     /** At the present speed. */
     double remaining_seconds;
+    /**
+     * What `use_adaptive_lr` multiplied the learning rate of the schedule by, which `learning_rate` contains;
+     * 1 when it is off.
+     */
+    double learning_rate_factor;
 } setun_metrics;
 
 /**
@@ -926,13 +965,17 @@ typedef struct {
      */
     int32_t quantize_weights;
     /**
-     * Accepted, without effect in this version, whose gradients are 32-bit floats; it says so in the log.
-     * Default 1.
+     * Non-zero: before the update, the summed gradient of every matrix passes through int8 codes, as
+     * `setun_quantize_gradients` makes them in blocks of 256: the update sees what 8 bits can carry. The
+     * memory is that of float gradients, and one byte more for each element of the largest matrix. Default
+     * 1.
      */
     int32_t quantize_gradients;
     /**
-     * Accepted, without effect in this version, whose learning rate follows `schedule`; it says so in the
-     * log. Default 1.
+     * Non-zero: the peak of the learning rate is kept in a band that the weights the run starts from decide:
+     * where one step moves them by 0.4% to 1.5% of their size. Inside the band the run is bit for bit that of
+     * the plain schedule; outside, the schedule is scaled to the nearer edge, by 32 at most. For 4 layers x
+     * 128 the band is 0.8e-3 to 3e-3. Default 1.
      */
     int32_t use_adaptive_lr;
     /**
