@@ -2,9 +2,9 @@
  * setun.h: train, compress and run 1.58-bit (ternary) language models.
  *
  * Setun turns text into small language models whose linear layers have the weights -1, 0 and +1 only,
- * packs them at 2 or 1.6 bits a weight, and runs them. Everything is here, in nine sections: LIBRARY,
- * CONTEXT, TENSOR, QUANTIZE, CLUSTER, TEXT, MODEL, TRAIN, GENERATE. Each begins with the simplest use.
- * The whole way from a text to a file, and from the file to a text:
+ * packs them at 2 or 1.6 bits a weight, and runs them. Everything is here, in ten sections: LIBRARY,
+ * CONTEXT, TENSOR, QUANTIZE, CLUSTER, TEXT, MODEL, TRAIN, GENERATE, BENCHMARK. Each begins with the
+ * simplest use. The whole way from a text to a file, and from the file to a text:
  *
  *     setun_model *model = NULL;
  *     setun_tokenizer *tokenizer = NULL;
@@ -413,8 +413,8 @@ setun_status setun_tensor_create(int32_t dtype, const int64_t *dims, int32_t ran
  * Makes a tensor over memory of yours: nothing is copied, and freeing the tensor leaves the memory alone.
  *
  * `data` must be aligned for its type, hold the whole shape, outlive the tensor, and be touched by nobody
- * else while a call writes the tensor. NULL only when a size is 0. Returns ARGUMENT (NULL, misaligned),
- * SHAPE, MEMORY.
+ * else while a call writes the tensor. NULL only when a size is 0. Returns ARGUMENT (NULL, misaligned, `out`
+ * inside of `data`), SHAPE, MEMORY.
  */
 setun_status setun_tensor_wrap(void *data, int32_t dtype, const int64_t *dims, int32_t rank, setun_tensor **out);
 
@@ -458,9 +458,10 @@ void setun_tensor_free(setun_tensor *tensor);
  *     five:      byte = (t0 + 1) + (t1 + 1) * 3 + ... + (t4 + 1) * 81                    ceil(k / 5) bytes a row
  *
  * and positions past the last column hold t = 0. Products quantize the activations to 8 bits, one scale
- * per row, and sum integers: exact, and the same on every backend. The calls below take plain pointers;
- * outputs may not overlap inputs, and stay untouched when a call fails. A `setun_packed` keeps a matrix
- * ready instead of checking it at every call.
+ * per row, and sum integers: exact, and the same on every backend. Gradients become 8-bit codes by blocks,
+ * rounded at random so that nothing is lost on average. The calls below take plain pointers; outputs may
+ * not overlap inputs, and stay untouched when a call fails. A `setun_packed` keeps a matrix ready instead
+ * of checking it at every call.
  *
  *     float w[2 * 4] = {.9f, -.8f, .1f, 0, -.7f, .6f, 0, .1f}, x[4] = {1, 2, 3, 4}, y[2], scale;
  *     size_t bytes;
@@ -570,6 +571,38 @@ setun_status setun_quantize_activations(const float *x,
                                         const setun_quantize_options *options,
                                         int8_t *codes,
                                         float *scales);
+
+/**
+ * Quantizes a gradient g [n] to 8 bits by blocks: for every `block` elements, a positive multiple of 32 (the
+ * trainer's is 256), scale = max |g| / 127 of the block, and code = g / scale, rounded up or down at random so
+ * that the mean of scale * code is g: codes [n] int8 from -127 to 127, scales [ceil(n / block)]. (Blocks:
+ * arXiv 2110.02861; stochastic rounding: QSGD, arXiv 1610.02132.)
+ *
+ * The randomness is a function of (seed, step, tensor, index) alone, and the codes are the same on every
+ * backend: give each tensor and step numbers of its own. The scale is at least 2^-126, also of zeros, and
+ * such that 127 * scale is finite. NULL options = the default context. Returns ARGUMENT (a NaN or an
+ * infinity, naming the first; block; n; overlap; misaligned).
+ */
+setun_status setun_quantize_gradients(const float *g,
+                                      int64_t n,
+                                      int64_t block,
+                                      uint64_t seed,
+                                      uint32_t step,
+                                      uint32_t tensor,
+                                      const setun_quantize_options *options,
+                                      int8_t *codes,
+                                      float *scales);
+
+/**
+ * The inverse but for the rounding: g [n] = scale * code, from scales [ceil(n / block)]. Returns ARGUMENT (a
+ * scale that is NaN or infinite, naming the first; block; n; overlap; misaligned).
+ */
+setun_status setun_dequantize_gradients(const int8_t *codes,
+                                        const float *scales,
+                                        int64_t n,
+                                        int64_t block,
+                                        const setun_quantize_options *options,
+                                        float *g);
 
 /**
  * A linear layer: y [m, n] = x [m, k] * (scale * t [n, k]) transposed, from `packed`, whose n rows have k
@@ -1162,6 +1195,7 @@ typedef struct {
     double epoch;
     /** Mean training loss of the step, nats a token. */
     double loss;
+    /** The one that the step was taken with. */
     double learning_rate;
     /** The Euclidean norm of the gradient, before clipping. */
     double gradient_norm;
@@ -1172,6 +1206,11 @@ typedef struct {
     double elapsed_seconds;
     /** At the present speed. */
     double remaining_seconds;
+    /**
+     * What `use_adaptive_lr` multiplied the learning rate of the schedule by, which `learning_rate` contains;
+     * 1 when it is off.
+     */
+    double learning_rate_factor;
 } setun_metrics;
 
 /**
@@ -1204,13 +1243,17 @@ typedef struct {
      */
     int32_t quantize_weights;
     /**
-     * Accepted, without effect in this version, whose gradients are 32-bit floats; it says so in the log.
-     * Default 1.
+     * Non-zero: before the update, the summed gradient of every matrix passes through int8 codes, as
+     * `setun_quantize_gradients` makes them in blocks of 256: the update sees what 8 bits can carry. The
+     * memory is that of float gradients, and one byte more for each element of the largest matrix. Default
+     * 1.
      */
     int32_t quantize_gradients;
     /**
-     * Accepted, without effect in this version, whose learning rate follows `schedule`; it says so in the
-     * log. Default 1.
+     * Non-zero: the peak of the learning rate is kept in a band that the weights the run starts from decide:
+     * where one step moves them by 0.4% to 1.5% of their size. Inside the band the run is bit for bit that of
+     * the plain schedule; outside, the schedule is scaled to the nearer edge, by 32 at most. For 4 layers x
+     * 128 the band is 0.8e-3 to 3e-3. Default 1.
      */
     int32_t use_adaptive_lr;
     /**
@@ -1457,6 +1500,126 @@ setun_status setun_generate(const setun_model *model,
                             setun_text_callback callback,
                             void *user_data,
                             int32_t *slid);
+
+/*
+ * BENCHMARK: how fast it runs here
+ *
+ * `setun_benchmark` times the operations of the library, at several sizes each, on every row of the
+ * dispatch table: `scalar`, `simd` at each CPU level, `parallel`. Beside each time stands the share that it
+ * reaches of what this machine can do at all: of its peak of arithmetic or of its memory bandwidth, both
+ * measured in the same run. It takes about two minutes, or some seconds when `quick`; other work on the
+ * machine shows in the medians first.
+ *
+ *     static int32_t show(const setun_benchmark_result *r, void *user_data) {
+ *         return printf("%s %s, %s: %g s\n", r->operation, r->sizes, r->backend_name, r->seconds) > 0;
+ *     }
+ *
+ *     setun_benchmark_options options;
+ *     setun_benchmark_options_init(&options, sizeof options);
+ *     options.filter = "matmul";
+ *     setun_benchmark(&options, show, NULL);
+ */
+
+/** What to measure. Fill it with `setun_benchmark_options_init`. */
+typedef struct {
+    size_t struct_size;
+    /** Only operations with this in their name; NULL = all. Default NULL. */
+    const char *filter;
+    /**
+     * Only this CPU level, "baseline" or "x86-64-v3"; NULL = each that build and machine have, and that the
+     * environment variable SETUN_CPU_LEVEL leaves. `parallel` takes the best of them. Default NULL.
+     */
+    const char *level;
+    /** Stops the run from another thread; NULL = no token. Default NULL. */
+    const setun_cancel *cancel;
+    /**
+     * For each operation, size and row; each is timed three times at the least. Above 0, at most 60.
+     * Default 0.08.
+     */
+    double seconds;
+    /** Threads of `parallel`; 0 = as many as the process may use. Default 0. */
+    int32_t threads;
+    /** Non-zero: measure the row. Without `scalar` there is no `speedup`. Default 1. */
+    int32_t scalar;
+    /** Default 1. */
+    int32_t simd;
+    /** Default 1. */
+    int32_t parallel;
+    /** Non-zero: measure what the machine can do. Without it there is no `share`. Default 1. */
+    int32_t ceilings;
+    /** Non-zero: only the smallest size of each operation, and 5 ms at most. Default 0. */
+    int32_t quick;
+} setun_benchmark_options;
+
+/**
+ * How fast one operation of one size ran on one row, or how high a ceiling is. Strings are valid during the
+ * callback, and never NULL.
+ */
+typedef struct {
+    /** The size of the struct as this library knows it. */
+    size_t struct_size;
+    /** The operation, "matmul_ternary". Of a ceiling: "f32 peak", "int8 peak", "read" or "copy". */
+    const char *operation;
+    /** Its sizes, "256 x 2048 x 2048". Of a ceiling: how much memory it went through; "" for a peak. */
+    const char *sizes;
+    /** "scalar", "simd" or "parallel". */
+    const char *backend_name;
+    /** "baseline" or "x86-64-v3"; "" on `scalar`, which has none. */
+    const char *level;
+    /** The unit of `rate`: "GFLOP/s", "GOP/s" (of 8-bit integers) or "GB/s". */
+    const char *unit;
+    /** The ceiling that bounds the call, "copy 8 MiB"; "" when none was measured. */
+    const char *ceiling;
+    /**
+     * Multiplications and additions of products in one call, and bytes of its arguments, each counted once
+     * when read and once when written.
+     */
+    double operations;
+    double bytes;
+    /** Of one call: the least, which is what it takes when nothing interrupts it, and the median. */
+    double seconds;
+    double median_seconds;
+    /** `operations`, or `bytes` where an operation has no products, in billions a second at the least time. */
+    double rate;
+    /**
+     * The least time that the ceilings leave (Williams, Waterman & Patterson, the roofline model) over
+     * `seconds`. It can pass 1 where smaller memory is faster than what was measured. NaN without ceilings.
+     */
+    double share;
+    /** The time on `scalar` over `seconds`; NaN where that was not measured. */
+    double speedup;
+    /** How often it was timed. */
+    int64_t repeats;
+    /**
+     * The size of the call: the elements of its largest tensor, or the multiplications of products. 0 of a
+     * ceiling.
+     */
+    int64_t call_size;
+    /** A `setun_backend`. */
+    int32_t backend;
+    int32_t threads;
+    /** Non-zero: a ceiling and not an operation. */
+    int32_t is_ceiling;
+    /** 0. */
+    int32_t reserved;
+} setun_benchmark_result;
+
+/** Hears each result as it comes, on the thread that called. Return 0 to stop, anything else to go on. */
+typedef int32_t (*setun_benchmark_callback)(const setun_benchmark_result *result, void *user_data);
+
+/** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */
+void setun_benchmark_options_init(setun_benchmark_options *options, size_t size);
+
+/**
+ * Measures, and hands each result to `callback`: the ceilings, on one thread and on those of `parallel`;
+ * then each operation, size by size and row by row, `scalar` first. NULL options = the defaults.
+ *
+ * A call is measured as a training step makes it, from a thread of the pool; its arguments are the same on
+ * all rows. It takes up to 0.5 GB of memory. Returns OK also when the callback stopped it; ARGUMENT (a
+ * filter that no operation has, no row at all, seconds or threads out of range, a level that does not
+ * exist), UNSUPPORTED (a level that this build or machine lacks), CANCELLED, MEMORY, ABI.
+ */
+setun_status setun_benchmark(const setun_benchmark_options *options, setun_benchmark_callback callback, void *user_data);
 
 #ifdef __cplusplus
 } /* extern "C" */
