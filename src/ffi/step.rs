@@ -46,7 +46,8 @@ pub enum setun_radius_mode {
     Off = 0,
     /// A step that is longer is shrunk to it.
     Cap = 1,
-    /// Every step is scaled to it; the learning rate has no effect.
+    /// Every step is scaled to it; the learning rate has no effect. Weights can grow by it in every step:
+    /// let it fall by a schedule, or set a box.
     Exact = 2,
 }
 

@@ -137,9 +137,11 @@ impl Limits {
         not_negative("weight_decay", limits.weight_decay)?;
         not_negative("floor", limits.floor)?;
         let (lower, upper) = (limits.lower, limits.upper);
-        ensure!(lower <= upper, Argument, "lower is {lower}, upper is {upper}: expected lower to be at most upper");
-        ensure!(lower < f64::INFINITY, Argument, "lower is {lower}, expected a number that weights can be above");
-        ensure!(upper > f64::NEG_INFINITY, Argument, "upper is {upper}, expected a number that weights can be below");
+        // NaN is in no range.
+        let ordered = (f64::NEG_INFINITY..=upper).contains(&lower);
+        ensure!(ordered, Argument, "lower is {lower}, upper is {upper}: expected lower to be at most upper");
+        ensure!(lower != f64::INFINITY, Argument, "lower is {lower}, expected a number that weights can be above");
+        ensure!(upper != f64::NEG_INFINITY, Argument, "upper is {upper}, expected a number that weights can be below");
         Ok(limits)
     }
 

@@ -77,23 +77,42 @@ impl Step<'_> {
             },
             ..Report::default()
         };
-        report.refusal = self.measure_gradients(parameters, gradients, &mut report)?;
+        report.refusal = self.measure_all(parameters, gradients, &mut report)?;
         if report.refusal.is_some() {
+            // What was measured was not done.
+            for Parameter { report: part, .. } in parameters {
+                *part = ParameterReport { gradient_norm: part.gradient_norm, ..ParameterReport::default() };
+            }
             return Ok(report);
         }
         let adamw = self.adamw(report.gradient_scale);
-        for (parameter, gradient) in parameters.iter_mut().zip(gradients) {
-            report.refusal = self.measure(&adamw, report.radius, parameter, gradient)?;
-            if report.refusal.is_some() {
-                return Ok(report);
-            }
-        }
         for (parameter, gradient) in parameters.iter_mut().zip(gradients) {
             self.apply(&adamw, parameter, gradient)?;
         }
         report.step = self.number;
         summarize(parameters, &mut report);
         Ok(report)
+    }
+
+    /// Writes nothing but the reports.
+    fn measure_all(
+        &self,
+        parameters: &mut [Parameter],
+        gradients: &[View],
+        report: &mut Report,
+    ) -> Result<Option<Refusal>> {
+        let refusal = self.measure_gradients(parameters, gradients, report)?;
+        if refusal.is_some() {
+            return Ok(refusal);
+        }
+        let adamw = self.adamw(report.gradient_scale);
+        for (parameter, gradient) in parameters.iter_mut().zip(gradients) {
+            let refusal = self.measure(&adamw, report.radius, parameter, gradient)?;
+            if refusal.is_some() {
+                return Ok(refusal);
+            }
+        }
+        Ok(None)
     }
 
     /// The norms of the gradients, and the factor that clips them.
@@ -238,8 +257,15 @@ fn is_safe(norm: f64) -> bool {
 pub fn first_impossible(options: &StepOptions, steps: u64, m: &[f32], v: &[f32]) -> Option<[usize; 2]> {
     let most = |beta: f64, largest: f64| (1.01 * largest * (1.0 - f64::from(beta as f32).powf(steps as f64))) as f32;
     let (most_m, most_v) = (most(options.beta1, LARGEST_NORM), most(options.beta2, LARGEST_NORM.powi(2)));
-    let in_m = m.iter().position(|m| !(m.abs() <= most_m)).map(|index| [0, index]);
-    in_m.or_else(|| v.iter().position(|v| !(0.0..=most_v).contains(v)).map(|index| [1, index]))
+    let in_m = first_outside(m, |m| m.abs() <= most_m).map(|index| [0, index]);
+    in_m.or_else(|| first_outside(v, |v| (v >= 0.0) & (v <= most_v)).map(|index| [1, index]))
+}
+
+/// The first value that is not inside. By blocks without a branch, so that the compiler can use vectors.
+fn first_outside(values: &[f32], inside: impl Fn(f32) -> bool) -> Option<usize> {
+    const BLOCK: usize = 1024;
+    let bad = values.chunks(BLOCK).position(|block| !block.iter().fold(true, |all, &x| all & inside(x)))?;
+    values[bad * BLOCK..].iter().position(|&x| !inside(x)).map(|index| bad * BLOCK + index)
 }
 
 fn check_gradients(parameters: &[Parameter], gradients: &[View]) -> Result<()> {

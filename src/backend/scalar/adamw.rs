@@ -141,7 +141,9 @@ mod tests {
         for n in CANONICAL_SIZES {
             let [g, p, m, root] = [61, 62, 63, 64].map(|tensor| of::<f32>(&numbers(tensor, n)));
             let v: Vec<f32> = root.iter().map(|v| v * v).collect();
-            let (options, mut sums, mut expected) = (options(3), [0.5, 0.25], [0.5, 0.25]);
+            // At this rate the steps are as long as the parameters: nothing is lost where the two are subtracted.
+            let options = AdamW { learning_rate: 1.0, ..options(3) };
+            let (mut sums, mut expected) = ([0.5, 0.25], [0.5, 0.25]);
             squares(&options, [&g, &p, &m, &v], &mut sums).unwrap();
             for i in 0..n {
                 let [g, p, m, v] = [g[i], p[i], m[i], v[i]].map(f64::from);
@@ -155,7 +157,7 @@ mod tests {
             let (mut moved, mut m, mut v) = (p.clone(), m, v);
             update(&options, &g, [&mut moved, &mut m, &mut v]).unwrap();
             let distance: f64 = moved.iter().zip(&p).map(|(x, y)| f64::from(x - y).powi(2)).sum();
-            assert_close("distance", &[distance], &[1e-4 * (sums[0] - 0.5)], 1e-5 * distance.min(1.0));
+            assert_close("distance", &[distance], &[sums[0] - 0.5], 2e-6);
         }
     }
 
@@ -174,7 +176,7 @@ mod tests {
         assert_eq!(of(1.0, 1.0, 1.0, 1.0), [true, true]);
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             assert_eq!(of(bad, 1.0, 1.0, 1.0), [false, true], "gradient {bad}");
-            assert_eq!(of(1.0, bad, 1.0, 1.0), [true, false], "parameter {bad}");
+            assert_eq!(of(1.0, bad, 1.0, 1.0), [false, false], "parameter {bad}");
             assert_eq!(of(1.0, 1.0, bad, 1.0), [false, true], "m {bad}");
         }
         assert_eq!(of(1.0, 1.0, 1.0, -1.0), [false, true]);

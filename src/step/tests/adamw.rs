@@ -109,7 +109,8 @@ fn a_step_alone_is_an_optimizers() {
         let mut twin = Optimizer::new(context.clone(), options.clone()).unwrap();
         twin.add("parameters", tensor(), &own).unwrap();
         for t in 1..=5u32 {
-            let gradient = &gradients(t)[1].view().reshape(&[n]).unwrap();
+            let gradients = gradients(t);
+            let gradient = &gradients[1].view().reshape(&[n]).unwrap();
             let found = step_alone(&context, &options, u64::from(t), &mut alone, gradient).unwrap();
             let expected = twin.step(&[*gradient]).unwrap();
             assert_eq!(found, expected);

@@ -118,10 +118,10 @@ fn the_box_holds_and_counts() {
         let report = step(&mut boxed, &gradients(1));
         step(&mut free, &gradients(1));
         let mut outside = 0;
-        for i in 0..SHAPES.len() {
-            let (low, high) = if SHAPES[i].0 == "gains" { (0.995, f32::INFINITY) } else { (-0.15, 0.1) };
+        for (i, (name, ..)) in SHAPES.into_iter().enumerate() {
+            let (low, high) = if name == "gains" { (0.995, f32::INFINITY) } else { (-0.15, 0.1) };
             for (boxed, free) in values(&boxed, i).into_iter().zip(values(&free, i)) {
-                assert_eq!(boxed, free.clamp(low, high), "{}", SHAPES[i].0);
+                assert_eq!(boxed, free.clamp(low, high), "{name}");
                 outside += u64::from(!(low..=high).contains(&free));
             }
         }
