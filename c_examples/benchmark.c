@@ -10,7 +10,7 @@
 static const char about[] =
     "benchmark: how fast each operation runs on each backend and CPU level, beside what this machine can do at all.\n\n"
     "  benchmark --filter matmul\n\n"
-    "Times are the least of many; the median stands beside it. 'of read 8 MiB' is the share of the ceiling that bounds\n"
+    "Times are the least of many; the median stands beside it. 'of read 16 MiB' is the share of the ceiling that bounds\n"
     "the operation, measured in the same run. About two minutes in all. Defaults in brackets.";
 
 /* How to print, and the case that is being printed. */

@@ -1827,7 +1827,7 @@ typedef struct {
     const char *level;
     /** The unit of `rate`: "GFLOP/s", "GOP/s" (of 8-bit integers) or "GB/s". */
     const char *unit;
-    /** The ceiling that bounds the call, "copy 8 MiB"; "" when none was measured. */
+    /** The ceiling that bounds the call, "copy 16 MiB"; "" when none was measured. */
     const char *ceiling;
     /**
      * Multiplications and additions of products in one call, and bytes of its arguments, each counted once
@@ -1842,7 +1842,8 @@ typedef struct {
     double rate;
     /**
      * The least time that the ceilings leave (Williams, Waterman & Patterson, the roofline model) over
-     * `seconds`. It can pass 1 where smaller memory is faster than what was measured. NaN without ceilings.
+     * `seconds`. Bandwidths are those of the size nearest to `bytes`; where smaller memory is faster, it can
+     * pass 1. NaN without ceilings.
      */
     double share;
     /** The time on `scalar` over `seconds`; NaN where that was not measured. */
