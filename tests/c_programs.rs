@@ -103,7 +103,10 @@ macro_rules! programs {
         const PROGRAMS: &[&str] = &[$(stringify!($name)),*];
     };
 }
-programs! { library_and_contexts dispatch handles options tensor quantize packed cluster text model train generate threads }
+programs! {
+    library_and_contexts dispatch handles options tensor quantize packed cluster step text model train generate threads
+    lifetimes benchmark
+}
 
 #[test]
 fn every_program_is_run() {

@@ -42,6 +42,9 @@ pub struct Kernels {
     /// In place: x[..] f = x * keep / (1 - rate), where keep is 1 if `stream.uniform(i) >= rate`, else 0.
     /// The same call on a gradient is the backward pass.
     pub dropout: fn(&Launch, rate: f32, stream: Stream, x: &mut ViewMut) -> Result<()>,
+    /// In place: x[..] f = min(max(x, low), high), where low <= high, infinities allowed; NaN stays. Returns how many elements
+    /// were below low or above high.
+    pub clamp: fn(&Launch, low: f64, high: f64, x: &mut ViewMut) -> Result<usize>,
 
     // --- reductions ----------------------------------------------------------------------------------------------
     /// sum[1] f64 += the canonical sum of squares of x[..] f.
@@ -70,7 +73,8 @@ pub struct Kernels {
 
     // --- activations ---------------------------------------------------------------------------------------------
     /// Per row of x[m, k] f: a = max(max |x|, 1e-5); codes[m, k] i8 = clip(round_half_even(x * (127 / a)), -127, 127);
-    /// scales[m] f = a / 127.
+    /// scales[m] f = a / 127. A row with a NaN has the scale NaN, a row with an infinity an infinite one, and where x or
+    /// the product is NaN the code is 0: what is not finite shows in every product of the row.
     pub quantize_activations: fn(&Launch, x: &View, codes: &mut ViewMut, scales: &mut ViewMut) -> Result<()>,
     /// x[m, k] f = scales[m] f * codes[m, k] i8.
     pub dequantize_activations: fn(&Launch, codes: &View, scales: &View, x: &mut ViewMut) -> Result<()>,
@@ -143,7 +147,7 @@ pub struct Kernels {
     ) -> Result<()>,
 
     // --- feed-forward --------------------------------------------------------------------------------------------
-    /// y[..] f = max(x, 0)^2 (arXiv 2109.08668).
+    /// y[..] f = max(x, 0)^2 (arXiv 2109.08668). In these four, max(NaN, 0) is NaN: a broken value must reach the loss.
     pub squared_relu: fn(&Launch, x: &View, y: &mut ViewMut) -> Result<()>,
     /// dx[..] f = dy * 2 max(x, 0).
     pub squared_relu_backward: fn(&Launch, x: &View, dy: &View, dx: &mut ViewMut) -> Result<()>,
@@ -171,6 +175,18 @@ pub struct Kernels {
         parameter: &mut ViewMut,
         m: &mut ViewMut,
         v: &mut ViewMut,
+    ) -> Result<()>,
+    /// How far `adamw` would go, without going: with d = (what it would subtract from p) / learning_rate,
+    /// sums[2] f64 += the canonical sums of d^2 and of p^2, from gradient, parameter, m, v[..] f32 as they are before it.
+    /// `learning_rate` is not read; epsilon is above 0. A NaN or an infinity of d or p makes its sum NaN or infinite.
+    pub adamw_squares: fn(
+        &Launch,
+        options: &AdamW,
+        gradient: &View,
+        parameter: &View,
+        m: &View,
+        v: &View,
+        sums: &mut ViewMut,
     ) -> Result<()>,
 
     // --- clusters ------------------------------------------------------------------------------------------------

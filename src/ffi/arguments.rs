@@ -40,6 +40,23 @@ pub fn count<T>(sizes: &[usize], name: &str) -> Result<usize> {
         .ok_or_else(|| error!(Argument, "{name} of sizes {sizes:?} is too large for this machine"))
 }
 
+/// A number of bytes that memory can hold; the others are a negative number that was cast, or an uninitialized variable.
+pub fn bytes(value: usize, name: &str) -> Result<usize> {
+    ensure!(value <= isize::MAX as usize, Argument, "{name} is {value}, more than memory can hold");
+    Ok(value)
+}
+
+/// An array starts inside of memory and ends there.
+pub fn check_end<T>(pointer: *const T, bytes: usize, name: &str) -> Result<()> {
+    let start = pointer.addr();
+    ensure!(
+        start.checked_add(bytes).is_some(),
+        Argument,
+        "{name}, {bytes} bytes at {start:#x}, is past the end of memory"
+    );
+    Ok(())
+}
+
 /// An input array; NULL only when it is empty.
 ///
 /// # Safety
@@ -49,7 +66,7 @@ pub unsafe fn slice<'a, T>(pointer: *const T, count: usize, name: &str) -> Resul
         return Ok(&[]);
     }
     check_pointer(pointer, name)?;
-    self::count::<T>(&[count], name)?;
+    check_end(pointer, self::count::<T>(&[count], name)? * size_of::<T>(), name)?;
     // SAFETY: not NULL, aligned, a possible size; the rest is the caller's contract.
     Ok(unsafe { std::slice::from_raw_parts(pointer, count) })
 }
@@ -63,7 +80,7 @@ pub unsafe fn slice_mut<'a, T>(pointer: *mut T, count: usize, name: &str) -> Res
         return Ok(&mut []);
     }
     check_pointer(pointer, name)?;
-    self::count::<T>(&[count], name)?;
+    check_end(pointer, self::count::<T>(&[count], name)? * size_of::<T>(), name)?;
     // SAFETY: not NULL, aligned, a possible size; the rest is the caller's contract.
     Ok(unsafe { std::slice::from_raw_parts_mut(pointer, count) })
 }
@@ -221,6 +238,10 @@ mod tests {
         let (null, misaligned) = unsafe { (slice::<f32>(std::ptr::null(), 3, "x"), slice(odd, 3, "x")) };
         assert_eq!(null.unwrap_err().message, "x is NULL");
         assert_eq!(misaligned.unwrap_err().kind, ErrorKind::Argument);
+        let last = std::ptr::without_provenance::<f32>(usize::MAX - 3);
+        // SAFETY: the call does not read: the array would go past the end of memory, which is what is tested.
+        let past = unsafe { slice(last, 3, "x") }.unwrap_err();
+        assert_eq!(past.message, "x, 12 bytes at 0xfffffffffffffffc, is past the end of memory");
         // SAFETY: an empty array may be NULL.
         assert!(unsafe { slice::<f32>(std::ptr::null(), 0, "x") }.unwrap().is_empty());
     }

@@ -17,7 +17,6 @@
 use super::arguments::{self, check_apart, check_pointer, count, extent, one_of, size, slice, slice_mut, store};
 use super::guard::{guard, guard_silent};
 use super::handle::{self, Handle};
-
 use super::library::setun_status;
 use crate::tensor::error::{ensure, error};
 use crate::tensor::random::{Purpose, Stream};
@@ -79,10 +78,11 @@ pub fn tokenizer_kind(value: i32, name: &str) -> Result<TokenizerKind> {
 }
 
 pub fn make_tokenizer(kind: TokenizerKind, text: &str, vocabulary: i64) -> Result<Tokenizer> {
+    let vocabulary = size(vocabulary, "vocabulary")?;
     match kind {
         TokenizerKind::Byte => Ok(Tokenizer::byte()),
         TokenizerKind::Character => Tokenizer::character(text),
-        TokenizerKind::Bpe => Tokenizer::bpe(text, size(vocabulary, "vocabulary")?),
+        TokenizerKind::Bpe => Tokenizer::bpe(text, vocabulary),
     }
 }
 
@@ -193,6 +193,8 @@ pub unsafe extern "C" fn setun_tokenizer_encode(
     guard("tokenizer_encode", || {
         let tokenizer = handle::shared(tokenizer, "tokenizer")?;
         let room = size(capacity, "capacity")?;
+        arguments::bytes(bytes, "bytes")?;
+        arguments::count::<u32>(&[room], "capacity")?;
         check_pointer(count, "count")?;
         check_apart(&[extent("tokens", tokens, room), extent("count", count, 1)], &[extent("text", text, bytes)])?;
         // SAFETY: NULL and overlap are checked; `bytes` readable bytes are the caller's contract.
@@ -228,6 +230,7 @@ pub unsafe extern "C" fn setun_tokenizer_decode(
     guard("tokenizer_decode", || {
         let tokenizer = handle::shared(tokenizer, "tokenizer")?;
         let count = size(count, "count")?;
+        arguments::bytes(capacity, "capacity")?;
         check_pointer(bytes, "bytes")?;
         check_apart(&[extent("text", text, capacity), extent("bytes", bytes, 1)], &[extent("tokens", tokens, count)])?;
         // SAFETY: NULL, alignment and overlap are checked; `count` tokens are the caller's contract.

@@ -4,7 +4,7 @@ use super::arguments::{self, one_of, size};
 use super::context::{self, setun_context};
 use super::handle;
 use super::library::UserData;
-use super::model::{ModelObject, check_poison, geometry};
+use super::model_object::{ModelObject, check_poison, geometry};
 use super::options;
 use super::text::{make_tokenizer, tokenizer_kind};
 use super::train::{c_metrics, setun_progress_callback, setun_schedule, setun_train_options};
@@ -172,7 +172,7 @@ impl TrainingOptions {
             training,
             hooks: Hooks { progress: options.progress, user_data: UserData(options.user_data), cancel },
             tokenizer: tokenizer_kind(options.tokenizer, "tokenizer")?,
-            vocabulary: options.vocabulary,
+            vocabulary: size(options.vocabulary, "vocabulary")? as i64,
             validation_fraction: options.validation_fraction,
             context: options.context,
         })

@@ -178,7 +178,7 @@ impl Dataset {
 }
 
 fn check_fraction(fraction: f64) -> Result<()> {
-    ensure!((0.0..1.0).contains(&fraction), Argument, "the validation fraction is {fraction}, expected 0 to below 1");
+    ensure!((0.0..1.0).contains(&fraction), Argument, "validation_fraction is {fraction}, expected 0 to below 1");
     Ok(())
 }
 
