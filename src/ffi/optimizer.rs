@@ -1,9 +1,10 @@
-//! What the step section keeps behind its handle: an optimizer, and where the caller's parameters lie.
+//! What the step section keeps behind its handle, an optimizer and where the caller's parameters lie, and the options as read.
 
-use super::arguments::{check_pointer, slice};
-use crate::step::{Optimizer, ParameterOptions, Report};
+use super::arguments::{check_pointer, one_of, slice};
+use super::step::{setun_optimizer_options, setun_parameter_kind, setun_parameter_options, setun_radius_mode};
+use crate::step::{Kind, Optimizer, ParameterOptions, RadiusMode, Report, StepOptions};
 use crate::tensor::error::ensure;
-use crate::tensor::{Result, Tensor, View, reserve};
+use crate::tensor::{DType, Result, Tensor, View, reserve};
 
 /// What a `setun_optimizer` names.
 pub struct OptimizerObject {
@@ -85,4 +86,57 @@ impl OptimizerObject {
         }
         self.optimizer.step(&gradients)
     }
+}
+
+pub fn step_options(options: &setun_optimizer_options) -> Result<StepOptions> {
+    let modes = [
+        (setun_radius_mode::Off as i32, "off", RadiusMode::Off),
+        (setun_radius_mode::Cap as i32, "cap", RadiusMode::Cap),
+        (setun_radius_mode::Exact as i32, "exact", RadiusMode::Exact),
+    ];
+    Ok(StepOptions {
+        learning_rate: options.learning_rate,
+        beta1: options.beta1,
+        beta2: options.beta2,
+        epsilon: options.epsilon,
+        weight_decay: options.weight_decay,
+        clip: options.clip,
+        radius_mode: one_of(options.radius_mode, "radius_mode", &modes)?,
+        radius: options.radius,
+        floor: options.radius_floor,
+        vector_floor: options.vector_floor,
+        lower: options.lower,
+        upper: options.upper,
+    })
+}
+
+pub fn parameter_options(options: &setun_parameter_options, rank: usize) -> Result<ParameterOptions> {
+    let by_rank = if rank >= 2 { Kind::Matrix } else { Kind::Vector };
+    let kinds = [
+        (setun_parameter_kind::Auto as i32, "auto", by_rank),
+        (setun_parameter_kind::Ternary as i32, "ternary", Kind::Ternary),
+        (setun_parameter_kind::Matrix as i32, "matrix", Kind::Matrix),
+        (setun_parameter_kind::Vector as i32, "vector", Kind::Vector),
+    ];
+    let own = |value: f64| (!value.is_nan()).then_some(value);
+    Ok(ParameterOptions {
+        kind: one_of(options.kind, "kind", &kinds)?,
+        weight_decay: own(options.weight_decay),
+        floor: own(options.radius_floor),
+        lower: own(options.lower),
+        upper: own(options.upper),
+    })
+}
+
+/// A tensor over the caller's memory; of its own, and empty, where there are no elements.
+///
+/// # Safety
+/// `data` is NULL or holds the whole shape, alive and used by nobody else as long as the tensor is used.
+pub unsafe fn lend(data: *mut f32, dims: &[usize], name: &str) -> Result<Tensor> {
+    if dims.contains(&0) {
+        return Tensor::zeros(DType::F32, dims);
+    }
+    check_pointer(data, name)?;
+    // SAFETY: not NULL and aligned; the rest is the caller's contract.
+    unsafe { Tensor::wrap(data.cast(), DType::F32, dims) }
 }

@@ -23,19 +23,17 @@
 //!         if (setun_step(w, gradient, 2, moments, step, NULL, NULL) != SETUN_OK) puts(setun_last_error());
 //!     }
 
-use super::arguments::{self, check_apart, check_pointer, count, extent, one_of, size, slice, store};
+use super::arguments::{self, check_apart, check_pointer, count, extent, size, slice, store};
 use super::context::{self, setun_context};
 use super::guard::{guard, guard_silent};
 use super::handle::{self, Handle};
 use super::library::setun_status;
-use super::optimizer::OptimizerObject;
+use super::optimizer::{OptimizerObject, lend, parameter_options, step_options};
 use super::options::{self, Versioned};
 use super::tensor::shape;
-use crate::step::{
-    Kind, Optimizer, Parameter, ParameterOptions, RadiusMode, RefusalKind, Report, StepOptions, step_alone,
-};
+use crate::step::{Kind, Optimizer, Parameter, ParameterOptions, RefusalKind, Report, StepOptions, step_alone};
 use crate::tensor::error::{ensure, error};
-use crate::tensor::{DType, Result, Tensor, View};
+use crate::tensor::{Result, View};
 use std::ffi::c_char;
 
 /// What the radius does.
@@ -270,46 +268,6 @@ impl Handle for setun_optimizer {
     const NAME: &'static str = "setun_optimizer";
 }
 
-fn step_options(options: &setun_optimizer_options) -> Result<StepOptions> {
-    let modes = [
-        (setun_radius_mode::Off as i32, "off", RadiusMode::Off),
-        (setun_radius_mode::Cap as i32, "cap", RadiusMode::Cap),
-        (setun_radius_mode::Exact as i32, "exact", RadiusMode::Exact),
-    ];
-    Ok(StepOptions {
-        learning_rate: options.learning_rate,
-        beta1: options.beta1,
-        beta2: options.beta2,
-        epsilon: options.epsilon,
-        weight_decay: options.weight_decay,
-        clip: options.clip,
-        radius_mode: one_of(options.radius_mode, "radius_mode", &modes)?,
-        radius: options.radius,
-        floor: options.radius_floor,
-        vector_floor: options.vector_floor,
-        lower: options.lower,
-        upper: options.upper,
-    })
-}
-
-fn parameter_options(options: &setun_parameter_options, rank: usize) -> Result<ParameterOptions> {
-    let by_rank = if rank >= 2 { Kind::Matrix } else { Kind::Vector };
-    let kinds = [
-        (setun_parameter_kind::Auto as i32, "auto", by_rank),
-        (setun_parameter_kind::Ternary as i32, "ternary", Kind::Ternary),
-        (setun_parameter_kind::Matrix as i32, "matrix", Kind::Matrix),
-        (setun_parameter_kind::Vector as i32, "vector", Kind::Vector),
-    ];
-    let own = |value: f64| (!value.is_nan()).then_some(value);
-    Ok(ParameterOptions {
-        kind: one_of(options.kind, "kind", &kinds)?,
-        weight_decay: own(options.weight_decay),
-        floor: own(options.radius_floor),
-        lower: own(options.lower),
-        upper: own(options.upper),
-    })
-}
-
 /// Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_optimizer_options_init(options: *mut setun_optimizer_options, size: usize) {
@@ -372,19 +330,6 @@ pub unsafe extern "C" fn setun_step(
         unsafe { write_report(report, &done) }?;
         outcome(done)
     })
-}
-
-/// A tensor over the caller's memory; of its own, and empty, where there are no elements.
-///
-/// # Safety
-/// `data` is NULL or holds the whole shape, alive and used by nobody else as long as the tensor is used.
-unsafe fn lend(data: *mut f32, dims: &[usize], name: &str) -> Result<Tensor> {
-    if dims.contains(&0) {
-        return Tensor::zeros(DType::F32, dims);
-    }
-    check_pointer(data, name)?;
-    // SAFETY: not NULL and aligned; the rest is the caller's contract.
-    unsafe { Tensor::wrap(data.cast(), DType::F32, dims) }
 }
 
 /// Makes an optimizer without parameters; `setun_optimizer_add` them. NULL options = the defaults. Free it

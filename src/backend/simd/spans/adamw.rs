@@ -100,25 +100,30 @@ pub unsafe extern "C" fn adamw_squares(
     sums: *mut f32,
 ) {
     let factors = Factors::of(&*factors);
+    let inputs = [gradient, parameter, m, v];
     let mut start = 0;
     let mut block = 0;
     while start < n {
         let end = if n - start < BLOCK { n } else { start + BLOCK };
         let (mut changes, mut parameters) = ([f32x8::ZERO; 4], [f32x8::ZERO; 4]);
+        let mut add = |j: usize, [gradient, p, m, v]: [f32x8; 4]| {
+            let [change, ..] = factors.change(gradient, [p, m, v]);
+            changes[j] += change * change;
+            parameters[j] += p * p;
+        };
         let mut i = start;
-        while i < end {
+        while i + LANES <= end {
             for j in 0..LANES / 8 {
-                let at = i + 8 * j;
-                if at < end {
-                    // What is missing of a vector is 0 in all four, and changes nothing: see `block_sum`.
-                    let part = |x: *const f32| load_up_to(x.add(at), end - at);
-                    let p = part(parameter);
-                    let [change, ..] = factors.change(part(gradient), [p, part(m), part(v)]);
-                    changes[j] += change * change;
-                    parameters[j] += p * p;
-                }
+                add(j, inputs.map(|x| load(x.add(i + 8 * j))));
             }
             i += LANES;
+        }
+        for j in 0..LANES / 8 {
+            let at = i + 8 * j;
+            if at < end {
+                // What is missing of a vector is 0 in all four, and changes nothing: see `block_sum`.
+                add(j, inputs.map(|x| load_up_to(x.add(at), end - at)));
+            }
         }
         *sums.add(2 * block) = fold(changes);
         *sums.add(2 * block + 1) = fold(parameters);
