@@ -51,6 +51,17 @@ pub fn report(name: &str, amount: f64, unit: &str, case: impl Fn(&Row) -> f64 + 
 /// (rows, width) of the reference sizes S and M.
 const SIZES: [(usize, usize); 2] = [(768, 128), (4096, 384)];
 
+const OPTIONS: AdamW = AdamW {
+    learning_rate: 1e-3,
+    beta1: 0.9,
+    beta2: 0.99,
+    epsilon: 1e-8,
+    weight_decay: 0.1,
+    correction1: 0.5,
+    correction2: 0.5,
+    gradient_scale: 1.0,
+};
+
 #[test]
 #[ignore = "prints speeds"]
 fn throughput_of_elementwise_operations() {
@@ -69,6 +80,10 @@ fn throughput_of_elementwise_operations() {
             let stream = Stream::new(1, Purpose::Dropout, 2, 3);
             let mut x = dirty(DType::F32, &[n]);
             seconds(|| (row.kernels.dropout)(&row.launch, 0.1, stream, &mut x.view_mut()))
+        });
+        report(&name("clamp"), 8.0 * n as f64, "B", |row| {
+            let mut x = normal(&[n], 1);
+            seconds(|| (row.kernels.clamp)(&row.launch, -1.0, 1.0, &mut x.view_mut()).map(|_| ()))
         });
         report(&name("squared_relu"), 8.0 * n as f64, "B", |row| {
             let (x, mut y) = (normal(&[n], 1), dirty(DType::F32, &[n]));
@@ -93,22 +108,22 @@ fn throughput_of_elementwise_operations() {
             })
         });
         report(&name("adamw"), 28.0 * n as f64, "B", |row| {
-            let options = AdamW {
-                learning_rate: 1e-3,
-                beta1: 0.9,
-                beta2: 0.99,
-                epsilon: 1e-8,
-                weight_decay: 0.1,
-                correction1: 0.5,
-                correction2: 0.5,
-                gradient_scale: 1.0,
-            };
             let (gradient, mut p) = (normal(&[n], 1), normal(&[n], 2));
             let (mut m, mut v) = (normal(&[n], 3), normal(&[n], 4));
             v.host_mut::<f32>().unwrap().iter_mut().for_each(|v| *v *= *v);
             seconds(|| {
                 let (p, m, v) = (&mut p.view_mut(), &mut m.view_mut(), &mut v.view_mut());
-                (row.kernels.adamw)(&row.launch, &options, &gradient.view(), p, m, v)
+                (row.kernels.adamw)(&row.launch, &OPTIONS, &gradient.view(), p, m, v)
+            })
+        });
+        report(&name("adamw_squares"), 16.0 * n as f64, "B", |row| {
+            let (gradient, p, m, mut v) = (normal(&[n], 1), normal(&[n], 2), normal(&[n], 3), normal(&[n], 4));
+            v.host_mut::<f32>().unwrap().iter_mut().for_each(|v| *v *= *v);
+            let mut sums = dirty(DType::F64, &[2]);
+            seconds(|| {
+                let inputs = (&gradient.view(), &p.view(), &m.view(), &v.view());
+                let (launch, sums) = (&row.launch, &mut sums.view_mut());
+                (row.kernels.adamw_squares)(launch, &OPTIONS, inputs.0, inputs.1, inputs.2, inputs.3, sums)
             })
         });
     }
