@@ -8,6 +8,7 @@
 //! | [`train`] | verb 4: text in, ternary language model out | model, quantize, format, backend, tensor |
 //! | [`model`] | the transformer, layer by layer, forward and backward; the sampler | quantize, format, backend, tensor |
 //! | [`quantize`] | verb 1: f32 to ternary and back, packings, products | backend, tensor |
+//! | [`step`] | verb 3: constrained updates of parameters that the caller owns | format, backend, tensor |
 //! | [`format`] | bytes in, bytes out: safetensors | tensor |
 //! | [`backend`] | where it runs: one table of kernels per row, chosen per context | tensor |
 //! | [`tensor`] | the common ground: tensors, views, errors, random numbers | nothing |
@@ -19,5 +20,6 @@ mod ffi;
 mod format;
 mod model;
 mod quantize;
+mod step;
 mod tensor;
 mod train;
