@@ -100,7 +100,7 @@ macro_rules! programs {
         const PROGRAMS: &[&str] = &[$(stringify!($name)),*];
     };
 }
-programs! { library_and_contexts handles options tensor quantize packed text model train generate threads }
+programs! { library_and_contexts handles options tensor quantize packed step text model train generate threads }
 
 #[test]
 fn every_program_is_run() {

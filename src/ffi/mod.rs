@@ -6,6 +6,7 @@
 //! | `handle.rs` | the handle table: create, borrow, free |
 //! | `options.rs` | structs that begin with their size |
 //! | `arguments.rs` | pointers, sizes, strings |
+//! | `optimizer.rs` | what the step section keeps behind its handle |
 //! | `trainer.rs` | what the train section keeps behind its handles |
 //! | the others | one per section of `include/setun.h` |
 //!
@@ -22,8 +23,10 @@ mod guard;
 mod handle;
 mod library;
 mod model;
+mod optimizer;
 mod options;
 mod quantize;
+mod step;
 mod tensor;
 mod text;
 mod train;
