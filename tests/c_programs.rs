@@ -104,8 +104,8 @@ macro_rules! programs {
     };
 }
 programs! {
-    library_and_contexts dispatch handles options tensor quantize packed cluster text model train generate threads
-    lifetimes
+    library_and_contexts dispatch handles options tensor quantize packed cluster step text model train generate threads
+    lifetimes benchmark
 }
 
 #[test]

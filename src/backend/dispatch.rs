@@ -102,7 +102,7 @@ pub struct Context {
 }
 
 /// Threads above this are refused: a typing error, not a machine.
-const MAX_THREADS: usize = 4096;
+pub const MAX_THREADS: usize = 4096;
 
 impl Context {
     pub fn new(options: &ContextOptions) -> Result<Context> {

@@ -11,9 +11,11 @@
 //! | `scalar/` | the readable reference: the definition of every operation |
 //! | `simd/` | the vector kernels, for one thread (`simd`) or all (`parallel`) |
 //! | `cuda/` | the driver and its devices; no kernels yet |
+//! | `benchmark/` | how fast each operation runs on each row, beside what the machine can do |
 //!
-//! An operation has the same file name in `scalar/`, `simd/`, `simd/spans/` and the parity tests.
+//! An operation has the same file name in `scalar/`, `simd/`, `simd/spans/`, `benchmark/` and the parity tests.
 
+pub mod benchmark;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub mod cuda;
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]

@@ -33,6 +33,7 @@ static void inits(void) {
     CHECK_INIT(setun_save_options);
     CHECK_INIT(setun_train_options);
     CHECK_INIT(setun_sample_options);
+    CHECK_INIT(setun_benchmark_options);
 }
 
 static void defaults(void) {

@@ -55,7 +55,7 @@ class Setun:
         self.library = ctypes.CDLL(str(LIBRARY))
         for function in HEADER.functions.values():
             entry = getattr(self.library, function.name)
-            callback = {"setun_log_callback": LOG, "setun_text_callback": TEXT_PIECE}
+            callback = {"setun_log_callback": LOG, "setun_text_callback": TEXT_PIECE, "setun_benchmark_callback": PROGRESS}
             entry.argtypes = [callback.get(p.base, p.ctype) for p in function.parameters]
             scalar = {"void": None, "uint32_t": ctypes.c_uint32, "setun_status": ctypes.c_int32}
             entry.restype = scalar.get(function.returns, ctypes.c_char_p)
@@ -698,5 +698,20 @@ TABLE = {
         null=("options", "user_data", "slid"),
         expect={"options.max_tokens = INT64_MAX": None},  # the callback has to stop it
         more=lambda w, good: [("prompt is empty", dict(prompt=b""), ("ARGUMENT",), "prompt")],
+    ),
+    # BENCHMARK
+    "setun_benchmark_options_init": Entry(lambda w: {}),
+    "setun_benchmark": Entry(
+        lambda w: dict(options=w.options("setun_benchmark_options", filter=b"fill", seconds=1e-4, quick=1, ceilings=0,
+                                         threads=1, cancel=w["setun_cancel"]),
+                       callback=PROGRESS(lambda *_: 1), user_data=None),
+        null=("options", "user_data"),
+        expect={"options is NULL": None},  # the defaults measure for minutes
+        more=lambda w, good: [
+            (f"{name} = {bad}", dict(options=w.options("setun_benchmark_options", quick=1, **{name: bad})), ("ARGUMENT",), name)
+            for name, bad in (("seconds", -1.0), ("seconds", 61.0), ("threads", -1), ("threads", 4097), ("filter", b"nothing"),
+                              ("level", b"none"))
+        ] + [("no row at all", dict(options=w.options("setun_benchmark_options", quick=1, scalar=0, simd=0, parallel=0)),
+              ("ARGUMENT",), "scalar")],
     ),
 }

@@ -1,6 +1,5 @@
 //! Labels decide integers, so distances are canonical: every row gives the same bits. So do the sums, in index order.
 
-use super::throughput::{report, seconds};
 use super::{EXACT, SIZES, check, dirty, integers, normal};
 use crate::tensor::{DType, Result, Tensor};
 
@@ -73,29 +72,4 @@ fn wrong_arguments_are_refused_by_every_row() {
     check("centroids of another width", EXACT, |row| assign(row, &normal(&[3, 2], 1), &normal(&[2, 3], 2)));
     check("a label past the clusters", EXACT, |row| update(row, &normal(&[9, 2], 1), &labels(9, 8), &none, 2));
     check("too few weights", EXACT, |row| update(row, &normal(&[9, 2], 1), &labels(9, 2), &normal(&[8], 2), 2));
-}
-
-/// Three operations a distance and element; two a sum and element.
-#[test]
-#[ignore = "prints speeds"]
-fn throughput_of_kmeans() {
-    for (n, d, k) in [(20_000, 64, 64), (6000, 784, 100), (100_000, 1, 16)] {
-        let name = |operation: &str| format!("{operation} [{n}, {d}], {k} clusters");
-        let (x, centroids, labels) = (normal(&[n, d], 1), normal(&[k, d], 2), labels(n, k));
-        report(&name("kmeans_assign"), 3.0 * (n * d * k) as f64, "FLOP", |row| {
-            let (mut labels, mut distances) = (dirty(DType::U32, &[n]), dirty(DType::F32, &[n]));
-            seconds(|| {
-                let (labels, distances) = (&mut labels.view_mut(), &mut distances.view_mut());
-                (row.kernels.kmeans_assign)(&row.launch, &x.view(), &centroids.view(), labels, distances)
-            })
-        });
-        report(&name("kmeans_update"), 4.0 * (n * d) as f64, "B", |row| {
-            let (none, mut sums) = (normal(&[0], 1), dirty(DType::F64, &[k, d]));
-            let mut masses = dirty(DType::F64, &[k]);
-            seconds(|| {
-                let (sums, masses) = (&mut sums.view_mut(), &mut masses.view_mut());
-                (row.kernels.kmeans_update)(&row.launch, &x.view(), &labels.view(), &none.view(), sums, masses)
-            })
-        });
-    }
 }

@@ -20,8 +20,6 @@ mod norm;
 mod reduce;
 mod rope;
 mod ternary;
-mod throughput;
-mod throughput_ternary;
 
 use super::launch::{Executor, Launch};
 use super::pool::Pool;

@@ -24,7 +24,7 @@ mod ternary;
 pub use level::Level;
 #[cfg(test)]
 pub use spans::PhiloxStream;
-pub use spans::Spans;
+pub use spans::{FLOAT_PEAK_ROUND, INT8_PEAK_CODES, INT8_PEAK_ROUND, READ_PEAK_BYTES, Spans};
 
 use super::table::Kernels;
 
@@ -32,6 +32,7 @@ pub const KERNELS: Kernels = Kernels {
     fill: elementwise::fill,
     add: elementwise::add,
     dropout: elementwise::dropout,
+    clamp: elementwise::clamp,
     sum_squares: reduce::sum_squares,
     first_non_finite: reduce::first_non_finite,
     absmean: ternary::absmean,
@@ -60,6 +61,7 @@ pub const KERNELS: Kernels = Kernels {
     cross_entropy: cross_entropy::cross_entropy,
     cross_entropy_gradient: cross_entropy::cross_entropy_gradient,
     adamw: adamw::adamw,
+    adamw_squares: adamw::adamw_squares,
     kmeans_assign: kmeans::kmeans_assign,
     kmeans_update: kmeans::kmeans_update,
 };

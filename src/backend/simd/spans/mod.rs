@@ -11,6 +11,7 @@
 mod activation;
 mod adamw;
 mod attention;
+mod ceiling;
 mod cross_entropy;
 mod elementwise;
 mod embedding;
@@ -28,6 +29,7 @@ mod vector;
 
 pub use adamw::AdamWFactors;
 pub use attention::AttentionShape;
+pub use ceiling::{FLOAT_PEAK_ROUND, INT8_PEAK_CODES, INT8_PEAK_ROUND, READ_PEAK_BYTES};
 pub use elementwise::PhiloxStream;
 pub use matmul::PANEL;
 
@@ -50,6 +52,8 @@ pub struct Spans {
         x: *mut f32,
         n: usize,
     ),
+    /// In place: x[n] clamped to low ..= high; returns how many were outside.
+    pub clamp: unsafe extern "C" fn(low: f32, high: f32, x: *mut f32, n: usize) -> usize,
     // --- reductions ----------------------------------------------------------------------------------------------
     /// sums[ceil(n / 4096)]: the canonical sum of |x| of each block of x[n].
     pub absolute_sums: unsafe extern "C" fn(x: *const f32, n: usize, sums: *mut f32),
@@ -228,6 +232,17 @@ pub struct Spans {
         v: *mut f32,
         n: usize,
     ),
+    /// sums[ceil(n / 4096)][2]: the canonical sums, block by block, of the squares of what `adamw` would subtract from
+    /// parameter[n], and of the parameter's.
+    pub adamw_squares: unsafe extern "C" fn(
+        factors: *const AdamWFactors,
+        gradient: *const f32,
+        parameter: *const f32,
+        m: *const f32,
+        v: *const f32,
+        n: usize,
+        sums: *mut f32,
+    ),
     // --- clusters ------------------------------------------------------------------------------------------------
     /// labels[n] and distances[n] of x[n, d] and centroids[k, d]; n and k are at least 1.
     pub kmeans_assign: unsafe extern "C" fn(
@@ -250,12 +265,20 @@ pub struct Spans {
         weights: *const f32,
         sums: *mut f64,
     ),
+    // --- ceilings: what the level can do at most, for the benchmark ------------------------------------------------
+    /// rounds * FLOAT_PEAK_ROUND multiplications and additions of f32, on registers; the result means nothing.
+    pub float_peak: unsafe extern "C" fn(factor: f32, rounds: usize) -> f32,
+    /// rounds * INT8_PEAK_ROUND multiplications and additions of 8-bit integers, on codes[INT8_PEAK_CODES] below 128.
+    pub int8_peak: unsafe extern "C" fn(codes: *const u8, rounds: usize) -> i32,
+    /// Reads x[n], n a multiple of READ_PEAK_BYTES; the result is the exclusive or of its words.
+    pub read_peak: unsafe extern "C" fn(x: *const u8, n: usize) -> i32,
 }
 
 pub static SPANS: Spans = Spans {
     fill: elementwise::fill,
     add: elementwise::add,
     dropout: elementwise::dropout,
+    clamp: elementwise::clamp,
     absolute_sums: reduce::absolute_sums,
     square_sums: reduce::square_sums,
     first_non_finite: reduce::first_non_finite,
@@ -287,6 +310,10 @@ pub static SPANS: Spans = Spans {
     cross_entropy: cross_entropy::cross_entropy,
     cross_entropy_gradient: cross_entropy::cross_entropy_gradient,
     adamw: adamw::adamw,
+    adamw_squares: adamw::adamw_squares,
     kmeans_assign: kmeans::kmeans_assign,
     kmeans_update: kmeans::kmeans_update,
+    float_peak: ceiling::float_peak,
+    int8_peak: ceiling::int8_peak,
+    read_peak: ceiling::read_peak,
 };
