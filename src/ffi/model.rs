@@ -27,7 +27,7 @@ use super::text::{check_tokens, setun_tokenizer};
 use crate::model::{Activations, Model, ModelOptions, describe, file};
 use crate::quantize::{self, Matrix, Packing};
 use crate::tensor::error::{ensure, error};
-use crate::tensor::{DType, Result, Tensor};
+use crate::tensor::{DType, Result, Tensor, never};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char};
@@ -514,7 +514,7 @@ pub unsafe extern "C" fn setun_model_loss(
             check_tokens(tokens, model.options().vocabulary, "tokens")?;
             check_tokens(targets, model.options().vocabulary, "targets")?;
             let mut activations = Activations::new(model, batch, length, false)?;
-            let work = || model.loss(&mut activations, tokens, targets);
+            let work = || model.loss(&mut activations, (tokens, targets), &never);
             model.context().launch().executor.enter(work)
         })?;
         // SAFETY: checked above; a valid pointer is the caller's contract.

@@ -4,13 +4,14 @@
 //! {
 //!   "checksum": "xxh3-64 of this file, in 16 hex digits, taken with sixteen 0 in their place",
 //!   "format": "setun-trainer", "version": 1, "setun": "0.1.0",
-//!   "step": 100, "elapsed_seconds": 12.5,
+//!   "step": 100, "elapsed_seconds": 12.5, ("owed": {..})
 //!   "run": { "backend": .., "level": .., "model": {..}, "options": {..}, "text": {..}, "tokenizer": .. },
 //!   "files": { "model.safetensors": { "bytes": .., "xxh3": ".." }, .. }
 //! }
 //! ```
 
 use super::config::TrainOptions;
+use super::step::Done;
 use crate::model::ModelOptions;
 use crate::tensor::Result;
 use crate::tensor::error::{ensure, error};
@@ -67,6 +68,10 @@ pub struct Record {
     setun: String,
     pub step: u64,
     pub elapsed_seconds: f64,
+    /// What the last step measured, when the run was stopped before it could report it: the evaluation that is due, the
+    /// line of metrics.jsonl and the progress call come first when the run goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owed: Option<Done>,
     pub run: Value,
     pub files: BTreeMap<String, FileSum>,
 }
@@ -84,6 +89,7 @@ impl Record {
             setun: env!("CARGO_PKG_VERSION").to_string(),
             step,
             elapsed_seconds,
+            owed: None,
             run: run.value()?,
             files,
         })
