@@ -16,7 +16,8 @@ fn main() {
 
     if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
         // A cdylib has no SONAME by default; nodelete, because a thread pool must not lose its code to dlclose.
-        println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libsetun.so.0");
+        let major = env::var("CARGO_PKG_VERSION_MAJOR").unwrap_or_default();
+        println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libsetun.so.{major}");
         println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
     }
     if env::var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("x86_64") {

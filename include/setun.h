@@ -2,9 +2,9 @@
  * setun.h: train, compress and run 1.58-bit (ternary) language models.
  *
  * Setun turns text into small language models whose linear layers have the weights -1, 0 and +1 only,
- * packs them at 2 or 1.6 bits a weight, and runs them. Everything is here, in eight sections: LIBRARY,
- * CONTEXT, TENSOR, QUANTIZE, TEXT, MODEL, TRAIN, GENERATE. Each begins with the simplest use. The whole
- * way from a text to a file, and from the file to a text:
+ * packs them at 2 or 1.6 bits a weight, and runs them. Everything is here, in nine sections: LIBRARY,
+ * CONTEXT, TENSOR, QUANTIZE, CLUSTER, TEXT, MODEL, TRAIN, GENERATE. Each begins with the simplest use.
+ * The whole way from a text to a file, and from the file to a text:
  *
  *     setun_model *model = NULL;
  *     setun_tokenizer *tokenizer = NULL;
@@ -186,6 +186,15 @@ void setun_cancel_free(setun_cancel *token);
  * backend, as many threads as the process may use. A context may be used by several threads at once, and
  * freed while objects made with it live on.
  *
+ * On `parallel`, a call too small to be worth waking threads runs on the calling thread, as on `simd`. How
+ * small that is, is measured on this machine while the program runs: what a hand-off to the pool takes, and
+ * how fast each operation is. `setun_context_explain` says what would run a call and why,
+ * `setun_context_statistics` what has run. The size of a call is the number of elements of its largest
+ * tensor; for products and attention, the number of multiplications.
+ *
+ * `cuda` has no kernels in this build. `setun_device_count` and its kin say which NVIDIA GPUs there are: the
+ * driver, libcuda.so.1, is looked for when it is first asked about, and nothing needs it.
+ *
  *     setun_context_options options;
  *     setun_context_options_init(&options, sizeof options);
  *     options.threads = 2;
@@ -204,7 +213,10 @@ typedef enum {
     SETUN_BACKEND_SIMD = 2,
     /** The same vector code on a thread pool. */
     SETUN_BACKEND_PARALLEL = 3,
-    /** An NVIDIA GPU. This build has none: asking for it returns SETUN_ERR_UNSUPPORTED. */
+    /**
+     * An NVIDIA GPU. This build has no kernels for it: asking for it returns SETUN_ERR_UNSUPPORTED where
+     * there is one, and SETUN_ERR_DEVICE with the reason where there is none.
+     */
     SETUN_BACKEND_CUDA = 4,
 } setun_backend;
 
@@ -216,6 +228,8 @@ typedef struct {
     size_t struct_size;
     /** A `setun_backend`. Default SETUN_BACKEND_AUTO. */
     int32_t backend;
+    /** The GPU that `cuda` runs on, below `setun_device_count`. Default 0. */
+    int32_t device;
     /** Non-zero: AUTO takes `cuda` where this build and machine have it. Default 1. */
     int32_t prefer_cuda;
     /** Non-zero: AUTO takes `parallel`. Default 1. */
@@ -224,9 +238,39 @@ typedef struct {
     int32_t prefer_simd;
     /** Threads of the pool; 0 = as many as the process may use, at most 4096. Default 0. */
     int32_t threads;
-    /** Non-zero: tell the log hook what was chosen. Default 0. */
+    /**
+     * Non-zero: tell the log hook, at level INFO, what was chosen, now and at the first call of each
+     * operation on each backend. Default 0.
+     */
     int32_t verbose;
+    /** Non-zero: time every call, for `setun_context_statistics`. Default 0. */
+    int32_t benchmark_mode;
+    /**
+     * The size from which on AUTO takes `cuda` for a call; 0 = always, -1 = the crossover that this machine
+     * measured. Without effect while there are no cuda kernels. Default -1.
+     */
+    int64_t min_size_for_cuda;
+    /**
+     * The size from which on `parallel` hands a call to its threads; 0 = always, -1 = the crossover that
+     * this machine measured. The results are the same bits. Default -1.
+     */
+    int64_t min_size_for_parallel;
 } setun_context_options;
+
+/**
+ * What has run of one operation in a context. The arrays are indexed by `setun_backend`; at
+ * SETUN_BACKEND_AUTO stands the sum over all backends. Set `struct_size` before the call.
+ */
+typedef struct {
+    size_t struct_size;
+    /** The operation's name. Static: never freed. */
+    const char *operation;
+    int64_t calls[5];
+    /** The sizes of these calls, added: elements, or multiplications of products and attention. */
+    int64_t elements[5];
+    /** What they took, in seconds; 0 unless the context has `benchmark_mode`. */
+    double seconds[5];
+} setun_statistics;
 
 /** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */
 void setun_context_options_init(setun_context_options *options, size_t size);
@@ -235,9 +279,10 @@ void setun_context_options_init(setun_context_options *options, size_t size);
  * Makes a context and its thread pool. NULL options = the defaults. Free it with `setun_context_free`.
  *
  * The CPU level is the best that this build contains and this machine has; the environment variable
- * SETUN_CPU_LEVEL ("baseline", "x86-64-v3") lowers it. Returns ARGUMENT (a backend or a number of threads
- * that does not exist), UNSUPPORTED (a backend or level that this build or machine lacks), MEMORY (the
- * threads cannot be started), ABI.
+ * SETUN_CPU_LEVEL ("baseline", "x86-64-v3") lowers it. Returns ARGUMENT (a backend, device or number of
+ * threads that does not exist), UNSUPPORTED (a backend or level that this build or machine lacks), MEMORY
+ * (the threads cannot be started), ABI; for SETUN_BACKEND_CUDA also DEVICE (no driver, no device, or a
+ * driver that fails, in its own words) and STATE (the process was forked after the driver was loaded).
  */
 setun_status setun_context_create(const setun_context_options *options, setun_context **out);
 
@@ -253,8 +298,73 @@ setun_status setun_context_threads(const setun_context *context, int32_t *out);
  */
 setun_status setun_context_level(const setun_context *context, const char **out);
 
+/**
+ * Says in a sentence or two what would run a call of an operation, and why: backend, CPU level, threads, the
+ * crossover and what it was measured from, and why no GPU. For people: the wording may change.
+ *
+ * `operation` is a name of `setun_operation_name`; NULL asks about the context as a whole. `call_size` is the
+ * size of the call (see the head of this section); -1 asks where the crossover lies. At most `capacity` bytes
+ * are written to `text`, always with a NUL at the end: a longer text is cut. `bytes`, unless it is NULL,
+ * becomes the size of the whole text with its NUL (`text` NULL with capacity 0 only counts; 1000 is enough
+ * today). NULL context = the default context. What is not known yet is found out: a hand-off to the threads
+ * is measured (a millisecond), the driver of GPUs is loaded. Returns ARGUMENT for an operation that does not
+ * exist, naming those like it.
+ */
+setun_status setun_context_explain(const setun_context *context,
+                                   const char *operation,
+                                   int64_t call_size,
+                                   char *text,
+                                   size_t capacity,
+                                   size_t *bytes);
+
+/** How many operations there are. */
+int64_t setun_operation_count(void);
+
+/** The name of operation number `index`, from 0; NULL past the last. Static: never freed. */
+const char *setun_operation_name(int64_t index);
+
+/**
+ * What has run of operation number `index` since the context was made or its statistics were reset, on
+ * behalf of every thread and object that uses the context. Calls that are running may be counted or not.
+ *
+ * `out->struct_size` says how much of the struct to write. NULL context = the default context. Returns
+ * ARGUMENT (an index not below `setun_operation_count`), ABI.
+ */
+setun_status setun_context_statistics(const setun_context *context, int64_t index, setun_statistics *out);
+
+/** Sets the statistics of all operations to 0. NULL context = the default context. */
+setun_status setun_context_reset_statistics(const setun_context *context);
+
 /** Frees the context; NULL is fine. Models and packed tensors that were made with it keep working. */
 void setun_context_free(setun_context *context);
+
+/**
+ * Counts the NVIDIA GPUs that the CUDA driver shows. A machine without the driver or without a GPU has 0:
+ * that is no error, and `setun_context_explain` says which.
+ *
+ * The first question loads the driver, if there is one, and the process keeps the answer. Returns DEVICE (a
+ * driver that is too old or fails, in its own words), STATE (the process was forked after the driver was
+ * loaded).
+ */
+setun_status setun_device_count(int32_t *out);
+
+/**
+ * The name of a GPU, "NVIDIA H100 80GB HBM3". `device` is below `setun_device_count`.
+ *
+ * At most `capacity` bytes are written to `text`, always with a NUL at the end; `bytes`, unless it is NULL,
+ * becomes the size of the whole name with its NUL (`text` NULL with capacity 0 only counts; 256 is enough).
+ * Returns ARGUMENT (a device that does not exist), DEVICE (no driver, no device, or a driver that fails, in
+ * its own words), STATE (the process was forked after the driver was loaded).
+ */
+setun_status setun_device_name(int32_t device, char *text, size_t capacity, size_t *bytes);
+
+/**
+ * The memory of a GPU in bytes: how much is free now, and how much there is. Either may be NULL.
+ *
+ * What is free is known only on an open device: this opens it for the call (part of a second), and leaves
+ * the calling thread's CUDA context what it was. Returns as `setun_device_name`.
+ */
+setun_status setun_device_memory(int32_t device, size_t *free, size_t *total);
 
 /*
  * TENSOR: arrays that handles work on
@@ -537,6 +647,173 @@ setun_status setun_packed_nbytes(const setun_packed *packed, size_t *out);
 
 /** Frees the matrix; NULL is fine. */
 void setun_packed_free(setun_packed *packed);
+
+/*
+ * CLUSTER: exact k-means
+ *
+ * Lloyd's k-means on n points that are rows of x [n, d] f32, run to its fixed point: each point belongs to
+ * the nearest of k centroids, and each centroid is the mean of its points. Squared Euclidean distances are
+ * summed in direct form, in f32 and in one fixed order, means in f64: labels, centroids and inertia are the
+ * same bits on every backend, CPU level and number of threads. The start is k-means++ (Arthur and
+ * Vassilvitskii, SODA 2007). Points may have weights: a weight of 2 counts as a point that is there twice.
+ * An empty cluster is given the point that is farthest from its centroid. Distances below 1e-45 are 0.
+ * Labels are int32_t, 0 to k - 1. Memory beside the data: O(n + k d).
+ *
+ *     float x[4 * 2] = {0, 0, 0, 1, 9, 9, 9, 8}, centroids[2 * 2];
+ *     int32_t labels[4];
+ *     double inertia;
+ *     if (setun_cluster(x, 4, 2, 2, NULL, labels, centroids, &inertia) != SETUN_OK) puts(setun_last_error());
+ *     printf("%d %d %d %d, inertia %g\n", labels[0], labels[1], labels[2], labels[3], inertia);
+ */
+
+/** Where the first centroids come from. */
+typedef enum {
+    /** k-means++: each next one a point, drawn by weight and squared distance from those there are. */
+    SETUN_KMEANS_START_PLUS_PLUS = 0,
+    /** Distinct rows of x, drawn by weight. */
+    SETUN_KMEANS_START_RANDOM = 1,
+    /** Those that the caller gave, or the last fit left: a warm start. `n_init` is then 1. */
+    SETUN_KMEANS_START_GIVEN = 2,
+} setun_kmeans_start;
+
+/** A k-means: its options, and its centroids once there are some. */
+typedef struct setun_kmeans setun_kmeans;
+
+/** Where a k-means stands. */
+typedef struct {
+    size_t struct_size;
+    /** Which of the `n_init` runs, from 0; after a fit, the best one, which is what the rest is about. */
+    int64_t run;
+    /** Iterations: assignments that followed an update of the centroids. */
+    int64_t iterations;
+    /** The sum of weight * squared distance from the nearest centroid, in f64 in index order. */
+    double inertia;
+    /** Points whose cluster changed in the last iteration; 0 = a fixed point. */
+    int64_t moved;
+    /**
+     * Clusters without a point of positive weight. With inertia 0: the points have fewer distinct places than
+     * clusters.
+     */
+    int64_t empty;
+    /** Empty clusters that were given a point, in all iterations. */
+    int64_t repaired;
+    /** 1: at a fixed point or within the tolerance; 0: not, `max_iterations` came first. */
+    int32_t converged;
+    /** 1: the progress callback ended it. */
+    int32_t stopped;
+} setun_kmeans_report;
+
+/**
+ * Called after every iteration, on the calling thread. Return 0 to stop with what there is, anything else to
+ * go on. `report` is valid during the call.
+ */
+typedef int32_t (*setun_kmeans_callback)(const setun_kmeans_report *report, void *user_data);
+
+/** How to cluster and where. Fill it with `setun_kmeans_options_init`. */
+typedef struct {
+    size_t struct_size;
+    /** A `setun_kmeans_start`. Default SETUN_KMEANS_START_PLUS_PLUS. */
+    int32_t start;
+    /** Runs from different starts, of which the one of least inertia is kept. Default 1. */
+    int64_t n_init;
+    /** Of one run; 0 only assigns points to the start. Default 300. */
+    int64_t max_iterations;
+    /**
+     * A run ends when an iteration lowers the inertia by no more than this part of it; 0 = at the fixed point
+     * only. Default 0.
+     */
+    double tolerance;
+    /** Of the start. Default 0. */
+    uint64_t seed;
+    /** For `setun_cluster`: [n], 0 or more each and not all 0; NULL = 1 each. Default NULL. */
+    const float *weights;
+    /** For `setun_cluster` with SETUN_KMEANS_START_GIVEN: [k, d]. Default NULL. */
+    const float *initial_centroids;
+    /** Hears of the progress; NULL = nobody. Default NULL. */
+    setun_kmeans_callback progress;
+    /** Handed to `progress`. Default NULL. */
+    void *user_data;
+    /** Stops it from another thread; NULL = no token. Default NULL. */
+    const setun_cancel *cancel;
+    /** Where it runs; NULL = the default context. Default NULL. */
+    const setun_context *context;
+} setun_kmeans_options;
+
+/** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */
+void setun_kmeans_options_init(setun_kmeans_options *options, size_t size);
+
+/**
+ * Clusters the points x [n, d] into k clusters. Each output may be NULL: `labels` [n], the cluster of each
+ * point; `centroids` [k, d]; `inertia`, the sum of weight * squared distance. NULL options = the defaults.
+ * Outputs may not overlap inputs, and stay untouched when the call fails.
+ *
+ * A progress callback that returns 0 ends it early with OK. Returns ARGUMENT (k or d is 0; k above n; a NaN,
+ * an infinity, or a number so large that squared distances would overflow, naming its row and column; weights
+ * that are negative, not finite or all 0; overlap; misaligned), SHAPE (more than the machine can address),
+ * CANCELLED, ABI, MEMORY.
+ */
+setun_status setun_cluster(const float *x,
+                           int64_t n,
+                           int64_t d,
+                           int64_t k,
+                           const setun_kmeans_options *options,
+                           int32_t *labels,
+                           float *centroids,
+                           double *inertia);
+
+/**
+ * Makes a k-means of k clusters. NULL options = the defaults; they are copied, the callback's user data must
+ * stay valid. Free it with `setun_kmeans_free`. Returns ARGUMENT, ABI.
+ */
+setun_status setun_kmeans_create(int64_t k, const setun_kmeans_options *options, setun_kmeans **out);
+
+/**
+ * Fits the centroids to the points x [n, d] with `weights` [n], or NULL = 1 each, and writes `labels` [n]
+ * unless NULL. The data is not kept. A fit from SETUN_KMEANS_START_GIVEN begins at the centroids there are.
+ *
+ * On failure the k-means is what it was. Returns what `setun_cluster` does; also STATE (start is GIVEN and
+ * there are no centroids), SHAPE (x has other columns than those).
+ */
+setun_status setun_kmeans_fit(setun_kmeans *kmeans, const float *x, int64_t n, int64_t d, const float *weights, int32_t *labels);
+
+/**
+ * Takes `centroids` [k, d], for a warm start or to assign points to. They are copied; the report of an
+ * earlier fit is gone. Returns ARGUMENT (a NaN, an infinity or a number too large, naming row and column),
+ * MEMORY.
+ */
+setun_status setun_kmeans_set_centroids(setun_kmeans *kmeans, const float *centroids, int64_t d);
+
+/**
+ * Assigns points x [n, d] to the nearest centroids (ties: the lowest index). Each output may be NULL:
+ * `labels` [n], and `distances` [n], squared.
+ *
+ * Returns STATE (there are no centroids yet), SHAPE (x has other columns than those), ARGUMENT (d is 0; a
+ * NaN, an infinity or a number too large, naming row and column; overlap; misaligned), MEMORY.
+ */
+setun_status setun_kmeans_assign(const setun_kmeans *kmeans,
+                                 const float *x,
+                                 int64_t n,
+                                 int64_t d,
+                                 int32_t *labels,
+                                 float *distances);
+
+/** Says k and d, the shape of the centroids; each output may be NULL. d is 0 while there are none. */
+setun_status setun_kmeans_shape(const setun_kmeans *kmeans, int64_t *k, int64_t *d);
+
+/**
+ * Copies the centroids [k, d] to `centroids`, which has room for `count` numbers, k * d. Returns STATE (there
+ * are none yet), SHAPE (another count).
+ */
+setun_status setun_kmeans_centroids(const setun_kmeans *kmeans, float *centroids, int64_t count);
+
+/** Says the inertia of the last fit: the sum of weight * squared distance. Returns STATE (there was none). */
+setun_status setun_kmeans_inertia(const setun_kmeans *kmeans, double *out);
+
+/** Says how the last fit ended; set the `struct_size` of `out` first. Returns STATE (there was none), ABI. */
+setun_status setun_kmeans_last_report(const setun_kmeans *kmeans, setun_kmeans_report *out);
+
+/** Frees the k-means; NULL is fine. */
+void setun_kmeans_free(setun_kmeans *kmeans);
 
 /*
  * TEXT: tokenizers and data sets
@@ -915,8 +1192,9 @@ typedef struct {
      */
     int64_t max_epochs;
     /**
-     * Accepted, without effect in this version, which draws windows evenly and says so in the log. Default
-     * 10.
+     * Clusters of the training text, by k-means on hashed TF-IDF vectors of its windows, over which every
+     * batch is spread; 0 or 1 = windows are drawn evenly, as they are where there are fewer than 8 windows a
+     * cluster. Default 10.
      */
     int64_t n_clusters;
     /** The highest learning rate. Default 1e-3. */
@@ -994,6 +1272,11 @@ typedef struct {
     double validation_fraction;
     /** For `setun_train`: where it runs; NULL = the default context. Default NULL. */
     const setun_context *context;
+    /**
+     * How often a cluster is drawn: ~ size^(1 - cluster_balance). 0 = in proportion to its size, so that every
+     * window is as likely as without clusters; 1 = as often as any other. Default 0.
+     */
+    double cluster_balance;
 } setun_train_options;
 
 /** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */
@@ -1075,6 +1358,20 @@ setun_status setun_trainer_resume(setun_trainer *trainer, const char *checkpoint
  * call uses the trainer.
  */
 setun_status setun_trainer_metrics(const setun_trainer *trainer, setun_metrics *out);
+
+/**
+ * Says the training loss of each cluster of the text, nats a token: the mean over its windows in the steps
+ * since the last multiple of `log_interval`; NaN for a cluster without one. `sizes` learns how many windows
+ * of the training text each has, `clusters` how many clusters there are: 0 when windows are drawn evenly.
+ *
+ * `losses` and `sizes` have room for `capacity` numbers; each output may be NULL. Returns SHAPE (capacity is
+ * below the number of clusters, and losses or sizes are not NULL), STATE while another call uses the trainer.
+ */
+setun_status setun_trainer_cluster_losses(const setun_trainer *trainer,
+                                          double *losses,
+                                          int64_t *sizes,
+                                          int64_t capacity,
+                                          int64_t *clusters);
 
 /** Frees the trainer; NULL is fine. The model stays, as far trained as it is. */
 void setun_trainer_free(setun_trainer *trainer);

@@ -3,6 +3,9 @@
 //! `cargo test` does not build the shared library: build it first, in the same profile (`cargo build --release` for
 //! `cargo test --release`). The environment variable SETUN_LIBRARY names another libsetun.so.
 
+#[path = "c_programs/cuda.rs"]
+mod cuda;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -100,7 +103,10 @@ macro_rules! programs {
         const PROGRAMS: &[&str] = &[$(stringify!($name)),*];
     };
 }
-programs! { library_and_contexts handles options tensor quantize packed text model train generate threads }
+programs! {
+    library_and_contexts dispatch handles options tensor quantize packed cluster text model train generate threads
+    lifetimes benchmark
+}
 
 #[test]
 fn every_program_is_run() {

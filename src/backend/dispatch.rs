@@ -1,13 +1,35 @@
-//! Which row runs a call: a context fixes the row, the CPU level and the pool when it is made.
+//! Which row runs a call, and why. A context fixes the rows to choose from, the CPU level and the pool when it is made; its
+//! [`Dispatcher`] then decides call by call between the calling thread and the pool.
+//!
+//! | file | what |
+//! |---|---|
+//! | `dispatch/dispatcher.rs` | [`Dispatcher`]: every call passes here |
+//! | `dispatch/shape.rs` | how large a call is |
+//! | `dispatch/crossover.rs` | from which size on the pool is faster: hand-offs and speeds, measured |
+//! | `dispatch/statistics.rs` | what ran where |
+//! | `dispatch/explain.rs` | the reasons, in words |
+
+mod crossover;
+mod dispatcher;
+mod explain;
+pub mod shape;
+mod statistics;
 
 use super::launch::{Executor, Launch};
 use super::pool::Pool;
-use super::table::Kernels;
-use super::{scalar, simd};
+use super::table::{DISPATCHED, Kernels, Operation};
+use super::{cuda, scalar, simd};
 use crate::tensor::Result;
 use crate::tensor::error::{ensure, error};
-use crate::tensor::log::{LogLevel, log};
+use crate::tensor::log::{self, LogLevel, log};
+use crossover::Handoffs;
+use dispatcher::Least;
+use statistics::Statistics;
 use std::sync::Arc;
+
+pub use dispatcher::Dispatcher;
+pub use simd::Level;
+pub use statistics::Tally;
 
 /// The rows of the dispatch table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +41,8 @@ pub enum Backend {
 }
 
 impl Backend {
+    pub const ALL: [Backend; 4] = [Backend::Scalar, Backend::Simd, Backend::Parallel, Backend::Cuda];
+
     pub const fn name(self) -> &'static str {
         match self {
             Backend::Scalar => "scalar",
@@ -29,35 +53,56 @@ impl Backend {
     }
 }
 
-pub use simd::Level;
-
 #[derive(Clone, Debug)]
 pub struct ContextOptions {
     /// The row to run on; None takes the best that the preferences below allow.
     pub backend: Option<Backend>,
+    /// The GPU that `cuda` runs on.
+    pub device: usize,
     pub prefer_cuda: bool,
     pub prefer_parallel: bool,
     pub prefer_simd: bool,
     /// 0: as many as the process may use.
     pub threads: usize,
+    /// The size of a call, in the operation's unit, from which on it goes to the GPU; None: the crossover as measured.
+    pub min_size_for_cuda: Option<u64>,
+    /// The same for the pool.
+    pub min_size_for_parallel: Option<u64>,
+    /// Tells the log what was chosen, now and at the first call of each operation on each row.
+    pub verbose: bool,
+    /// Times every call.
+    pub benchmark_mode: bool,
 }
 
 impl Default for ContextOptions {
     fn default() -> Self {
-        ContextOptions { backend: None, prefer_cuda: true, prefer_parallel: true, prefer_simd: true, threads: 0 }
+        ContextOptions {
+            backend: None,
+            device: 0,
+            prefer_cuda: true,
+            prefer_parallel: true,
+            prefer_simd: true,
+            threads: 0,
+            min_size_for_cuda: None,
+            min_size_for_parallel: None,
+            verbose: false,
+            benchmark_mode: false,
+        }
     }
 }
 
 /// The backends that a program works with, and what was chosen among them.
 pub struct Context {
     backend: Backend,
-    level: Level,
+    /// Why this backend.
+    why: &'static str,
+    asked: ContextOptions,
     launch: Launch,
-    kernels: &'static Kernels,
+    dispatcher: Arc<Dispatcher>,
 }
 
 /// Threads above this are refused: a typing error, not a machine.
-const MAX_THREADS: usize = 4096;
+pub const MAX_THREADS: usize = 4096;
 
 impl Context {
     pub fn new(options: &ContextOptions) -> Result<Context> {
@@ -67,29 +112,51 @@ impl Context {
             "threads is {}, more than the {MAX_THREADS} allowed",
             options.threads
         );
-        let backend = match options.backend {
-            Some(Backend::Cuda) => {
-                return Err(error!(Unsupported, "this build has no cuda backend; use auto, parallel, simd or scalar"));
-            }
-            Some(backend) => backend,
-            None if options.prefer_parallel => Backend::Parallel,
-            None if options.prefer_simd => Backend::Simd,
-            None => Backend::Scalar,
-        };
-        if options.prefer_cuda && options.backend.is_none() {
-            log(LogLevel::Debug, format_args!("this build has no cuda backend: {} runs instead", backend.name()));
-        }
+        let (backend, why) = choose(options)?;
         let level = Level::detect()?;
-        let executor = match backend {
-            Backend::Parallel => Executor::Pool(Arc::new(Pool::new(options.threads)?)),
-            _ => Executor::Serial,
-        };
-        let kernels = match backend {
-            Backend::Scalar => &scalar::KERNELS,
+        let (kernels, row) = match backend {
+            Backend::Scalar => (&scalar::KERNELS, Backend::Scalar),
             // `parallel` is the same kernels with the chunks handed to a pool: see `Executor`.
-            _ => &simd::KERNELS,
+            _ => (&simd::KERNELS, Backend::Simd),
         };
-        Ok(Context { backend, level, launch: Launch { executor, spans: level.spans() }, kernels })
+        let spans = level.spans();
+        let launch = |executor| Launch { executor, spans };
+        let pooled = match backend {
+            Backend::Parallel => {
+                let pool = Arc::new(Pool::new(options.threads)?);
+                // With one thread the calling thread is as good, and needs no hand-off.
+                (pool.threads() > 1).then(|| (launch(Executor::Pool(pool.clone())), pool))
+            }
+            _ => None,
+        };
+        let dispatcher = Arc::new(Dispatcher {
+            kernels,
+            row,
+            level,
+            serial: launch(Executor::Serial),
+            pooled,
+            least: options.min_size_for_parallel.map_or(Least::Measured, Least::Size),
+            verbose: options.verbose,
+            benchmark: options.benchmark_mode,
+            handoffs: Handoffs::new(),
+            statistics: Statistics::new(),
+        });
+        let launch = launch(Executor::Dispatched(dispatcher.clone()));
+        let context = Context { backend, why, asked: options.clone(), launch, dispatcher };
+        context.announce();
+        Ok(context)
+    }
+
+    /// The driver is asked only if somebody wants to hear the answer: it takes part of a second where there is one.
+    fn announce(&self) {
+        if self.asked.verbose {
+            log(LogLevel::Info, format_args!("context: {}", self.explain_choice()));
+        } else if self.asked.backend.is_none() && self.asked.prefer_cuda && log::heard(LogLevel::Debug) {
+            log(
+                LogLevel::Debug,
+                format_args!("context: {}; {} runs instead", self.why_not_cuda(None), self.backend.name()),
+            );
+        }
     }
 
     pub fn backend(&self) -> Backend {
@@ -97,7 +164,7 @@ impl Context {
     }
 
     pub fn level(&self) -> Level {
-        self.level
+        self.dispatcher.level
     }
 
     pub fn threads(&self) -> usize {
@@ -108,7 +175,35 @@ impl Context {
         &self.launch
     }
 
+    /// The table to call, with this context's [`Context::launch`]: its entries find the row that takes the call.
     pub fn kernels(&self) -> &'static Kernels {
-        self.kernels
+        const { &DISPATCHED }
+    }
+
+    /// What a row has done of an operation since the context was made or its statistics were reset.
+    pub fn tally(&self, operation: Operation, row: Backend) -> Tally {
+        self.dispatcher.statistics.of(operation, row)
+    }
+
+    pub fn reset_statistics(&self) {
+        self.dispatcher.statistics.reset();
     }
 }
+
+fn choose(options: &ContextOptions) -> Result<(Backend, &'static str)> {
+    match options.backend {
+        Some(Backend::Cuda) => {
+            let device = cuda::device(options.device)?;
+            // A device that cannot be opened is told apart from one that only lacks kernels.
+            cuda::free_memory(options.device)?;
+            Err(error!(Unsupported, "{}", explain::no_kernels(options.device, device)))
+        }
+        Some(backend) => Ok((backend, "the context asked for it")),
+        None if options.prefer_parallel => Ok((Backend::Parallel, "prefer_parallel is set")),
+        None if options.prefer_simd => Ok((Backend::Simd, "prefer_parallel is 0, prefer_simd is set")),
+        None => Ok((Backend::Scalar, "prefer_parallel and prefer_simd are 0")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! What a kernel is given besides its views: who runs its chunks, and with which vector code.
 
+use super::dispatch::Dispatcher;
 use super::pool::Pool;
 use super::simd::Spans;
 use std::sync::Arc;
@@ -10,6 +11,8 @@ use std::sync::Arc;
 pub enum Executor {
     Serial,
     Pool(Arc<Pool>),
+    /// A context's: what runs a call is decided when the call comes. Kernels are given one of the other two.
+    Dispatched(Arc<Dispatcher>),
 }
 
 impl Executor {
@@ -17,6 +20,7 @@ impl Executor {
     pub fn run(&self, chunks: usize, chunk: impl Fn(usize) + Sync) {
         match self {
             Executor::Pool(pool) if chunks > 1 && pool.threads() > 1 => pool.run(chunks, &chunk),
+            Executor::Dispatched(dispatcher) => dispatcher.executor().run(chunks, chunk),
             _ => (0..chunks).for_each(chunk),
         }
     }
@@ -25,6 +29,7 @@ impl Executor {
     pub fn enter<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         match self {
             Executor::Pool(pool) if pool.threads() > 1 => pool.enter(work),
+            Executor::Dispatched(dispatcher) => dispatcher.executor().enter(work),
             _ => work(),
         }
     }
@@ -33,6 +38,14 @@ impl Executor {
         match self {
             Executor::Serial => 1,
             Executor::Pool(pool) => pool.threads(),
+            Executor::Dispatched(dispatcher) => dispatcher.executor().threads(),
+        }
+    }
+
+    pub fn dispatcher(&self) -> Option<&Dispatcher> {
+        match self {
+            Executor::Dispatched(dispatcher) => Some(dispatcher),
+            _ => None,
         }
     }
 }

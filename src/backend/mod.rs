@@ -3,17 +3,27 @@
 //! | file | what |
 //! |---|---|
 //! | `table.rs` | [`Kernels`]: the contract of every operation |
-//! | `dispatch.rs` | [`Context`]: which row, level and pool a call runs on |
+//! | `operations.rs` | what is made from the table's lines: names, and the way through the dispatcher |
+//! | `dispatch.rs` | [`Context`]: which row, level and pool a call runs on, and why |
 //! | `launch.rs` | [`Launch`]: what a kernel is given besides its views |
 //! | `pool.rs` | the thread pool, one per process id |
 //! | `workspace.rs` | scratch memory for kernels, per thread |
 //! | `scalar/` | the readable reference: the definition of every operation |
 //! | `simd/` | the vector kernels, for one thread (`simd`) or all (`parallel`) |
+//! | `cuda/` | the driver and its devices; no kernels yet |
+//! | `benchmark/` | how fast each operation runs on each row, beside what the machine can do |
 //!
-//! An operation has the same file name in `scalar/`, `simd/`, `simd/spans/` and the parity tests.
+//! An operation has the same file name in `scalar/`, `simd/`, `simd/spans/`, `benchmark/` and the parity tests.
 
+pub mod benchmark;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub mod cuda;
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+#[path = "cuda/elsewhere.rs"]
+pub mod cuda;
 mod dispatch;
 mod launch;
+mod operations;
 #[cfg(test)]
 mod parity;
 mod pool;
@@ -24,4 +34,4 @@ mod workspace;
 
 pub use dispatch::{Backend, Context, ContextOptions, Level};
 pub use launch::Launch;
-pub use table::AdamW;
+pub use table::{AdamW, Operation};

@@ -1,8 +1,8 @@
 //! The thread pool: rayon's, one per process id. A forked child finds no threads in its copy of the parent's pool, so it
 //! makes one of its own at first use and leaks the copy (joining threads that do not exist would hang).
 
-use crate::tensor::Result;
 use crate::tensor::error::error;
+use crate::tensor::{Result, reserve};
 use parking_lot::Mutex;
 use rayon::prelude::*;
 use std::mem::ManuallyDrop;
@@ -10,14 +10,20 @@ use std::sync::Arc;
 
 pub struct Pool {
     threads: usize,
-    current: Mutex<(u32, Arc<ManuallyDrop<rayon::ThreadPool>>)>,
+    /// The process that made `home`.
+    process: u32,
+    home: ManuallyDrop<rayon::ThreadPool>,
+    /// The pool of a forked child. The home process never locks it, so that no child finds it locked by a thread that it
+    /// does not have.
+    forked: Mutex<Option<(u32, Arc<ManuallyDrop<rayon::ThreadPool>>)>>,
 }
 
 impl Pool {
     /// A pool of `threads` threads; 0 means as many as the process may use.
     pub fn new(threads: usize) -> Result<Pool> {
         let threads = if threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { threads };
-        Ok(Pool { threads, current: Mutex::new((std::process::id(), Arc::new(ManuallyDrop::new(build(threads)?)))) })
+        let home = ManuallyDrop::new(build(threads)?);
+        Ok(Pool { threads, process: std::process::id(), home, forked: Mutex::new(None) })
     }
 
     pub fn threads(&self) -> usize {
@@ -29,37 +35,56 @@ impl Pool {
     }
 
     pub fn enter<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
-        match self.pool() {
+        if self.process == std::process::id() {
+            return self.home.install(work);
+        }
+        match self.forked_pool() {
             Some(pool) => pool.install(work),
             // A forked child that cannot start threads still gets its result, from the calling thread.
             None => work(),
         }
     }
 
-    fn pool(&self) -> Option<Arc<ManuallyDrop<rayon::ThreadPool>>> {
+    fn forked_pool(&self) -> Option<Arc<ManuallyDrop<rayon::ThreadPool>>> {
         let process = std::process::id();
-        let mut current = self.current.lock();
-        if current.0 != process {
-            let fresh = Arc::new(ManuallyDrop::new(build(self.threads).ok()?));
-            std::mem::forget(std::mem::replace(&mut *current, (process, fresh)));
+        let mut forked = self.forked.lock();
+        match &*forked {
+            Some((owner, pool)) if *owner == process => Some(pool.clone()),
+            _ => {
+                let fresh = Arc::new(ManuallyDrop::new(build(self.threads).ok()?));
+                // What is replaced, if anything, is a copy of a parent's: it is leaked.
+                std::mem::forget(forked.replace((process, fresh.clone())));
+                Some(fresh)
+            }
         }
-        Some(current.1.clone())
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        let (process, pool) = self.current.get_mut();
-        if *process == std::process::id()
+        let process = std::process::id();
+        if self.process == process {
+            // SAFETY: the pool is dropped once, here, and `self` is not used afterwards.
+            unsafe { ManuallyDrop::drop(&mut self.home) }
+        } else if let Some((owner, pool)) = self.forked.get_mut()
+            && *owner == process
             && let Some(pool) = Arc::get_mut(pool)
         {
-            // SAFETY: the pool is dropped once, here, and `self` is not used afterwards.
+            // SAFETY: as above.
             unsafe { ManuallyDrop::drop(pool) }
         }
     }
 }
 
+/// What a thread takes: its stack, and small blocks that rayon and the standard library cannot do without.
+const THREAD_BYTES: usize = (2 << 20) + (64 << 10);
+
 fn build(threads: usize) -> Result<rayon::ThreadPool> {
+    // A thread that finds no memory for its small blocks ends the process. So all of it is asked for first, and given back.
+    let mut room = Vec::<u8>::new();
+    reserve(&mut room, threads.saturating_add(1).saturating_mul(THREAD_BYTES))
+        .map_err(|e| error!(Memory, "cannot start {threads} threads: {e}"))?;
+    drop(room);
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .thread_name(|i| format!("setun-{i}"))

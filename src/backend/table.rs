@@ -12,6 +12,7 @@
 #![allow(clippy::type_complexity)]
 
 use super::Launch;
+use super::operations::operations;
 use crate::tensor::random::Stream;
 use crate::tensor::{Result, View, ViewMut};
 
@@ -30,6 +31,8 @@ pub struct AdamW {
     pub gradient_scale: f32,
 }
 
+// From each entry `operations.rs` makes the operation's name and its way through the dispatcher: arguments are named.
+operations! {
 pub struct Kernels {
     // --- elementwise ---------------------------------------------------------------------------------------------
     /// y[..] f = value.
@@ -67,10 +70,21 @@ pub struct Kernels {
 
     // --- activations ---------------------------------------------------------------------------------------------
     /// Per row of x[m, k] f: a = max(max |x|, 1e-5); codes[m, k] i8 = clip(round_half_even(x * (127 / a)), -127, 127);
-    /// scales[m] f = a / 127.
+    /// scales[m] f = a / 127. A row with a NaN has the scale NaN, a row with an infinity an infinite one, and where x or
+    /// the product is NaN the code is 0: what is not finite shows in every product of the row.
     pub quantize_activations: fn(&Launch, x: &View, codes: &mut ViewMut, scales: &mut ViewMut) -> Result<()>,
     /// x[m, k] f = scales[m] f * codes[m, k] i8.
     pub dequantize_activations: fn(&Launch, codes: &View, scales: &View, x: &mut ViewMut) -> Result<()>,
+
+    // --- gradients -----------------------------------------------------------------------------------------------
+    /// Per block of `block` elements, a multiple of 32, of g[n] f32, which are finite:
+    /// scales[ceil(n / block)] f32 = max |g| / 127, at least 2^-126 and at most the largest whose 127-fold is finite;
+    /// codes[n] i8 = sign(g) * (floor(q) + (stream.uniform(i) < q - floor(q))) with q = min(|g / scale|, 127), where i counts
+    /// over all of g. The mean of scale * code over the streams is g (stochastic rounding: arXiv 1610.02132, 2110.02861).
+    pub quantize_gradients:
+        fn(&Launch, g: &View, stream: Stream, block: usize, codes: &mut ViewMut, scales: &mut ViewMut) -> Result<()>,
+    /// g[n] f32 = scales[ceil(n / block)] f32 * codes[n] i8.
+    pub dequantize_gradients: fn(&Launch, codes: &View, scales: &View, block: usize, g: &mut ViewMut) -> Result<()>,
 
     // --- products ------------------------------------------------------------------------------------------------
     /// c[m, n] f = a[m, k] f (strided) * b[k, n] f (strided), or += when `accumulate`. c is contiguous.
@@ -130,7 +144,7 @@ pub struct Kernels {
     ) -> Result<()>,
 
     // --- feed-forward --------------------------------------------------------------------------------------------
-    /// y[..] f = max(x, 0)^2 (arXiv 2109.08668).
+    /// y[..] f = max(x, 0)^2 (arXiv 2109.08668). In these four, max(NaN, 0) is NaN: a broken value must reach the loss.
     pub squared_relu: fn(&Launch, x: &View, y: &mut ViewMut) -> Result<()>,
     /// dx[..] f = dy * 2 max(x, 0).
     pub squared_relu_backward: fn(&Launch, x: &View, dy: &View, dx: &mut ViewMut) -> Result<()>,
@@ -159,4 +173,23 @@ pub struct Kernels {
         m: &mut ViewMut,
         v: &mut ViewMut,
     ) -> Result<()>,
+
+    // --- clusters ------------------------------------------------------------------------------------------------
+    /// The nearest of centroids[k, d] f to each row of x[n, d] f by squared Euclidean distance, the canonical sum of
+    /// (x - c)^2 rounded to f: labels[n] u32 is the lowest index of the least distance, distances[n] f that distance. The
+    /// same bits on every row. SHAPE when there is a row of x and no centroid.
+    pub kmeans_assign:
+        fn(&Launch, x: &View, centroids: &View, labels: &mut ViewMut, distances: &mut ViewMut) -> Result<()>,
+    /// Of the rows of each cluster, in index order: sums[k, d] f64 = the sum of w * x[n, d] f, masses[k] f64 = the sum of
+    /// w, with w = weights[n] f, or 1 when `weights` is empty. Labels[n] u32 are below k (SHAPE otherwise). The same bits
+    /// on every row: w * x is exact in f64 where f is f32.
+    pub kmeans_update: fn(
+        &Launch,
+        x: &View,
+        labels: &View,
+        weights: &View,
+        sums: &mut ViewMut,
+        masses: &mut ViewMut,
+    ) -> Result<()>,
+}
 }

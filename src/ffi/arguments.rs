@@ -40,6 +40,23 @@ pub fn count<T>(sizes: &[usize], name: &str) -> Result<usize> {
         .ok_or_else(|| error!(Argument, "{name} of sizes {sizes:?} is too large for this machine"))
 }
 
+/// A number of bytes that memory can hold; the others are a negative number that was cast, or an uninitialized variable.
+pub fn bytes(value: usize, name: &str) -> Result<usize> {
+    ensure!(value <= isize::MAX as usize, Argument, "{name} is {value}, more than memory can hold");
+    Ok(value)
+}
+
+/// An array starts inside of memory and ends there.
+pub fn check_end<T>(pointer: *const T, bytes: usize, name: &str) -> Result<()> {
+    let start = pointer.addr();
+    ensure!(
+        start.checked_add(bytes).is_some(),
+        Argument,
+        "{name}, {bytes} bytes at {start:#x}, is past the end of memory"
+    );
+    Ok(())
+}
+
 /// An input array; NULL only when it is empty.
 ///
 /// # Safety
@@ -49,7 +66,7 @@ pub unsafe fn slice<'a, T>(pointer: *const T, count: usize, name: &str) -> Resul
         return Ok(&[]);
     }
     check_pointer(pointer, name)?;
-    self::count::<T>(&[count], name)?;
+    check_end(pointer, self::count::<T>(&[count], name)? * size_of::<T>(), name)?;
     // SAFETY: not NULL, aligned, a possible size; the rest is the caller's contract.
     Ok(unsafe { std::slice::from_raw_parts(pointer, count) })
 }
@@ -63,9 +80,18 @@ pub unsafe fn slice_mut<'a, T>(pointer: *mut T, count: usize, name: &str) -> Res
         return Ok(&mut []);
     }
     check_pointer(pointer, name)?;
-    self::count::<T>(&[count], name)?;
+    check_end(pointer, self::count::<T>(&[count], name)? * size_of::<T>(), name)?;
     // SAFETY: not NULL, aligned, a possible size; the rest is the caller's contract.
     Ok(unsafe { std::slice::from_raw_parts_mut(pointer, count) })
+}
+
+/// An output that may be NULL: then it is empty.
+///
+/// # Safety
+/// As for [`slice_mut`], unless `pointer` is NULL.
+pub unsafe fn optional<'a, T>(pointer: *mut T, count: usize, name: &str) -> Result<&'a mut [T]> {
+    // SAFETY: passed on to the caller.
+    if pointer.is_null() { Ok(&mut []) } else { unsafe { slice_mut(pointer, count, name) } }
 }
 
 /// Writes one result.
@@ -76,6 +102,34 @@ pub unsafe fn store<T>(out: *mut T, value: T, name: &str) -> Result<()> {
     check_pointer(out, name)?;
     // SAFETY: not NULL and aligned; the rest is the caller's contract.
     unsafe { out.write(value) };
+    Ok(())
+}
+
+/// Writes a text for people: what fits into `capacity` bytes with a NUL at the end, cut between characters. `bytes`, unless
+/// NULL, becomes the size of the whole text with its NUL.
+///
+/// # Safety
+/// `text` is NULL or holds `capacity` writable bytes; `bytes` is NULL or holds one writable `usize`.
+pub unsafe fn store_text(value: &str, text: *mut c_char, capacity: usize, bytes: *mut usize) -> Result<()> {
+    let needed = value.len() + 1;
+    if !bytes.is_null() {
+        check_apart(&[extent("text", text, capacity), extent("bytes", bytes, 1)], &[])?;
+        // SAFETY: checked by the callee; a writable usize is the caller's contract.
+        unsafe { store(bytes, needed, "bytes") }?;
+    }
+    if capacity == 0 && text.is_null() {
+        return Ok(());
+    }
+    check_pointer(text, "text")?;
+    ensure!(capacity > 0, Argument, "capacity is 0, the text has {needed} bytes with its NUL");
+    let room = (capacity - 1).min(value.len());
+    let end = (0..=room).rev().find(|&end| value.is_char_boundary(end)).unwrap_or(0);
+    // SAFETY: not NULL; end + 1 is at most `capacity`, which is the caller's contract.
+    let text = unsafe { std::slice::from_raw_parts_mut(text.cast::<u8>(), end + 1) };
+    text[..end].copy_from_slice(&value.as_bytes()[..end]);
+    text[end] = 0;
+    // A NUL inside would end the text early.
+    text[..end].iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = b'?');
     Ok(())
 }
 
@@ -144,6 +198,24 @@ mod tests {
     }
 
     #[test]
+    fn a_text_is_cut_between_characters_and_ends_with_a_nul() {
+        let write = |value: &str, capacity: usize| {
+            let (mut room, mut bytes) = ([b'#'; 8], 0usize);
+            // SAFETY: the array holds more bytes than any capacity here.
+            let result = unsafe { store_text(value, room.as_mut_ptr().cast(), capacity, &raw mut bytes) };
+            (result.map(|()| room), bytes)
+        };
+        assert_eq!(write("abc", 4), (Ok(*b"abc\0####"), 4));
+        assert_eq!(write("abc", 3), (Ok(*b"ab\0#####"), 4));
+        assert_eq!(write("a\u{e9}", 3), (Ok(*b"a\0######"), 4));
+        assert_eq!(write("", 1), (Ok(*b"\0#######"), 1));
+        let (refused, needed) = write("abc", 0);
+        assert_eq!((refused.unwrap_err().kind, needed), (ErrorKind::Argument, 4));
+        // SAFETY: NULL is allowed for both.
+        assert!(unsafe { store_text("abc", std::ptr::null_mut(), 0, std::ptr::null_mut()) }.is_ok());
+    }
+
+    #[test]
     fn sizes_and_products_are_checked() {
         assert_eq!(size(-1, "rows").unwrap_err().message, "rows is -1, expected 0 or more");
         assert_eq!(count::<f32>(&[3, 4], "x").unwrap(), 12);
@@ -166,6 +238,10 @@ mod tests {
         let (null, misaligned) = unsafe { (slice::<f32>(std::ptr::null(), 3, "x"), slice(odd, 3, "x")) };
         assert_eq!(null.unwrap_err().message, "x is NULL");
         assert_eq!(misaligned.unwrap_err().kind, ErrorKind::Argument);
+        let last = std::ptr::without_provenance::<f32>(usize::MAX - 3);
+        // SAFETY: the call does not read: the array would go past the end of memory, which is what is tested.
+        let past = unsafe { slice(last, 3, "x") }.unwrap_err();
+        assert_eq!(past.message, "x, 12 bytes at 0xfffffffffffffffc, is past the end of memory");
         // SAFETY: an empty array may be NULL.
         assert!(unsafe { slice::<f32>(std::ptr::null(), 0, "x") }.unwrap().is_empty());
     }

@@ -44,6 +44,38 @@ struct Table {
 
 static TABLE: RwLock<Table> = RwLock::new(Table { slots: Vec::new(), vacant: Vec::new() });
 
+/// A fork copies the table as it is at that moment, and only the thread that forks. Were another thread inside of the table
+/// then, the child would wait for it forever: so the forking thread waits for the table, and both processes let go of it.
+fn hold_table_in_forks() {
+    #[cfg(unix)]
+    {
+        use parking_lot::lock_api::RawRwLock as _;
+        use std::sync::Once;
+
+        unsafe extern "C" {
+            fn pthread_atfork(
+                prepare: unsafe extern "C" fn(),
+                parent: unsafe extern "C" fn(),
+                child: unsafe extern "C" fn(),
+            ) -> i32;
+        }
+        unsafe extern "C" fn lock() {
+            // SAFETY: the raw lock is only locked, and `unlock` follows in both processes.
+            unsafe { TABLE.raw() }.lock_exclusive();
+        }
+        unsafe extern "C" fn unlock() {
+            // SAFETY: `lock` ran on this thread, before the fork.
+            unsafe { TABLE.raw().unlock_exclusive() }
+        }
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            // SAFETY: three functions without arguments, which stay: the library is never unloaded (build.rs, -z nodelete).
+            // Without memory for the registration, forks are as safe as those of other libraries.
+            let _ = unsafe { pthread_atfork(lock, unlock, unlock) };
+        });
+    }
+}
+
 /// What a slot holds: the object behind the lock that makes `const` handles shared and others exclusive.
 struct Guarded<T> {
     /// Set when a panic passed through a call that had borrowed the object: its state can no longer be trusted.
@@ -55,6 +87,7 @@ struct Guarded<T> {
 pub fn insert<H: Handle>(object: H::Object) -> Result<*mut H> {
     let object: Box<dyn Any + Send + Sync> =
         Box::new(Arc::new(RwLock::new(Guarded { poisoned: AtomicBool::new(false), object })));
+    hold_table_in_forks();
     let mut table = TABLE.write();
     let slot = match table.vacant.pop() {
         Some(slot) => slot,

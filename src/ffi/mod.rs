@@ -6,7 +6,7 @@
 //! | `handle.rs` | the handle table: create, borrow, free |
 //! | `options.rs` | structs that begin with their size |
 //! | `arguments.rs` | pointers, sizes, strings |
-//! | `trainer.rs` | what the train section keeps behind its handles |
+//! | `model_object.rs`, `trainer.rs` | what the model and train sections keep behind their handles |
 //! | the others | one per section of `include/setun.h` |
 //!
 //! `tests/header.rs` generates the header from the section files: the module comment of each opens its section, and types,
@@ -16,12 +16,15 @@
 #![allow(non_camel_case_types, clippy::enum_variant_names)]
 
 mod arguments;
+mod benchmark;
+mod cluster;
 mod context;
 mod generate;
 mod guard;
 mod handle;
 mod library;
 mod model;
+mod model_object;
 mod options;
 mod quantize;
 mod tensor;

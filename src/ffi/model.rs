@@ -15,24 +15,21 @@
 //!     setun_model_create(NULL, &options, &model);
 //!     setun_model_save(model, "model.safetensors", NULL, NULL);
 
-use super::arguments::{self, check_apart, check_pointer, count, extent, one_of, size, slice, slice_mut, store};
+use super::arguments::{self, check_apart, check_pointer, count, extent, size, slice, slice_mut, store};
 use super::context::{self, setun_context};
 use super::guard::{guard, guard_silent};
 use super::handle::{self, Handle};
 use super::library::setun_status;
+use super::model_object::{ModelObject, copy, file_packing, file_rest, fitting, geometry, read, window_sizes};
 use super::options::{self, Versioned};
 use super::quantize::setun_packing;
 use super::tensor::{setun_dtype, setun_tensor};
 use super::text::{check_tokens, setun_tokenizer};
-use crate::model::{Activations, Model, ModelOptions, describe, file};
-use crate::quantize::{self, Matrix, Packing};
-use crate::tensor::error::{ensure, error};
-use crate::tensor::{DType, Result, Tensor, never};
-use parking_lot::RwLock;
+use crate::model::{Activations, Model, file};
+use crate::tensor::error::ensure;
+use crate::tensor::never;
 use std::collections::BTreeMap;
-use std::ffi::{CStr, CString, c_char};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::ffi::c_char;
 
 /// The geometry of a model. Fill it with `setun_model_options_init`: 4 layers of width 128, about 0.8
 /// million parameters.
@@ -159,117 +156,6 @@ impl Handle for setun_model {
     const NAME: &'static str = "setun_model";
 }
 
-/// What a `setun_model` names. Trainers and samplers share the model itself; the lock keeps a reader out of
-/// a running step.
-pub struct ModelObject {
-    pub model: Arc<RwLock<Model>>,
-    /// Set when a panic interrupted a step: the parameters may be half changed.
-    pub poisoned: Arc<AtomicBool>,
-    /// The parameters' names as C sees them.
-    names: Vec<CString>,
-}
-
-impl ModelObject {
-    pub fn new(model: Model) -> Result<ModelObject> {
-        let name = |name: &str| CString::new(name).map_err(|e| error!(Internal, "a parameter's name has a NUL: {e}"));
-        let names = describe(model.options()).iter().map(|tensor| name(&tensor.name)).collect::<Result<_>>()?;
-        Ok(ModelObject { model: Arc::new(RwLock::new(model)), poisoned: Arc::default(), names })
-    }
-}
-
-/// Uses the model of a `const` handle; STATE while a step is changing it.
-pub fn read<R>(model: *const setun_model, work: impl FnOnce(&Model) -> Result<R>) -> Result<R> {
-    let object = handle::shared(model, "model")?;
-    read_shared(&object.model, &object.poisoned, work)
-}
-
-/// The same for the holder of a shared model.
-pub fn read_shared<R>(
-    model: &RwLock<Model>,
-    poisoned: &AtomicBool,
-    work: impl FnOnce(&Model) -> Result<R>,
-) -> Result<R> {
-    check_poison(poisoned)?;
-    let model = model.try_read().ok_or_else(|| error!(State, "model: another call is training it"))?;
-    work(&model)
-}
-
-/// STATE once a panic has interrupted a step of the model.
-pub fn check_poison(poisoned: &AtomicBool) -> Result<()> {
-    let poisoned = poisoned.load(Ordering::Acquire);
-    ensure!(!poisoned, State, "model: an internal error interrupted its training; free it");
-    Ok(())
-}
-
-/// The model's own options from those of the C surface.
-pub fn geometry(options: &setun_model_options) -> Result<ModelOptions> {
-    let (width, heads) = (size(options.width, "width")?, size(options.heads, "heads")?);
-    let hidden = match size(options.hidden, "hidden")? {
-        0 => width.checked_mul(4).ok_or_else(|| error!(Argument, "width is {width}, too large for this machine"))?,
-        hidden => hidden,
-    };
-    let kv_heads = match size(options.kv_heads, "kv_heads")? {
-        0 => heads,
-        kv_heads => kv_heads,
-    };
-    Ok(ModelOptions {
-        vocabulary: size(options.vocabulary, "vocabulary")?,
-        context_length: size(options.context_length, "context_length")?,
-        width,
-        layers: size(options.layers, "layers")?,
-        heads,
-        kv_heads,
-        hidden,
-        ffn_gated: options.ffn_gated != 0,
-        rope_theta: options.rope_theta,
-        norm_epsilon: options.norm_epsilon,
-        dropout: options.dropout as f32,
-        tied_embedding: options.tied_embedding != 0,
-        quantize_weights: options.quantize_weights != 0,
-    })
-}
-
-fn file_packing(value: i32) -> Result<file::Packing> {
-    let packings = [
-        (setun_packing::TwoBit as i32, "two bits", file::Packing::TwoBit),
-        (setun_packing::FivePerByte as i32, "five per byte", file::Packing::FivePerByte),
-        (setun_packing::Full as i32, "full", file::Packing::Full),
-    ];
-    one_of(value, "packing", &packings)
-}
-
-fn file_rest(value: i32) -> Result<file::Rest> {
-    let rests = [(setun_dtype::F32 as i32, "f32", file::Rest::F32), (setun_dtype::F16 as i32, "f16", file::Rest::F16)];
-    one_of(value, "rest", &rests)
-}
-
-/// A copy of a parameter tensor as f32, for the caller to own: the float weights, or scale * t where there
-/// are only trits.
-fn copy(model: &Model, name: &CStr) -> Result<Tensor> {
-    let name = name.to_str().map_err(|e| error!(Internal, "a parameter's name: {e}"))?;
-    if let Some(parameter) = model.parameters().iter().find(|parameter| parameter.name == name) {
-        return Tensor::from_slice(parameter.tensor.host::<f32>()?, parameter.tensor.dims());
-    }
-    let linear = model.linears().find(|linear| linear.name == name);
-    let missing = || error!(Internal, "the model has no tensor {name}");
-    let (linear, ternary) = linear.and_then(|l| Some((l, l.ternary.as_ref()?))).ok_or_else(missing)?;
-    let matrix = Matrix::new(linear.rows, linear.columns, Packing::TwoBit)?;
-    let scale = ternary.scale.host::<f32>()?.first().copied().ok_or_else(missing)?;
-    let mut copy = Tensor::zeros(DType::F32, &[linear.rows, linear.columns])?;
-    quantize::dequantize(model.context(), &matrix, ternary.packed.host()?, scale, copy.host_mut()?)?;
-    Ok(copy)
-}
-
-/// The sizes of a batch of windows: at least one token, and no longer than the model's context.
-fn window_sizes(model: &Model, batch: i64, length: i64) -> Result<(usize, usize)> {
-    let (batch, length) = (size(batch, "batch")?, size(length, "length")?);
-    ensure!(batch > 0, Argument, "batch is 0, expected at least 1");
-    ensure!(length > 0, Argument, "length is 0, expected at least 1");
-    let longest = model.options().context_length;
-    ensure!(length <= longest, Shape, "length is {length}, the model has a context of {longest} tokens");
-    Ok((batch, length))
-}
-
 /// Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_model_options_init(options: *mut setun_model_options, size: usize) {
@@ -371,13 +257,6 @@ pub unsafe extern "C" fn setun_model_save(
     })
 }
 
-/// SHAPE, unless the model has a logit for every token of the tokenizer.
-fn fitting(tokens: usize, model: &Model) -> Result<()> {
-    let vocabulary = model.options().vocabulary;
-    ensure!(tokens <= vocabulary, Shape, "the tokenizer has a vocabulary of {tokens}, the model of {vocabulary}");
-    Ok(())
-}
-
 /// Says the geometry: fills `out`, whose `struct_size` is set (by `setun_model_options_init`). kv_heads and
 /// hidden are never 0; seed is, because a model does not remember it. Returns ARGUMENT, STATE, ABI.
 #[unsafe(no_mangle)]
@@ -445,16 +324,23 @@ pub unsafe extern "C" fn setun_model_tensor(
         let object = handle::shared(model, "model")?;
         let count = object.names.len();
         ensure!(index < count, Argument, "index is {index}, the model has {count} tensors");
+        // Checked before anything is made: a tensor given and an error returned would be a tensor lost.
+        if !name.is_null() {
+            check_pointer(name, "name")?;
+        }
+        let room = |given: bool| usize::from(given);
+        check_apart(&[extent("out", out, room(!out.is_null())), extent("name", name, room(!name.is_null()))], &[])?;
         if !out.is_null() {
+            check_pointer(out, "out")?;
             let copy = read(model, |model| copy(model, &object.names[index]))?;
             // SAFETY: not NULL; a valid pointer is the caller's contract.
             unsafe { handle::give(out, copy) }?;
         }
-        if !name.is_null() {
-            // SAFETY: not NULL; a valid pointer is the caller's contract.
-            unsafe { store(name, object.names[index].as_ptr(), "name") }?;
+        if name.is_null() {
+            return Ok(());
         }
-        Ok(())
+        // SAFETY: not NULL; a valid pointer is the caller's contract.
+        unsafe { store(name, object.names[index].as_ptr(), "name") }
     })
 }
 

@@ -9,9 +9,10 @@
 //!     five:      byte = (t0 + 1) + (t1 + 1) * 3 + ... + (t4 + 1) * 81                    ceil(k / 5) bytes a row
 //!
 //! and positions past the last column hold t = 0. Products quantize the activations to 8 bits, one scale
-//! per row, and sum integers: exact, and the same on every backend. The calls below take plain pointers;
-//! outputs may not overlap inputs, and stay untouched when a call fails. A `setun_packed` keeps a matrix
-//! ready instead of checking it at every call.
+//! per row, and sum integers: exact, and the same on every backend. Gradients become 8-bit codes by blocks,
+//! rounded at random so that nothing is lost on average. The calls below take plain pointers; outputs may
+//! not overlap inputs, and stay untouched when a call fails. A `setun_packed` keeps a matrix ready instead
+//! of checking it at every call.
 //!
 //!     float w[2 * 4] = {.9f, -.8f, .1f, 0, -.7f, .6f, 0, .1f}, x[4] = {1, 2, 3, 4}, y[2], scale;
 //!     size_t bytes;
@@ -30,6 +31,7 @@ use super::tensor::setun_tensor;
 use crate::backend::Context;
 use crate::quantize::{self, Matrix, PackedTensor, Packing};
 use crate::tensor::Result;
+use crate::tensor::random::{Purpose, Stream};
 use std::sync::Arc;
 
 /// How a threshold and a scale are found.
@@ -252,6 +254,65 @@ pub unsafe extern "C" fn setun_quantize_activations(
         let (x, codes, scales) =
             unsafe { (slice(x, all, "x")?, slice_mut(codes, all, "codes")?, slice_mut(scales, m, "scales")?) };
         quantize::quantize_activations(&context, x, m, k, codes, scales)
+    })
+}
+
+/// Quantizes a gradient g [n] to 8 bits by blocks: for every `block` elements, a positive multiple of 32 (the
+/// trainer's is 256), scale = max |g| / 127 of the block, and code = g / scale, rounded up or down at random so
+/// that the mean of scale * code is g: codes [n] int8 from -127 to 127, scales [ceil(n / block)]. (Blocks:
+/// arXiv 2110.02861; stochastic rounding: QSGD, arXiv 1610.02132.)
+///
+/// The randomness is a function of (seed, step, tensor, index) alone, and the codes are the same on every
+/// backend: give each tensor and step numbers of its own. The scale is at least 2^-126, also of zeros, and
+/// such that 127 * scale is finite. NULL options = the default context. Returns ARGUMENT (a NaN or an
+/// infinity, naming the first; block; n; overlap; misaligned).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_quantize_gradients(
+    g: *const f32,
+    n: i64,
+    block: i64,
+    seed: u64,
+    step: u32,
+    tensor: u32,
+    options: *const setun_quantize_options,
+    codes: *mut i8,
+    scales: *mut f32,
+) -> setun_status {
+    guard("quantize_gradients", || {
+        // SAFETY: a struct as large as it says is the caller's contract.
+        let (context, _) = unsafe { read_options(options) }?;
+        let (n, block) = (count::<f32>(&[size(n, "n")?], "g")?, size(block, "block")?);
+        let blocks = quantize::gradient_blocks(n, block)?;
+        check_apart(&[extent("codes", codes, n), extent("scales", scales, blocks)], &[extent("g", g, n)])?;
+        // SAFETY: NULL, alignment and overlap are checked; the lengths are the caller's contract.
+        let (g, codes, scales) =
+            unsafe { (slice(g, n, "g")?, slice_mut(codes, n, "codes")?, slice_mut(scales, blocks, "scales")?) };
+        let stream = Stream::new(seed, Purpose::Gradient, step, tensor);
+        quantize::quantize_gradients(&context, g, block, stream, codes, scales)
+    })
+}
+
+/// The inverse but for the rounding: g [n] = scale * code, from scales [ceil(n / block)]. Returns ARGUMENT (a
+/// scale that is NaN or infinite, naming the first; block; n; overlap; misaligned).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_dequantize_gradients(
+    codes: *const i8,
+    scales: *const f32,
+    n: i64,
+    block: i64,
+    options: *const setun_quantize_options,
+    g: *mut f32,
+) -> setun_status {
+    guard("dequantize_gradients", || {
+        // SAFETY: a struct as large as it says is the caller's contract.
+        let (context, _) = unsafe { read_options(options) }?;
+        let (n, block) = (count::<f32>(&[size(n, "n")?], "g")?, size(block, "block")?);
+        let blocks = quantize::gradient_blocks(n, block)?;
+        check_apart(&[extent("g", g, n)], &[extent("codes", codes, n), extent("scales", scales, blocks)])?;
+        // SAFETY: NULL, alignment and overlap are checked; the lengths are the caller's contract.
+        let (codes, scales, g) =
+            unsafe { (slice(codes, n, "codes")?, slice(scales, blocks, "scales")?, slice_mut(g, n, "g")?) };
+        quantize::dequantize_gradients(&context, codes, scales, block, g)
     })
 }
 

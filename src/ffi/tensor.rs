@@ -11,7 +11,7 @@
 //!     setun_tensor_write(tensor, data, sizeof data);
 //!     setun_tensor_free(tensor);
 
-use super::arguments::{self, check_pointer, one_of, size, slice, slice_mut, store};
+use super::arguments::{check_apart, check_end, check_pointer, extent, one_of, size, slice, slice_mut, store};
 use super::guard::{guard, guard_silent};
 use super::handle::{self, Handle};
 use super::library::setun_status;
@@ -94,8 +94,8 @@ pub unsafe extern "C" fn setun_tensor_create(
 /// Makes a tensor over memory of yours: nothing is copied, and freeing the tensor leaves the memory alone.
 ///
 /// `data` must be aligned for its type, hold the whole shape, outlive the tensor, and be touched by nobody
-/// else while a call writes the tensor. NULL only when a size is 0. Returns ARGUMENT (NULL, misaligned),
-/// SHAPE, MEMORY.
+/// else while a call writes the tensor. NULL only when a size is 0. Returns ARGUMENT (NULL, misaligned, `out`
+/// inside of `data`), SHAPE, MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_tensor_wrap(
     data: *mut c_void,
@@ -123,6 +123,8 @@ pub unsafe extern "C" fn setun_tensor_wrap(
         );
         // SAFETY: aligned; the header asks the caller for the size, the lifetime and the exclusiveness.
         let tensor = unsafe { Tensor::wrap(data.cast(), dtype, &dims) }?;
+        check_end(data, tensor.bytes(), "data")?;
+        check_apart(&[extent("out", out, 1)], &[extent("data", data.cast::<u8>(), tensor.bytes())])?;
         // SAFETY: NULL is checked; a valid pointer is the caller's contract.
         unsafe { handle::give(out, tensor) }
     })
@@ -157,7 +159,8 @@ pub unsafe extern "C" fn setun_tensor_dims(
     guard("tensor_dims", || {
         let shape = handle::shared(tensor, "tensor")?.shape();
         check_pointer(rank, "rank")?;
-        // SAFETY: NULL is checked; room for four sizes is the caller's contract.
+        check_apart(&[extent("dims", dims, SETUN_MAX_RANK as usize), extent("rank", rank, 1)], &[])?;
+        // SAFETY: NULL and overlap are checked; room for four sizes is the caller's contract.
         let dims = unsafe { slice_mut(dims, SETUN_MAX_RANK as usize, "dims") }?;
         dims.fill(1);
         for (out, &dim) in dims.iter_mut().zip(shape.dims()) {
@@ -191,8 +194,8 @@ pub unsafe extern "C" fn setun_tensor_write(
         let mut tensor = handle::exclusive(tensor, "tensor")?;
         check_bytes(&tensor, nbytes)?;
         let mut view = tensor.view_mut();
-        let inside = arguments::extent("the tensor", view.as_mut_ptr(), nbytes);
-        arguments::check_apart(&[inside], &[arguments::extent("data", data.cast::<u8>(), nbytes)])?;
+        let inside = extent("the tensor", view.as_mut_ptr(), nbytes);
+        check_apart(&[inside], &[extent("data", data.cast::<u8>(), nbytes)])?;
         // SAFETY: NULL is checked; `nbytes` readable bytes are the caller's contract.
         let data = unsafe { slice(data.cast::<u8>(), nbytes, "data") }?;
         // SAFETY: the tensor holds `nbytes` bytes, is borrowed exclusively, and `data` lies apart.
@@ -213,8 +216,8 @@ pub unsafe extern "C" fn setun_tensor_read(
         let tensor = handle::shared(tensor, "tensor")?;
         check_bytes(&tensor, nbytes)?;
         let view = tensor.view();
-        let outside = arguments::extent("data", data.cast::<u8>(), nbytes);
-        arguments::check_apart(&[outside], &[arguments::extent("the tensor", view.as_ptr(), nbytes)])?;
+        let outside = extent("data", data.cast::<u8>(), nbytes);
+        check_apart(&[outside], &[extent("the tensor", view.as_ptr(), nbytes)])?;
         // SAFETY: NULL is checked; `nbytes` writable bytes are the caller's contract.
         let data = unsafe { slice_mut(data.cast::<u8>(), nbytes, "data") }?;
         // SAFETY: the tensor holds `nbytes` bytes, is borrowed, and `data` lies apart.

@@ -17,7 +17,6 @@
 use super::arguments::{self, check_apart, check_pointer, count, extent, one_of, size, slice, slice_mut, store};
 use super::guard::{guard, guard_silent};
 use super::handle::{self, Handle};
-
 use super::library::setun_status;
 use crate::tensor::error::{ensure, error};
 use crate::tensor::random::{Purpose, Stream};
@@ -78,11 +77,12 @@ pub fn tokenizer_kind(value: i32, name: &str) -> Result<TokenizerKind> {
     one_of(value, name, &kinds)
 }
 
-/// How many tokens byte-pair encoding is to learn; the other kinds ignore the number.
+/// How many tokens byte-pair encoding is to learn; the other kinds ignore the number, if it is one.
 pub fn tokenizer_vocabulary(kind: TokenizerKind, vocabulary: i64) -> Result<usize> {
+    let vocabulary = size(vocabulary, "vocabulary")?;
     match kind {
         TokenizerKind::Byte | TokenizerKind::Character => Ok(0),
-        TokenizerKind::Bpe => size(vocabulary, "vocabulary"),
+        TokenizerKind::Bpe => Ok(vocabulary),
     }
 }
 
@@ -194,6 +194,8 @@ pub unsafe extern "C" fn setun_tokenizer_encode(
     guard("tokenizer_encode", || {
         let tokenizer = handle::shared(tokenizer, "tokenizer")?;
         let room = size(capacity, "capacity")?;
+        arguments::bytes(bytes, "bytes")?;
+        arguments::count::<u32>(&[room], "capacity")?;
         check_pointer(count, "count")?;
         check_apart(&[extent("tokens", tokens, room), extent("count", count, 1)], &[extent("text", text, bytes)])?;
         // SAFETY: NULL and overlap are checked; `bytes` readable bytes are the caller's contract.
@@ -229,6 +231,7 @@ pub unsafe extern "C" fn setun_tokenizer_decode(
     guard("tokenizer_decode", || {
         let tokenizer = handle::shared(tokenizer, "tokenizer")?;
         let count = size(count, "count")?;
+        arguments::bytes(capacity, "capacity")?;
         check_pointer(bytes, "bytes")?;
         check_apart(&[extent("text", text, capacity), extent("bytes", bytes, 1)], &[extent("tokens", tokens, count)])?;
         // SAFETY: NULL, alignment and overlap are checked; `count` tokens are the caller's contract.

@@ -4,7 +4,7 @@ use super::arguments::{self, one_of, size};
 use super::context::{self, setun_context};
 use super::handle;
 use super::library::UserData;
-use super::model::{ModelObject, check_poison, geometry};
+use super::model_object::{ModelObject, check_poison, geometry};
 use super::options;
 use super::text::{tokenizer_kind, tokenizer_vocabulary};
 use super::train::{c_metrics, setun_progress_callback, setun_schedule, setun_train_options};
@@ -39,6 +39,10 @@ impl TrainerObject {
 
     pub fn metrics(&self) -> &Metrics {
         self.trainer.metrics()
+    }
+
+    pub fn cluster_sizes(&self) -> Vec<usize> {
+        self.trainer.cluster_sizes()
     }
 
     /// Trains to the end, with the caller's callback and token.
@@ -135,6 +139,7 @@ impl TrainingOptions {
             learning_rate: options.learning_rate,
             max_epochs: count(options.max_epochs, "max_epochs")?,
             n_clusters: size(options.n_clusters, "n_clusters")?,
+            cluster_balance: options.cluster_balance,
             quantize_weights: options.quantize_weights != 0,
             quantize_gradients: options.quantize_gradients != 0,
             use_adaptive_lr: options.use_adaptive_lr != 0,
@@ -162,7 +167,7 @@ impl TrainingOptions {
             training,
             hooks: Hooks { progress: options.progress, user_data: UserData(options.user_data), cancel },
             tokenizer: tokenizer_kind(options.tokenizer, "tokenizer")?,
-            vocabulary: options.vocabulary,
+            vocabulary: size(options.vocabulary, "vocabulary")? as i64,
             validation_fraction: options.validation_fraction,
             context: options.context,
         })

@@ -49,6 +49,9 @@ impl Default for ModelOptions {
 /// No dimension of a model may be larger: keeps every product of two of them far inside 64 bits, and sums exact.
 const MOST: usize = 1 << 24;
 
+/// Every layer has a few dozen small objects of its own, whatever its size: more are a mistake, and would fill the memory.
+const MOST_LAYERS: usize = 1 << 16;
+
 impl ModelOptions {
     /// Elements of one head.
     pub fn head(&self) -> usize {
@@ -71,7 +74,8 @@ impl ModelOptions {
             ("hidden", self.hidden),
         ] {
             ensure!(value > 0, Argument, "model: {name} is 0");
-            ensure!(value <= MOST, Argument, "model: {name} is {value}, more than the {MOST} allowed");
+            let most = if name == "layers" { MOST_LAYERS } else { MOST };
+            ensure!(value <= most, Argument, "model: {name} is {value}, more than the {most} allowed");
         }
         ensure!(
             self.width.is_multiple_of(self.heads),

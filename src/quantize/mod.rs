@@ -5,10 +5,12 @@
 //! | `packing.rs` | [`Matrix`] and [`Packing`]: how trits lie in bytes; pack, unpack, count, check |
 //! | `scheme.rs` | float weights to trits and a scale (absmean), and back |
 //! | `product.rs` | activations to 8 bits; the ternary product and its gradient |
+//! | `gradients.rs` | gradients to int8 codes, one scale a block, and back |
 //! | `packed.rs` | [`PackedTensor`]: a matrix checked once and kept ready |
 //!
 //! Bad input is found before anything is written, so that outputs of a failed call are untouched.
 
+mod gradients;
 mod packed;
 mod packing;
 mod product;
@@ -16,6 +18,7 @@ mod scheme;
 #[cfg(test)]
 mod tests;
 
+pub use gradients::{GradientCodes, dequantize_gradients, gradient_blocks, quantize_gradients};
 pub use packed::PackedTensor;
 pub use packing::{Matrix, Packing, histogram, pack, unpack};
 pub use product::{matmul, matmul_backward, quantize_activations};

@@ -151,3 +151,47 @@ fn a_mean_beyond_f32_is_refused() {
         assert!(packed.iter().all(|&byte| byte == 0xEE));
     }
 }
+
+#[test]
+fn gradients_have_the_same_codes_on_every_row_and_come_back_within_a_step() {
+    let g = normal(1000, 9, 0.01);
+    let stream = Stream::new(3, Purpose::Gradient, 4, 5);
+    let mut first: Option<(Vec<i8>, Vec<f32>)> = None;
+    for context in contexts() {
+        let (mut codes, mut scales, mut restored) = (vec![0i8; 1000], vec![0f32; 4], vec![0f32; 1000]);
+        quantize_gradients(&context, &g, 256, stream, &mut codes, &mut scales).unwrap();
+        dequantize_gradients(&context, &codes, &scales, 256, &mut restored).unwrap();
+        for (i, (&g, &r)) in g.iter().zip(&restored).enumerate() {
+            assert!((g - r).abs() <= scales[i / 256] * 1.000_01, "element {i}: {g} came back as {r}");
+        }
+        // What the trainer does to a gradient is this and nothing else.
+        let mut tensor = crate::tensor::Tensor::from_slice(&g, &[10, 100]).unwrap();
+        GradientCodes::new(2000).unwrap().pass(&context, stream, &mut tensor).unwrap();
+        assert_eq!(tensor.host::<f32>().unwrap(), restored);
+        assert_eq!(first.get_or_insert_with(|| (codes.clone(), scales.clone())), &(codes, scales));
+    }
+}
+
+#[test]
+fn gradients_that_are_not_finite_are_named_and_nothing_is_written() {
+    let stream = Stream::new(3, Purpose::Gradient, 4, 5);
+    for context in contexts() {
+        for bad in [f32::NAN, f32::INFINITY] {
+            let mut g = normal(300, 9, 1.0);
+            g[271] = bad;
+            let (mut codes, mut scales) = (vec![7i8; 300], vec![7f32; 2]);
+            let error = quantize_gradients(&context, &g, 256, stream, &mut codes, &mut scales).unwrap_err();
+            assert_eq!(error.message, format!("g[271] is {bad}, expected a finite number"));
+            assert!(codes.iter().all(|&code| code == 7) && scales == [7.0; 2]);
+            scales[1] = bad;
+            let error = dequantize_gradients(&context, &codes, &scales, 256, &mut g).unwrap_err();
+            assert_eq!(error.message, format!("scales[1] is {bad}, expected a finite number"));
+        }
+        let sizes = quantize_gradients(&context, &[0.0; 300], 256, stream, &mut [0; 300], &mut [0.0; 3]);
+        assert_eq!(sizes.unwrap_err().kind, ErrorKind::Shape);
+        for block in [0, 16, 33] {
+            let error = quantize_gradients(&context, &[0.0; 3], block, stream, &mut [0; 3], &mut [0.0]).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Argument, "{error}");
+        }
+    }
+}

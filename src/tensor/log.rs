@@ -21,6 +21,11 @@ pub fn set_hook(hook: Option<(LogLevel, LogHook)>) {
     *HOOK.write() = hook;
 }
 
+/// Whether a message of this level would reach anybody: for those that are work to write.
+pub fn heard(level: LogLevel) -> bool {
+    HOOK.read().as_ref().is_some_and(|(most, _)| level <= *most)
+}
+
 pub fn log(level: LogLevel, message: impl fmt::Display) {
     let hook = match &*HOOK.read() {
         Some((most, hook)) if level <= *most => hook.clone(),

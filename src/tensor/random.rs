@@ -19,6 +19,8 @@ pub enum Purpose {
     Batch = 2,
     Dropout = 3,
     Sample = 4,
+    Gradient = 6,
+    Cluster = 7,
     #[cfg(test)]
     Test = 255,
 }

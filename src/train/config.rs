@@ -15,13 +15,15 @@ pub struct TrainOptions {
     pub learning_rate: f64,
     /// The length of the run when `max_steps` is 0, in passes over the training tokens.
     pub max_epochs: u64,
-    /// Clustered sampling; accepted, see [`TrainOptions::ignored`].
+    /// Clusters of the text that batches are balanced over: see `sampling.rs`; 0 and 1 draw windows evenly.
     pub n_clusters: usize,
+    /// From 0, clusters come in proportion to their size, to 1, all equally often.
+    pub cluster_balance: f64,
     /// Must agree with the model, whose own option decides.
     pub quantize_weights: bool,
-    /// Quantized gradients; accepted, see [`TrainOptions::ignored`].
+    /// The gradient of every matrix passes through int8 codes before the update: see `quantize/gradients.rs`.
     pub quantize_gradients: bool,
-    /// Learning rate by an auxiliary network; accepted, see [`TrainOptions::ignored`].
+    /// The learning rate is kept in a band that the weights decide: see `adaptive.rs`.
     pub use_adaptive_lr: bool,
     /// Where checkpoints and metrics.jsonl go; None writes nothing.
     #[serde(skip)]
@@ -68,6 +70,7 @@ impl Default for TrainOptions {
             learning_rate: 1e-3,
             max_epochs: 10,
             n_clusters: 10,
+            cluster_balance: 0.0,
             quantize_weights: true,
             quantize_gradients: true,
             use_adaptive_lr: true,
@@ -115,12 +118,9 @@ impl TrainOptions {
         positive("epsilon", self.epsilon)?;
         not_negative("weight_decay", self.weight_decay)?;
         not_negative("clip", self.clip)?;
-        ensure!(
-            (0.0..=1.0).contains(&self.minimum_lr_ratio),
-            Argument,
-            "minimum_lr_ratio is {}, expected 0 to 1",
-            self.minimum_lr_ratio
-        );
+        for (name, share) in [("minimum_lr_ratio", self.minimum_lr_ratio), ("cluster_balance", self.cluster_balance)] {
+            ensure!((0.0..=1.0).contains(&share), Argument, "{name} is {share}, expected 0 to 1");
+        }
         for (name, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
             ensure!(beta >= 0.0 && (beta as f32) < 1.0, Argument, "{name} is {beta}, expected 0 to less than 1");
         }
@@ -171,21 +171,6 @@ impl TrainOptions {
         );
         Ok(resolved)
     }
-
-    /// The options that are on and that this build trains without, in one sentence.
-    pub fn ignored(&self) -> Option<String> {
-        let mut ignored = Vec::new();
-        if self.n_clusters > 0 {
-            ignored.push(format!("n_clusters = {} (plain sampling)", self.n_clusters));
-        }
-        if self.use_adaptive_lr {
-            ignored.push(format!("use_adaptive_lr (plain {} schedule)", self.schedule.name()));
-        }
-        if self.quantize_gradients {
-            ignored.push("quantize_gradients (f32 gradients)".to_string());
-        }
-        (!ignored.is_empty()).then(|| format!("this build trains without {}", ignored.join(", ")))
-    }
 }
 
 fn positive(name: &str, value: f64) -> Result<()> {
@@ -231,6 +216,8 @@ mod tests {
             ("clip is inf", TrainOptions { clip: f64::INFINITY, ..good() }),
             ("minimum_lr_ratio is 1.5", TrainOptions { minimum_lr_ratio: 1.5, ..good() }),
             ("minimum_lr_ratio is NaN", TrainOptions { minimum_lr_ratio: f64::NAN, ..good() }),
+            ("cluster_balance is -0.1", TrainOptions { cluster_balance: -0.1, ..good() }),
+            ("cluster_balance is NaN", TrainOptions { cluster_balance: f64::NAN, ..good() }),
             ("beta1 is 1", TrainOptions { beta1: 1.0, ..good() }),
             ("beta2 is 0.99999999999", TrainOptions { beta2: 0.999_999_999_99, ..good() }),
             ("beta2 is NaN", TrainOptions { beta2: f64::NAN, ..good() }),
@@ -240,18 +227,6 @@ mod tests {
             assert_eq!(error.kind, ErrorKind::Argument, "{error}");
             assert!(error.message.starts_with(expected), "'{error}' does not start with '{expected}'");
         }
-    }
-
-    #[test]
-    fn options_without_effect_are_named() {
-        let on = TrainOptions { schedule: Schedule::Linear, ..TrainOptions::default() };
-        assert_eq!(
-            on.ignored().unwrap(),
-            "this build trains without n_clusters = 10 (plain sampling), use_adaptive_lr (plain linear schedule), \
-             quantize_gradients (f32 gradients)"
-        );
-        let off = TrainOptions { n_clusters: 0, use_adaptive_lr: false, quantize_gradients: false, ..on };
-        assert_eq!(off.ignored(), None);
     }
 
     #[test]

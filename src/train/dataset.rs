@@ -187,7 +187,7 @@ impl Dataset {
 }
 
 fn check_fraction(fraction: f64) -> Result<()> {
-    ensure!((0.0..1.0).contains(&fraction), Argument, "the validation fraction is {fraction}, expected 0 to below 1");
+    ensure!((0.0..1.0).contains(&fraction), Argument, "validation_fraction is {fraction}, expected 0 to below 1");
     Ok(())
 }
 
@@ -254,7 +254,8 @@ impl<'a> Tokens<'a> {
         }
     }
 
-    fn window(self, start: usize, tokens: &mut [u32], targets: &mut [u32]) {
+    /// The tokens from `start` on, and those one place further.
+    pub fn window(self, start: usize, tokens: &mut [u32], targets: &mut [u32]) {
         self.read(start, tokens);
         self.read(start + 1, targets);
     }

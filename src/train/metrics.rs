@@ -19,11 +19,17 @@ pub struct Metrics {
     pub epoch: f64,
     /// Mean over the step's micro-batches, before the update.
     pub loss: f64,
+    /// Of the step: the schedule's, times the factor.
     pub learning_rate: f64,
+    /// What `use_adaptive_lr` multiplied the schedule's learning rate by; 1 when it is off.
+    pub learning_rate_factor: f64,
     /// The Euclidean norm of all gradients, before clipping.
     pub gradient_norm: f64,
     /// Of the evaluation after this step, if there was one.
     pub validation_loss: Option<f64>,
+    /// The mean training loss of each cluster of the text since the last regular report; absent without clusters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster_loss: Option<Vec<Option<f64>>>,
     /// Over the last steps, optimizer included, evaluations and saves not.
     pub tokens_per_second: f64,
     /// Spent in steps, evaluations and saves, those before a resume included.

@@ -3,10 +3,13 @@
 //! | file | what |
 //! |---|---|
 //! | `text.rs`, `tokenizer/`, `dataset.rs` | from a file or folder to tokens, and windows of them |
+//! | `windows.rs`, `sampling.rs` | which windows a batch reads: anywhere, or balanced over clusters of the text |
 //! | `config.rs` | [`TrainOptions`]: what a run is told, checked once |
 //! | `schedule.rs` | [`Schedule`]: the learning rate of a step |
+//! | `adaptive.rs` | the band that the weights keep the learning rate in |
 //! | `optimizer.rs` | AdamW over all parameters, the gradient norm and clipping |
 //! | `step.rs` | one optimizer step and the memory it works in |
+//! | `cluster_loss.rs` | the training loss of each cluster |
 //! | `metrics.rs` | [`Metrics`]: what a run reports, and metrics.jsonl |
 //! | `record.rs` | trainer.json: what a checkpoint was made by, and the checksums of its files |
 //! | `checkpoint.rs` | folders of checkpoints: written whole, verified before use, pruned |
@@ -16,7 +19,9 @@
 //! | `generate.rs` | [`Generation`]: text from a model |
 //! | `pipeline.rs` | [`train`]: from a text to a trained model |
 
+mod adaptive;
 mod checkpoint;
+mod cluster_loss;
 mod config;
 mod dataset;
 mod evaluation;
@@ -25,6 +30,7 @@ mod metrics;
 mod optimizer;
 mod pipeline;
 mod record;
+mod sampling;
 mod schedule;
 mod state;
 mod step;
@@ -33,6 +39,7 @@ mod tests;
 mod text;
 mod tokenizer;
 mod trainer;
+mod windows;
 
 pub use config::TrainOptions;
 pub use dataset::{Dataset, Split};

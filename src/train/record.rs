@@ -4,12 +4,15 @@
 //! {
 //!   "checksum": "xxh3-64 of this file, in 16 hex digits, taken with sixteen 0 in their place",
 //!   "format": "setun-trainer", "version": 1, "setun": "0.1.0",
-//!   "step": 100, "elapsed_seconds": 12.5, ("owed": {..})
-//!   "run": { "backend": .., "level": .., "model": {..}, "options": {..}, "text": {..}, "tokenizer": .. },
+//!   "step": 100, "elapsed_seconds": 12.5,
+//!   "owed": what the last step measured, when the run was stopped before it could report it,
+//!   "run": { "backend": .., "level": .., "model": {..}, "options": {..}, "text": {..}, "tokenizer": .., "clusters": .. },
+//!   "cluster_losses": what is summed for the next report, with clusters only,
 //!   "files": { "model.safetensors": { "bytes": .., "xxh3": ".." }, .. }
 //! }
 //! ```
 
+use super::cluster_loss::LossSums;
 use super::config::TrainOptions;
 use super::step::Done;
 use crate::model::ModelOptions;
@@ -36,6 +39,8 @@ pub struct Run<'a> {
     pub text: Text,
     /// The fingerprint of the tokenizer, when the run has one.
     pub tokenizer: Option<String>,
+    /// The fingerprint of the clusters of the text, when windows are drawn by them.
+    pub clusters: Option<String>,
 }
 
 /// Which tokens a run reads.
@@ -73,6 +78,8 @@ pub struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owed: Option<Done>,
     pub run: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster_losses: Option<LossSums>,
     pub files: BTreeMap<String, FileSum>,
 }
 
@@ -91,6 +98,7 @@ impl Record {
             elapsed_seconds,
             owed: None,
             run: run.value()?,
+            cluster_losses: None,
             files,
         })
     }

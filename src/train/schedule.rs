@@ -15,14 +15,6 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Schedule::Cosine => "cosine",
-            Schedule::Constant => "constant",
-            Schedule::Linear => "linear",
-        }
-    }
-
     /// The part of the peak learning rate that step `step` of 1 ..= `total` takes. It rises linearly to 1 at step `warmup`
     /// and, unless constant, falls to `minimum` at step `total`.
     pub fn factor(self, step: u64, total: u64, warmup: u64, minimum: f64) -> f64 {

@@ -1,5 +1,6 @@
 //! What a checkpoint holds of a run: the parameters and the optimizer's states, to bytes and back.
 
+use super::adaptive::Adaptive;
 use super::optimizer::Optimizer;
 use crate::format::safetensors::{Entry, File, encode};
 use crate::model::file::{self, Packing, Rest};
@@ -31,8 +32,21 @@ pub fn encode_model(model: &Model, tokenizer_json: Option<&str>) -> Result<Vec<u
     file::encode(model, Packing::Full, Rest::F32, tokenizer_json, &BTreeMap::new())
 }
 
-pub fn encode_optimizer(parameters: &[Parameter], optimizer: &Optimizer) -> Result<Vec<u8>> {
+/// The name of the learning rate's rule among the states of the optimizer.
+const ADAPTIVE: &str = "adaptive";
+
+/// `m.<parameter>` and `v.<parameter>`, and `adaptive` when the run has that rule.
+pub fn encode_optimizer(
+    parameters: &[Parameter],
+    optimizer: &Optimizer,
+    adaptive: Option<Adaptive>,
+) -> Result<Vec<u8>> {
     let mut entries = Vec::new();
+    let adaptive = adaptive.map(Adaptive::to_tensor).transpose()?;
+    if let Some(numbers) = &adaptive {
+        let data = bytemuck::cast_slice(numbers.host::<f64>()?);
+        entries.push(Entry { name: ADAPTIVE.into(), dtype: DType::F64, dims: numbers.dims().to_vec(), data });
+    }
     for (prefix, states) in [("m", optimizer.m()), ("v", optimizer.v())] {
         for (parameter, state) in parameters.iter().zip(states) {
             entries.push(entry(format!("{prefix}.{}", parameter.name), state)?);
@@ -63,6 +77,15 @@ pub fn check_tensors(model: &Model, parameters: &File, states: &File) -> Result<
         }
     }
     Ok(())
+}
+
+/// The learning rate's rule from the file; FORMAT when it is not there.
+pub fn read_adaptive(states: &File) -> Result<Adaptive> {
+    let found = states.tensor(ADAPTIVE)?;
+    match <[u8; 8]>::try_from(found.data) {
+        Ok(bytes) if found.dtype == DType::F64 => Ok(Adaptive::from_bytes(bytes)),
+        _ => Err(error!(Format, "{ADAPTIVE} is {} {:?}, expected f64 [1]", found.dtype, found.dims)),
+    }
 }
 
 /// Copies the files, which `check_tensors` has passed, into the model and the optimizer.

@@ -1,10 +1,14 @@
 //! One optimizer step, and the memory it works in: allocated once, used by every step.
 
+use super::adaptive::Adaptive;
+use super::cluster_loss::{ClusterLoss, LossSums};
 use super::config::TrainOptions;
-use super::dataset::{Dataset, Split};
+use super::dataset::Dataset;
 use super::evaluation::Evaluation;
 use super::optimizer::{self, Optimizer};
+use super::sampling::{Clusters, Sampling};
 use crate::model::{Activations, Dropout, Gradients, Model};
+use crate::quantize::GradientCodes;
 use crate::tensor::error::{ensure, error};
 use crate::tensor::random::{Purpose, Stream};
 use crate::tensor::{Cancelled, Error, ErrorKind, Result, vec_zeroed};
@@ -14,10 +18,18 @@ use std::sync::Arc;
 pub struct Work {
     dataset: Arc<Dataset>,
     pub optimizer: Optimizer,
+    /// None when `use_adaptive_lr` is off.
+    pub adaptive: Option<Adaptive>,
+    /// None when `quantize_gradients` is off.
+    codes: Option<GradientCodes>,
     gradients: Gradients,
     activations: Activations,
     tokens: Vec<u32>,
     targets: Vec<u32>,
+    sampling: Sampling,
+    /// The cluster of each window of a batch.
+    rows: Vec<u32>,
+    cluster_loss: Option<ClusterLoss>,
     evaluation: Evaluation,
 }
 
@@ -26,7 +38,14 @@ pub struct Work {
 pub struct Done {
     pub loss: f64,
     pub learning_rate: f64,
+    pub learning_rate_factor: f64,
     pub gradient_norm: f64,
+}
+
+impl Done {
+    /// Before the first step.
+    pub const NOTHING: Done =
+        Done { loss: f64::NAN, learning_rate: f64::NAN, learning_rate_factor: f64::NAN, gradient_norm: f64::NAN };
 }
 
 impl Work {
@@ -34,19 +53,45 @@ impl Work {
     pub fn new(model: &Model, dataset: Arc<Dataset>, options: &TrainOptions) -> Result<Work> {
         let (batch, length) = (options.batch_size, options.context_length);
         let evaluation = Evaluation::new(&dataset, batch, length, options.evaluation_windows);
+        let largest = model.parameters().iter().map(|parameter| parameter.tensor.view().count()).max().unwrap_or(0);
+        let sampling = Sampling::new(model.context(), &dataset, options)?;
+        let interval = if options.log_interval > 0 { options.log_interval } else { options.evaluation_interval };
+        let cluster_loss =
+            sampling.clusters().map(|clusters| ClusterLoss::new(clusters.count(), interval)).transpose()?;
         Ok(Work {
             dataset,
             optimizer: Optimizer::new(model.parameters())?,
+            adaptive: if options.use_adaptive_lr { Some(Adaptive::new(model, options)?) } else { None },
+            codes: if options.quantize_gradients { Some(GradientCodes::new(largest)?) } else { None },
             gradients: Gradients::new(model)?,
             activations: Activations::new(model, batch, length, true)?,
             tokens: vec_zeroed(batch * length)?,
             targets: vec_zeroed(batch * length)?,
+            sampling,
+            rows: vec_zeroed(batch)?,
+            cluster_loss,
             evaluation,
         })
     }
 
     pub fn evaluation(&self) -> &Evaluation {
         &self.evaluation
+    }
+
+    /// The clusters that windows are drawn by, if any.
+    pub fn clusters(&self) -> Option<&Clusters> {
+        self.sampling.clusters()
+    }
+
+    pub fn cluster_loss(&self) -> Option<&ClusterLoss> {
+        self.cluster_loss.as_ref()
+    }
+
+    /// What a checkpoint kept for the next report.
+    pub fn restore_cluster_loss(&mut self, kept: Option<&LossSums>) {
+        if let Some(loss) = &mut self.cluster_loss {
+            loss.restore(kept.unwrap_or(&LossSums::default()));
+        }
     }
 
     pub fn evaluate(&mut self, model: &Model, cancelled: Cancelled) -> Result<f64> {
@@ -62,28 +107,53 @@ impl Work {
             _ => error,
         })?;
         let context = model.context().clone();
-        let gradient_norm = self.optimizer.gradient_norm(&context, &self.gradients)?;
-        if !gradient_norm.is_finite() {
-            return Err(self.name_bad_gradient(model, number));
+        let mut gradient_norm = self.finite_norm(model, number)?;
+        if self.codes.is_some() {
+            self.quantize_gradients(model, options, step)?;
+            gradient_norm = self.finite_norm(model, number)?;
         }
+        let learning_rate_factor = self.adaptive.map_or(1.0, |adaptive| adaptive.factor(options.learning_rate));
         let factor = options.schedule.factor(number, options.max_steps, options.warmup_steps, options.minimum_lr_ratio);
-        let learning_rate = options.learning_rate * factor;
+        let learning_rate = options.learning_rate * factor * learning_rate_factor;
         let scalars = optimizer::scalars(options, number, learning_rate, gradient_norm);
         self.optimizer.update(&context, model, &self.gradients, &scalars)?;
-        Ok(Done { loss, learning_rate, gradient_norm })
+        if let Some(loss) = &mut self.cluster_loss {
+            loss.commit(number);
+        }
+        Ok(Done { loss, learning_rate, learning_rate_factor, gradient_norm })
+    }
+
+    /// Passes the gradient of every matrix through int8 codes. Vectors are few, and stay floats.
+    fn quantize_gradients(&mut self, model: &Model, options: &TrainOptions, step: u64) -> Result<()> {
+        let Some(codes) = &mut self.codes else { return Ok(()) };
+        for (i, gradient) in self.gradients.tensors_mut().iter_mut().enumerate() {
+            if gradient.dims().len() == 2 {
+                // The step of a run fits: `TrainOptions::resolve` has checked it.
+                codes.pass(
+                    model.context(),
+                    Stream::new(options.seed, Purpose::Gradient, step as u32, i as u32),
+                    gradient,
+                )?;
+            }
+        }
+        Ok(())
     }
 
     /// The gradients of a step's micro-batches, each weighted alike; returns their mean loss.
     fn accumulate(&mut self, model: &Model, options: &TrainOptions, step: u64, cancelled: Cancelled) -> Result<f64> {
-        let (batch, length) = (options.batch_size, options.context_length);
+        let length = options.context_length;
         let factor = 1.0 / options.accumulation as f64;
         self.gradients.zero(model.context())?;
+        if let Some(loss) = &mut self.cluster_loss {
+            loss.begin();
+        }
         let mut loss = 0.0;
         // `TrainOptions::resolve` has checked that both fit.
         let step = step as u32;
         for micro in 0..options.accumulation as u32 {
             let stream = Stream::new(options.seed, Purpose::Batch, step, micro);
-            self.dataset.batch(Split::Train, stream, batch, length, &mut self.tokens, &mut self.targets)?;
+            let (rows, tokens, targets) = (&mut self.rows, &mut self.tokens, &mut self.targets);
+            self.sampling.batch(&self.dataset, stream, length, rows, tokens, targets)?;
             let dropout = Dropout { seed: options.seed, step, micro_batch: micro };
             let part = model.backward(
                 &mut self.activations,
@@ -99,9 +169,18 @@ impl Work {
                 "step {}: the loss of micro-batch {micro} is {part}; nothing was updated",
                 u64::from(step) + 1
             );
+            if let Some(loss) = &mut self.cluster_loss {
+                loss.add(&self.rows, self.activations.losses.host()?);
+            }
             loss += part * factor;
         }
         Ok(loss)
+    }
+
+    /// The norm of the gradient; STATE, naming the first element that is not finite.
+    fn finite_norm(&mut self, model: &Model, number: u64) -> Result<f64> {
+        let norm = self.optimizer.gradient_norm(model.context(), &self.gradients)?;
+        if norm.is_finite() { Ok(norm) } else { Err(self.name_bad_gradient(model, number)) }
     }
 
     fn name_bad_gradient(&self, model: &Model, number: u64) -> Error {

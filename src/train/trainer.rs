@@ -5,10 +5,12 @@
 //! that never stopped.
 
 use super::checkpoint::{self, Checkpoint};
+use super::cluster_loss::ClusterLoss;
 use super::config::TrainOptions;
 use super::dataset::{Dataset, Split};
 use super::metrics::{self, Metrics, Pace};
 use super::record::{FileSum, Record, Run, Text, hex};
+use super::sampling::Clusters;
 use super::state;
 use super::step::{Done, Work};
 use super::tokenizer::Tokenizer;
@@ -92,9 +94,6 @@ impl Trainer {
         let train_tokens = dataset.tokens(Split::Train).len();
         let options = options.resolve(model_options.context_length, train_tokens)?;
         dataset.check(options.context_length)?;
-        if let Some(ignored) = options.ignored() {
-            log(LogLevel::Info, ignored);
-        }
         let text = Text {
             fingerprint: hex(dataset.fingerprint()),
             train_tokens,
@@ -121,13 +120,18 @@ impl Trainer {
             owes_report: false,
             claimed: false,
         };
-        trainer.metrics = trainer.report(f64::NAN, f64::NAN, f64::NAN);
+        trainer.metrics = trainer.report(&Done::NOTHING);
         Ok(trainer)
     }
 
     /// The last report; NaN where nothing was measured yet.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// How many windows of the training split each cluster has; empty when windows are drawn evenly.
+    pub fn cluster_sizes(&self) -> Vec<usize> {
+        self.work.clusters().map_or(Vec::new(), Clusters::sizes)
     }
 
     /// One optimizer step. STATE when all steps are done, when the model is in use elsewhere, or when the loss or the
@@ -148,7 +152,7 @@ impl Trainer {
         self.elapsed += seconds;
         self.step += 1;
         self.owes_report = false;
-        self.metrics = self.report(done.loss, done.learning_rate, done.gradient_norm);
+        self.metrics = self.report(&done);
         Ok(self.metrics.clone())
     }
 
@@ -238,17 +242,19 @@ impl Trainer {
         }
     }
 
-    fn report(&self, loss: f64, learning_rate: f64, gradient_norm: f64) -> Metrics {
+    fn report(&self, done: &Done) -> Metrics {
         let pace = self.pace.seconds_per_step();
         let total_steps = self.options.max_steps;
         Metrics {
             step: self.step,
             total_steps,
             epoch: self.step as f64 * self.tokens_per_step as f64 / self.train_tokens as f64,
-            loss,
-            learning_rate,
-            gradient_norm,
+            loss: done.loss,
+            learning_rate: done.learning_rate,
+            learning_rate_factor: done.learning_rate_factor,
+            gradient_norm: done.gradient_norm,
             validation_loss: None,
+            cluster_loss: self.work.cluster_loss().map(ClusterLoss::means),
             tokens_per_second: if pace > 0.0 { self.tokens_per_step as f64 / pace } else { 0.0 },
             elapsed_seconds: self.elapsed,
             remaining_seconds: pace * (total_steps - self.step) as f64,
@@ -275,15 +281,17 @@ impl Trainer {
         state::check_finite(&guard, &self.work.optimizer)
             .map_err(|error| error.within(format_args!("step {} is not saved", self.step)))?;
         let model = state::encode_model(&guard, self.tokenizer_json.as_deref())?;
-        let optimizer = state::encode_optimizer(guard.parameters(), &self.work.optimizer)?;
+        let optimizer = state::encode_optimizer(guard.parameters(), &self.work.optimizer, self.work.adaptive)?;
         drop(guard);
         let files = BTreeMap::from([
             (checkpoint::MODEL_FILE.to_string(), FileSum::of(&model)),
             (checkpoint::OPTIMIZER_FILE.to_string(), FileSum::of(&optimizer)),
         ]);
         let mut record = Record::new(self.step, self.elapsed, &self.identity(), files)?;
-        let Metrics { loss, learning_rate, gradient_norm, .. } = self.metrics;
-        record.owed = self.owes_report.then_some(Done { loss, learning_rate, gradient_norm });
+        let Metrics { loss, learning_rate, learning_rate_factor, gradient_norm, .. } = self.metrics;
+        let measured = Done { loss, learning_rate, learning_rate_factor, gradient_norm };
+        record.owed = self.owes_report.then_some(measured);
+        record.cluster_losses = self.work.cluster_loss().map(ClusterLoss::sums);
         let path = checkpoint::write(&folder, &record, &model, &optimizer)?;
         log(LogLevel::Info, format_args!("saved {}", path.display()));
         Ok(path)
@@ -319,6 +327,7 @@ impl Trainer {
         );
         let mut guard = self.model.try_write().ok_or_else(in_use)?;
         state::check_tensors(&guard, &model, &optimizer).map_err(refused)?;
+        let adaptive = self.work.adaptive.map(|_| state::read_adaptive(&optimizer)).transpose().map_err(refused)?;
         // From here on nothing can be wrong with the checkpoint; the metrics are the last thing that could fail.
         let inside = self.options.checkpoint_dir.as_deref().is_some_and(|own| is_parent(own, &path));
         if inside && let Some(own) = &self.options.checkpoint_dir {
@@ -326,16 +335,16 @@ impl Trainer {
             metrics::truncate(own, reported)?;
         }
         state::restore(&mut guard, &mut self.work.optimizer, &model, &optimizer)?;
+        self.work.restore_cluster_loss(record.cluster_losses.as_ref());
         drop(guard);
+        self.work.adaptive = adaptive;
         self.claimed = inside;
         self.step = record.step;
         self.elapsed = record.elapsed_seconds;
         self.pace = Pace::default();
         let owed = record.owed.filter(|_| record.step > 0);
         self.owes_report = owed.is_some();
-        let unknown = Done { loss: f64::NAN, learning_rate: f64::NAN, gradient_norm: f64::NAN };
-        let Done { loss, learning_rate, gradient_norm } = owed.unwrap_or(unknown);
-        self.metrics = self.report(loss, learning_rate, gradient_norm);
+        self.metrics = self.report(&owed.unwrap_or(Done::NOTHING));
         log(LogLevel::Info, format_args!("resumed {}", path.display()));
         Ok(())
     }
@@ -348,6 +357,7 @@ impl Trainer {
             options: &self.options,
             text: self.text.clone(),
             tokenizer: self.tokenizer_fingerprint.clone(),
+            clusters: self.work.clusters().map(|clusters| hex(clusters.fingerprint())),
         }
     }
 

@@ -110,8 +110,6 @@ static void context(void) {
     CHECK(backend == SETUN_BACKEND_PARALLEL);
 
     made = NULL;
-    options.backend = SETUN_BACKEND_CUDA;
-    CHECK_FAILS(setun_context_create(&options, &made), SETUN_ERR_UNSUPPORTED, "cuda");
     options.backend = 5;
     CHECK_FAILS(setun_context_create(&options, &made), SETUN_ERR_ARGUMENT, "backend is 5");
     options.backend = SETUN_BACKEND_AUTO;

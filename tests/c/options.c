@@ -19,19 +19,21 @@ typedef struct {
         } u;                                                                                                 \
         size_t i_;                                                                                           \
         memset(&u, 0xEE, sizeof u);                                                                          \
-        type##_init(&u.options);                                                                             \
+        type##_init(&u.options, sizeof(type));                                                               \
         CHECK(u.options.struct_size == sizeof(type));                                                        \
         for (i_ = sizeof(type); i_ < sizeof u; i_++) CHECK(u.bytes[i_] == 0xEE);                             \
-        type##_init(NULL);                                                                                   \
+        type##_init(NULL, sizeof(type));                                                                     \
     } while (0)
 
 static void inits(void) {
     CHECK_INIT(setun_context_options);
     CHECK_INIT(setun_quantize_options);
+    CHECK_INIT(setun_kmeans_options);
     CHECK_INIT(setun_model_options);
     CHECK_INIT(setun_save_options);
     CHECK_INIT(setun_train_options);
     CHECK_INIT(setun_sample_options);
+    CHECK_INIT(setun_benchmark_options);
 }
 
 static void defaults(void) {

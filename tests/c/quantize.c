@@ -51,6 +51,41 @@ static void known_answers(const setun_quantize_options *options, const uint8_t *
     for (i = 0; i < COLUMNS; i++) CHECK_NEAR(dx[i], dx_expected[i], 1e-6);
 }
 
+/* Blocks of 32: one whole, one of a single element. Codes at the ends need no rounding. */
+static void gradients(const setun_quantize_options *options) {
+    float g[33], mean[33] = {0}, scales[2], restored[33];
+    int8_t codes[33], again[33];
+    uint32_t step;
+    int i, differ = 0;
+    for (i = 0; i < 33; i++) g[i] = (float)(i - 10) * .37f;
+    g[0] = 12.7f;
+    g[1] = -12.7f;
+    g[2] = 0;
+    g[32] = -1e-3f;
+    for (step = 0; step < 400; step++) {
+        CHECK_OK(setun_quantize_gradients(g, 33, 32, 7, step, 1, options, codes, scales));
+        CHECK_NEAR(scales[0], .1, 1e-7);
+        CHECK_NEAR(scales[1], 1e-3 / 127, 1e-10);
+        CHECK(codes[0] == 127 && codes[1] == -127 && codes[2] == 0 && codes[32] == -127);
+        CHECK_OK(setun_dequantize_gradients(codes, scales, 33, 32, options, restored));
+        for (i = 0; i < 33; i++) {
+            CHECK(restored[i] == scales[i / 32] * codes[i]);
+            CHECK_NEAR(restored[i], g[i], scales[i / 32] * 1.0001);
+            mean[i] += restored[i] / 400;
+        }
+    }
+    /* The standard error of a mean of 400 is at most half a step over 20. */
+    for (i = 0; i < 33; i++) CHECK_NEAR(mean[i], g[i], scales[i / 32] * 5 * .5 / 20);
+    CHECK_OK(setun_quantize_gradients(g, 33, 32, 7, step, 1, options, codes, scales));
+    CHECK_OK(setun_quantize_gradients(g, 33, 32, 7, step, 1, options, again, scales));
+    CHECK(memcmp(codes, again, sizeof codes) == 0);
+    CHECK_OK(setun_quantize_gradients(g, 33, 32, 7, step, 2, options, again, scales));
+    for (i = 0; i < 33; i++) differ += codes[i] != again[i];
+    CHECK(differ > 0);
+    CHECK_OK(setun_quantize_gradients(NULL, 0, 32, 7, 0, 0, options, NULL, NULL));
+    CHECK_OK(setun_dequantize_gradients(NULL, NULL, 0, 32, options, NULL));
+}
+
 static void backends(void) {
     static const int32_t rows[3] = {SETUN_BACKEND_SCALAR, SETUN_BACKEND_SIMD, SETUN_BACKEND_PARALLEL};
     setun_quantize_options options;
@@ -67,6 +102,7 @@ static void backends(void) {
         known_answers(&options, two_bit);
         options.packing = SETUN_PACKING_FIVE_PER_BYTE;
         known_answers(&options, five);
+        gradients(&options);
         setun_context_free(context);
     }
     setun_quantize_options_init(&options, sizeof options);
@@ -165,6 +201,35 @@ static void bad_values(void) {
     CHECK(y[0] == 7 && restored[0] == 7 && codes[0] == 7);
 }
 
+static void wrong_gradients(void) {
+    float g[40] = {0}, scales[2] = {7, 7}, back[40] = {7};
+    int8_t codes[40] = {7};
+    g[35] = NAN;
+    CHECK_FAILS(setun_quantize_gradients(g, 40, 32, 1, 1, 1, NULL, codes, scales), SETUN_ERR_ARGUMENT, "g[35] is");
+    g[35] = -INFINITY;
+    CHECK_FAILS(setun_quantize_gradients(g, 40, 32, 1, 1, 1, NULL, codes, scales), SETUN_ERR_ARGUMENT, "g[35] is");
+    g[35] = 0;
+    CHECK_FAILS(setun_quantize_gradients(g, 40, 0, 1, 1, 1, NULL, codes, scales), SETUN_ERR_ARGUMENT, "block is 0");
+    CHECK_FAILS(setun_quantize_gradients(g, 40, -32, 1, 1, 1, NULL, codes, scales), SETUN_ERR_ARGUMENT, "block is -32");
+    CHECK_FAILS(setun_quantize_gradients(g, 40, 33, 1, 1, 1, NULL, codes, scales), SETUN_ERR_ARGUMENT, "multiple of 32");
+    CHECK_FAILS(setun_quantize_gradients(g, -1, 32, 1, 1, 1, NULL, codes, scales), SETUN_ERR_ARGUMENT, "n is -1");
+    CHECK_FAILS(setun_quantize_gradients(g, INT64_MAX, 32, 1, 1, 1, NULL, codes, scales), SETUN_ERR_ARGUMENT, "g of sizes");
+    CHECK_FAILS(setun_quantize_gradients(NULL, 40, 32, 1, 1, 1, NULL, codes, scales), SETUN_ERR_ARGUMENT, "g is NULL");
+    CHECK_FAILS(setun_quantize_gradients(g, 40, 32, 1, 1, 1, NULL, NULL, scales), SETUN_ERR_ARGUMENT, "codes is NULL");
+    CHECK_FAILS(setun_quantize_gradients(g, 40, 32, 1, 1, 1, NULL, codes, NULL), SETUN_ERR_ARGUMENT, "scales is NULL");
+    CHECK_FAILS(setun_quantize_gradients(g, 40, 32, 1, 1, 1, NULL, codes, g + 1), SETUN_ERR_ARGUMENT, "overlap");
+    CHECK(codes[0] == 7 && scales[0] == 7);
+    codes[0] = 1;
+    scales[1] = INFINITY;
+    CHECK_FAILS(setun_dequantize_gradients(codes, scales, 40, 32, NULL, back), SETUN_ERR_ARGUMENT, "scales[1] is");
+    CHECK_FAILS(setun_dequantize_gradients(codes, scales, 40, 31, NULL, back), SETUN_ERR_ARGUMENT, "block is 31");
+    CHECK_FAILS(setun_dequantize_gradients(NULL, scales, 40, 32, NULL, back), SETUN_ERR_ARGUMENT, "codes is NULL");
+    CHECK_FAILS(setun_dequantize_gradients(codes, NULL, 40, 32, NULL, back), SETUN_ERR_ARGUMENT, "scales is NULL");
+    CHECK_FAILS(setun_dequantize_gradients(codes, scales, 40, 32, NULL, NULL), SETUN_ERR_ARGUMENT, "g is NULL");
+    CHECK_FAILS(setun_dequantize_gradients((int8_t *)back, scales, 40, 32, NULL, back), SETUN_ERR_ARGUMENT, "overlap");
+    CHECK(back[0] == 7);
+}
+
 static void overlap_and_alignment(void) {
     union {
         float f[16];
@@ -193,6 +258,7 @@ int main(void) {
     empty();
     bad_sizes_and_options();
     bad_values();
+    wrong_gradients();
     overlap_and_alignment();
     return 0;
 }

@@ -303,6 +303,45 @@ static void resuming(void) {
     end(&one);
 }
 
+/* The text's clusters, and the loss of each. */
+static void clusters(void) {
+    setun_train_options options;
+    double losses[10] = {0};
+    int64_t sizes[10] = {0}, count = -1, windows = 0;
+    int i, measured = 0;
+    run made;
+    small_run(&options);
+    options.n_clusters = 4;
+    options.cluster_balance = .5;
+    made = start(&options);
+    CHECK_OK(setun_trainer_cluster_losses(made.trainer, losses, sizes, 10, &count));
+    CHECK(count >= 2 && count <= 4);
+    for (i = 0; i < count; i++) {
+        CHECK(isnan(losses[i]) && sizes[i] > 0);
+        windows += sizes[i];
+    }
+    CHECK(windows > 100 && sizes[count] == 0);
+    CHECK_OK(setun_trainer_run(made.trainer, NULL));
+    CHECK_OK(setun_trainer_cluster_losses(made.trainer, losses, NULL, count, NULL));
+    for (i = 0; i < count; i++) {
+        if (isnan(losses[i])) continue;
+        CHECK(losses[i] > 0 && losses[i] < 8);
+        measured++;
+    }
+    CHECK(measured > 0);
+    CHECK_OK(setun_trainer_cluster_losses(made.trainer, NULL, NULL, 0, &count));
+    CHECK_FAILS(setun_trainer_cluster_losses(made.trainer, losses, NULL, 1, &count), SETUN_ERR_SHAPE, "capacity is 1");
+    end(&made);
+
+    options.n_clusters = 0;
+    made = start(&options);
+    CHECK_OK(setun_trainer_cluster_losses(made.trainer, losses, sizes, 10, &count));
+    CHECK(count == 0);
+    end(&made);
+    options.cluster_balance = 1.5;
+    CHECK_FAILS(setun_train("corpus.txt", &options, &made.model, NULL), SETUN_ERR_ARGUMENT, "cluster_balance is 1.5");
+}
+
 static void packed_models_do_not_train(void) {
     setun_train_options options;
     setun_model *model = NULL;
@@ -334,6 +373,7 @@ int main(void) {
     refused();
     step_by_step();
     resuming();
+    clusters();
     packed_models_do_not_train();
     return 0;
 }

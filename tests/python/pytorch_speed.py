@@ -161,8 +161,8 @@ def pytorch(text, steps, ternary):
 
 def setun(path, steps, threads, ternary):
     """Tokens/s over `steps` steps, and the peak memory of the process."""
-    arguments = [*train_program.SIZE_S, "--tokenizer", "character", "--threads", threads, "--eval-windows", 1]
-    arguments += ["--steps", WARM_UP + steps + WARM_UP, "--log-interval", WARM_UP]
+    arguments = [*train_program.SIZE_S, *train_program.PLAIN, "--tokenizer", "character", "--threads", threads]
+    arguments += ["--eval-windows", 1, "--steps", WARM_UP + steps + WARM_UP, "--log-interval", WARM_UP]
     run = train_program.Run(path, arguments + ([] if ternary else ["--f32"]))
     return steps * BATCH * CONTEXT / run.seconds_between(WARM_UP, WARM_UP + steps), run.peak_megabytes
 

@@ -2,7 +2,8 @@
 
     python3 tests/python/quality.py tinyshakespeare.txt
 
-Characters as tokens, the last 10% of the text as validation, all of its windows, nats a token. The twin is given each of
+Characters as tokens, the last 10% of the text as validation, all of its windows, nats a token; the plain schedule, float
+gradients and even sampling (adaptive.py measures the options that are on by default). The twin is given each of
 three learning rates and keeps its best. Every run is added to the results file as it ends, and a run that is there already
 is not repeated: an interrupted table goes on where it stopped. `--table` prints what is there without running anything.
 """
@@ -37,15 +38,16 @@ def find(results, wanted):
     return next((result for result in results if all(result[k] == v for k, v in wanted.items())), None)
 
 
-def measure(asked, wanted):
+def measure(asked, wanted, geometry=train_program.SIZE_S, options=train_program.PLAIN):
     """Trains once and says how it ended."""
-    arguments = [*train_program.SIZE_S, "--tokenizer", "character", "--steps", wanted["steps"], "--threads", asked.threads]
+    arguments = [*geometry, *options, "--tokenizer", "character", "--steps", wanted["steps"], "--threads", asked.threads]
     arguments += ["--lr", wanted["learning_rate"], "--seed", wanted["seed"]] + (["--f32"] if wanted["f32"] else [])
     run = train_program.Run(asked.text, arguments)
     last = run.metrics[-1]
     return wanted | {
         "validation_loss": last["validation_loss"],
         "loss": last["loss"],
+        "factor": last["learning_rate_factor"],
         "seconds": round(last["elapsed_seconds"], 1),
         "peak_megabytes": round(run.peak_megabytes),
         "model": run.printed.strip().splitlines()[-1],

@@ -123,6 +123,19 @@ class Train(Programs):
                 text, _ = run("generate", "--model", out / "model.safetensors", "--prompt", "The ", "--tokens", 10)
                 self.assertTrue(text.startswith("The ") and len(text) > 10, text)
 
+    def test_the_learning_rate_is_kept_in_its_band_unless_told_otherwise(self):
+        def rates(name, *arguments):
+            out, _ = self.train(name, "--steps", "20", "--log-interval", "1", "--sample", "0", *arguments)
+            lines = metrics(out)
+            return lines[9]["learning_rate"], lines[9]["learning_rate_factor"], lines[-1]["gradient_norm"]
+
+        rate, factor, _ = rates("low", "--lr", "1e-4")
+        self.assertGreater(factor, 5)
+        self.assertAlmostEqual(rate, 1e-4 * factor)
+        rate, factor, _ = rates("plain", "--lr", "1e-4", "--no-adaptive-lr")
+        self.assertEqual((rate, factor), (1e-4, 1))
+        self.assertNotEqual(rates("codes", "--lr", "5e-3")[2], rates("floats", "--lr", "5e-3", "--float-gradients")[2])
+
     def test_a_folder_of_texts(self):
         (self.folder / "texts" / "deep").mkdir(parents=True)
         (self.folder / "texts" / "b.txt").write_text("one two three. " * 40)

@@ -14,6 +14,10 @@ PROGRAM = ROOT / "c_examples" / "build" / "train"
 SIZE_S = ["--layers", "4", "--width", "128", "--heads", "4", "--context", "64", "--batch", "12"]
 
 
+# AdamW on the schedule, on float gradients of windows drawn evenly: what the options that are on by default add to is off.
+PLAIN = ["--no-adaptive-lr", "--float-gradients", "--clusters", "0"]
+
+
 def build():
     subprocess.run(["make", "--silent", "-C", ROOT / "c_examples", "all"], check=True, stdout=sys.stderr)
 

@@ -1,5 +1,5 @@
 use super::{EXACT, SIZES, check, dirty, normal};
-use crate::tensor::DType;
+use crate::tensor::{DType, Tensor};
 
 fn sizes() -> impl Iterator<Item = usize> {
     SIZES.into_iter().chain([70_001])
@@ -53,6 +53,34 @@ fn gated_squared_relu_backward() {
                 &mut dup.view_mut(),
             )?;
             Ok(vec![dgate, dup])
+        });
+    }
+}
+
+/// Elements that break a maximum, at every place of a vector and of the rest.
+fn broken(n: usize, seed: u32) -> Tensor {
+    let mut x = normal(&[n], seed);
+    let special = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 0.0];
+    for (i, x) in x.host_mut::<f32>().unwrap().iter_mut().enumerate().filter(|(i, _)| i % 3 == seed as usize % 3) {
+        *x = special[i / 3 % special.len()];
+    }
+    x
+}
+
+#[test]
+fn what_is_not_finite_is_the_same_on_every_row() {
+    for n in sizes() {
+        check(&format!("feed-forward {n} of broken numbers"), EXACT, |row| {
+            let (gate, up, dy) = (broken(n, 18), broken(n, 19), broken(n, 20));
+            let out = || dirty(DType::F32, &[n]);
+            let (mut y, mut dx, mut gated, mut dgate, mut dup) = (out(), out(), out(), out(), out());
+            let (kernels, launch) = (row.kernels, &row.launch);
+            (kernels.squared_relu)(launch, &gate.view(), &mut y.view_mut())?;
+            (kernels.squared_relu_backward)(launch, &gate.view(), &dy.view(), &mut dx.view_mut())?;
+            (kernels.gated_squared_relu)(launch, &gate.view(), &up.view(), &mut gated.view_mut())?;
+            let backward = kernels.gated_squared_relu_backward;
+            backward(launch, &gate.view(), &up.view(), &dy.view(), &mut dgate.view_mut(), &mut dup.view_mut())?;
+            Ok(vec![y, dx, gated, dgate, dup])
         });
     }
 }

@@ -12,14 +12,14 @@ mod cross_entropy;
 mod elementwise;
 mod embedding;
 mod feed_forward;
+mod gradient;
+mod kmeans;
 mod matmul;
 mod matmul_ternary;
 mod norm;
 mod reduce;
 mod rope;
 mod ternary;
-mod throughput;
-mod throughput_ternary;
 
 use super::launch::{Executor, Launch};
 use super::pool::Pool;

@@ -15,7 +15,7 @@ pub fn quantize_activations(_: &Launch, x: &View, codes: &mut ViewMut, scales: &
         let (x, codes, scales) = (x.slice::<T>()?, codes.slice_mut::<i8>()?, scales.slice_mut::<T>()?);
         for (row, scale) in scales.iter_mut().enumerate() {
             let x = &x[row * columns..][..columns];
-            let a = x.iter().fold(T::of(LEAST_ABSMAX), |a, &v| a.max(v.abs()));
+            let a = x.iter().fold(T::of(LEAST_ABSMAX), |a, &v| larger(a, v.abs()));
             let factor = T::of(127.0) / a;
             for (code, &v) in codes[row * columns..][..columns].iter_mut().zip(x) {
                 *code = (v * factor).round_half_even().f64().clamp(-127.0, 127.0) as i8;
@@ -25,6 +25,11 @@ pub fn quantize_activations(_: &Launch, x: &View, codes: &mut ViewMut, scales: &
         Ok(())
     }
     by_float!(x, typed(x, codes, scales))
+}
+
+/// The larger of two; NaN when either is.
+fn larger<T: Float>(a: T, b: T) -> T {
+    if a >= b || a.f64().is_nan() { a } else { b }
 }
 
 pub fn dequantize_activations(_: &Launch, codes: &View, scales: &View, x: &mut ViewMut) -> Result<()> {
@@ -64,6 +69,17 @@ mod tests {
         let codes = vec![127, 0, 2, 2, 4, 0, -2, -2, 126, -126, 0, -127];
         assert_eq!(quantize::<f32>(&x, [1, 12]), (codes.clone(), vec![1.0]));
         assert_eq!(quantize::<f64>(&x, [1, 12]), (codes, vec![1.0]));
+    }
+
+    #[test]
+    fn what_is_not_finite_shows_in_the_scale() {
+        let nan = f64::NAN;
+        let (codes, scales) = quantize::<f32>(&[1.0, nan, -2.0, nan, 1.0, 2.0, 1.0, 2.0, nan, 1.0, 2.0, 4.0], [4, 3]);
+        assert_eq!(codes, [0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 64, 127]);
+        assert!(scales[..3].iter().all(|scale| scale.is_nan()) && scales[3] == 4.0 / 127.0, "{scales:?}");
+        let (codes, scales) = quantize::<f64>(&[1.0, f64::NEG_INFINITY, nan, f64::INFINITY, 1.0, -1.0], [2, 3]);
+        assert_eq!(codes, [0; 6]);
+        assert!(scales[0].is_nan() && scales[1] == f64::INFINITY, "{scales:?}");
     }
 
     #[test]

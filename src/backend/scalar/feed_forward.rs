@@ -8,7 +8,7 @@ use crate::tensor::{Float, Result, View, ViewMut};
 pub fn squared_relu(_: &Launch, x: &View, y: &mut ViewMut) -> Result<()> {
     fn typed<T: Float>(x: &View, y: &mut ViewMut) -> Result<()> {
         for (y, x) in y.slice_mut::<T>()?.iter_mut().zip(x.slice::<T>()?) {
-            let positive = x.max(T::ZERO);
+            let positive = relu(*x);
             *y = positive * positive;
         }
         Ok(())
@@ -21,7 +21,7 @@ pub fn squared_relu_backward(_: &Launch, x: &View, dy: &View, dx: &mut ViewMut) 
     fn typed<T: Float>(x: &View, dy: &View, dx: &mut ViewMut) -> Result<()> {
         let (x, dy) = (x.slice::<T>()?, dy.slice::<T>()?);
         for ((dx, x), dy) in dx.slice_mut::<T>()?.iter_mut().zip(x).zip(dy) {
-            *dx = *dy * (T::of(2.0) * x.max(T::ZERO));
+            *dx = *dy * (T::of(2.0) * relu(*x));
         }
         Ok(())
     }
@@ -33,7 +33,7 @@ pub fn gated_squared_relu(_: &Launch, gate: &View, up: &View, y: &mut ViewMut) -
     fn typed<T: Float>(gate: &View, up: &View, y: &mut ViewMut) -> Result<()> {
         let (gate, up) = (gate.slice::<T>()?, up.slice::<T>()?);
         for ((y, gate), up) in y.slice_mut::<T>()?.iter_mut().zip(gate).zip(up) {
-            let positive = gate.max(T::ZERO);
+            let positive = relu(*gate);
             *y = positive * positive * *up;
         }
         Ok(())
@@ -54,7 +54,7 @@ pub fn gated_squared_relu_backward(
         let (gate, up, dy) = (gate.slice::<T>()?, up.slice::<T>()?, dy.slice::<T>()?);
         let (dgate, dup) = (dgate.slice_mut::<T>()?, dup.slice_mut::<T>()?);
         for i in 0..gate.len() {
-            let positive = gate[i].max(T::ZERO);
+            let positive = relu(gate[i]);
             dgate[i] = dy[i] * up[i] * (T::of(2.0) * positive);
             dup[i] = dy[i] * (positive * positive);
         }
@@ -62,6 +62,11 @@ pub fn gated_squared_relu_backward(
     }
     check("gated_squared_relu backward", gate.count(), &[up.count(), dy.count(), dgate.count(), dup.count()])?;
     by_float!(gate, typed(gate, up, dy, dgate, dup))
+}
+
+/// max(x, 0), where NaN stays NaN: a broken value must reach the loss, where it is noticed.
+fn relu<T: Float>(x: T) -> T {
+    if x < T::ZERO { T::ZERO } else { x }
 }
 
 /// Every operand has as many elements as the first.
@@ -75,6 +80,19 @@ pub fn check(name: &str, count: usize, others: &[usize]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::super::testing::*;
+
+    #[test]
+    fn nan_stays_nan() {
+        let (x, one, mut y) = ([f32::NAN, -2.0, 3.0], [1.0f32; 3], [0f32; 3]);
+        let dims = [3];
+        (KERNELS.squared_relu)(&launch(), &view(&x, &dims), &mut view_mut(&mut y, &dims)).unwrap();
+        assert!(y[0].is_nan() && y[1..] == [0.0, 9.0], "{y:?}");
+        let (x, dy) = (view(&x, &dims), view(&one, &dims));
+        (KERNELS.squared_relu_backward)(&launch(), &x, &dy, &mut view_mut(&mut y, &dims)).unwrap();
+        assert!(y[0].is_nan() && y[1..] == [0.0, 6.0], "{y:?}");
+        (KERNELS.gated_squared_relu)(&launch(), &x, &dy, &mut view_mut(&mut y, &dims)).unwrap();
+        assert!(y[0].is_nan() && y[1..] == [0.0, 9.0], "{y:?}");
+    }
 
     const N: usize = 64;
 

@@ -11,6 +11,8 @@ pub mod cross_entropy;
 mod elementwise;
 pub mod embedding;
 pub mod feed_forward;
+pub mod gradient;
+pub mod kmeans;
 pub mod matmul;
 pub mod norm;
 pub mod reduce;
@@ -47,6 +49,8 @@ pub const KERNELS: Kernels = Kernels {
     unpack_five: ternary::unpack_five,
     quantize_activations: activation::quantize_activations,
     dequantize_activations: activation::dequantize_activations,
+    quantize_gradients: gradient::quantize_gradients,
+    dequantize_gradients: gradient::dequantize_gradients,
     matmul: matmul::matmul,
     matmul_ternary: matmul::matmul_ternary,
     matmul_ternary_backward: matmul::matmul_ternary_backward,
@@ -64,4 +68,6 @@ pub const KERNELS: Kernels = Kernels {
     cross_entropy: cross_entropy::cross_entropy,
     cross_entropy_gradient: cross_entropy::cross_entropy_gradient,
     adamw: adamw::adamw,
+    kmeans_assign: kmeans::kmeans_assign,
+    kmeans_update: kmeans::kmeans_update,
 };

@@ -13,11 +13,16 @@ pub const LANES: usize = 32;
 /// The canonical sum of `term(x)`: blocks of 4096; element i of a block adds into lane i mod 32; the lanes fold 16, 8, 4, 2,
 /// 1 (lane j takes lane j + 16, then j + 8, ...); block sums add in f64 in index order.
 pub fn canonical_sum<T: Float>(x: &[T], term: impl Fn(T) -> T) -> f64 {
+    canonical_sum_of(x.len(), |i| term(x[i]))
+}
+
+/// The canonical sum of `term(i)` for i in 0 .. count.
+pub fn canonical_sum_of<T: Float>(count: usize, term: impl Fn(usize) -> T) -> f64 {
     let mut total = 0.0;
-    for block in x.chunks(BLOCK) {
+    for start in (0..count).step_by(BLOCK) {
         let mut lanes = [T::ZERO; LANES];
-        for (i, &value) in block.iter().enumerate() {
-            lanes[i % LANES] += term(value);
+        for i in start..count.min(start + BLOCK) {
+            lanes[(i - start) % LANES] += term(i);
         }
         let mut width = LANES / 2;
         while width > 0 {

@@ -3,7 +3,7 @@
 
 use super::spans::{self, Spans};
 use crate::tensor::Result;
-use crate::tensor::error::error;
+use crate::tensor::error::{ensure, error};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -34,16 +34,18 @@ impl Level {
         let best = Level::ALL.into_iter().rev().find(|level| level.available()).unwrap_or(Level::Baseline);
         match std::env::var("SETUN_CPU_LEVEL") {
             Err(_) => Ok(best),
-            Ok(name) => {
-                let level = Level::ALL.into_iter().find(|level| level.name() == name).ok_or_else(|| {
-                    error!(Argument, "SETUN_CPU_LEVEL is '{name}', expected 'baseline' or 'x86-64-v3'")
-                })?;
-                if !level.available() {
-                    return Err(error!(Unsupported, "SETUN_CPU_LEVEL is '{name}', which this machine or build lacks"));
-                }
-                Ok(level)
-            }
+            Ok(name) => Level::named(&name, "SETUN_CPU_LEVEL"),
         }
+    }
+
+    /// The level of this name, which build and processor must have; an error names the argument that it came from.
+    pub fn named(name: &str, argument: &str) -> Result<Level> {
+        let level = Level::ALL.into_iter().find(|level| level.name() == name).ok_or_else(|| {
+            let names: Vec<String> = Level::ALL.iter().map(|level| format!("'{}'", level.name())).collect();
+            error!(Argument, "{argument} is '{name}', expected {}", names.join(" or "))
+        })?;
+        ensure!(level.available(), Unsupported, "{argument} is '{name}', which this machine or build lacks");
+        Ok(level)
     }
 
     /// Whether this build contains the level's table and this processor can run it.

@@ -10,6 +10,8 @@ mod cross_entropy;
 mod elementwise;
 mod embedding;
 mod feed_forward;
+mod gradient;
+mod kmeans;
 mod level;
 mod matmul;
 mod matmul_ternary;
@@ -22,7 +24,7 @@ mod ternary;
 pub use level::Level;
 #[cfg(test)]
 pub use spans::PhiloxStream;
-pub use spans::Spans;
+pub use spans::{FLOAT_PEAK_ROUND, INT8_PEAK_CODES, INT8_PEAK_ROUND, READ_PEAK_BYTES, Spans};
 
 use super::table::Kernels;
 
@@ -39,6 +41,8 @@ pub const KERNELS: Kernels = Kernels {
     unpack_five: ternary::unpack_five,
     quantize_activations: activation::quantize_activations,
     dequantize_activations: activation::dequantize_activations,
+    quantize_gradients: gradient::quantize_gradients,
+    dequantize_gradients: gradient::dequantize_gradients,
     matmul: matmul::matmul,
     matmul_ternary: matmul_ternary::matmul_ternary,
     matmul_ternary_backward: matmul_ternary::matmul_ternary_backward,
@@ -56,4 +60,6 @@ pub const KERNELS: Kernels = Kernels {
     cross_entropy: cross_entropy::cross_entropy,
     cross_entropy_gradient: cross_entropy::cross_entropy_gradient,
     adamw: adamw::adamw,
+    kmeans_assign: kmeans::kmeans_assign,
+    kmeans_update: kmeans::kmeans_update,
 };

@@ -102,6 +102,8 @@ fn another_runs_checkpoint_is_refused_with_both_values() {
         ("options.max_steps was 20 and is 30", TrainOptions { max_steps: 30, ..options() }),
         ("options.schedule was \"cosine\" and is \"linear\"", TrainOptions { schedule: Schedule::Linear, ..options() }),
         ("options.seed was 3 and is 4", TrainOptions { seed: 4, ..options() }),
+        ("options.use_adaptive_lr was true and is false", TrainOptions { use_adaptive_lr: false, ..options() }),
+        ("options.quantize_gradients was true and is false", TrainOptions { quantize_gradients: false, ..options() }),
         ("options.accumulation was 1 and is 2", TrainOptions { accumulation: 2, ..options() }),
         ("options.context_length was 8 and is 4", TrainOptions { context_length: 4, ..options() }),
     ];

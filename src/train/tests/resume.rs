@@ -21,7 +21,7 @@ fn final_state(contexts: &[Arc<Context>], geometry: &ModelOptions, options: &Tra
 
 #[test]
 fn ten_and_ten_steps_are_twenty() {
-    let options = TrainOptions { accumulation: 2, ..options() };
+    let options = TrainOptions { accumulation: 2, n_clusters: 5, cluster_balance: 0.5, ..options() };
     let with_dropout = ModelOptions { dropout: 0.1, ..geometry() };
     for backend in [Backend::Scalar, Backend::Simd] {
         let context = context(backend, 1);
@@ -49,6 +49,12 @@ fn the_number_of_threads_does_not_matter() {
 
 #[test]
 fn a_resumed_run_ends_with_the_same_reports() {
+    for n_clusters in [0, 4] {
+        same_reports(n_clusters);
+    }
+}
+
+fn same_reports(n_clusters: usize) {
     let context = context(Backend::Simd, 1);
     let lines = |stop: Option<u64>| {
         let scratch = Scratch::new();
@@ -57,6 +63,7 @@ fn a_resumed_run_ends_with_the_same_reports() {
             log_interval: 3,
             evaluation_interval: 7,
             checkpoint_interval: 5,
+            n_clusters,
             ..options()
         };
         if let Some(stop) = stop {
@@ -80,8 +87,18 @@ fn a_resumed_run_ends_with_the_same_reports() {
             .map(|line| {
                 let line: serde_json::Value = serde_json::from_str(line).unwrap();
                 // What does not depend on the clock.
-                ["step", "loss", "learning_rate", "gradient_norm", "validation_loss", "epoch"]
-                    .map(|name| line.get(name).unwrap().to_string())
+                assert_eq!(line.get("cluster_loss").is_some(), n_clusters > 0);
+                [
+                    "step",
+                    "loss",
+                    "learning_rate",
+                    "learning_rate_factor",
+                    "gradient_norm",
+                    "validation_loss",
+                    "epoch",
+                    "cluster_loss",
+                ]
+                .map(|name| line.get(name).map_or(String::new(), |value| value.to_string()))
             })
             .collect::<Vec<_>>()
     };

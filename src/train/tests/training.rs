@@ -25,7 +25,7 @@ fn the_loss_falls_on_a_learnable_text() {
 #[test]
 fn a_run_reports_every_step() {
     let context = context(Backend::Simd, 1);
-    let mut trainer = trainer(&context, TrainOptions { evaluation_interval: 8, ..options() });
+    let mut trainer = trainer(&context, TrainOptions { evaluation_interval: 8, use_adaptive_lr: false, ..options() });
     assert!(trainer.metrics().loss.is_nan());
     let mut seen = Vec::new();
     let end = trainer.run(
@@ -106,7 +106,16 @@ fn accumulation_equals_a_larger_batch_of_the_same_windows() {
         })
         .unwrap();
     // A large epsilon makes the update linear in the gradient; with a small one the first update is its sign.
-    let options = TrainOptions { seed, epsilon: 1.0, learning_rate: 1.0, warmup_steps: 0, clip: 0.0, ..options() };
+    let options = TrainOptions {
+        seed,
+        epsilon: 1.0,
+        learning_rate: 1.0,
+        warmup_steps: 0,
+        clip: 0.0,
+        use_adaptive_lr: false,
+        quantize_gradients: false,
+        ..options()
+    };
     let context = context(Backend::Scalar, 1);
     let one_step = |batch_size, accumulation| {
         let model = model(&context, geometry());
@@ -248,4 +257,57 @@ fn a_trainer_must_fit_its_model_and_text() {
     assert_eq!(error.message, "the model was loaded from a packed file: it has no masters to train");
     // Shorter sequences than the model's are fine.
     steps(&mut trainer(&context, TrainOptions { context_length: 5, ..options() }), 2);
+}
+
+#[test]
+fn the_loss_of_each_cluster_is_reported() {
+    let context = context(Backend::Simd, 1);
+    let scratch = Scratch::new();
+    let options = TrainOptions { n_clusters: 4, log_interval: 5, checkpoint_dir: Some(scratch.path()), ..options() };
+    let mut trainer = trainer(&context, options);
+    let sizes = trainer.cluster_sizes();
+    assert!(sizes.len() > 1 && sizes.iter().sum::<usize>() == 99, "{sizes:?}");
+    let mut losses = Vec::new();
+    let mut keep = |metrics: &crate::train::Metrics| {
+        losses.push((metrics.loss, metrics.cluster_loss.clone().unwrap()));
+        true
+    };
+    trainer.run(&mut keep, &|| false).unwrap();
+    for (step, (loss, by_cluster)) in losses.iter().enumerate() {
+        assert_eq!(by_cluster.len(), sizes.len());
+        // After the first step of a report, the step's loss is the mean over its four windows.
+        if step % 5 == 0 {
+            let known: Vec<f64> = by_cluster.iter().flatten().copied().collect();
+            let (least, most) =
+                (known.iter().copied().fold(f64::MAX, f64::min), known.iter().copied().fold(0.0, f64::max));
+            assert!(least <= loss + 1e-6 && *loss <= most + 1e-6, "step {step}: {loss}, {by_cluster:?}");
+        }
+    }
+    let text = std::fs::read_to_string(scratch.path().join("metrics.jsonl")).unwrap();
+    for (line, step) in text.lines().zip([4, 9, 14, 19]) {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let written: Vec<Option<f64>> =
+            line.get("cluster_loss").unwrap().as_array().unwrap().iter().map(|loss| loss.as_f64()).collect();
+        for (written, known) in written.iter().zip(&losses[step].1) {
+            assert_eq!(written.is_some(), known.is_some());
+            assert!((written.unwrap_or(0.0) - known.unwrap_or(0.0)).abs() < 1e-12);
+        }
+    }
+    assert_eq!(text.lines().count(), 4);
+}
+
+/// Whatever the number of clusters, a run that draws evenly is one and the same.
+#[test]
+fn too_few_windows_for_clusters_train_plainly() {
+    let context = context(Backend::Simd, 1);
+    let losses = |n_clusters| {
+        let mut trainer = trainer(&context, TrainOptions { n_clusters, ..options() });
+        assert!(trainer.cluster_sizes().is_empty() == (n_clusters != 4));
+        steps(&mut trainer, 5);
+        assert_eq!(trainer.metrics().cluster_loss.is_some(), n_clusters == 4);
+        trainer.metrics().loss
+    };
+    let plain = losses(0);
+    assert_eq!([losses(1), losses(13), losses(1000)], [plain; 3]);
+    assert_ne!(losses(4), plain);
 }

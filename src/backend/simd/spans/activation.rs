@@ -1,13 +1,14 @@
 //! Activations as int8 codes with one scale a row.
 
-use super::vector::{load, max_or_second, narrow_signed, read, store, to_float, write};
+use super::vector::{load, narrow_signed, read, store, to_float, write};
+use bytemuck::cast;
 use wide::{f32x8, i8x16, i16x8, i16x16, i32x8};
 
 /// The least absolute maximum of a row: a row of zeros quantizes to zeros.
 const LEAST_ABSMAX: f32 = 1e-5;
 
 pub unsafe extern "C" fn quantize_activations(x: *const f32, n: usize, codes: *mut i8) -> f32 {
-    let absmax = absmax(x, n);
+    let absmax = absmax(x, n, LEAST_ABSMAX);
     let factor = 127.0 / absmax;
     let factors = f32x8::splat(factor);
     let mut i = 0;
@@ -25,25 +26,27 @@ pub unsafe extern "C" fn quantize_activations(x: *const f32, n: usize, codes: *m
     absmax
 }
 
-/// max(max |x|, 1e-5), NaN ignored.
+/// max(max |x|, least); NaN when an x is. As integers, the bits of floats without sign are in the same order, and those of
+/// NaN are above all others.
 #[inline(always)]
-unsafe fn absmax(x: *const f32, n: usize) -> f32 {
-    let mut lanes = [f32x8::splat(LEAST_ABSMAX); 4];
+pub unsafe fn absmax(x: *const f32, n: usize, least: f32) -> f32 {
+    let least = least.to_bits() as i32;
+    let mut lanes = [i32x8::splat(least); 4];
     let mut i = 0;
     while i + 32 <= n {
         for j in 0..4 {
-            lanes[j] = max_or_second(load(x.add(i + 8 * j)).abs(), lanes[j]);
+            lanes[j] = lanes[j].max(cast(load(x.add(i + 8 * j)).abs()));
         }
         i += 32;
     }
-    let eight = max_or_second(max_or_second(lanes[0], lanes[1]), max_or_second(lanes[2], lanes[3])).to_array();
-    let mut largest = eight.iter().fold(LEAST_ABSMAX, |a: f32, &b| if b > a { b } else { a });
+    let eight = lanes[0].max(lanes[1]).max(lanes[2].max(lanes[3])).to_array();
+    let mut largest = eight.iter().fold(least, |a: i32, &b| if b > a { b } else { a });
     while i < n {
-        let v = (*x.add(i)).abs();
+        let v = (*x.add(i)).abs().to_bits() as i32;
         largest = if v > largest { v } else { largest };
         i += 1;
     }
-    largest
+    f32::from_bits(largest as u32)
 }
 
 /// clip(round_half_even(v), -127, 127), and 0 for NaN. Clipped before the conversion, which overflows; it rounds half to even.
@@ -58,7 +61,7 @@ pub unsafe extern "C" fn dequantize_activations(codes: *const i8, n: usize, scal
     let mut i = 0;
     while i + 16 <= n {
         let wide = i16x16::from_i8x16(read::<i8x16, i8>(codes.add(i)));
-        let [low, high]: [i16x8; 2] = bytemuck::cast(wide);
+        let [low, high]: [i16x8; 2] = cast(wide);
         store(x.add(i), to_float(i32x8::from_i16x8(low)) * scales);
         store(x.add(i + 8), to_float(i32x8::from_i16x8(high)) * scales);
         i += 16;

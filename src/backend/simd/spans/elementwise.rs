@@ -69,7 +69,7 @@ const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
 /// A counter word stands in the low half of a 64-bit lane; what is in the high half is ignored, so that the product's low
 /// word needs no masking: one multiplication gives both halves of 32 x 32 bits.
 #[inline(always)]
-unsafe fn philox(stream: &PhiloxStream, block: u64) -> [u32x8; 4] {
+pub unsafe fn philox(stream: &PhiloxStream, block: u64) -> [u32x8; 4] {
     let low = u64x4::splat(LOW);
     let multiplier = MULTIPLIER.map(u64x4::splat);
     // The 8 blocks share the bits above the lowest 32: 2^32 is a multiple of 8.

@@ -280,9 +280,18 @@ unsafe fn products<const R: usize, const X: usize>(
 
 /// The accumulator of `products`: 16 bits a lane where maddubs makes them, else 32.
 #[cfg(target_feature = "avx2")]
-type Steps = i16x16;
+pub type Steps = i16x16;
 #[cfg(not(target_feature = "avx2"))]
-type Steps = i32x8;
+pub type Steps = i32x8;
+
+/// The products of 32 codes and 32 bytes, neighbours added.
+#[inline(always)]
+pub fn step_products(codes: u8x32, bytes: i8x32) -> Steps {
+    #[cfg(target_feature = "avx2")]
+    return pairs(codes, bytes);
+    #[cfg(not(target_feature = "avx2"))]
+    return fours(codes, bytes);
+}
 
 /// Adds the products of 32 packed bytes with the planes of X rows.
 #[inline(always)]
@@ -291,12 +300,7 @@ unsafe fn step<const X: usize>(steps: &mut [Steps; X], packed: u8x32, planes: *c
         let shifted: u8x32 = cast(cast::<u8x32, u16x16>(packed) >> (2 * i as u32));
         let codes = shifted & u8x32::splat(3);
         for x in 0..X {
-            let bytes: i8x32 = read(planes.add((4 * x + i) * plane));
-            #[cfg(target_feature = "avx2")]
-            let product = pairs(codes, bytes);
-            #[cfg(not(target_feature = "avx2"))]
-            let product = fours(codes, bytes);
-            steps[x] += product;
+            steps[x] += step_products(codes, read(planes.add((4 * x + i) * plane)));
         }
     }
 }

@@ -11,10 +11,13 @@
 mod activation;
 mod adamw;
 mod attention;
+mod ceiling;
 mod cross_entropy;
 mod elementwise;
 mod embedding;
 mod feed_forward;
+mod gradient;
+mod kmeans;
 mod math;
 mod matmul;
 mod norm;
@@ -26,6 +29,7 @@ mod vector;
 
 pub use adamw::AdamWFactors;
 pub use attention::AttentionShape;
+pub use ceiling::{FLOAT_PEAK_ROUND, INT8_PEAK_CODES, INT8_PEAK_ROUND, READ_PEAK_BYTES};
 pub use elementwise::PhiloxStream;
 pub use matmul::PANEL;
 
@@ -73,6 +77,11 @@ pub struct Spans {
     pub quantize_activations: unsafe extern "C" fn(x: *const f32, n: usize, codes: *mut i8) -> f32,
     /// x[n] = scale * codes[n].
     pub dequantize_activations: unsafe extern "C" fn(codes: *const i8, n: usize, scale: f32, x: *mut f32),
+    // --- gradients -----------------------------------------------------------------------------------------------
+    /// codes[n] of one block g[n], finite; element 0 is the first of `block`, a multiple of 8, of the stream. Returns the
+    /// scale.
+    pub quantize_gradients:
+        unsafe extern "C" fn(stream: *const PhiloxStream, block: u64, g: *const f32, n: usize, codes: *mut i8) -> f32,
     // --- products ------------------------------------------------------------------------------------------------
     /// panel[groups][16][4]: the codes of 4 * groups columns of `rows` (at most 16) weight rows that lie `stride` bytes
     /// apart; zeros for the rows that are missing.
@@ -221,6 +230,35 @@ pub struct Spans {
         v: *mut f32,
         n: usize,
     ),
+    // --- clusters ------------------------------------------------------------------------------------------------
+    /// labels[n] and distances[n] of x[n, d] and centroids[k, d]; n and k are at least 1.
+    pub kmeans_assign: unsafe extern "C" fn(
+        x: *const f32,
+        n: usize,
+        centroids: *const f32,
+        k: usize,
+        d: usize,
+        labels: *mut u32,
+        distances: *mut f32,
+    ),
+    /// A block of columns of one cluster: sums[columns] = the sum over the rows members[count] of x, `width` apart, in this
+    /// order, each times its weight; weights is indexed as x, or null for 1.
+    pub kmeans_update: unsafe extern "C" fn(
+        x: *const f32,
+        width: usize,
+        columns: usize,
+        members: *const u32,
+        count: usize,
+        weights: *const f32,
+        sums: *mut f64,
+    ),
+    // --- ceilings: what the level can do at most, for the benchmark ------------------------------------------------
+    /// rounds * FLOAT_PEAK_ROUND multiplications and additions of f32, on registers; the result means nothing.
+    pub float_peak: unsafe extern "C" fn(factor: f32, rounds: usize) -> f32,
+    /// rounds * INT8_PEAK_ROUND multiplications and additions of 8-bit integers, on codes[INT8_PEAK_CODES] below 128.
+    pub int8_peak: unsafe extern "C" fn(codes: *const u8, rounds: usize) -> i32,
+    /// Reads x[n], n a multiple of READ_PEAK_BYTES; the result is the exclusive or of its words.
+    pub read_peak: unsafe extern "C" fn(x: *const u8, n: usize) -> i32,
 }
 
 pub static SPANS: Spans = Spans {
@@ -238,6 +276,7 @@ pub static SPANS: Spans = Spans {
     largest_byte: ternary::largest_byte,
     quantize_activations: activation::quantize_activations,
     dequantize_activations: activation::dequantize_activations,
+    quantize_gradients: gradient::quantize_gradients,
     unpack_panel: matmul::unpack_panel,
     panel_product: matmul::panel_product,
     split_codes: matmul::split_codes,
@@ -257,4 +296,9 @@ pub static SPANS: Spans = Spans {
     cross_entropy: cross_entropy::cross_entropy,
     cross_entropy_gradient: cross_entropy::cross_entropy_gradient,
     adamw: adamw::adamw,
+    kmeans_assign: kmeans::kmeans_assign,
+    kmeans_update: kmeans::kmeans_update,
+    float_peak: ceiling::float_peak,
+    int8_peak: ceiling::int8_peak,
+    read_peak: ceiling::read_peak,
 };

@@ -80,13 +80,6 @@ pub fn to_float(v: i32x8) -> f32x8 {
     v.round_float()
 }
 
-/// The larger of x and y, lane by lane; y where x is NaN.
-#[inline(always)]
-pub fn max_or_second(x: f32x8, y: f32x8) -> f32x8 {
-    // The x86 instruction answers its second operand when one is NaN; the others need the slower form.
-    if cfg!(target_arch = "x86_64") { x.fast_max(y) } else { y.max(x) }
-}
-
 /// The sum of the eight lanes, modulo 2^32.
 #[inline(always)]
 pub fn lanes_sum(v: i32x8) -> i32 {

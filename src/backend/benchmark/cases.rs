@@ -1,0 +1,156 @@
+//! A case: one operation at one size. Its arguments are made when it is measured, once for all rows.
+//!
+//! ```text
+//! cases.add("fill", n.to_string(), Work::elements(n, 0, 4 * n), move || {
+//!     let mut y = zeros(&[n])?;
+//!     call(move |kernels, launch| (kernels.fill)(launch, 1.0, &mut y.view_mut()))
+//! });
+//! ```
+
+use crate::backend::launch::{Executor, Launch};
+use crate::backend::table::Kernels;
+use crate::backend::{Level, simd};
+use crate::tensor::random::{Purpose, Stream};
+use crate::tensor::{DType, Element, Result, Tensor};
+
+/// Calls one entry of the table on arguments that it holds.
+pub type Call = Box<dyn FnMut(&Kernels, &Launch) -> Result<()> + Send>;
+
+pub struct Case {
+    /// The name of the entry in [`Kernels`].
+    pub operation: &'static str,
+    pub sizes: String,
+    pub work: Work,
+    make: Box<dyn Fn() -> Result<Call>>,
+}
+
+impl Case {
+    pub fn call(&self) -> Result<Call> {
+        (self.make)()
+    }
+}
+
+#[derive(Default)]
+pub struct Cases(pub Vec<Case>);
+
+impl Cases {
+    /// Adds a case of the entry `operation`: `make` makes the arguments and ends in [`call`].
+    pub fn add(
+        &mut self,
+        operation: &'static str,
+        sizes: impl Into<String>,
+        work: Work,
+        make: impl Fn() -> Result<Call> + 'static,
+    ) {
+        self.0.push(Case { operation, sizes: sizes.into(), work, make: Box::new(make) });
+    }
+}
+
+/// The end of a `make`: what is timed.
+pub fn call(call: impl FnMut(&Kernels, &Launch) -> Result<()> + Send + 'static) -> Result<Call> {
+    Ok(Box::new(call))
+}
+
+/// Calls an entry once, to make what the arguments of a case depend on.
+pub fn prepare(call: impl FnOnce(&Kernels, &Launch) -> Result<()>) -> Result<()> {
+    call(&simd::KERNELS, &Launch { executor: Executor::Serial, spans: Level::Baseline.spans() })
+}
+
+/// What one call does: each byte of the arguments is counted once for being read and once for being written.
+#[derive(Clone, Copy)]
+pub struct Work {
+    /// The size of the call: elements of its largest tensor, or multiplications of products.
+    pub size: usize,
+    pub read: usize,
+    pub written: usize,
+    pub products: Option<Arithmetic>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Arithmetic {
+    Float,
+    Int8,
+}
+
+impl Work {
+    /// Of an operation on vectors of so many elements, in bytes.
+    pub fn elements(size: usize, read: usize, written: usize) -> Work {
+        Work { size, read, written, products: None }
+    }
+
+    /// Of so many multiplications of f32, each with an addition.
+    pub fn float_products(size: usize, read: usize, written: usize) -> Work {
+        Work { products: Some(Arithmetic::Float), ..Work::elements(size, read, written) }
+    }
+
+    /// Of so many multiplications of 8-bit integers, each with an addition.
+    pub fn int8_products(size: usize, read: usize, written: usize) -> Work {
+        Work { products: Some(Arithmetic::Int8), ..Work::elements(size, read, written) }
+    }
+
+    pub fn bytes(&self) -> f64 {
+        (self.read + self.written) as f64
+    }
+
+    /// Multiplications and additions of products.
+    pub fn operations(&self) -> f64 {
+        if self.products.is_some() { 2.0 * self.size as f64 } else { 0.0 }
+    }
+
+    /// What the rate of the operation counts, and its unit in billions a second.
+    pub fn rate(&self) -> (f64, &'static str) {
+        match self.products {
+            Some(Arithmetic::Float) => (self.operations(), "GFLOP/s"),
+            Some(Arithmetic::Int8) => (self.operations(), "GOP/s"),
+            None => (self.bytes(), "GB/s"),
+        }
+    }
+}
+
+/// Elements that are made one by one; longer tensors repeat them, which no operation's speed knows of.
+const PATTERN: usize = 1 << 14;
+
+/// A tensor of `value(i)`.
+fn filled<T: Element>(dims: &[usize], value: impl Fn(u64) -> T) -> Result<Tensor> {
+    let mut tensor = Tensor::zeros(T::DTYPE, dims)?;
+    let data = tensor.host_mut::<T>()?;
+    let (pattern, rest) = data.split_at_mut(PATTERN.min(data.len()));
+    pattern.iter_mut().zip(0..).for_each(|(x, i)| *x = value(i));
+    rest.chunks_mut(PATTERN).for_each(|chunk| chunk.copy_from_slice(&pattern[..chunk.len()]));
+    Ok(tensor)
+}
+
+fn stream(seed: u32) -> Stream {
+    Stream::new(0, Purpose::Initialize, 0, seed)
+}
+
+/// Standard normal f32; `seed` names the tensor.
+pub fn normal(dims: &[usize], seed: u32) -> Result<Tensor> {
+    filled(dims, |i| stream(seed).normal(i))
+}
+
+/// u32 below `bound`.
+pub fn indices(dims: &[usize], seed: u32, bound: usize) -> Result<Tensor> {
+    filled(dims, |i| stream(seed).below(i, bound as u64) as u32)
+}
+
+/// Codes of -127 ..= 127.
+pub fn codes(dims: &[usize], seed: u32) -> Result<Tensor> {
+    filled(dims, |i| (stream(seed).below(i, 255) as i32 - 127) as i8)
+}
+
+/// Trits, four a byte: [n, k] as [n, ceil(k / 4)] u8. k is a multiple of 4.
+pub fn packed(n: usize, k: usize, seed: u32) -> Result<Tensor> {
+    let trits = |i: u64| (i % 3) | (i / 3 % 3) << 2 | (i / 9 % 3) << 4 | (i / 27) << 6;
+    filled(&[n, k / 4], |i| trits(stream(seed).below(i, 81)) as u8)
+}
+
+/// f32 zeros.
+pub fn zeros(dims: &[usize]) -> Result<Tensor> {
+    Tensor::zeros(DType::F32, dims)
+}
+
+/// One f32, 1.
+pub fn one() -> Result<Tensor> {
+    filled(&[1], |_| 1f32)
+}

@@ -1,0 +1,206 @@
+//! What bounds every operation on this machine, measured in the same run and at the same CPU level.
+
+use super::cases::{Arithmetic, Work};
+use super::timing::{Timing, time};
+use super::{Outcome, Row};
+use crate::backend::launch::Executor;
+use crate::backend::simd::{FLOAT_PEAK_ROUND, INT8_PEAK_CODES, INT8_PEAK_ROUND, READ_PEAK_BYTES};
+use crate::backend::{Backend, Launch, Level};
+use crate::tensor::{DType, Result, Tensor};
+use parking_lot::Mutex;
+use std::hint::black_box;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Peak(Arithmetic),
+    Read,
+    Copy,
+}
+
+/// One ceiling: what limits, how much memory the measurement went through, on how many threads.
+struct Ceiling {
+    kind: Kind,
+    /// Of both sides together; 0 for a peak.
+    bytes: usize,
+    threads: usize,
+    name: String,
+    /// Operations or bytes a second.
+    rate: f64,
+}
+
+/// Memory that lies in the second cache of a core, in the last one of a processor, and in neither.
+const SIZES: [(usize, &str); 3] = [(256 << 10, "256 KiB"), (8 << 20, "8 MiB"), (128 << 20, "128 MiB")];
+
+#[derive(Default)]
+pub struct Ceilings(Vec<Ceiling>);
+
+impl Ceilings {
+    /// Measures all for one thread and, where a row has more, for those; false when `report` stopped it.
+    pub fn measure(
+        &mut self,
+        rows: &[Row],
+        seconds: f64,
+        quick: bool,
+        report: &mut dyn FnMut(&Outcome) -> bool,
+        cancelled: &(dyn Fn() -> bool + Sync),
+    ) -> Result<bool> {
+        let level = rows.iter().filter_map(|row| row.level).max();
+        let level = level.map_or_else(Level::detect, Ok)?;
+        let alone = Row::new(Backend::Simd, Some(level), Executor::Serial);
+        let sizes = if quick { &SIZES[..1] } else { &SIZES };
+        let mut arguments = vec![(Kind::Peak(Arithmetic::Float), 0, ""), (Kind::Peak(Arithmetic::Int8), 0, "")];
+        for kind in [Kind::Read, Kind::Copy] {
+            arguments.extend(sizes.iter().map(|&(bytes, text)| (kind, bytes, text)));
+        }
+        for row in [Some(&alone), rows.iter().find(|row| row.threads() > 1)].into_iter().flatten() {
+            for &(kind, bytes, sizes) in &arguments {
+                let launch = &row.launch;
+                let (amount, timing) = launch.executor.enter(|| measured(kind, bytes, launch, seconds, cancelled))?;
+                let (operation, unit) = kind.names();
+                let (operations, moved) = if bytes == 0 { (amount, 0.0) } else { (0.0, amount) };
+                let outcome = Outcome {
+                    operation,
+                    sizes,
+                    is_ceiling: true,
+                    call_size: 0,
+                    backend: row.backend,
+                    level: row.level,
+                    threads: row.threads(),
+                    timing,
+                    operations,
+                    bytes: moved,
+                    rate: amount / timing.minimum / 1e9,
+                    unit,
+                    ceiling: None,
+                    speedup: None,
+                };
+                let name = format!("{operation} {sizes}").trim_end().to_owned();
+                let (threads, rate) = (row.threads(), amount / timing.minimum);
+                self.0.push(Ceiling { kind, bytes, threads, name, rate });
+                if !report(&outcome) {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// The ceiling that bounds `work` on a row, and the least seconds that it leaves; None where none was measured.
+    pub fn bound(&self, work: &Work, row: &Row) -> Option<(&str, f64)> {
+        let limits = [
+            work.products.map(|kind| (Kind::Peak(kind), work.operations())),
+            // What hardly writes is bound by reading alone.
+            Some((if 8 * work.written < work.read { Kind::Read } else { Kind::Copy }, work.bytes())),
+        ];
+        let least = limits.into_iter().flatten().filter_map(|(kind, amount)| {
+            let of_kind = self.0.iter().filter(|ceiling| ceiling.kind == kind && ceiling.threads == row.threads());
+            // The smallest memory that holds the arguments, or else the largest.
+            let (mut fitting, mut largest) = (None, None);
+            for ceiling in of_kind {
+                if fitting.is_none() && (ceiling.bytes == 0 || work.bytes() <= ceiling.bytes as f64) {
+                    fitting = Some(ceiling);
+                }
+                largest = Some(ceiling);
+            }
+            fitting.or(largest).map(|ceiling| (ceiling.name.as_str(), amount / ceiling.rate))
+        });
+        least.max_by(|(_, a), (_, b)| a.total_cmp(b))
+    }
+}
+
+impl Kind {
+    /// The name, and the unit of the rate in billions a second.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Kind::Peak(Arithmetic::Float) => ("f32 peak", "GFLOP/s"),
+            Kind::Peak(Arithmetic::Int8) => ("int8 peak", "GOP/s"),
+            Kind::Read => ("read", "GB/s"),
+            Kind::Copy => ("copy", "GB/s"),
+        }
+    }
+}
+
+/// What one call does, and how long it takes.
+fn measured(
+    kind: Kind,
+    bytes: usize,
+    launch: &Launch,
+    seconds: f64,
+    cancelled: &(dyn Fn() -> bool + Sync),
+) -> Result<(f64, Timing)> {
+    let timed: Timed = &|call| {
+        time(seconds, cancelled, || {
+            call();
+            Ok(())
+        })
+    };
+    match kind {
+        Kind::Peak(arithmetic) => peak(arithmetic, launch, timed),
+        Kind::Read => read(bytes, launch, timed),
+        Kind::Copy => copy(bytes, launch, timed),
+    }
+}
+
+type Timed<'a> = &'a dyn Fn(&dyn Fn()) -> Result<Timing>;
+
+/// More parts than threads, so that a thread that starts late leaves its share to the others.
+fn parts(launch: &Launch) -> usize {
+    match launch.executor.threads() {
+        1 => 1,
+        threads => 4 * threads,
+    }
+}
+
+/// Arithmetic on registers, or nearly: some twenty microseconds a part.
+fn peak(arithmetic: Arithmetic, launch: &Launch, timed: Timed) -> Result<(f64, Timing)> {
+    let (parts, codes) = (parts(launch), [1u8; INT8_PEAK_CODES]);
+    let rounds = if arithmetic == Arithmetic::Float { 2000 } else { 200 };
+    let timing = timed(&|| {
+        launch.executor.run(parts, |_| {
+            // SAFETY: the codes are as many as the entry states; the other has no pointers.
+            unsafe {
+                match arithmetic {
+                    Arithmetic::Float => drop(black_box((launch.spans.float_peak)(black_box(0.5), rounds))),
+                    Arithmetic::Int8 => drop(black_box((launch.spans.int8_peak)(black_box(&codes).as_ptr(), rounds))),
+                }
+            }
+        });
+    })?;
+    let a_round = if arithmetic == Arithmetic::Float { FLOAT_PEAK_ROUND } else { INT8_PEAK_ROUND };
+    Ok(((parts * rounds * a_round) as f64, timing))
+}
+
+/// Memory that was written, so that it is really there.
+fn touched(bytes: usize) -> Result<Tensor> {
+    let mut memory = Tensor::zeros(DType::U8, &[bytes])?;
+    memory.host_mut::<u8>()?.fill(1);
+    Ok(memory)
+}
+
+fn read(bytes: usize, launch: &Launch, timed: Timed) -> Result<(f64, Timing)> {
+    let memory = touched(bytes)?;
+    let parts: Vec<&[u8]> =
+        memory.host()?.chunks(bytes.div_ceil(parts(launch)).next_multiple_of(READ_PEAK_BYTES)).collect();
+    let timing = timed(&|| {
+        launch.executor.run(parts.len(), |i| {
+            // SAFETY: the part is as long as stated.
+            black_box(unsafe { (launch.spans.read_peak)(parts[i].as_ptr(), parts[i].len()) });
+        });
+    })?;
+    Ok((bytes as f64, timing))
+}
+
+/// The C library's memcpy, which knows the processor's best way: past its caches when the caches are too small.
+fn copy(bytes: usize, launch: &Launch, timed: Timed) -> Result<(f64, Timing)> {
+    let (from, mut to) = (touched(bytes / 2)?, touched(bytes / 2)?);
+    let size = (bytes / 2).div_ceil(parts(launch)).next_multiple_of(READ_PEAK_BYTES);
+    let pairs = from.host::<u8>()?.chunks(size).zip(to.host_mut::<u8>()?.chunks_mut(size));
+    let parts: Vec<_> = pairs.map(Mutex::new).collect();
+    let timing = timed(&|| {
+        launch.executor.run(parts.len(), |i| {
+            let (from, to) = &mut *parts[i].lock();
+            to.copy_from_slice(black_box(from));
+        });
+    })?;
+    Ok((bytes as f64, timing))
+}

@@ -1,0 +1,28 @@
+use super::cases::{Cases, Work, call, codes, normal, zeros};
+use super::elementwise::ELEMENTS;
+use crate::tensor::random::{Purpose, Stream};
+use crate::tensor::{DType, Tensor};
+
+/// Elements that share a scale.
+const BLOCK: usize = 256;
+
+pub fn cases(cases: &mut Cases) {
+    for n in ELEMENTS {
+        let scales = n.div_ceil(BLOCK);
+        let (floats, packed) = (4 * n, n + 4 * scales);
+        cases.add("quantize_gradients", n.to_string(), Work::elements(n, floats, packed), move || {
+            let (g, mut codes, mut out) = (normal(&[n], 1)?, Tensor::zeros(DType::I8, &[n])?, zeros(&[scales])?);
+            let stream = Stream::new(1, Purpose::Gradient, 2, 3);
+            call(move |kernels, launch| {
+                let (codes, out) = (&mut codes.view_mut(), &mut out.view_mut());
+                (kernels.quantize_gradients)(launch, &g.view(), stream, BLOCK, codes, out)
+            })
+        });
+        cases.add("dequantize_gradients", n.to_string(), Work::elements(n, packed, floats), move || {
+            let (codes, scales, mut g) = (codes(&[n], 1)?, normal(&[scales], 2)?, zeros(&[n])?);
+            call(move |kernels, launch| {
+                (kernels.dequantize_gradients)(launch, &codes.view(), &scales.view(), BLOCK, &mut g.view_mut())
+            })
+        });
+    }
+}

@@ -1,0 +1,16 @@
+use super::cases::{Cases, Work, call, normal};
+use super::elementwise::ELEMENTS;
+use crate::tensor::{DType, Tensor};
+
+pub fn cases(cases: &mut Cases) {
+    for n in ELEMENTS {
+        cases.add("sum_squares", n.to_string(), Work::elements(n, 4 * n, 0), move || {
+            let (x, mut sum) = (normal(&[n], 1)?, Tensor::zeros(DType::F64, &[1])?);
+            call(move |kernels, launch| (kernels.sum_squares)(launch, &x.view(), &mut sum.view_mut()))
+        });
+        cases.add("first_non_finite", n.to_string(), Work::elements(n, 4 * n, 0), move || {
+            let x = normal(&[n], 1)?;
+            call(move |kernels, launch| (kernels.first_non_finite)(launch, &x.view()).map(|_| ()))
+        });
+    }
+}

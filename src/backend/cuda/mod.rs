@@ -1,0 +1,184 @@
+//! The CUDA driver and its devices, through `cust`. There are no kernels for them yet: a context asked to run on one says
+//! which device there is, and that this build cannot use it; every other context runs on the CPU and can say why.
+//!
+//! | file | what |
+//! |---|---|
+//! | `driver.rs` | the driver's library, loaded when it is first asked for |
+//! | `functions.rs` | the driver's functions, as `cust` wants them linked |
+//! | `find_cuda_helper/` | takes the place of the build script that looks for a CUDA toolkit |
+//!
+//! A process asks the driver once. A driver does not survive `fork`: a child of a process that had loaded it gets STATE.
+
+mod driver;
+mod functions;
+
+use crate::tensor::error::{Result, ensure, error};
+use cust::context::{Context, CurrentContext};
+use cust::device::DeviceAttribute;
+use cust::{CudaApiVersion, CudaFlags};
+use driver::{check, failure};
+use once_cell::sync::OnceCell;
+use std::ffi::{CStr, c_char, c_int};
+use std::ptr;
+
+/// CUDA 11.2: memory that is allocated in the order of a stream.
+const LEAST_VERSION: (i32, i32) = (11, 2);
+
+/// What the driver says of a device without touching it.
+#[derive(Clone, Debug)]
+pub struct Device {
+    pub name: String,
+    /// Bytes.
+    pub memory: usize,
+    /// Compute capability, major and minor.
+    pub compute: (i32, i32),
+}
+
+/// Why there are no devices to use.
+#[derive(Clone, Debug)]
+pub enum Absent {
+    /// No driver, or one without a device: a machine like others.
+    Nothing(String),
+    /// A driver that does not work.
+    Broken(String),
+}
+
+impl Absent {
+    pub fn reason(&self) -> &str {
+        match self {
+            Absent::Nothing(reason) | Absent::Broken(reason) => reason,
+        }
+    }
+}
+
+struct Answer {
+    process: u32,
+    devices: std::result::Result<Vec<Device>, Absent>,
+}
+
+/// The devices of this machine, at least one, or why there are none. STATE in a forked child, if the driver was loaded before.
+pub fn devices() -> Result<std::result::Result<&'static [Device], &'static Absent>> {
+    static ANSWER: OnceCell<Answer> = OnceCell::new();
+    let answer = ANSWER.get_or_init(|| Answer { process: std::process::id(), devices: ask() });
+    // Without a driver nothing was begun that a fork could break.
+    ensure!(
+        answer.process == std::process::id() || driver::load().is_err(),
+        State,
+        "the cuda driver was loaded before this process was forked, and does not survive that: use it in the parent, or in a \
+         process that is started anew"
+    );
+    Ok(answer.devices.as_deref())
+}
+
+/// The device of this number. DEVICE, with the reason, where there is none.
+pub fn device(ordinal: usize) -> Result<&'static Device> {
+    let devices = devices()?.map_err(|absent| error!(Device, "{}", absent.reason()))?;
+    devices.get(ordinal).ok_or_else(|| error!(Argument, "device is {ordinal}, expected below {}", devices.len()))
+}
+
+/// Opens the device, and returns how many bytes of its memory are free now. The caller's current context stays what it was.
+pub fn free_memory(ordinal: usize) -> Result<usize> {
+    device(ordinal)?;
+    let before = Current::get()?;
+    let device = check(cust::device::Device::get_device(ordinal as u32))?;
+    let context = check(Context::new(device))?;
+    // `Context::new` does the same, and does not look at what comes of it.
+    check(CurrentContext::set_current(&context))?;
+    let (free, _) = check(cust::memory::mem_get_info())?;
+    drop(before);
+    Ok(free)
+}
+
+/// Puts the context that was this thread's current one back, also after an error: the host program may use CUDA too.
+struct Current(cust::sys::CUcontext);
+
+impl Current {
+    fn get() -> Result<Current> {
+        let mut context = ptr::null_mut();
+        // SAFETY: `context` is a local.
+        let code = unsafe { cust::sys::cuCtxGetCurrent(&raw mut context) };
+        ensure!(code as c_int == 0, Device, "driver failed: {}", failure());
+        Ok(Current(context))
+    }
+}
+
+impl Drop for Current {
+    fn drop(&mut self) {
+        // SAFETY: NULL, or a context that was current on this thread when this call began.
+        let _ = unsafe { cust::sys::cuCtxSetCurrent(self.0) };
+    }
+}
+
+fn ask() -> std::result::Result<Vec<Device>, Absent> {
+    driver::load().map_err(|reason| Absent::Nothing(format!("no driver: {reason}")))?;
+    let broken = |reason: crate::tensor::Error| Absent::Broken(reason.message);
+    let version = check(CudaApiVersion::get()).map_err(broken)?;
+    check_version((version.major(), version.minor())).map_err(Absent::Broken)?;
+    match cust::init(CudaFlags::empty()) {
+        Err(cust::error::CudaError::NoDevice) => return Err(Absent::Nothing(format!("no device: {}", failure()))),
+        result => check(result).map_err(broken)?,
+    }
+    let count = check(cust::device::Device::num_devices()).map_err(broken)? as i32;
+    if count <= 0 {
+        let (major, minor) = (version.major(), version.minor());
+        return Err(Absent::Nothing(format!("no device: the driver, for CUDA {major}.{minor}, reports {count}")));
+    }
+    (0..count as u32).map(|ordinal| describe(ordinal).map_err(broken)).collect()
+}
+
+fn check_version(version: (i32, i32)) -> std::result::Result<(), String> {
+    let ((major, minor), (least_major, least_minor)) = (version, LEAST_VERSION);
+    if version >= LEAST_VERSION {
+        return Ok(());
+    }
+    Err(format!("driver too old: it is for CUDA {major}.{minor}, expected {least_major}.{least_minor} or later"))
+}
+
+fn describe(ordinal: u32) -> Result<Device> {
+    let device = check(cust::device::Device::get_device(ordinal))?;
+    let attribute = |attribute| check(device.get_attribute(attribute));
+    Ok(Device {
+        name: name(&device)?,
+        memory: check(device.total_memory())?,
+        compute: (
+            attribute(DeviceAttribute::ComputeCapabilityMajor)?,
+            attribute(DeviceAttribute::ComputeCapabilityMinor)?,
+        ),
+    })
+}
+
+/// As cust's own, which panics where the name is not UTF-8 or fills its buffer.
+fn name(device: &cust::device::Device) -> Result<String> {
+    let mut text = [0 as c_char; 256];
+    // SAFETY: the length leaves the last byte, which is 0.
+    let code = unsafe { cust::sys::cuDeviceGetName(text.as_mut_ptr(), text.len() as c_int - 1, device.as_raw()) };
+    ensure!(code as c_int == 0, Device, "driver failed: {}", failure());
+    // SAFETY: the last byte at the latest is 0.
+    Ok(unsafe { CStr::from_ptr(text.as_ptr()) }.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_driver_is_told_what_is_needed() {
+        assert!(check_version((11, 2)).is_ok() && check_version((11, 8)).is_ok() && check_version((13, 0)).is_ok());
+        let reason = check_version((10, 2)).unwrap_err();
+        assert_eq!(reason, "driver too old: it is for CUDA 10.2, expected 11.2 or later");
+        assert!(check_version((11, 1)).is_err());
+    }
+
+    /// The answer is one of the four, whatever machine this is.
+    #[test]
+    fn the_machine_has_devices_or_a_reason() {
+        match devices().unwrap() {
+            Ok(devices) => assert!(!devices.is_empty() && !devices[0].name.is_empty() && devices[0].memory > 0),
+            Err(absent) => {
+                let known = ["no driver: ", "no device: ", "driver too old: ", "driver failed: "];
+                assert!(known.iter().any(|start| absent.reason().starts_with(start)), "{absent:?}");
+                assert_eq!(device(0).unwrap_err().message, absent.reason());
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! How large a call is, from the shapes of its arguments: in elements of its largest tensor, or, for products, in
+//! multiplications, because their time per element depends on the other sizes.
+
+use crate::backend::table::Operation;
+use crate::tensor::{View, ViewMut};
+
+/// An argument of an operation, of any type. Views have a shape; what else there is (numbers, options) has none.
+pub struct Argument<'a, T>(pub &'a T);
+
+impl<'a> Argument<'a, &View<'_>> {
+    pub fn dims(&self) -> &'a [usize] {
+        self.0.dims()
+    }
+}
+
+impl<'a> Argument<'a, &mut ViewMut<'_>> {
+    pub fn dims(&self) -> &'a [usize] {
+        self.0.dims()
+    }
+}
+
+/// For all other types: the methods above go before those of a trait.
+pub trait NoShape<'a> {
+    fn dims(&self) -> &'a [usize] {
+        &[]
+    }
+}
+
+impl<'a, T> NoShape<'a> for Argument<'a, T> {}
+
+/// What the size of a call counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    Elements,
+    Multiplications,
+}
+
+impl Unit {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Unit::Elements => "elements",
+            Unit::Multiplications => "multiplications",
+        }
+    }
+
+    /// "an element", for rates.
+    pub const fn one(self) -> &'static str {
+        match self {
+            Unit::Elements => "an element",
+            Unit::Multiplications => "a multiplication",
+        }
+    }
+
+    /// Nanoseconds that one takes on one thread, until calls were timed. Within about sixteen times of what x86-64-v3 and
+    /// baseline kernels take.
+    pub const fn assumed(self) -> f64 {
+        match self {
+            Unit::Elements => 0.5,
+            Unit::Multiplications => 0.02,
+        }
+    }
+
+    /// A call of this size is below every crossover: a microsecond or so.
+    pub const fn tiny(self) -> u64 {
+        match self {
+            Unit::Elements => 2048,
+            Unit::Multiplications => 65_536,
+        }
+    }
+}
+
+impl Operation {
+    /// What its sizes count. An operation whose time is no multiple of its largest tensor belongs here and in [`size`].
+    pub const fn unit(self) -> Unit {
+        match self {
+            Operation::matmul | Operation::matmul_ternary | Operation::matmul_ternary_backward => Unit::Multiplications,
+            Operation::attention | Operation::attention_backward => Unit::Multiplications,
+            _ => Unit::Elements,
+        }
+    }
+}
+
+/// The size of a call in the operation's unit; `shapes` are those of its arguments in their order. The shapes have not been
+/// checked yet: a dimension that is not there counts as 1.
+pub fn size(operation: Operation, shapes: &[&[usize]]) -> u64 {
+    let count = |dims: &[usize]| dims.iter().fold(1u64, |n, &d| n.saturating_mul(d as u64));
+    let dim = |argument: usize, i: usize| shapes[argument].get(i).map_or(1, |&d| d as u64);
+    match operation {
+        // a[m, k], b[k, n]
+        Operation::matmul => count(shapes[0]).saturating_mul(dim(1, 1)),
+        // codes[m, k], scales, packed[n, ..]
+        Operation::matmul_ternary => count(shapes[0]).saturating_mul(dim(2, 0)),
+        // dy[m, n], packed, weight_scale, dx[m, k]
+        Operation::matmul_ternary_backward => count(shapes[0]).saturating_mul(dim(3, 1)),
+        // q[b, tq, h, e], k[b, tk, g, e]
+        Operation::attention | Operation::attention_backward => count(shapes[0]).saturating_mul(dim(1, 1)),
+        _ => shapes.iter().filter(|dims| !dims.is_empty()).map(|dims| count(dims)).max().unwrap_or(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::{DType, Tensor};
+
+    #[test]
+    fn views_have_shapes_and_other_arguments_none() {
+        let mut tensor = Tensor::zeros(DType::F32, &[3, 5]).unwrap();
+        assert_eq!(Argument(&&tensor.view()).dims(), [3, 5]);
+        assert_eq!(Argument(&&mut tensor.view_mut()).dims(), [3, 5]);
+        assert!(Argument(&0.5f32).dims().is_empty());
+        assert!(Argument(&Some("anything")).dims().is_empty());
+    }
+
+    #[test]
+    fn sizes_are_elements_or_multiplications() {
+        assert_eq!(size(Operation::add, &[&[3, 5], &[3, 5]]), 15);
+        assert_eq!(size(Operation::embedding, &[&[7], &[256, 128], &[7, 128]]), 256 * 128);
+        assert_eq!(size(Operation::first_non_finite, &[&[0]]), 0);
+        assert_eq!(size(Operation::matmul, &[&[2, 3], &[3, 5], &[], &[2, 5]]), 30);
+        assert_eq!(size(Operation::matmul_ternary, &[&[2, 9], &[2], &[5, 3], &[1], &[2, 5]]), 90);
+        assert_eq!(size(Operation::matmul_ternary_backward, &[&[2, 5], &[5, 3], &[1], &[2, 9]]), 90);
+        assert_eq!(size(Operation::attention, &[&[2, 3, 4, 5], &[2, 7, 4, 5]]), 2 * 3 * 4 * 5 * 7);
+        // Shapes that the kernel will refuse: no panic here.
+        assert_eq!(size(Operation::matmul, &[&[], &[], &[], &[]]), 1);
+        assert_eq!(size(Operation::add, &[&[usize::MAX, 16], &[1]]), u64::MAX);
+    }
+}

@@ -1,0 +1,163 @@
+//! Squared Euclidean distances in direct form, as canonical sums (see `kmeans_assign` in `table.rs`), and the sums of clusters.
+
+use super::math::load_up_to;
+use super::vector::load;
+use wide::f32x8;
+
+/// Elements of a canonical block.
+const BLOCK: usize = 4096;
+/// f32 accumulators of a block, as four vectors.
+const LANES: usize = 32;
+/// Rows and centroids of a tile: their 8 accumulators, the 6 vectors they come from and a difference fit 16 registers.
+const ROWS: usize = 2;
+const CENTROIDS: usize = 4;
+
+pub unsafe extern "C" fn kmeans_assign(
+    x: *const f32,
+    n: usize,
+    centroids: *const f32,
+    k: usize,
+    d: usize,
+    labels: *mut u32,
+    distances: *mut f32,
+) {
+    let mut first = 0;
+    while first < k {
+        // Past the last row or centroid, it stands in for the missing ones, whose results are left.
+        let candidates = if k - first < CENTROIDS { k - first } else { CENTROIDS };
+        let mut c = [centroids; CENTROIDS];
+        for j in 0..CENTROIDS {
+            c[j] = centroids.add((first + if j < candidates { j } else { 0 }) * d);
+        }
+        let mut row = 0;
+        while row < n {
+            let rows = if n - row < ROWS { n - row } else { ROWS };
+            let both = [x.add(row * d), x.add((row + rows - 1) * d)];
+            let found = tile(both, c, d);
+            for i in 0..rows {
+                let mut label = *labels.add(row + i);
+                let mut least = *distances.add(row + i);
+                for j in 0..candidates {
+                    let distance = found[i][j] as f32;
+                    if (first == 0 && j == 0) || distance < least {
+                        label = (first + j) as u32;
+                        least = distance;
+                    }
+                }
+                *labels.add(row + i) = label;
+                *distances.add(row + i) = least;
+            }
+            row += ROWS;
+        }
+        first += CENTROIDS;
+    }
+}
+
+/// The distances of each row to each centroid.
+#[inline(always)]
+unsafe fn tile(x: [*const f32; ROWS], c: [*const f32; CENTROIDS], d: usize) -> [[f64; CENTROIDS]; ROWS] {
+    let mut totals = [[0f64; CENTROIDS]; ROWS];
+    let mut start = 0;
+    while start < d {
+        let len = if d - start < BLOCK { d - start } else { BLOCK };
+        let sums = block(x.map(|x| x.add(start)), c.map(|c| c.add(start)), len);
+        for i in 0..ROWS {
+            for j in 0..CENTROIDS {
+                totals[i][j] += f64::from(sums[i][j]);
+            }
+        }
+        start += BLOCK;
+    }
+    totals
+}
+
+/// The sums of one canonical block. The four vectors of lanes come one after the other: so all of a tile's accumulators stay
+/// in registers.
+#[inline(always)]
+unsafe fn block(x: [*const f32; ROWS], c: [*const f32; CENTROIDS], len: usize) -> [[f32; CENTROIDS]; ROWS] {
+    let mut lanes = [[[f32x8::ZERO; 4]; CENTROIDS]; ROWS];
+    let whole = len / LANES * LANES;
+    for vector in 0..4 {
+        let mut sums = [[f32x8::ZERO; CENTROIDS]; ROWS];
+        let mut at = 8 * vector;
+        while at < whole {
+            add_squares(&mut sums, x.map(|x| load(x.add(at))), c.map(|c| load(c.add(at))));
+            at += LANES;
+        }
+        if at < len {
+            // Padding adds +0 to a lane that holds +0 or more: no bit changes.
+            let rest = len - at;
+            add_squares(&mut sums, x.map(|x| load_up_to(x.add(at), rest)), c.map(|c| load_up_to(c.add(at), rest)));
+        }
+        for i in 0..ROWS {
+            for j in 0..CENTROIDS {
+                lanes[i][j][vector] = sums[i][j];
+            }
+        }
+    }
+    lanes.map(|row| row.map(|lanes| fold(lanes)))
+}
+
+/// Square and sum are rounded apart.
+#[inline(always)]
+fn add_squares(sums: &mut [[f32x8; CENTROIDS]; ROWS], x: [f32x8; ROWS], c: [f32x8; CENTROIDS]) {
+    for i in 0..ROWS {
+        for j in 0..CENTROIDS {
+            let difference = x[i] - c[j];
+            sums[i][j] += difference * difference;
+        }
+    }
+}
+
+/// The lanes fold 16, 8, 4, 2, 1.
+#[inline(always)]
+fn fold(lanes: [f32x8; 4]) -> f32 {
+    let eight = ((lanes[0] + lanes[2]) + (lanes[1] + lanes[3])).to_array();
+    let four = [eight[0] + eight[4], eight[1] + eight[5], eight[2] + eight[6], eight[3] + eight[7]];
+    (four[0] + four[2]) + (four[1] + four[3])
+}
+
+pub unsafe extern "C" fn kmeans_update(
+    x: *const f32,
+    width: usize,
+    columns: usize,
+    members: *const u32,
+    count: usize,
+    weights: *const f32,
+    sums: *mut f64,
+) {
+    const BLOCK: usize = 16;
+    let mut j = 0;
+    while j + BLOCK <= columns {
+        member_sums::<BLOCK>(x.add(j), width, members, count, weights, sums.add(j));
+        j += BLOCK;
+    }
+    while j < columns {
+        member_sums::<1>(x.add(j), width, members, count, weights, sums.add(j));
+        j += 1;
+    }
+}
+
+/// `N` columns, summed in registers. The products of two f32 are exact in f64.
+#[inline(always)]
+unsafe fn member_sums<const N: usize>(
+    x: *const f32,
+    width: usize,
+    members: *const u32,
+    count: usize,
+    weights: *const f32,
+    sums: *mut f64,
+) {
+    let mut total = [0f64; N];
+    for i in 0..count {
+        let row = *members.add(i) as usize;
+        let weight = if weights.is_null() { 1.0 } else { f64::from(*weights.add(row)) };
+        let from = x.add(row * width);
+        for j in 0..N {
+            total[j] += weight * f64::from(*from.add(j));
+        }
+    }
+    for j in 0..N {
+        *sums.add(j) = total[j];
+    }
+}

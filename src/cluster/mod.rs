@@ -1,0 +1,24 @@
+//! Verb 2: exact, deterministic k-means of points that are rows of f32.
+//!
+//! | file | what |
+//! |---|---|
+//! | `points.rs` | [`Points`]: the data and its weights, checked before work starts |
+//! | `options.rs` | [`KMeansOptions`], and [`Report`]: what a run tells |
+//! | `start.rs` | the first centroids: k-means++, random rows, or given ones |
+//! | `lloyd.rs` | the iterations of one run, to a fixed point |
+//! | `kmeans.rs` | [`KMeans`]: restarts, warm starts, assignment of new points |
+//!
+//! Everything is a function of (points, weights, options) alone: distances are canonical, sums run in index order, and random
+//! numbers have no state. So labels and centroids are the same bits on every backend, CPU level and number of threads.
+
+mod kmeans;
+mod lloyd;
+mod options;
+mod points;
+mod start;
+#[cfg(test)]
+mod tests;
+
+pub use kmeans::{Hooks, KMeans};
+pub use options::{KMeansOptions, Report, Start};
+pub use points::Points;

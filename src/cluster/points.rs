@@ -1,0 +1,95 @@
+//! The points of a clustering. Whatever is wrong with them is found before work starts.
+
+use crate::backend::Context;
+use crate::tensor::error::ensure;
+use crate::tensor::{Result, View};
+
+/// n rows of d numbers, and a weight for each or none (all 1).
+#[derive(Clone, Copy)]
+pub struct Points<'a> {
+    x: &'a [f32],
+    n: usize,
+    d: usize,
+    weights: &'a [f32],
+}
+
+/// Squared distances have to stay finite in f32: the sum of d squares of differences up to twice this.
+pub fn largest(d: usize) -> f32 {
+    (f64::from(f32::MAX) / (4.0 * d as f64)).sqrt() as f32 * 0.999
+}
+
+impl<'a> Points<'a> {
+    /// SHAPE unless x holds n rows of d and `weights` is empty or holds n.
+    pub fn new(x: &'a [f32], n: usize, d: usize, weights: &'a [f32]) -> Result<Points<'a>> {
+        ensure!(d > 0, Argument, "d is 0, expected at least 1");
+        ensure!(n.checked_mul(d) == Some(x.len()), Shape, "x has {} elements for [{n}, {d}]", x.len());
+        ensure!(weights.is_empty() || weights.len() == n, Shape, "there are {} weights for {n} points", weights.len());
+        ensure!(u32::try_from(n).is_ok(), Shape, "n is {n}, expected at most {}", u32::MAX);
+        Ok(Points { x, n, d, weights })
+    }
+
+    /// ARGUMENT, with row and column, for a number that is not finite or whose squared distances would not be; ARGUMENT for
+    /// weights that are negative, not finite, or all 0.
+    pub fn check(&self, context: &Context) -> Result<()> {
+        check_rows(context, "x", self.x, self.d)?;
+        if let Some(at) = self.weights.iter().position(|w| !(w.is_finite() && *w >= 0.0)) {
+            ensure!(false, Argument, "weight {at} is {}, expected 0 or a positive number", self.weights[at]);
+        }
+        ensure!(
+            self.weights.is_empty() || self.weights.iter().any(|&w| w > 0.0),
+            Argument,
+            "all {} weights are 0",
+            self.n
+        );
+        Ok(())
+    }
+
+    pub fn count(&self) -> usize {
+        self.n
+    }
+
+    pub fn width(&self) -> usize {
+        self.d
+    }
+
+    pub fn row(&self, i: usize) -> &'a [f32] {
+        &self.x[i * self.d..][..self.d]
+    }
+
+    pub fn weight(&self, i: usize) -> f64 {
+        self.weights.get(i).map_or(1.0, |&w| f64::from(w))
+    }
+
+    /// [n, d]
+    pub fn view(&self) -> Result<View<'a>> {
+        View::of(self.x, &[self.n, self.d])
+    }
+
+    /// [n], or [0] where all are 1.
+    pub fn weights(&self) -> Result<View<'a>> {
+        View::of(self.weights, &[self.weights.len()])
+    }
+}
+
+/// `name` holds finite numbers, small enough for squared distances; rows of `d`.
+pub fn check_rows(context: &Context, name: &str, x: &[f32], d: usize) -> Result<()> {
+    let bad = (context.kernels().first_non_finite)(context.launch(), &View::of(x, &[x.len()])?)?;
+    if let Some(at) = bad {
+        ensure!(false, Argument, "{name} is {} at row {}, column {}", x[at], at / d, at % d);
+    }
+    // Without their sign, the bits of finite floats are ordered as their magnitudes are.
+    let magnitude = |x: &f32| x.to_bits() & (u32::MAX >> 1);
+    let (most, limit) = (x.iter().map(magnitude).max().unwrap_or(0), largest(d));
+    if f32::from_bits(most) > limit {
+        let at = x.iter().position(|x| magnitude(x) == most).unwrap_or_default();
+        ensure!(
+            false,
+            Argument,
+            "{name} is {:e} at row {}, column {}: squared distances would overflow; scale the data to below {limit:e}",
+            x[at],
+            at / d,
+            at % d
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,581 @@
+"""One right call of every function, and what a wrong one may answer: the table that wrong_use.py works through.
+
+A function that is added to the header needs an entry here: what it is called with, and where it departs from the rules
+that hold for all (see wrong_use.py). Everything is small, so that each call takes a few milliseconds.
+"""
+
+import ctypes
+import os
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import header as header_module
+from header import LIBRARY
+
+HEADER = header_module.parse()
+STATUS = {number: name.removeprefix("SETUN_ERR_") for name, number in HEADER.enums["setun_status"].items()}
+STRUCTS = {name: struct.ctype for name, struct in HEADER.structs.items()}
+PROGRESS = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p)
+TEXT_PIECE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
+LOG = ctypes.CFUNCTYPE(None, ctypes.c_int32, ctypes.c_char_p, ctypes.c_void_p)
+
+SMALL = dict(vocabulary=256, context_length=16, width=16, layers=1, heads=2)
+SLOW = dict(vocabulary=256, context_length=64, width=64, layers=2, heads=2)
+CORPUS = "the quick brown fox jumps over the lazy dog. " * 40
+
+
+class Out:
+    """Room for `count` results of a C type: a failing call must leave it as it is, but where `kept` is false."""
+
+    def __init__(self, base, count=1, kept=True):
+        self.kept = kept
+        # Twice the room: a size that is one too large must still be inside.
+        self.array = ((header_module.SCALARS.get(base) or base) * (2 * count + 16))()
+        ctypes.memset(self.array, 0xA5, ctypes.sizeof(self.array))
+        self.before = bytes(self.array)
+
+    def untouched(self):
+        return bytes(self.array) == self.before
+
+
+class In:
+    """An input array; of its elements the first `count` are read."""
+
+    def __init__(self, base, values):
+        self.base, self.count = base, len(values)
+        self.array = (header_module.SCALARS[base] * (2 * len(values) + 16))(*values)
+
+
+class Setun:
+    """The library through ctypes, with every pointer an address."""
+
+    def __init__(self):
+        self.library = ctypes.CDLL(str(LIBRARY))
+        for function in HEADER.functions.values():
+            entry = getattr(self.library, function.name)
+            callback = {"setun_log_callback": LOG, "setun_text_callback": TEXT_PIECE}
+            entry.argtypes = [callback.get(p.base, p.ctype) for p in function.parameters]
+            scalar = {"void": None, "uint32_t": ctypes.c_uint32, "setun_status": ctypes.c_int32}
+            entry.restype = scalar.get(function.returns, ctypes.c_char_p)
+
+    def __getattr__(self, name):
+        return getattr(self.library, f"setun_{name}")
+
+    def error(self):
+        return self.library.setun_last_error().decode("utf-8", "replace")
+
+    def ok(self, name, *arguments):
+        status = getattr(self, name)(*arguments)
+        if status != 0:
+            raise AssertionError(f"setun_{name} failed: {STATUS.get(status, status)}: {self.error()}")
+
+    def made(self, name, *arguments):
+        """The handle that a call makes: its out pointer is the last argument."""
+        out = ctypes.c_void_p()
+        self.ok(name, *arguments, ctypes.addressof(out))
+        return out.value
+
+
+class World:
+    """Everything that a call may need, made at first use, in a folder of its own."""
+
+    def __init__(self, folder):
+        self.folder, self.setun, self.handles, self.kept = Path(folder), Setun(), {}, []
+        self.number = 0
+        self.text = self.path("corpus.txt")
+        Path(os.fsdecode(self.text)).write_text(CORPUS, encoding="utf-8")
+
+    def path(self, name):
+        return os.fsencode(self.folder / name)
+
+    def fresh_path(self, name):
+        self.number += 1
+        return self.path(f"{self.number}-{name}")
+
+    def options(self, name, **fields):
+        """An options struct, from its init function."""
+        options = STRUCTS[name]()
+        getattr(self.setun, f"{name.removeprefix('setun_')}_init")(ctypes.addressof(options), ctypes.sizeof(options))
+        for field_name, value in fields.items():
+            if isinstance(value, bytes):
+                value = ctypes.cast(ctypes.c_char_p(value), ctypes.c_void_p).value
+            elif isinstance(value, ctypes.Structure):
+                value = ctypes.addressof(value)
+            elif isinstance(value, ctypes._CFuncPtr):
+                value = ctypes.cast(value, ctypes.c_void_p).value
+            setattr(options, field_name, value)
+        self.kept.append(fields)  # structs point to them
+        return options
+
+    def filled(self, name):
+        """A struct that a call fills: only its size is set."""
+        struct = STRUCTS[name]()
+        struct.struct_size = ctypes.sizeof(struct)
+        return struct
+
+    def at(self, value):
+        self.kept.append(value)
+        return ctypes.addressof(value)
+
+    def __getitem__(self, handle):
+        """The handle of a type that many calls share."""
+        if handle not in self.handles:
+            self.handles[handle] = self.make(handle)
+        return self.handles[handle]
+
+    def make(self, handle):
+        """A new handle of a type."""
+        return MAKE[handle](self)
+
+    def tensor(self, dims, dtype=0, values=None):
+        tensor = self.setun.made("tensor_create", dtype, self.at((ctypes.c_int64 * len(dims))(*dims)), len(dims))
+        if values is not None:
+            array = (ctypes.c_float * len(values))(*values)
+            self.setun.ok("tensor_write", tensor, self.at(array), ctypes.sizeof(array))
+        return tensor
+
+    def context(self, backend=1):
+        return self.setun.made("context_create", self.at(self.options("setun_context_options", backend=backend)))
+
+    def model(self, context=None, **geometry):
+        options = self.options("setun_model_options", **(geometry or SMALL))
+        return self.setun.made("model_create", context, self.at(options))
+
+    def trainer(self, model=None, **options):
+        # The shared model is never trained: some call may be using it.
+        model = model or self.model()
+        every = dict(batch_size=2, max_steps=1 << 20, checkpoint_dir=self.fresh_path("run"), evaluation_windows=1)
+        options = self.at(self.options("setun_train_options", **{**every, **options}))
+        return self.setun.made("trainer_create", model, self["setun_dataset"], self["setun_tokenizer"], options)
+
+    def checkpoint(self):
+        """The folder of a run that has a checkpoint, and a trainer that may resume it."""
+        trainer, folder = self.trainer(max_steps=9), self.path(f"{self.number}-run")
+        self.setun.ok("trainer_step", trainer, None)
+        self.setun.ok("trainer_save", trainer)
+        return trainer, folder
+
+    def prompted_sampler(self):
+        sampler = self["setun_sampler"]
+        self.setun.ok("sampler_prompt", sampler, self.at((ctypes.c_uint32 * 2)(65, 66)), 2)
+        return sampler
+
+    def model_file(self):
+        path = self.path("model.safetensors")
+        if not os.path.exists(path):
+            options = self.options("setun_save_options", tokenizer=self["setun_tokenizer"])
+            self.setun.ok("model_save", self["setun_model"], path, self.at(options), None)
+        return path
+
+
+MAKE = {
+    "setun_cancel": lambda w: w.setun.made("cancel_create"),
+    "setun_context": lambda w: w.context(),
+    "setun_tensor": lambda w: w.tensor([2, 4], values=[0.5, -1, 2, 0.1, 1, 1, -2, 0]),
+    "setun_packed": lambda w: w.setun.made("packed_create", None, w["setun_tensor"], None),
+    "setun_tokenizer": lambda w: w.setun.made("tokenizer_train", 0, None, 0),
+    "setun_dataset": lambda w: w.setun.made("dataset_open", w.text, w["setun_tokenizer"], 0.1),
+    "setun_model": lambda w: w.model(),
+    "setun_trainer": lambda w: w.trainer(),
+    "setun_sampler": lambda w: w.setun.made("sampler_create", w["setun_model"], None),
+}
+
+
+# ---- Handles in use: a second caller gets STATE --------------------------------------------------------------------------
+
+
+class Busy:
+    """Keeps a handle in use on another thread until `stop`; for most of the time, or all of it."""
+
+    def __init__(self, handle, work):
+        self.handle, self.stopping = handle, threading.Event()
+        self.thread = threading.Thread(target=self.go, args=(work,), daemon=True)
+        self.thread.start()
+
+    def go(self, work):
+        while not self.stopping.is_set():
+            work(self.stopping)
+
+    def stop(self):
+        self.stopping.set()
+        self.thread.join()
+
+
+def busy_trainer(world):
+    inside = threading.Event()
+    stopping = []
+
+    @PROGRESS
+    def progress(_metrics, _user_data):
+        inside.set()
+        stopping[0].wait()
+        return 0
+
+    trainer = world.trainer(progress=progress)
+
+    def work(stop):
+        stopping.append(stop)
+        world.setun.trainer_run(trainer, None)
+
+    busy = Busy(trainer, work)
+    inside.wait(60)
+    return busy
+
+
+def busy_model(world):
+    model = world.model(world["setun_context"], **SLOW)
+    trainer = world.trainer(model, batch_size=16)
+    return Busy(model, lambda _: world.setun.trainer_step(trainer, None))
+
+
+def busy_tensor(world):
+    w, x, y = world.tensor([512, 512], values=[1.0] * (512 * 512)), world.tensor([64, 512]), world.tensor([64, 512])
+    packed = world.setun.made("packed_create", world["setun_context"], w, None)
+    return Busy(y, lambda _: world.setun.packed_matmul(packed, x, y))
+
+
+def busy_sampler(world):
+    sampler = world.setun.made("sampler_create", world.model(world["setun_context"], **SLOW), None)
+    tokens = world.at((ctypes.c_uint32 * 200)(*range(200)))
+    return Busy(sampler, lambda _: world.setun.sampler_prompt(sampler, tokens, 200))
+
+
+# Each type that some function takes without const.
+BUSY = {
+    "setun_trainer": busy_trainer,
+    "setun_model": busy_model,
+    "setun_tensor": busy_tensor,
+    "setun_sampler": busy_sampler,
+}
+
+
+# ---- The table -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Entry:
+    """`call` gives the arguments of a right call by name. `null` may be NULL. `expect` departs from the rules: what is done
+    wrong, as wrong_use.py names it (a * stands for anything), to the statuses that answer. `more` gives further wrong
+    calls: (what is wrong, changed arguments, statuses, text that the message has)."""
+
+    call: object
+    null: tuple = ()
+    expect: dict = field(default_factory=dict)
+    more: object = lambda world, good: []
+
+
+def weights(count=8):
+    return In("float", [(-1) ** i * 0.25 * (i + 1) for i in range(count)])
+
+
+def zeros(base, count):
+    return In(base, [0] * count)
+
+
+OPTIONS = ("options",)
+EMPTY = {"rows = 0": ("SHAPE",), "columns = 0": ("SHAPE",)}  # packed_size is that of the full matrix
+TRAINING = {
+    "options.batch_size = 0": ("ARGUMENT",),
+    "options.accumulation = 0": ("ARGUMENT",),
+    "options.model.struct_size = 0": ("ABI",),
+    "options.model.[clwh][oaie]*[hs] = 0": ("ARGUMENT",),  # context_length, layers, width, heads
+}
+PRODUCT = {"n = 0": ("SHAPE",), "k = 0": ("SHAPE",)}
+
+TABLE = {
+    # LIBRARY
+    "setun_version": Entry(lambda w: {}),
+    "setun_version_string": Entry(lambda w: {}),
+    "setun_build_info": Entry(lambda w: {}),
+    "setun_status_name": Entry(lambda w: dict(status=-2)),
+    "setun_last_error": Entry(lambda w: {}),
+    "setun_set_log": Entry(
+        lambda w: dict(callback=LOG(lambda *_: None), user_data=None, level=0), null=("callback", "user_data")
+    ),
+    "setun_cancel_create": Entry(lambda w: dict(out=Out(ctypes.c_void_p))),
+    "setun_cancel_request": Entry(lambda w: dict(token=w["setun_cancel"])),
+    "setun_cancel_reset": Entry(lambda w: dict(token=w["setun_cancel"])),
+    "setun_cancel_free": Entry(lambda w: dict(token=w.make("setun_cancel"))),
+    # CONTEXT
+    "setun_context_options_init": Entry(lambda w: {}),
+    "setun_context_create": Entry(
+        lambda w: dict(options=w.options("setun_context_options", threads=1), out=Out(ctypes.c_void_p)),
+        null=OPTIONS,
+        more=lambda w, good: [
+            ("threads = 4097", dict(options=w.options("setun_context_options", threads=4097)), ("ARGUMENT",), "threads"),
+            ("threads = -1", dict(options=w.options("setun_context_options", threads=-1)), ("ARGUMENT",), "threads"),
+        ],
+    ),
+    "setun_context_backend": Entry(lambda w: dict(context=w["setun_context"], out=Out("int32_t")), null=("context",)),
+    "setun_context_threads": Entry(lambda w: dict(context=w["setun_context"], out=Out("int32_t")), null=("context",)),
+    "setun_context_level": Entry(
+        lambda w: dict(context=w["setun_context"], out=Out(ctypes.c_void_p)), null=("context",)
+    ),
+    "setun_context_free": Entry(lambda w: dict(context=w.make("setun_context"))),
+    # TENSOR
+    "setun_tensor_create": Entry(
+        lambda w: dict(dtype=0, dims=In("int64_t", [2, 3]), rank=2, out=Out(ctypes.c_void_p)),
+        more=lambda w, good: [
+            ("rank = -1", dict(rank=-1), ("ARGUMENT",), "rank"),
+            ("rank = 5", dict(rank=5), ("ARGUMENT",), "rank"),
+            ("no dims", dict(dims=None, rank=0), ("OK",), ""),
+            ("dims = 2^32 x 2^32", dict(dims=In("int64_t", [1 << 32, 1 << 32])), ("SHAPE",), ""),
+            ("dims = 2^31 x 2^31", dict(dims=In("int64_t", [1 << 31, 1 << 31])), ("SHAPE", "MEMORY"), ""),
+            ("dims = 0 x 2^62", dict(dims=In("int64_t", [0, 1 << 62])), ("OK",), ""),
+        ],
+    ),
+    "setun_tensor_wrap": Entry(
+        lambda w: dict(data=In("float", [0] * 6), dtype=0, dims=In("int64_t", [2, 3]), rank=2, out=Out(ctypes.c_void_p)),
+        # The memory becomes the tensor's: it may well hold the sizes, which are copied.
+        expect={"data overlaps dims": ("OK",)},
+        more=lambda w, good: [
+            ("rank = 5", dict(rank=5), ("ARGUMENT",), "rank"),
+            ("data at an odd address", dict(data=ctypes.addressof(good["data"].array) + 1), ("ARGUMENT",), "data"),
+            ("bytes at an odd address", dict(data=ctypes.addressof(good["data"].array) + 1, dtype=2), ("OK",), ""),
+            ("no data", dict(data=None, dims=In("int64_t", [0, 3])), ("OK",), ""),
+            ("past the end of memory", dict(data=2**64 - 64, dims=In("int64_t", [1 << 20, 1])), ("ARGUMENT",), "data"),
+        ],
+    ),
+    "setun_tensor_dtype": Entry(lambda w: dict(tensor=w["setun_tensor"], out=Out("int32_t"))),
+    "setun_tensor_dims": Entry(lambda w: dict(tensor=w["setun_tensor"], dims=Out("int64_t", 4), rank=Out("int32_t"))),
+    "setun_tensor_nbytes": Entry(lambda w: dict(tensor=w["setun_tensor"], out=Out("size_t"))),
+    "setun_tensor_write": Entry(lambda w: dict(tensor=w["setun_tensor"], data=weights(), nbytes=32)),
+    "setun_tensor_read": Entry(lambda w: dict(tensor=w["setun_tensor"], data=Out("float", 8), nbytes=32)),
+    "setun_tensor_free": Entry(lambda w: dict(tensor=w.make("setun_tensor"))),
+    # QUANTIZE
+    "setun_quantize_options_init": Entry(lambda w: {}),
+    "setun_pack_size": Entry(
+        lambda w: dict(rows=2, columns=4, packing=0, out=Out("size_t")),
+        expect={"packing = 2": ("ARGUMENT",)},
+        more=lambda w, good: [("rows * columns = 2^64", dict(rows=1 << 44, columns=1 << 20), ("SHAPE",), "")],
+    ),
+    "setun_quantize": Entry(
+        lambda w: dict(weights=weights(), rows=2, columns=4, options=w.options("setun_quantize_options"),
+                       packed=Out("uint8_t", 2), packed_size=2, scale=Out("float")),
+        null=OPTIONS, expect=EMPTY,
+    ),
+    "setun_dequantize": Entry(
+        lambda w: dict(packed=In("uint8_t", [0x55, 0x55]), packed_size=2, rows=2, columns=4, scale=0.5,
+                       options=w.options("setun_quantize_options"), weights=Out("float", 8)),
+        null=OPTIONS, expect=EMPTY,
+    ),
+    "setun_pack": Entry(
+        lambda w: dict(trits=In("int8_t", [1, 0, -1, 0, 1, 1, 1, 0]), rows=2, columns=4,
+                       options=w.options("setun_quantize_options"), packed=Out("uint8_t", 2), packed_size=2),
+        null=OPTIONS, expect=EMPTY,
+    ),
+    "setun_unpack": Entry(
+        lambda w: dict(packed=In("uint8_t", [0x55, 0x55]), packed_size=2, rows=2, columns=4,
+                       options=w.options("setun_quantize_options"), trits=Out("int8_t", 8)),
+        null=OPTIONS, expect=EMPTY,
+    ),
+    "setun_quantize_activations": Entry(
+        lambda w: dict(x=weights(), m=2, k=4, options=w.options("setun_quantize_options"), codes=Out("int8_t", 8),
+                       scales=Out("float", 2)),
+        null=OPTIONS,
+    ),
+    "setun_matmul": Entry(
+        lambda w: dict(x=weights(), m=2, packed=In("uint8_t", [0x55] * 3), packed_size=3, n=3, k=4, scale=0.5,
+                       options=w.options("setun_quantize_options"), y=Out("float", 6)),
+        null=OPTIONS, expect=PRODUCT,
+    ),
+    "setun_matmul_backward": Entry(
+        lambda w: dict(dy=weights(6), m=2, packed=In("uint8_t", [0x55] * 3), packed_size=3, n=3, k=4, scale=0.5,
+                       options=w.options("setun_quantize_options"), dx=Out("float", 8)),
+        null=OPTIONS, expect=PRODUCT,
+    ),
+    "setun_trit_histogram": Entry(
+        lambda w: dict(packed=In("uint8_t", [0x55, 0x55]), packed_size=2, rows=2, columns=4,
+                       options=w.options("setun_quantize_options"), counts=Out("int64_t", 3)),
+        null=OPTIONS, expect=EMPTY,
+    ),
+    "setun_packed_create": Entry(
+        lambda w: dict(context=w["setun_context"], w=w["setun_tensor"], options=w.options("setun_quantize_options"),
+                       out=Out(ctypes.c_void_p)),
+        null=("context", "options"),
+        more=lambda w, good: [
+            ("w is not f32", dict(w=w.tensor([2, 4], 2)), ("DTYPE",), ""),
+            ("w has three dimensions", dict(w=w.tensor([2, 2, 4])), ("SHAPE",), ""),
+            ("w has a NaN", dict(w=w.tensor([1, 2], values=[1, float("nan")])), ("ARGUMENT",), "NaN"),
+            ("w has an infinity", dict(w=w.tensor([1, 2], values=[1, float("inf")])), ("ARGUMENT",), "inf"),
+        ],
+    ),
+    "setun_packed_matmul": Entry(
+        lambda w: dict(packed=w["setun_packed"], x=w.tensor([3, 4]), y=w.tensor([3, 2])),
+        more=lambda w, good: [
+            ("x is not f32", dict(x=w.tensor([3, 4], 4)), ("DTYPE",), "x"),
+            ("y is not f32", dict(y=w.tensor([3, 2], 1)), ("DTYPE",), "y"),
+            ("x has other columns", dict(x=w.tensor([3, 5])), ("SHAPE",), "x"),
+            ("y has other rows", dict(y=w.tensor([2, 2])), ("SHAPE",), "y"),
+            ("y is x", dict(y=good["x"]), ("STATE",), "y"),
+            ("x has a NaN", dict(x=w.tensor([1, 4], values=[0, 0, 0, float("nan")]), y=w.tensor([1, 2])), ("ARGUMENT",), "x"),
+        ],
+    ),
+    "setun_packed_dequantize": Entry(
+        lambda w: dict(packed=w["setun_packed"], w=w.tensor([2, 4])),
+        more=lambda w, good: [
+            ("w is not f32", dict(w=w.tensor([2, 4], 5)), ("DTYPE",), "w"),
+            ("w has another shape", dict(w=w.tensor([4, 2])), ("SHAPE",), "w"),
+        ],
+    ),
+    "setun_packed_scale": Entry(lambda w: dict(packed=w["setun_packed"], out=Out("float"))),
+    "setun_packed_nbytes": Entry(lambda w: dict(packed=w["setun_packed"], out=Out("size_t"))),
+    "setun_packed_free": Entry(lambda w: dict(packed=w.make("setun_packed"))),
+    # TEXT
+    "setun_tokenizer_train": Entry(
+        lambda w: dict(kind=2, path=w.text, vocabulary=270, out=Out(ctypes.c_void_p)),
+        expect={
+            "vocabulary = 0": ("ARGUMENT",),
+            # More tokens than the text has pairs for: fewer are made.
+            "vocabulary = INT64_MAX": ("OK",),
+        },
+    ),
+    "setun_tokenizer_load": Entry(lambda w: dict(path=w.model_file(), out=Out(ctypes.c_void_p))),
+    "setun_tokenizer_save": Entry(lambda w: dict(tokenizer=w["setun_tokenizer"], path=w.path("tokenizer.json"))),
+    "setun_tokenizer_vocabulary": Entry(lambda w: dict(tokenizer=w["setun_tokenizer"], out=Out("int64_t"))),
+    "setun_tokenizer_encode": Entry(
+        lambda w: dict(tokenizer=w["setun_tokenizer"], text=b"to be", bytes=5, tokens=Out("uint32_t", 8), capacity=8,
+                       count=Out("int64_t", kept=False)),
+        expect={
+            "bytes - 1": ("OK",),
+            "bytes + 1": ("OK",),
+            "capacity = 0": ("ARGUMENT",),
+            "capacity = INT64_MAX": ("ARGUMENT",),
+        },
+        more=lambda w, good: [("only counting", dict(tokens=None, capacity=0), ("OK",), "")],
+    ),
+    "setun_tokenizer_decode": Entry(
+        lambda w: dict(tokenizer=w["setun_tokenizer"], tokens=In("uint32_t", [65, 66, 67]), count=3,
+                       text=Out("char", 8), capacity=8, bytes=Out("size_t", kept=False)),
+        expect={"capacity - 1": ("OK",), "capacity + 1": ("OK",)},
+        more=lambda w, good: [
+            ("only counting", dict(text=None, capacity=0), ("OK",), ""),
+            ("too little room", dict(capacity=2), ("ARGUMENT",), "capacity"),
+        ],
+    ),
+    "setun_tokenizer_free": Entry(lambda w: dict(tokenizer=w.make("setun_tokenizer"))),
+    "setun_dataset_open": Entry(
+        lambda w: dict(path=w.text, tokenizer=w["setun_tokenizer"], validation_fraction=0.1, out=Out(ctypes.c_void_p)),
+        more=lambda w, good: [
+            (f"validation_fraction = {bad}", dict(validation_fraction=bad), ("ARGUMENT",), "validation")
+            for bad in (-0.1, 1.0, 1e300)
+        ],
+    ),
+    "setun_dataset_from_tokens": Entry(
+        lambda w: dict(tokens=In("uint32_t", [1, 2, 3, 4]), count=4, vocabulary=8, validation_fraction=0.1,
+                       out=Out(ctypes.c_void_p)),
+        expect={"count = 0": ("ARGUMENT",), "vocabulary = 0": ("ARGUMENT",), "vocabulary = INT64_MAX": ("OK",)},
+    ),
+    "setun_dataset_tokens": Entry(lambda w: dict(dataset=w["setun_dataset"], split=0, out=Out("int64_t"))),
+    "setun_dataset_batch": Entry(
+        lambda w: dict(dataset=w["setun_dataset"], split=0, seed=1, step=2, batch=2, length=4,
+                       tokens=Out("uint32_t", 8), targets=Out("uint32_t", 8)),
+        expect={"length = 0": ("ARGUMENT",), "step = UINT64_MAX": ("ARGUMENT",)},
+        more=lambda w, good: [
+            ("length = 1700", dict(batch=1, length=1700, tokens=Out("uint32_t", 850), targets=Out("uint32_t", 850)), ("SHAPE",), "1700")
+        ],
+    ),
+    "setun_dataset_free": Entry(lambda w: dict(dataset=w.make("setun_dataset"))),
+    # MODEL
+    "setun_model_options_init": Entry(lambda w: {}),
+    "setun_save_options_init": Entry(lambda w: {}),
+    "setun_model_create": Entry(
+        lambda w: dict(context=w["setun_context"], options=w.options("setun_model_options", **SMALL),
+                       out=Out(ctypes.c_void_p)),
+        null=("context", "options"),
+        expect={
+            "options.struct_size = 0": ("ABI",), "options.kv_heads = 0": ("OK",), "options.hidden = 0": ("OK",), "options.* = 0": ("ARGUMENT",),
+            "options.seed = 0": ("OK",),
+        },
+        more=lambda w, good: [
+            ("width 15 and heads 2", dict(options=w.options("setun_model_options", **{**SMALL, "width": 15})), ("ARGUMENT",), "width"),
+            ("everything as large as may be", dict(options=w.options("setun_model_options", width=1 << 24, hidden=1 << 24, vocabulary=1 << 24)), ("MEMORY",), ""),
+            ("65537 layers", dict(options=w.options("setun_model_options", **{**SMALL, "layers": 65537})), ("ARGUMENT",), "layers"),
+        ],
+    ),
+    "setun_model_load": Entry(
+        lambda w: dict(context=w["setun_context"], path=w.model_file(), out=Out(ctypes.c_void_p)), null=("context",)
+    ),
+    "setun_model_save": Entry(
+        lambda w: dict(model=w["setun_model"], path=w.path("saved.safetensors"),
+                       options=w.options("setun_save_options", tokenizer=w["setun_tokenizer"]),
+                       report=w.filled("setun_file_report")),
+        null=("options", "report"),
+        expect={"options.rest = [2-9]*": ("ARGUMENT",)},
+    ),
+    "setun_model_describe": Entry(lambda w: dict(model=w["setun_model"], out=w.options("setun_model_options"))),
+    "setun_model_parameters": Entry(lambda w: dict(model=w["setun_model"], out=Out("int64_t"))),
+    "setun_model_tensor_count": Entry(
+        lambda w: dict(model=w["setun_model"], out=Out("int64_t")),
+        expect={"model is in use": None},  # the geometry does not change while it is trained
+    ),
+    "setun_model_tensor": Entry(
+        lambda w: dict(model=w["setun_model"], index=1, name=Out(ctypes.c_void_p), out=Out(ctypes.c_void_p)),
+        null=("name", "out"),
+        more=lambda w, good: [("index = 1000", dict(index=1000), ("ARGUMENT",), "index")],
+    ),
+    "setun_model_forward": Entry(
+        lambda w: dict(model=w["setun_model"], tokens=In("uint32_t", [1, 2, 3, 4]), batch=1, length=4,
+                       logits=Out("float", 4 * 256)),
+        expect={"batch = 0": ("ARGUMENT",), "length = 0": ("ARGUMENT",)},
+        more=lambda w, good: [("length = 17", dict(length=17), ("SHAPE",), "length")],
+    ),
+    "setun_model_loss": Entry(
+        lambda w: dict(model=w["setun_model"], tokens=In("uint32_t", [1, 2, 3, 4]), targets=In("uint32_t", [2, 3, 4, 5]),
+                       batch=1, length=4, loss=Out("double")),
+        expect={"batch = 0": ("ARGUMENT",), "length = 0": ("ARGUMENT",)},
+    ),
+    "setun_model_free": Entry(lambda w: dict(model=w.make("setun_model"))),
+    # TRAIN
+    "setun_train_options_init": Entry(lambda w: {}),
+    "setun_train": Entry(
+        lambda w: dict(text=w.text,
+                       options=w.options("setun_train_options", max_steps=1, batch_size=1, evaluation_windows=1,
+                                         model=w.options("setun_model_options", **SMALL), context=w["setun_context"],
+                                         cancel=w["setun_cancel"]),
+                       model=Out(ctypes.c_void_p), tokenizer=Out(ctypes.c_void_p)),
+        null=("options", "tokenizer"),
+        expect={"options is NULL": None, **TRAINING},  # the defaults train for minutes
+    ),
+    "setun_trainer_create": Entry(
+        lambda w: dict(model=w["setun_model"], dataset=w["setun_dataset"], tokenizer=w["setun_tokenizer"],
+                       options=w.options("setun_train_options", max_steps=1), out=Out(ctypes.c_void_p)),
+        null=("tokenizer", "options"), expect=TRAINING,
+    ),
+    "setun_trainer_step": Entry(
+        lambda w: dict(trainer=w["setun_trainer"], out=w.filled("setun_metrics")), null=("out",)
+    ),
+    "setun_trainer_run": Entry(
+        lambda w: dict(trainer=w.trainer(max_steps=1, checkpoint_dir=None), finished=Out("int32_t")),
+        null=("finished",),
+    ),
+    "setun_trainer_evaluate": Entry(lambda w: dict(trainer=w["setun_trainer"], loss=Out("double"))),
+    "setun_trainer_save": Entry(lambda w: dict(trainer=w["setun_trainer"])),
+    "setun_trainer_resume": Entry(
+        lambda w: dict(zip(("trainer", "checkpoint"), w.checkpoint()), allow_other_backend=0)
+    ),
+    "setun_trainer_metrics": Entry(lambda w: dict(trainer=w["setun_trainer"], out=w.filled("setun_metrics"))),
+    "setun_trainer_free": Entry(lambda w: dict(trainer=w.make("setun_trainer"))),
+    # GENERATE
+    "setun_sample_options_init": Entry(lambda w: {}),
+    "setun_sampler_create": Entry(
+        lambda w: dict(model=w["setun_model"], options=w.options("setun_sample_options"), out=Out(ctypes.c_void_p)),
+        null=OPTIONS,
+    ),
+    "setun_sampler_prompt": Entry(
+        lambda w: dict(sampler=w["setun_sampler"], tokens=In("uint32_t", [65, 66]), count=2),
+        expect={"count = 0": ("ARGUMENT",)},
+    ),
+    "setun_sampler_next": Entry(lambda w: dict(sampler=w.prompted_sampler(), token=Out("uint32_t"))),
+    "setun_sampler_slid": Entry(lambda w: dict(sampler=w["setun_sampler"], out=Out("int32_t"))),
+    "setun_sampler_free": Entry(lambda w: dict(sampler=w.make("setun_sampler"))),
+    "setun_generate": Entry(
+        lambda w: dict(model=w["setun_model"], tokenizer=w["setun_tokenizer"], prompt=b"to",
+                       options=w.options("setun_sample_options", max_tokens=2), callback=TEXT_PIECE(lambda *_: 1),
+                       user_data=None, slid=Out("int32_t")),
+        null=("options", "user_data", "slid"),
+        expect={"options.max_tokens = INT64_MAX": None},  # the callback has to stop it
+        more=lambda w, good: [("prompt is empty", dict(prompt=b""), ("ARGUMENT",), "prompt")],
+    ),
+}

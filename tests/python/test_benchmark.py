@@ -1,0 +1,83 @@
+"""c_examples/build/benchmark: the shape of what it prints, and that the numbers belong together. Not how fast anything is."""
+
+import re
+import subprocess
+import unittest
+
+import operation_speed
+from operation_speed import PROGRAM
+
+
+def run(*arguments, status=0):
+    done = subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, timeout=300)
+    if done.returncode != status:
+        raise AssertionError(f"{arguments} ended with {done.returncode}, expected {status}\n{done.stdout}{done.stderr}")
+    return done.stdout, done.stderr
+
+
+class Benchmark(unittest.TestCase):
+    def test_the_table_has_every_row_of_an_operation(self):
+        printed, _ = run("--quick", "--filter", "squared_relu", "--threads", "2")
+        header, *lines = printed.splitlines()
+        self.assertRegex(header, r"^setun \d+\.\d+\.\d+, .+, level \S+, threads 2, load [\d.]+$")
+        number = r"\d[\d.e+]*"
+        time = rf"{number} (?:s |ms|us|ns)"
+        measured = rf"{time} \(median +{time}\) +{number} (?:GB/s|GOP/s|GFLOP/s)"
+        where = r"(?:scalar|simd, \S+|parallel, 2 threads)"
+        ceiling = re.compile(rf"^(?:f32 peak|int8 peak|read|copy) +(?:\d+ [KM]iB)? +{where} +{measured} *$")
+        result = re.compile(rf"^  {where} +{measured} +[\d.]+% of (?:f32 peak|int8 peak|(?:read|copy) \d+ [KM]iB) +[\d.]+x scalar$")
+        blocks = "\n".join(lines).split("\n\n")
+        for line in blocks[0].splitlines():
+            self.assertRegex(line, ceiling)
+        self.assertEqual(len(blocks[0].splitlines()), 8)
+        self.assertEqual([block.split("  ")[0] for block in blocks[1:]],
+                         ["squared_relu", "squared_relu_backward", "gated_squared_relu", "gated_squared_relu_backward"])
+        for block in blocks[1:]:
+            _, *rows = block.splitlines()
+            self.assertGreaterEqual(len(rows), 3)
+            self.assertTrue(rows[0].startswith("  scalar ") and rows[0].endswith(" 1.0x scalar"), rows[0])
+            self.assertTrue(rows[1].startswith("  simd, baseline"), rows[1])
+            self.assertTrue(rows[-1].startswith("  parallel, 2 threads"), rows[-1])
+            for row in rows:
+                self.assertRegex(row, result)
+
+    def test_the_numbers_belong_together(self):
+        results = operation_speed.measure("--quick", "--filter", "matmul")
+        ceilings = {(r["operation"], r["threads"] > 1): r["rate"] for r in results if r["is_ceiling"]}
+        operations = [r for r in results if not r["is_ceiling"]]
+        self.assertEqual({r["operation"] for r in operations}, {"matmul", "matmul_ternary", "matmul_ternary_backward"})
+        for r in results:
+            self.assertLessEqual(r["seconds"], r["median_seconds"])
+            self.assertGreaterEqual(r["repeats"], 3)
+            amount = r["bytes"] if r["unit"] == "GB/s" else r["operations"]
+            self.assertAlmostEqual(r["rate"] * 1e9 * r["seconds"] / amount, 1, places=4)
+        for r in operations:
+            self.assertEqual(r["call_size"], 64 * 128 * 128)
+            self.assertEqual(r["operations"], 2 * r["call_size"])
+            scalar = next(s for s in operations if s["operation"] == r["operation"] and s["backend"] == "scalar")
+            self.assertAlmostEqual(r["speedup"] * r["seconds"] / scalar["seconds"], 1, places=4)
+            if r["ceiling"].endswith("peak"):
+                peak = ceilings[r["ceiling"], r["threads"] > 1]
+                self.assertAlmostEqual(r["share"] * peak / r["rate"], 1, places=4)
+
+    def test_the_table_for_the_readme(self):
+        lines = operation_speed.table(operation_speed.measure("--quick", "--filter", "rope")).splitlines()
+        self.assertEqual(len(lines), 2 + 4 + 1 + 2 + 1)
+        self.assertRegex(lines[-1], r"^\| rope, 1 x 64, 4 heads of 32 \| [\d.]+ \| [\d.]+ \| [\d.]+ GB/s \| \d+% of copy 256 KiB \|")
+        self.assertEqual(operation_speed.verdict([3, 4], 3), "true")
+        self.assertEqual(operation_speed.verdict([2.9, 4], 3), "not at every size")
+        self.assertEqual(operation_speed.verdict([2.9], 3), "false")
+        self.assertEqual([operation_speed.significant(x) for x in (0.0123, 0.5, 1.234, 56.78, 1234.5)],
+                         ["0.01", "0.50", "1.23", "56.8", "1234"])
+
+    def test_what_it_refuses(self):
+        for arguments, text in ((["--filter", "nothing"], "filter is 'nothing'"), (["--level", "x"], "level is 'x'"),
+                                (["--seconds", "0"], "seconds is 0"), (["--threads", "99999999999"], "threads")):
+            _, errors = run("--quick", *arguments, status=1)
+            self.assertIn(text, errors)
+        run("--no-such", status=2)
+        self.assertIn("--filter", run("--help")[0])
+
+
+if __name__ == "__main__":
+    unittest.main()
