@@ -197,6 +197,25 @@ template <class Result, class Say> Result said(Say say)
     return result;
 }
 
+/** A struct that a call fills. */
+template <class Struct> Struct empty()
+{
+    Struct result{};
+    result.struct_size = sizeof result;
+    return result;
+}
+
+/** A text that `write` puts into room of ours. */
+template <class Write> std::string sentence(Write write)
+{
+    std::size_t bytes = 0;
+    check(write(nullptr, std::size_t{0}, &bytes));
+    std::string text(bytes + 64, '\0'); /* it may have become longer */
+    check(write(text.data(), text.size(), &bytes));
+    text.resize(text.find('\0'));
+    return text;
+}
+
 /** A struct of the C interface, with its defaults. */
 template <class Struct, void (*Init)(Struct *, std::size_t)> struct with_defaults : Struct {
     with_defaults() { Init(this, sizeof(Struct)); }
@@ -240,6 +259,9 @@ using metrics = setun_metrics;
 using file_report = setun_file_report;
 /** Hears of the progress; false stops the run. */
 using progress_function = std::function<bool(const metrics &)>;
+using kmeans_report = setun_kmeans_report;
+/** Hears of each iteration; false stops the clustering with what there is. */
+using kmeans_function = std::function<bool(const kmeans_report &)>;
 /** Hears each piece of text; false ends it. */
 using text_function = std::function<bool(std::string_view)>;
 /** Hears a log message; called from any thread, and from several at once. Exceptions go no further. */
@@ -261,12 +283,18 @@ inline log_hook &the_log_hook()
 
 using progress_call = call<progress_function>;
 using text_call = call<text_function>;
+using kmeans_call = call<kmeans_function>;
 
 extern "C" {
 
 inline std::int32_t setun_hpp_progress(const setun_metrics *metrics, void *user_data) noexcept
 {
     return (*static_cast<progress_call *>(user_data))(*metrics);
+}
+
+inline std::int32_t setun_hpp_kmeans(const setun_kmeans_report *report, void *user_data) noexcept
+{
+    return (*static_cast<kmeans_call *>(user_data))(*report);
 }
 
 inline std::int32_t setun_hpp_text(const char *piece, std::size_t bytes, void *user_data) noexcept
@@ -344,7 +372,36 @@ public:
     {
         return detail::said<const char *>([&](auto out) { return setun_context_level(get(), out); });
     }
+    /** What would run a call of an operation, and why; an empty name: the context as a whole. */
+    std::string explain(const std::string &operation = {}, std::int64_t size = -1) const
+    {
+        return detail::sentence([&](char *text, std::size_t capacity, std::size_t *bytes) {
+            return setun_context_explain(get(), operation.empty() ? nullptr : detail::c_string("operation", operation),
+                                         size, text, capacity, bytes);
+        });
+    }
+    /** What has run of operation number `index`, below setun_operation_count(). */
+    setun_statistics statistics(std::int64_t index) const
+    {
+        auto result = detail::empty<setun_statistics>();
+        check(setun_context_statistics(get(), index, &result));
+        return result;
+    }
+    void reset_statistics() const { check(setun_context_reset_statistics(get())); }
 };
+
+/** How many NVIDIA GPUs there are. */
+inline int device_count()
+{
+    return detail::said<std::int32_t>([](auto out) { return setun_device_count(out); });
+}
+
+inline std::string device_name(int device)
+{
+    return detail::sentence([&](char *text, std::size_t capacity, std::size_t *bytes) {
+        return setun_device_name(device, text, capacity, bytes);
+    });
+}
 
 /* --- tensor ------------------------------------------------------------------------------------------------------ */
 
@@ -556,6 +613,112 @@ public:
     }
 };
 
+/* --- cluster ----------------------------------------------------------------------------------------------------- */
+
+using kmeans_options = detail::with_defaults<setun_kmeans_options, setun_kmeans_options_init>;
+
+/** Labels [n], centroids [k, d], and the sum of weight * squared distance. */
+struct clustering {
+    std::vector<std::int32_t> labels{};
+    std::vector<float> centroids{};
+    double inertia = 0;
+};
+
+/** Exact k-means of the points x [n, d]. `progress`, unless empty, takes the place of the options' callback. */
+inline clustering cluster(span<const float> x, std::int64_t n, std::int64_t d, std::int64_t k,
+                          const setun_kmeans_options &options = kmeans_options(), kmeans_function progress = {})
+{
+    detail::fits("x", x.size(), {n, d});
+    detail::kmeans_call call{std::move(progress), nullptr};
+    setun_kmeans_options told = options;
+    if (call.function) {
+        told.progress = detail::setun_hpp_kmeans;
+        told.user_data = &call;
+    }
+    clustering result;
+    result.labels.resize(detail::count({n}));
+    result.centroids.resize(detail::count({k, d}));
+    const setun_status status =
+        setun_cluster(x.data(), n, d, k, &told, result.labels.data(), result.centroids.data(), &result.inertia);
+    call.rethrow();
+    check(status);
+    return result;
+}
+
+/** A k-means: its options, and its centroids once there are some. */
+class kmeans : public detail::owner<setun_kmeans, setun_kmeans_free> {
+public:
+    using owner::owner;
+    explicit kmeans(std::int64_t k, const setun_kmeans_options &options = kmeans_options(),
+                    kmeans_function progress = {})
+        : call_(std::make_unique<detail::kmeans_call>(detail::kmeans_call{std::move(progress), nullptr}))
+    {
+        setun_kmeans_options told = options;
+        if (call_->function) {
+            told.progress = detail::setun_hpp_kmeans;
+            told.user_data = call_.get();
+        }
+        static_cast<owner &>(*this) =
+            owner(detail::made<setun_kmeans>([&](auto out) { return setun_kmeans_create(k, &told, out); }));
+    }
+    /** The labels of the points x [n, d]; `weights` [n], or none. */
+    std::vector<std::int32_t> fit(span<const float> x, std::int64_t n, std::int64_t d, span<const float> weights = {})
+    {
+        detail::fits("x", x.size(), {n, d});
+        if (weights.size() != 0)
+            detail::fits("weights", weights.size(), {n});
+        std::vector<std::int32_t> labels(detail::count({n}));
+        const setun_status status =
+            setun_kmeans_fit(get(), x.data(), n, d, weights.size() != 0 ? weights.data() : nullptr, labels.data());
+        if (call_)
+            call_->rethrow();
+        check(status);
+        return labels;
+    }
+    void set_centroids(span<const float> centroids, std::int64_t d)
+    {
+        detail::fits("centroids", centroids.size(), {shape().first, d});
+        check(setun_kmeans_set_centroids(get(), centroids.data(), d));
+    }
+    /** The nearest centroids of points x [n, d], and their squared distances. */
+    std::pair<std::vector<std::int32_t>, std::vector<float>> assign(span<const float> x, std::int64_t n,
+                                                                    std::int64_t d) const
+    {
+        detail::fits("x", x.size(), {n, d});
+        std::vector<std::int32_t> labels(detail::count({n}));
+        std::vector<float> distances(labels.size());
+        check(setun_kmeans_assign(get(), x.data(), n, d, labels.data(), distances.data()));
+        return {std::move(labels), std::move(distances)};
+    }
+    /** k and d. */
+    std::pair<std::int64_t, std::int64_t> shape() const
+    {
+        std::pair<std::int64_t, std::int64_t> shape;
+        check(setun_kmeans_shape(get(), &shape.first, &shape.second));
+        return shape;
+    }
+    std::vector<float> centroids() const
+    {
+        const auto [k, d] = shape();
+        std::vector<float> centroids(detail::count({k, d}));
+        check(setun_kmeans_centroids(get(), centroids.data(), k * d));
+        return centroids;
+    }
+    double inertia() const
+    {
+        return detail::said<double>([&](auto out) { return setun_kmeans_inertia(get(), out); });
+    }
+    kmeans_report report() const
+    {
+        auto result = detail::empty<kmeans_report>();
+        check(setun_kmeans_last_report(get(), &result));
+        return result;
+    }
+
+private:
+    std::unique_ptr<detail::kmeans_call> call_;
+};
+
 /* --- text -------------------------------------------------------------------------------------------------------- */
 
 /** Text to tokens and back. */
@@ -652,8 +815,7 @@ public:
     }
     file_report save(const std::string &path, const setun_save_options &options = save_options()) const
     {
-        file_report report{};
-        report.struct_size = sizeof report;
+        auto report = detail::empty<file_report>();
         check(setun_model_save(get(), detail::c_string("path", path), &options, &report));
         return report;
     }
@@ -746,7 +908,7 @@ public:
     /** One step, and nothing else. */
     setun::metrics step()
     {
-        auto result = empty();
+        auto result = detail::empty<setun::metrics>();
         check(setun_trainer_step(get(), &result));
         return result;
     }
@@ -771,19 +933,26 @@ public:
     }
     setun::metrics metrics() const
     {
-        auto result = empty();
+        auto result = detail::empty<setun::metrics>();
         check(setun_trainer_metrics(get(), &result));
         return result;
     }
 
-private:
-    static setun::metrics empty()
+    /** The mean training loss of each cluster of the text, and how many windows it has. */
+    std::vector<std::pair<double, std::int64_t>> cluster_losses() const
     {
-        setun::metrics metrics{};
-        metrics.struct_size = sizeof metrics;
-        return metrics;
+        std::int64_t count = 0;
+        check(setun_trainer_cluster_losses(get(), nullptr, nullptr, 0, &count));
+        std::vector<double> losses(static_cast<std::size_t>(count));
+        std::vector<std::int64_t> sizes(losses.size());
+        check(setun_trainer_cluster_losses(get(), losses.data(), sizes.data(), count, &count));
+        std::vector<std::pair<double, std::int64_t>> result;
+        for (std::size_t i = 0; i < losses.size(); i++)
+            result.emplace_back(losses[i], sizes[i]);
+        return result;
     }
 
+private:
     std::unique_ptr<detail::progress_call> call_;
 };
 

@@ -122,6 +122,12 @@ class Scheme(enum.IntEnum):
     ABSMEAN = 0
 
 
+class KMeansStart(enum.IntEnum):
+    PLUS_PLUS = 0
+    RANDOM = 1
+    GIVEN = 2
+
+
 class Split(enum.IntEnum):
     TRAIN = 0
     VALIDATION = 1
@@ -173,6 +179,7 @@ class _Options(ctypes.Structure):
     """A struct that begins with struct_size and that its init function fills with the defaults."""
 
     _enums = {}
+    _arrays = ()
 
     def __init__(self, **fields):
         super().__init__()
@@ -207,6 +214,10 @@ class _Options(ctypes.Structure):
             return value._handle
         if isinstance(value, ctypes.Structure):
             return ctypes.addressof(value)
+        if name in self._arrays:
+            view = _view(value, "float32", name)
+            memory = self._kept[name] = _Address(view) if view.nbytes else None
+            return memory and memory.address
         raise TypeError(f"{name} is a {type(value).__name__}, expected an object of this module")
 
     def __repr__(self):
@@ -218,11 +229,15 @@ class ContextOptions(_Options):
     _fields_ = [
         ("struct_size", c_size_t),
         ("backend", c_int32),
+        ("device", c_int32),
         ("prefer_cuda", c_int32),
         ("prefer_parallel", c_int32),
         ("prefer_simd", c_int32),
         ("threads", c_int32),
         ("verbose", c_int32),
+        ("benchmark_mode", c_int32),
+        ("min_size_for_cuda", c_int64),
+        ("min_size_for_parallel", c_int64),
     ]
     _enums = {"backend": Backend}
 
@@ -268,6 +283,32 @@ class _Result(ctypes.Structure):
         return f"{type(self).__name__}({fields})"
 
 
+class Statistics(_Result):
+    """The arrays are indexed by Backend; at AUTO stands the sum."""
+
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("operation", c_char_p),
+        ("calls", c_int64 * 5),
+        ("elements", c_int64 * 5),
+        ("seconds", c_double * 5),
+    ]
+
+
+class KMeansReport(_Result):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("run", c_int64),
+        ("iterations", c_int64),
+        ("inertia", c_double),
+        ("moved", c_int64),
+        ("empty", c_int64),
+        ("repaired", c_int64),
+        ("converged", c_int32),
+        ("stopped", c_int32),
+    ]
+
+
 class FileReport(_Result):
     _fields_ = [
         ("struct_size", c_size_t),
@@ -296,7 +337,27 @@ class Metrics(_Result):
 
 _LogCallback = ctypes.CFUNCTYPE(None, c_int32, c_char_p, c_void_p)
 _ProgressCallback = ctypes.CFUNCTYPE(c_int32, POINTER(Metrics), c_void_p)
+_KMeansCallback = ctypes.CFUNCTYPE(c_int32, POINTER(KMeansReport), c_void_p)
 _TextCallback = ctypes.CFUNCTYPE(c_int32, POINTER(c_char), c_size_t, c_void_p)
+
+
+class KMeansOptions(_Options):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("start", c_int32),
+        ("n_init", c_int64),
+        ("max_iterations", c_int64),
+        ("tolerance", c_double),
+        ("seed", c_uint64),
+        ("weights", c_void_p),
+        ("initial_centroids", c_void_p),
+        ("progress", _KMeansCallback),
+        ("user_data", c_void_p),
+        ("cancel", c_void_p),
+        ("context", c_void_p),
+    ]
+    _enums = {"start": KMeansStart}
+    _arrays = ("weights", "initial_centroids")
 
 
 class TrainOptions(_Options):
@@ -335,6 +396,7 @@ class TrainOptions(_Options):
         ("vocabulary", c_int64),
         ("validation_fraction", c_double),
         ("context", c_void_p),
+        ("cluster_balance", c_double),
     ]
     _enums = {"schedule": Schedule, "tokenizer": TokenizerKind}
 
@@ -353,6 +415,9 @@ class SampleOptions(_Options):
 #: The structs by their C names: a test compares their layout with the header's.
 STRUCTS = {
     "setun_context_options": ContextOptions,
+    "setun_statistics": Statistics,
+    "setun_kmeans_options": KMeansOptions,
+    "setun_kmeans_report": KMeansReport,
     "setun_quantize_options": QuantizeOptions,
     "setun_model_options": ModelOptions,
     "setun_save_options": SaveOptions,
@@ -376,6 +441,12 @@ SIGNATURES = {
     "context_backend": [_p, _p],
     "context_threads": [_p, _p],
     "context_level": [_p, _p],
+    "context_explain": [_p, _s, _n, _p, _z, _p],
+    "context_statistics": [_p, _n, _p],
+    "context_reset_statistics": [_p],
+    "device_count": [_p],
+    "device_name": [_i, _p, _z, _p],
+    "device_memory": [_i, _p, _p],
     "tensor_create": [_i, _p, _i, _p],
     "tensor_wrap": [_p, _i, _p, _i, _p],
     "tensor_dtype": [_p, _p],
@@ -397,6 +468,15 @@ SIGNATURES = {
     "packed_dequantize": [_p, _p],
     "packed_scale": [_p, _p],
     "packed_nbytes": [_p, _p],
+    "cluster": [_p, _n, _n, _n, _p, _p, _p, _p],
+    "kmeans_create": [_n, _p, _p],
+    "kmeans_fit": [_p, _p, _n, _n, _p, _p],
+    "kmeans_set_centroids": [_p, _p, _n],
+    "kmeans_assign": [_p, _p, _n, _n, _p, _p],
+    "kmeans_shape": [_p, _p, _p],
+    "kmeans_centroids": [_p, _p, _n],
+    "kmeans_inertia": [_p, _p],
+    "kmeans_last_report": [_p, _p],
     "tokenizer_train": [_i, _s, _n, _p],
     "tokenizer_load": [_s, _p],
     "tokenizer_save": [_p, _s],
@@ -424,6 +504,7 @@ SIGNATURES = {
     "trainer_save": [_p],
     "trainer_resume": [_p, _s, _i],
     "trainer_metrics": [_p, _p],
+    "trainer_cluster_losses": [_p, _p, _p, _n, _p],
     "sampler_create": [_p, _p, _p],
     "sampler_prompt": [_p, _p, _n],
     "sampler_next": [_p, _p],
@@ -436,10 +517,12 @@ _SPECIAL = {
     "build_info": (c_char_p, []),
     "status_name": (c_char_p, [_i]),
     "last_error": (c_char_p, []),
+    "operation_count": (c_int64, []),
+    "operation_name": (c_char_p, [_n]),
 }
-for _kind in ("cancel", "context", "tensor", "packed", "tokenizer", "dataset", "model", "trainer", "sampler"):
+for _kind in ("cancel", "context", "tensor", "packed", "kmeans", "tokenizer", "dataset", "model", "trainer", "sampler"):
     _SPECIAL[_kind + "_free"] = (None, [_p])
-for _kind in ("context", "quantize", "model", "save", "train", "sample"):
+for _kind in ("context", "quantize", "kmeans", "model", "save", "train", "sample"):
     _SPECIAL[_kind + "_options_init"] = (None, [_p, _z])
 
 
@@ -536,6 +619,14 @@ class _ReadOnly:
 
     def __del__(self):
         _release_buffer(byref(self._buffer))
+
+
+class _Address:
+    """Borrows memory for a field of a struct."""
+
+    def __init__(self, view):
+        self._memory = _ReadOnly(view) if view.readonly else c_char.from_buffer(view)
+        self.address = self._memory._buffer.buf if view.readonly else ctypes.addressof(self._memory)
 
 
 def _view(array, kind, name):
@@ -774,6 +865,59 @@ class Context(_Handle):
     @property
     def level(self):
         return _said(c_char_p, _library.setun_context_level, self._handle).decode()
+
+    @classmethod
+    def default(cls):
+        """That of the process."""
+        return cls.__new__(cls)
+
+    def explain(self, operation=None, size=-1):
+        """What would run a call of an operation, one of `operations()`, and why; None: the context as a whole."""
+        operation = None if operation is None else _text(operation, "operation")
+        return _sentence(_library.setun_context_explain, self._handle, operation, size)
+
+    def statistics(self):
+        """What has run: a Statistics for each operation that was called."""
+        found = {}
+        for index, name in enumerate(operations()):
+            out = Statistics()
+            _check(_library.setun_context_statistics(self._handle, index, byref(out)))
+            if out.calls[Backend.AUTO]:
+                found[name] = out
+        return found
+
+    def reset_statistics(self):
+        _check(_library.setun_context_reset_statistics(self._handle))
+
+
+def _sentence(function, *arguments):
+    """A text that is written into room of ours."""
+    size = c_size_t()
+    _check(function(*arguments, None, 0, byref(size)))
+    text = ctypes.create_string_buffer(size.value + 64)  # it may have become longer
+    _check(function(*arguments, text, len(text), byref(size)))
+    return text.value.decode("utf-8", "replace")
+
+
+def operations():
+    """The names of the operations."""
+    return [_library.setun_operation_name(index).decode() for index in range(_library.setun_operation_count())]
+
+
+def device_count():
+    """How many NVIDIA GPUs there are."""
+    return _said(c_int32, _library.setun_device_count)
+
+
+def device_name(device):
+    return _sentence(_library.setun_device_name, device)
+
+
+def device_memory(device):
+    """Bytes: (free, total)."""
+    free, total = c_size_t(), c_size_t()
+    _check(_library.setun_device_memory(device, byref(free), byref(total)))
+    return free.value, total.value
 
 
 def _context(context):
@@ -1045,6 +1189,140 @@ def _borrowed(array, name):
     return tensor
 
 
+# --- cluster ----------------------------------------------------------------------------------------------------------
+
+
+class _Run:
+    """What a long call needs on the Python side: its options, the callback, and the token that stops it."""
+
+    def __init__(self, options, report, progress, cancel):
+        if cancel is not None:
+            _object(cancel, Cancel, "cancel")
+        self.token = cancel if cancel is not None else Cancel()
+        self.stopper = _Stopper()
+        self.options = options
+        options._set("cancel", self.token)
+        if progress is not None:
+            if not callable(progress):
+                raise TypeError(f"progress is a {type(progress).__name__}, expected a function")
+            stopper = self.stopper
+
+            def hear(pointer, _):
+                return stopper.call(progress, report.from_buffer_copy(pointer.contents))
+
+            options.progress = dict(options._fields_)["progress"](hear)
+
+    def __call__(self, call):
+        """Runs a call that the token stops; one that Ctrl-C has stopped can be made again."""
+        interrupted = []
+
+        def stop():
+            interrupted.append(True)
+            self.token.request()
+
+        try:
+            result = _interruptible(call, stop)
+        except Error:
+            self.stopper.rethrow()
+            raise
+        finally:
+            if interrupted:
+                self.token.reset()
+        self.stopper.rethrow()
+        return result
+
+
+class Clustering(NamedTuple):
+    """The cluster of each point, int32 [n]; centroids, float32 [k, d]; the sum of weight * squared distance."""
+
+    labels: object
+    centroids: object
+    inertia: float
+
+
+def _fits(array, count, name):
+    if array is not None and _count(_view(array, "float32", name)) != count:
+        raise ValueError(f"{name} has {_count(_view(array, 'float32', name))} elements, expected {count}")
+
+
+def cluster(x, k, weights=None, initial_centroids=None, rows=None, columns=None, progress=None, cancel=None, **options):
+    """Exact k-means of the points x, float32 [n, d]. `progress(report)` is called after every iteration; when it returns
+    False the clustering stops with what there is. The options are those of KMeansOptions."""
+    view = _view(x, "float32", "x")
+    n, d = _matrix(view, "x", rows, columns)
+    _fits(weights, n, "weights")
+    _fits(initial_centroids, k * d, "initial_centroids")
+    options = KMeansOptions(weights=weights, initial_centroids=initial_centroids, **options)
+    run = _Run(options, KMeansReport, progress, cancel)
+    labels, centroids, inertia = _made((n,), "int32"), _made((max(k, 0), d), "float32"), c_double()
+    memory, outputs = _memory(view), (_out(labels), _out(centroids), byref(inertia))
+    run(lambda: _check(_library.setun_cluster(memory, n, d, k, byref(options), *outputs)))
+    return Clustering(labels, centroids, inertia.value)
+
+
+class KMeans(_Handle):
+    """A k-means of k clusters. The options are those of KMeansOptions, but for the arrays."""
+
+    _free = _library.setun_kmeans_free
+
+    def __init__(self, k, progress=None, cancel=None, **options):
+        self._run = _Run(KMeansOptions(**options), KMeansReport, progress, cancel)
+        self._take(_library.setun_kmeans_create, k, byref(self._run.options))
+
+    def fit(self, x, weights=None, rows=None, columns=None):
+        """Fits the centroids to the points x, float32 [n, d]; returns their labels, int32 [n]."""
+        view = _view(x, "float32", "x")
+        n, d = _matrix(view, "x", rows, columns)
+        _fits(weights, n, "weights")
+        labels = _made((n,), "int32")
+        given = None if weights is None else _memory(_view(weights, "float32", "weights"))
+        memory, out = _memory(view), _out(labels)
+        self._run(lambda: _check(_library.setun_kmeans_fit(self._handle, memory, n, d, given, out)))
+        return labels
+
+    def assign(self, x, rows=None, columns=None):
+        """The nearest centroid of each point, int32 [n], and its squared distance, float32 [n]."""
+        view = _view(x, "float32", "x")
+        n, d = _matrix(view, "x", rows, columns)
+        labels, distances = _made((n,), "int32"), _made((n,), "float32")
+        memory = _memory(view)
+        _check(_library.setun_kmeans_assign(self._handle, memory, n, d, _out(labels), _out(distances)))
+        return labels, distances
+
+    @property
+    def shape(self):
+        """k and d; d is 0 while there are no centroids."""
+        k, d = c_int64(), c_int64()
+        _check(_library.setun_kmeans_shape(self._handle, byref(k), byref(d)))
+        return k.value, d.value
+
+    @property
+    def centroids(self):
+        """A copy of them, float32 [k, d]."""
+        k, d = self.shape
+        centroids = _made((k, d), "float32")
+        _check(_library.setun_kmeans_centroids(self._handle, _out(centroids), k * d))
+        return centroids
+
+    def set_centroids(self, centroids, columns=None):
+        view = _view(centroids, "float32", "centroids")
+        k = self.shape[0]
+        _, d = _matrix(view, "centroids", None if columns is None else k, columns)
+        _fits(centroids, k * d, "centroids")
+        _check(_library.setun_kmeans_set_centroids(self._handle, _memory(view), d))
+
+    @property
+    def inertia(self):
+        return _said(c_double, _library.setun_kmeans_inertia, self._handle)
+
+    @property
+    def report(self):
+        """How the last fit ended: a KMeansReport."""
+        out = KMeansReport()
+        _check(_library.setun_kmeans_last_report(self._handle, byref(out)))
+        return out
+
+
 # --- text -------------------------------------------------------------------------------------------------------------
 
 
@@ -1201,41 +1479,6 @@ class Model(_Handle):
 # --- train ------------------------------------------------------------------------------------------------------------
 
 
-class _Run:
-    """What a training run needs on the Python side: its options, the callback, and the token that stops it."""
-
-    def __init__(self, progress, cancel, options):
-        if cancel is not None:
-            _object(cancel, Cancel, "cancel")
-        self.token = cancel if cancel is not None else Cancel()
-        self.stopper = _Stopper()
-        self.options = TrainOptions(**options)
-        self.options._set("cancel", self.token)
-        if progress is not None:
-            if not callable(progress):
-                raise TypeError(f"progress is a {type(progress).__name__}, expected a function")
-            stopper = self.stopper
-
-            def hear(metrics, _):
-                return stopper.call(progress, Metrics.from_buffer_copy(metrics.contents))
-
-            self.options.progress = _ProgressCallback(hear)
-
-    def __call__(self, call):
-        """Runs a call that the token stops; one that Ctrl-C has stopped can be made again."""
-        interrupted = []
-
-        def stop():
-            interrupted.append(True)
-            self.token.request()
-
-        try:
-            return _interruptible(call, stop)
-        finally:
-            if interrupted:
-                self.token.reset()
-
-
 def train(text, progress=None, cancel=None, model=None, **options):
     """Trains on the text at the path `text`, a file or a folder; returns (model, tokenizer).
 
@@ -1246,7 +1489,7 @@ def train(text, progress=None, cancel=None, model=None, **options):
         model = ModelOptions(**model)
     if model is not None and not isinstance(model, ModelOptions):
         raise TypeError(f"model is a {type(model).__name__}, expected a ModelOptions or a dict of its fields")
-    run = _Run(progress, cancel, {**options, "model": model})
+    run = _Run(TrainOptions(model=model, **options), Metrics, progress, cancel)
     path = _path(text, "text")
 
     def call():
@@ -1254,9 +1497,7 @@ def train(text, progress=None, cancel=None, model=None, **options):
         _check(_library.setun_train(path, byref(run.options), byref(made), byref(tokenizer)))
         return Model._of(made.value), Tokenizer._of(tokenizer.value)
 
-    result = run(call)
-    run.stopper.rethrow()
-    return result
+    return run(call)
 
 
 class Trainer(_Handle):
@@ -1265,7 +1506,7 @@ class Trainer(_Handle):
     _free = _library.setun_trainer_free
 
     def __init__(self, model, dataset, tokenizer=None, progress=None, cancel=None, **options):
-        self._run = _Run(progress, cancel, options)
+        self._run = _Run(TrainOptions(**options), Metrics, progress, cancel)
         self._take(
             _library.setun_trainer_create,
             _object(model, Model, "model"),
@@ -1282,9 +1523,7 @@ class Trainer(_Handle):
 
     def run(self):
         """All the remaining steps; False when `progress` stopped the run."""
-        finished = self._run(lambda: _said(c_int32, _library.setun_trainer_run, self._handle))
-        self._run.stopper.rethrow()
-        return bool(finished)
+        return bool(self._run(lambda: _said(c_int32, _library.setun_trainer_run, self._handle)))
 
     def evaluate(self):
         """The mean loss over the validation part, nats a token."""
@@ -1298,6 +1537,13 @@ class Trainer(_Handle):
         """Continues from a checkpoint's folder, or from the newest in a checkpoint_dir."""
         checkpoint = _path(checkpoint, "checkpoint")
         _check(_library.setun_trainer_resume(self._handle, checkpoint, bool(allow_other_backend)))
+
+    def cluster_losses(self):
+        """For each cluster of the text, (loss, windows): the mean training loss of the last steps, and its size."""
+        count = _said(c_int64, _library.setun_trainer_cluster_losses, self._handle, None, None, 0)
+        losses, sizes = (c_double * count)(), (c_int64 * count)()
+        _said(c_int64, _library.setun_trainer_cluster_losses, self._handle, losses, sizes, count)
+        return list(zip(losses, sizes))
 
     @property
     def metrics(self):

@@ -45,6 +45,9 @@ void library_and_contexts()
     assert(heard > 0 && simd && simd.threads() == 1 && simd.backend() == SETUN_BACKEND_SIMD && !simd.level().empty());
 
     static_assert(!std::is_copy_constructible_v<setun::context> && std::is_nothrow_move_constructible_v<setun::model>);
+    assert(simd.explain().find("simd") != std::string::npos && !standard.explain("matmul", 1000).empty());
+    fails(SETUN_ERR_ARGUMENT, "matmull", [&] { simd.explain("matmull"); });
+    assert(simd.statistics(0).calls[SETUN_BACKEND_AUTO] == 0 && setun::device_count() >= 0);
     setun::context moved(std::move(simd));
     assert(moved.backend() == SETUN_BACKEND_SIMD);
     setun_context *raw = moved.release();
@@ -91,6 +94,29 @@ void tensors_and_matrices()
     in.write(setun::span<const float>(x));
     layer.matmul(in, out);
     assert(out.read<float>() == y);
+}
+
+void clusters()
+{
+    const std::vector<float> points{0, 0, 0, 1, 9, 9, 9, 8};
+    setun::kmeans_options options;
+    options.seed = 1;
+    int iterations = 0;
+    const auto found = setun::cluster(points, 4, 2, 2, options, [&](const setun::kmeans_report &) { return ++iterations > 0; });
+    assert(found.inertia == 1 && found.labels[0] == found.labels[1] && found.labels[0] != found.labels[2] && iterations > 0);
+    try {
+        setun::cluster(points, 4, 2, 2, options, [](const setun::kmeans_report &) -> bool { throw 5; });
+        assert(!"the exception is lost");
+    } catch (int five) {
+        assert(five == 5);
+    }
+    setun::kmeans kmeans(2, options);
+    fails(SETUN_ERR_STATE, "centroids", [&] { kmeans.assign(points, 4, 2); });
+    assert(kmeans.fit(points, 4, 2) == found.labels && kmeans.centroids() == found.centroids && kmeans.inertia() == 1);
+    assert(kmeans.report().converged == 1 && kmeans.assign(points, 4, 2).second[3] == .25f);
+    kmeans.set_centroids(std::vector<float>{0, 0, 9, 9}, 2);
+    assert(kmeans.assign(points, 4, 2).second[3] == 1 && kmeans.shape().second == 2);
+    fails(SETUN_ERR_SHAPE, "weights has 1 elements, its shape 4", [&] { kmeans.fit(points, 4, 2, std::vector<float>{1}); });
 }
 
 void text()
@@ -198,7 +224,7 @@ void training()
     token.reset();
     setun::model fresh(geometry);
     setun::trainer steps(fresh, data, tokenizer, options);
-    assert(steps.step().step == 1 && steps.metrics().step == 1);
+    assert(steps.step().step == 1 && steps.metrics().step == 1 && steps.cluster_losses().size() <= 10);
     fails(SETUN_ERR_STATE, "no checkpoint_dir", [&] { steps.save(); });
 }
 
@@ -257,6 +283,7 @@ int main()
 {
     library_and_contexts();
     tensors_and_matrices();
+    clusters();
     text();
     training();
     models_and_text();

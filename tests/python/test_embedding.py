@@ -124,7 +124,7 @@ class Layout(Embedding):
         kinds = {"status": ("ERR_", "Status"), "log_level": ("LOG_", "LogLevel"), "backend": ("BACKEND_", "Backend"),
                  "dtype": ("DTYPE_", "DType"), "packing": ("PACKING_", "Packing"), "scheme": ("SCHEME_", "Scheme"),
                  "split": ("SPLIT_", "Split"), "tokenizer_kind": ("TOKENIZER_", "TokenizerKind"),
-                 "schedule": ("SCHEDULE_", "Schedule")}
+                 "schedule": ("SCHEDULE_", "Schedule"), "kmeans_start": ("KMEANS_START_", "KMeansStart")}
         enums = re.findall(r"typedef enum \{([^}]*)\} setun_(\w+);", declared)
         self.assertEqual({name for _, name in enums}, set(kinds))
         for members, name in enums:
@@ -295,6 +295,61 @@ class Objects(Embedding):
         setun.Context(verbose=1)
         self.assertEqual(len(heard), count)
 
+    def test_what_runs_and_why(self):
+        context = setun.Context(backend="simd", benchmark_mode=1)
+        self.assertIn("simd", context.explain())
+        self.assertIn("matmul", setun.operations())
+        self.assertTrue(setun.Context.default().explain("matmul", 1000))
+        with self.fails("ARGUMENT", "matmull"):
+            context.explain("matmull")
+        setun.quantize(WEIGHTS, 2, 4, context=context)
+        statistics = context.statistics()
+        self.assertEqual(statistics["ternarize"].calls[setun.Backend.SIMD], 1)
+        self.assertGreater(statistics["ternarize"].seconds[setun.Backend.AUTO], 0)
+        context.reset_statistics()
+        self.assertEqual(context.statistics(), {})
+        if setun.device_count() == 0:
+            with self.fails("DEVICE", ""):
+                setun.device_name(0)
+            with self.fails("DEVICE", ""):
+                setun.device_memory(0)
+        else:
+            self.assertTrue(setun.device_name(0))
+            self.assertGreater(setun.device_memory(0)[1], 0)
+
+    def test_clusters(self):
+        points = [0.0, 0.0, 0.0, 1.0, 9.0, 9.0, 9.0, 8.0]
+        for module in (setun, plain):
+            labels, centroids, inertia = module.cluster(points, 2, columns=2, seed=1)
+            labels = flat(labels)
+            self.assertEqual((labels[0], labels[2], inertia), (labels[1], labels[3], 1.0))
+            self.assertNotEqual(labels[0], labels[2])
+            self.assertEqual(sorted(flat(centroids)), [0, 0.5, 8.5, 9])
+            heavy = module.cluster(points, 2, weights=[1, 3, 1, 1], initial_centroids=array.array("f", [0, 0, 9, 9]),
+                                   start="given", columns=2)
+            self.assertEqual((flat(heavy.labels), flat(heavy.centroids)), ([0, 0, 1, 1], [0, 0.75, 9, 8.5]))
+            with self.assertRaisesRegex(ValueError, "weights has 3 elements, expected 4"):
+                module.cluster(points, 2, weights=[1, 1, 1], columns=2)
+            with self.fails("ARGUMENT", "k"):
+                module.cluster(points, 5, columns=2)
+            with self.assertRaises(ZeroDivisionError):
+                module.cluster(points, 2, columns=2, progress=lambda report: 1 / 0)
+            kmeans = module.KMeans(2, seed=3)
+            self.assertEqual(kmeans.shape, (2, 0))
+            with self.fails("STATE", "centroids"):
+                kmeans.assign(points, columns=2)
+            labels = flat(kmeans.fit(points, columns=2))
+            self.assertEqual((kmeans.shape, kmeans.inertia, kmeans.report.converged), ((2, 2), 1.0, 1))
+            again, distances = kmeans.assign(points, columns=2)
+            self.assertEqual((flat(again), flat(distances)), (labels, [0.25] * 4))
+            kmeans.set_centroids([0.0, 0.0, 9.0, 9.0], columns=2)
+            self.assertEqual(flat(kmeans.assign(points, columns=2)[1]), [0, 1, 0, 1])
+            self.assertEqual(flat(kmeans.centroids), [0, 0, 9, 9])
+            token = module.Cancel()
+            token.request()
+            with self.fails("CANCELLED", "cancel"):
+                module.KMeans(2, cancel=token).fit(points, columns=2)
+
     def test_text(self):
         for module in (setun, plain):
             tokenizer = module.Tokenizer.train("character", self.text)
@@ -374,6 +429,14 @@ class Objects(Embedding):
                 module.train(self.text, progress=7)
             with self.fails("ARGUMENT", "batch_size is -1"):
                 module.train(self.text, batch_size=-1)
+
+    def test_the_loss_of_each_cluster(self):
+        trainer = self.trainer("clusters", n_clusters=3, checkpoint_dir=None)
+        trainer.step()
+        losses = trainer.cluster_losses()
+        self.assertEqual(len(losses), 3)
+        self.assertTrue(all(windows > 0 for _, windows in losses), losses)
+        self.assertEqual(self.trainer("even", n_clusters=0).cluster_losses(), [])
 
     def trainer(self, folder, progress=None, cancel=None, **options):
         tokenizer = setun.Tokenizer.train("byte")
