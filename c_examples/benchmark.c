@@ -10,12 +10,13 @@
 static const char about[] =
     "benchmark: how fast each operation runs on each backend and CPU level, beside what this machine can do at all.\n\n"
     "  benchmark --filter matmul\n\n"
-    "Times are the least of many; the median stands beside it. 'of read 8 MiB' is the share of the ceiling that bounds\n"
+    "Times are the least of many; the median stands beside it. 'of read 16 MiB' is the share of the ceiling that bounds\n"
     "the operation, measured in the same run. About two minutes in all. Defaults in brackets.";
 
 /* How to print, and the case that is being printed. */
 typedef struct {
     int32_t json;
+    setun_context *context; /* whose dispatcher is asked what it would choose */
     char operation[64], sizes[64];
 } output;
 
@@ -38,11 +39,14 @@ static const char *place(const setun_benchmark_result *r, char *text)
     return text;
 }
 
-static void print_line(const setun_benchmark_result *r, int first)
+static void print_line(const output *o, const setun_benchmark_result *r)
 {
-    char where[40], least[24], median[24];
-    if (first && !r->is_ceiling)
-        printf("\n%s  %s\n", r->operation, r->sizes);
+    char where[40], least[24], median[24], choice[1000] = "";
+    int first = strcmp(o->operation, r->operation) != 0 || strcmp(o->sizes, r->sizes) != 0;
+    if (first && !r->is_ceiling) {
+        setun_context_explain(o->context, r->operation, r->call_size, choice, sizeof choice, NULL);
+        printf("\n%s  %s\n  dispatcher: %s\n", r->operation, r->sizes, choice);
+    }
     if (r->is_ceiling)
         printf("%-10s %-8s ", r->operation, r->sizes);
     printf("  %-22s %10s (median %9s) %9.4g %-7s", place(r, where), duration(r->seconds, least),
@@ -83,7 +87,7 @@ static int32_t show(const setun_benchmark_result *r, void *user_data)
     if (o->json)
         print_json(r);
     else
-        print_line(r, strcmp(o->operation, r->operation) != 0 || strcmp(o->sizes, r->sizes) != 0);
+        print_line(o, r);
     snprintf(o->operation, sizeof o->operation, "%s", r->operation);
     snprintf(o->sizes, sizeof o->sizes, "%s", r->sizes);
     return fflush(stdout) == 0; /* a closed pipe ends the run */
@@ -108,32 +112,24 @@ static const char *line_of(const char *path, const char *key, char *text)
     return text;
 }
 
-static setun_status print_header(const setun_benchmark_options *how)
+static setun_status print_header(const setun_context *context, const char *level)
 {
     char cpu[256], load[256];
-    setun_context_options where;
-    setun_context *context = NULL;
-    const char *level = how->level;
     int32_t threads = 0;
-    setun_context_options_init(&where, sizeof where);
-    where.backend = SETUN_BACKEND_PARALLEL;
-    where.threads = how->threads;
-    setun_status status = setun_context_create(&where, &context);
+    setun_status status = setun_context_threads(context, &threads);
     if (status == SETUN_OK && level == NULL)
         status = setun_context_level(context, &level);
     if (status == SETUN_OK)
-        status = setun_context_threads(context, &threads);
-    if (status == SETUN_OK)
         printf("setun %s, %s, level %s, threads %d, load %.4s\n", setun_version_string(),
                line_of("/proc/cpuinfo", "model name", cpu), level, (int)threads, line_of("/proc/loadavg", "", load));
-    setun_context_free(context);
     return status;
 }
 
 int main(int argc, char **argv)
 {
-    output o = {0, "", ""};
+    output o = {0, NULL, "", ""};
     int64_t threads = 0;
+    setun_context_options where;
     setun_benchmark_options how;
     setun_benchmark_options_init(&how, sizeof how);
     const argument table[] = {
@@ -148,10 +144,15 @@ int main(int argc, char **argv)
     if (read != ARGUMENTS_OK)
         return read == ARGUMENTS_HELP ? 0 : 2;
     how.threads = threads < INT32_MAX ? (int32_t)threads : INT32_MAX;
-    setun_status status = o.json ? SETUN_OK : print_header(&how);
+    setun_context_options_init(&where, sizeof where);
+    where.threads = how.threads;
+    setun_status status = setun_context_create(&where, &o.context);
+    if (status == SETUN_OK && !o.json)
+        status = print_header(o.context, how.level);
     if (status == SETUN_OK)
         status = setun_benchmark(&how, show, &o);
     if (status != SETUN_OK)
         fprintf(stderr, "benchmark: %s (%s)\n", setun_last_error(), setun_status_name(status));
+    setun_context_free(o.context);
     return status != SETUN_OK;
 }

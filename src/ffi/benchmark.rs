@@ -94,7 +94,7 @@ pub struct setun_benchmark_result {
     pub level: *const c_char,
     /// The unit of `rate`: "GFLOP/s", "GOP/s" (of 8-bit integers) or "GB/s".
     pub unit: *const c_char,
-    /// The ceiling that bounds the call, "copy 8 MiB"; "" when none was measured.
+    /// The ceiling that bounds the call, "copy 16 MiB"; "" when none was measured.
     pub ceiling: *const c_char,
     /// Multiplications and additions of products in one call, and bytes of its arguments, each counted once
     /// when read and once when written.
@@ -106,7 +106,8 @@ pub struct setun_benchmark_result {
     /// `operations`, or `bytes` where an operation has no products, in billions a second at the least time.
     pub rate: f64,
     /// The least time that the ceilings leave (Williams, Waterman & Patterson, the roofline model) over
-    /// `seconds`. It can pass 1 where smaller memory is faster than what was measured. NaN without ceilings.
+    /// `seconds`. Bandwidths are those of the size nearest to `bytes`; where smaller memory is faster, it can
+    /// pass 1. NaN without ceilings.
     pub share: f64,
     /// The time on `scalar` over `seconds`; NaN where that was not measured.
     pub speedup: f64,

@@ -22,6 +22,7 @@ LOG = ctypes.CFUNCTYPE(None, ctypes.c_int32, ctypes.c_char_p, ctypes.c_void_p)
 
 SMALL = dict(vocabulary=256, context_length=16, width=16, layers=1, heads=2)
 SLOW = dict(vocabulary=256, context_length=64, width=64, layers=2, heads=2)
+POINTS = [0, 0, 0, 1, 9, 9, 9, 8]
 CORPUS = "the quick brown fox jumps over the lazy dog. " * 40
 
 
@@ -54,7 +55,7 @@ class Setun:
         self.library = ctypes.CDLL(str(LIBRARY))
         for function in HEADER.functions.values():
             entry = getattr(self.library, function.name)
-            callback = {"setun_log_callback": LOG, "setun_text_callback": TEXT_PIECE}
+            callback = {"setun_log_callback": LOG, "setun_text_callback": TEXT_PIECE, "setun_benchmark_callback": PROGRESS}
             entry.argtypes = [callback.get(p.base, p.ctype) for p in function.parameters]
             scalar = {"void": None, "uint32_t": ctypes.c_uint32, "setun_status": ctypes.c_int32}
             entry.restype = scalar.get(function.returns, ctypes.c_char_p)
@@ -161,6 +162,10 @@ class World:
         self.setun.ok("sampler_prompt", sampler, self.at((ctypes.c_uint32 * 2)(65, 66)), 2)
         return sampler
 
+    def fitted(self, kmeans):
+        self.setun.ok("kmeans_fit", kmeans, self.at((ctypes.c_float * 8)(*POINTS)), 4, 2, None, None)
+        return kmeans
+
     def model_file(self):
         path = self.path("model.safetensors")
         if not os.path.exists(path):
@@ -179,6 +184,7 @@ MAKE = {
     "setun_model": lambda w: w.model(),
     "setun_trainer": lambda w: w.trainer(),
     "setun_sampler": lambda w: w.setun.made("sampler_create", w["setun_model"], None),
+    "setun_kmeans": lambda w: w.fitted(w.setun.made("kmeans_create", 2, None)),
 }
 
 
@@ -241,8 +247,32 @@ def busy_sampler(world):
     return Busy(sampler, lambda _: world.setun.sampler_prompt(sampler, tokens, 200))
 
 
+def busy_kmeans(world):
+    inside = threading.Event()
+    stopping = []
+
+    @PROGRESS
+    def progress(_report, _user_data):
+        inside.set()
+        stopping[0].wait()
+        return 0
+
+    options = world.options("setun_kmeans_options", progress=progress)
+    kmeans = world.setun.made("kmeans_create", 2, world.at(options))
+    points = world.at((ctypes.c_float * 8)(*POINTS))
+
+    def work(stop):
+        stopping.append(stop)
+        world.setun.kmeans_fit(kmeans, points, 4, 2, None, None)
+
+    busy = Busy(kmeans, work)
+    inside.wait(60)
+    return busy
+
+
 # Each type that some function takes without const.
 BUSY = {
+    "setun_kmeans": busy_kmeans,
     "setun_trainer": busy_trainer,
     "setun_model": busy_model,
     "setun_tensor": busy_tensor,
@@ -263,6 +293,7 @@ class Entry:
     null: tuple = ()
     expect: dict = field(default_factory=dict)
     more: object = lambda world, good: []
+    right: tuple = ("OK",)
 
 
 def weights(count=8):
@@ -281,6 +312,7 @@ TRAINING = {
     "options.model.struct_size = 0": ("ABI",),
     "options.model.[clwh][oaie]*[hs] = 0": ("ARGUMENT",),  # context_length, layers, width, heads
 }
+CLUSTERS = {"[ndk] = 0": ("ARGUMENT",), "options.n_init = 0": ("ARGUMENT",)}
 PRODUCT = {"n = 0": ("SHAPE",), "k = 0": ("SHAPE",)}
 
 TABLE = {
@@ -313,6 +345,34 @@ TABLE = {
         lambda w: dict(context=w["setun_context"], out=Out(ctypes.c_void_p)), null=("context",)
     ),
     "setun_context_free": Entry(lambda w: dict(context=w.make("setun_context"))),
+    "setun_context_explain": Entry(
+        lambda w: dict(context=w["setun_context"], operation=b"matmul", call_size=1000, text=Out("char", 2000), capacity=2000,
+                       bytes=Out("size_t", kept=False)),
+        null=("context", "operation", "bytes"),
+        expect={"call_size = -1": ("OK",), "call_size = INT64_MAX": ("OK",), "capacity [-+] 1": ("OK",)},
+        more=lambda w, good: [
+            ("only counting", dict(text=None, capacity=0), ("OK",), ""),
+            ("room for one character", dict(capacity=1), ("OK",), ""),
+            ("an operation that is none", dict(operation=b"matmull"), ("ARGUMENT",), "matmul"),
+        ],
+    ),
+    "setun_context_statistics": Entry(
+        lambda w: dict(context=w["setun_context"], index=0, out=w.filled("setun_statistics")), null=("context",),
+        more=lambda w, good: [("index = 1000", dict(index=1000), ("ARGUMENT",), "index")],
+    ),
+    "setun_context_reset_statistics": Entry(lambda w: dict(context=w["setun_context"]), null=("context",)),
+    "setun_operation_count": Entry(lambda w: {}),
+    "setun_operation_name": Entry(lambda w: dict(index=-1)),
+    "setun_device_count": Entry(lambda w: dict(out=Out("int32_t"))),
+    # A machine without a GPU has no right call of these two: it answers DEVICE.
+    "setun_device_name": Entry(
+        lambda w: dict(device=0, text=Out("char", 300), capacity=300, bytes=Out("size_t", kept=False)),
+        null=("bytes",), right=("OK", "DEVICE", "ARGUMENT"),
+    ),
+    "setun_device_memory": Entry(
+        lambda w: dict(device=0, free=Out("size_t"), total=Out("size_t")), null=("free", "total"),
+        right=("OK", "DEVICE", "ARGUMENT"),
+    ),
     # TENSOR
     "setun_tensor_create": Entry(
         lambda w: dict(dtype=0, dims=In("int64_t", [2, 3]), rank=2, out=Out(ctypes.c_void_p)),
@@ -385,6 +445,20 @@ TABLE = {
                        options=w.options("setun_quantize_options"), dx=Out("float", 8)),
         null=OPTIONS, expect=PRODUCT,
     ),
+    "setun_quantize_gradients": Entry(
+        lambda w: dict(g=weights(32), n=32, block=32, seed=1, step=2, tensor=3, options=w.options("setun_quantize_options"),
+                       codes=Out("int8_t", 32), scales=Out("float", 32)),
+        null=OPTIONS, expect={"block = 0": ("ARGUMENT",), "block = INT64_MAX": ("ARGUMENT",)},
+        more=lambda w, good: [("block = 33", dict(block=33), ("ARGUMENT",), "block")],
+    ),
+    "setun_dequantize_gradients": Entry(
+        lambda w: dict(codes=In("int8_t", [1] * 32), scales=In("float", [0.5]), n=32, block=32,
+                       options=w.options("setun_quantize_options"), g=Out("float", 32)),
+        null=OPTIONS,
+        # Every int8 is a code.
+        expect={"block = 0": ("ARGUMENT",), "block = INT64_MAX": ("ARGUMENT",), "the last of codes = 5": ("OK",)},
+        more=lambda w, good: [("block = 33", dict(block=33), ("ARGUMENT",), "block")],
+    ),
     "setun_trit_histogram": Entry(
         lambda w: dict(packed=In("uint8_t", [0x55, 0x55]), packed_size=2, rows=2, columns=4,
                        options=w.options("setun_quantize_options"), counts=Out("int64_t", 3)),
@@ -422,6 +496,48 @@ TABLE = {
     "setun_packed_scale": Entry(lambda w: dict(packed=w["setun_packed"], out=Out("float"))),
     "setun_packed_nbytes": Entry(lambda w: dict(packed=w["setun_packed"], out=Out("size_t"))),
     "setun_packed_free": Entry(lambda w: dict(packed=w.make("setun_packed"))),
+    # CLUSTER
+    "setun_kmeans_options_init": Entry(lambda w: {}),
+    "setun_cluster": Entry(
+        lambda w: dict(x=In("float", POINTS), n=4, d=2, k=2, options=w.options("setun_kmeans_options"),
+                       labels=Out("int32_t", 4), centroids=Out("float", 4), inertia=Out("double")),
+        null=("options", "labels", "centroids", "inertia"), expect=CLUSTERS,
+        more=lambda w, good: [
+            ("k = 5", dict(k=5), ("ARGUMENT",), "k"),
+            ("n * d = 2^64", dict(n=1 << 40, d=1 << 24), ("ARGUMENT", "SHAPE"), ""),
+            ("a negative weight", dict(options=w.options("setun_kmeans_options", weights=w.at((ctypes.c_float * 4)(1, 1, -1, 1)))), ("ARGUMENT",), "weight"),
+            ("weights of 0", dict(options=w.options("setun_kmeans_options", weights=w.at((ctypes.c_float * 4)()))), ("ARGUMENT",), "weight"),
+            ("no initial centroids", dict(options=w.options("setun_kmeans_options", start=2)), ("ARGUMENT",), "centroids"),
+        ],
+    ),
+    "setun_kmeans_create": Entry(
+        lambda w: dict(k=2, options=w.options("setun_kmeans_options"), out=Out(ctypes.c_void_p)), null=OPTIONS,
+        expect={"k = INT64_MAX": ("OK", "ARGUMENT", "MEMORY", "SHAPE"), **CLUSTERS},
+    ),
+    "setun_kmeans_fit": Entry(
+        lambda w: dict(kmeans=w["setun_kmeans"], x=In("float", POINTS), n=4, d=2, weights=In("float", [1, 2, 1, 1]),
+                       labels=Out("int32_t", 4)),
+        null=("weights", "labels"), expect=CLUSTERS,
+    ),
+    "setun_kmeans_set_centroids": Entry(
+        lambda w: dict(kmeans=w.make("setun_kmeans"), centroids=In("float", [0, 0, 1, 1]), d=2), expect=CLUSTERS
+    ),
+    "setun_kmeans_assign": Entry(
+        lambda w: dict(kmeans=w["setun_kmeans"], x=In("float", POINTS), n=4, d=2, labels=Out("int32_t", 4),
+                       distances=Out("float", 4)),
+        null=("labels", "distances"), expect={"n = 0": ("OK",), **CLUSTERS},
+        more=lambda w, good: [("d = 1", dict(d=1), ("SHAPE",), "")],
+    ),
+    "setun_kmeans_shape": Entry(
+        lambda w: dict(kmeans=w["setun_kmeans"], k=Out("int64_t"), d=Out("int64_t")), null=("k", "d")
+    ),
+    "setun_kmeans_centroids": Entry(
+        lambda w: dict(kmeans=w["setun_kmeans"], centroids=Out("float", 4), count=4),
+        expect={"count = 0": ("SHAPE",)},
+    ),
+    "setun_kmeans_inertia": Entry(lambda w: dict(kmeans=w["setun_kmeans"], out=Out("double"))),
+    "setun_kmeans_last_report": Entry(lambda w: dict(kmeans=w["setun_kmeans"], out=w.filled("setun_kmeans_report"))),
+    "setun_kmeans_free": Entry(lambda w: dict(kmeans=w.make("setun_kmeans"))),
     # TEXT
     "setun_tokenizer_train": Entry(
         lambda w: dict(kind=2, path=w.text, vocabulary=270, out=Out(ctypes.c_void_p)),
@@ -556,6 +672,11 @@ TABLE = {
         lambda w: dict(zip(("trainer", "checkpoint"), w.checkpoint()), allow_other_backend=0)
     ),
     "setun_trainer_metrics": Entry(lambda w: dict(trainer=w["setun_trainer"], out=w.filled("setun_metrics"))),
+    "setun_trainer_cluster_losses": Entry(
+        lambda w: dict(trainer=w["setun_trainer"], losses=Out("double", 64), sizes=Out("int64_t", 64), capacity=64,
+                       clusters=Out("int64_t", kept=False)),
+        null=("losses", "sizes"),
+    ),
     "setun_trainer_free": Entry(lambda w: dict(trainer=w.make("setun_trainer"))),
     # GENERATE
     "setun_sample_options_init": Entry(lambda w: {}),
@@ -577,5 +698,20 @@ TABLE = {
         null=("options", "user_data", "slid"),
         expect={"options.max_tokens = INT64_MAX": None},  # the callback has to stop it
         more=lambda w, good: [("prompt is empty", dict(prompt=b""), ("ARGUMENT",), "prompt")],
+    ),
+    # BENCHMARK
+    "setun_benchmark_options_init": Entry(lambda w: {}),
+    "setun_benchmark": Entry(
+        lambda w: dict(options=w.options("setun_benchmark_options", filter=b"fill", seconds=1e-4, quick=1, ceilings=0,
+                                         threads=1, cancel=w["setun_cancel"]),
+                       callback=PROGRESS(lambda *_: 1), user_data=None),
+        null=("options", "user_data"),
+        expect={"options is NULL": None},  # the defaults measure for minutes
+        more=lambda w, good: [
+            (f"{name} = {bad}", dict(options=w.options("setun_benchmark_options", quick=1, **{name: bad})), ("ARGUMENT",), name)
+            for name, bad in (("seconds", -1.0), ("seconds", 61.0), ("threads", -1), ("threads", 4097), ("filter", b"nothing"),
+                              ("level", b"none"))
+        ] + [("no row at all", dict(options=w.options("setun_benchmark_options", quick=1, scalar=0, simd=0, parallel=0)),
+              ("ARGUMENT",), "scalar")],
     ),
 }

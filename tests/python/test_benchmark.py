@@ -33,7 +33,8 @@ class Benchmark(unittest.TestCase):
         self.assertEqual([block.split("  ")[0] for block in blocks[1:]],
                          ["squared_relu", "squared_relu_backward", "gated_squared_relu", "gated_squared_relu_backward"])
         for block in blocks[1:]:
-            _, *rows = block.splitlines()
+            _, choice, *rows = block.splitlines()
+            self.assertRegex(choice, r"^  dispatcher: .*(?:simd|parallel)")
             self.assertGreaterEqual(len(rows), 3)
             self.assertTrue(rows[0].startswith("  scalar ") and rows[0].endswith(" 1.0x scalar"), rows[0])
             self.assertTrue(rows[1].startswith("  simd, baseline"), rows[1])

@@ -69,7 +69,7 @@ class Bad:
         if parameter.base in HEADER.handles and parameter.stars == 1:
             yield from self.handle(name, parameter.base, lambda handle: {name: handle})
         elif parameter.base in HEADER.callbacks:
-            yield self.null(name, "callback type()")
+            yield self.null(name, "callback")
         elif parameter.stars:
             yield self.null(name)
             if parameter.stars == 2 or parameter.base not in ("char", "void", "int8_t", "uint8_t"):
@@ -153,7 +153,7 @@ class Bad:
                 self.world.kept.append(wrong.change)
                 pointer = ctypes.addressof(wrong.change[field.name])
                 yield Wrong(f"{name}.{wrong.what}", change(pointer), wrong.statuses, wrong.named)
-        elif not field.stars and field.base not in HEADER.callbacks:
+        elif not field.stars and not field.length and field.base not in HEADER.callbacks:
             yield from self.number(field, getattr(good, field.name), label, change, "", field.name)
 
     def number(self, value, good, label, change, comment, named=None):
@@ -250,6 +250,8 @@ class Check:
             statuses = self.expected(wrong)
             if statuses is None:
                 continue
+            if statuses == ("OK",):
+                statuses = self.entry.right
             self.count += 1
             self.say(wrong.what)
             self.one(wrong, statuses)
@@ -284,9 +286,9 @@ class Check:
                 self.fail(wrong.what, f"{status}, and an output has changed")
 
     def right_call(self, when):
-        status = self.call(*map(address, self.good.values()))
-        if status != 0:
-            self.fail(when, f"the right call fails: {STATUS.get(status, status)}, {self.world.setun.error()}")
+        status = STATUS.get(self.call(*map(address, self.good.values())), "a status that does not exist")
+        if status.replace("SETUN_OK", "OK") not in self.entry.right:
+            self.fail(when, f"the right call fails: {status}, {self.world.setun.error()}")
         self.free_made(self.good)
 
     def free_made(self, arguments):

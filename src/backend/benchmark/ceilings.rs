@@ -29,7 +29,7 @@ struct Ceiling {
 }
 
 /// Memory that lies in the second cache of a core, in the last one of a processor, and in neither.
-const SIZES: [(usize, &str); 3] = [(256 << 10, "256 KiB"), (8 << 20, "8 MiB"), (128 << 20, "128 MiB")];
+const SIZES: [(usize, &str); 3] = [(256 << 10, "256 KiB"), (16 << 20, "16 MiB"), (128 << 20, "128 MiB")];
 
 #[derive(Default)]
 pub struct Ceilings(Vec<Ceiling>);
@@ -94,15 +94,10 @@ impl Ceilings {
         ];
         let least = limits.into_iter().flatten().filter_map(|(kind, amount)| {
             let of_kind = self.0.iter().filter(|ceiling| ceiling.kind == kind && ceiling.threads == row.threads());
-            // The smallest memory that holds the arguments, or else the largest.
-            let (mut fitting, mut largest) = (None, None);
-            for ceiling in of_kind {
-                if fitting.is_none() && (ceiling.bytes == 0 || work.bytes() <= ceiling.bytes as f64) {
-                    fitting = Some(ceiling);
-                }
-                largest = Some(ceiling);
-            }
-            fitting.or(largest).map(|ceiling| (ceiling.name.as_str(), amount / ceiling.rate))
+            // The memory nearest in size to the arguments.
+            let distance = |ceiling: &&Ceiling| (work.bytes().max(1.0) / ceiling.bytes.max(1) as f64).ln().abs();
+            let nearest = of_kind.min_by(|a, b| distance(a).total_cmp(&distance(b)));
+            nearest.map(|ceiling| (ceiling.name.as_str(), amount / ceiling.rate))
         });
         least.max_by(|(_, a), (_, b)| a.total_cmp(b))
     }
