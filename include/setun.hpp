@@ -262,6 +262,8 @@ using progress_function = std::function<bool(const metrics &)>;
 using kmeans_report = setun_kmeans_report;
 /** Hears of each iteration; false stops the clustering with what there is. */
 using kmeans_function = std::function<bool(const kmeans_report &)>;
+/** Hears each result; false ends the benchmark. */
+using benchmark_function = std::function<bool(const setun_benchmark_result &)>;
 /** Hears each piece of text; false ends it. */
 using text_function = std::function<bool(std::string_view)>;
 /** Hears a log message; called from any thread, and from several at once. Exceptions go no further. */
@@ -284,6 +286,7 @@ inline log_hook &the_log_hook()
 using progress_call = call<progress_function>;
 using text_call = call<text_function>;
 using kmeans_call = call<kmeans_function>;
+using benchmark_call = call<benchmark_function>;
 
 extern "C" {
 
@@ -295,6 +298,11 @@ inline std::int32_t setun_hpp_progress(const setun_metrics *metrics, void *user_
 inline std::int32_t setun_hpp_kmeans(const setun_kmeans_report *report, void *user_data) noexcept
 {
     return (*static_cast<kmeans_call *>(user_data))(*report);
+}
+
+inline std::int32_t setun_hpp_benchmark(const setun_benchmark_result *result, void *user_data) noexcept
+{
+    return (*static_cast<benchmark_call *>(user_data))(*result);
 }
 
 inline std::int32_t setun_hpp_text(const char *piece, std::size_t bytes, void *user_data) noexcept
@@ -584,6 +592,29 @@ inline std::vector<float> matmul_backward(span<const float> dy, std::int64_t m, 
     return dx;
 }
 
+/** Codes [n], and a scale for every `block` elements of the gradient g [n]. */
+inline std::pair<std::vector<std::int8_t>, std::vector<float>>
+quantize_gradients(span<const float> g, std::int64_t block, std::uint64_t seed, std::uint32_t step,
+                   std::uint32_t tensor, const quantize_options &options = {})
+{
+    const auto n = static_cast<std::int64_t>(g.size());
+    std::vector<std::int8_t> codes(g.size());
+    std::vector<float> scales(block > 0 ? static_cast<std::size_t>((n + block - 1) / block) : 0);
+    check(setun_quantize_gradients(g.data(), n, block, seed, step, tensor, &options, codes.data(), scales.data()));
+    return {std::move(codes), std::move(scales)};
+}
+
+inline std::vector<float> dequantize_gradients(span<const std::int8_t> codes, span<const float> scales,
+                                               std::int64_t block, const quantize_options &options = {})
+{
+    const auto n = static_cast<std::int64_t>(codes.size());
+    if (block > 0)
+        detail::fits("scales", scales.size(), {(n + block - 1) / block});
+    std::vector<float> g(codes.size());
+    check(setun_dequantize_gradients(codes.data(), scales.data(), n, block, &options, g.data()));
+    return g;
+}
+
 /** How many trits are -1, 0 and +1. */
 inline std::vector<std::int64_t> trit_histogram(const quantized &q)
 {
@@ -717,6 +748,83 @@ public:
 
 private:
     std::unique_ptr<detail::kmeans_call> call_;
+};
+
+/* --- step -------------------------------------------------------------------------------------------------------- */
+
+using optimizer_options = detail::with_defaults<setun_optimizer_options, setun_optimizer_options_init>;
+using parameter_options = detail::with_defaults<setun_parameter_options, setun_parameter_options_init>;
+using step_report = setun_step_report;
+
+/** One step of `parameters` [n]; `moments` [2, n] is what the steps so far have left, 0 before the first. */
+inline step_report step(span<float> parameters, span<const float> gradient, span<float> moments, std::int64_t number,
+                        const setun_optimizer_options &options = optimizer_options())
+{
+    const auto n = static_cast<std::int64_t>(parameters.size());
+    detail::fits("gradient", gradient.size(), {n});
+    detail::fits("moments", moments.size(), {2, n});
+    auto report = detail::empty<step_report>();
+    check(setun_step(parameters.data(), gradient.data(), n, moments.data(), number, &options, &report));
+    return report;
+}
+
+/** Steps many parameters as one. */
+class optimizer : public detail::owner<setun_optimizer, setun_optimizer_free> {
+public:
+    using owner::owner;
+    explicit optimizer(const setun_optimizer_options &options)
+        : owner(detail::made<setun_optimizer>([&](auto out) { return setun_optimizer_create(&options, out); }))
+    {
+    }
+    /** A parameter of yours, which is not copied and has to outlive the optimizer. */
+    void add(const std::string &name, span<float> data, span<const std::int64_t> dims,
+             const setun_parameter_options &options = parameter_options())
+    {
+        std::size_t elements = 1;
+        for (std::int64_t size : dims)
+            elements *= detail::count({size});
+        if (elements != data.size())
+            detail::fail(SETUN_ERR_SHAPE, name + " has " + std::to_string(data.size()) + " elements, its shape " +
+                                              std::to_string(elements));
+        check(setun_optimizer_add(get(), detail::c_string("name", name), data.data(), dims.data(),
+                                  static_cast<std::int32_t>(dims.size()), &options));
+        sizes_.push_back(data.size());
+    }
+    /** Along one gradient for each parameter, in the order in which they were added. */
+    step_report step(span<const span<const float>> gradients)
+    {
+        std::vector<const float *> pointers;
+        for (std::size_t i = 0; i < gradients.size(); i++) {
+            if (i < sizes_.size())
+                detail::fits("a gradient", gradients[i].size(), {static_cast<std::int64_t>(sizes_[i])});
+            pointers.push_back(gradients[i].data());
+        }
+        auto report = detail::empty<step_report>();
+        check(setun_optimizer_step(get(), pointers.data(), static_cast<std::int64_t>(pointers.size()), &report));
+        return report;
+    }
+    /** Of one parameter; -1: of all. */
+    step_report report(std::int64_t index = -1) const
+    {
+        auto report = detail::empty<step_report>();
+        check(setun_optimizer_report(get(), index, &report));
+        return report;
+    }
+    double radius() const
+    {
+        return detail::said<double>([&](auto out) { return setun_optimizer_radius(get(), out); });
+    }
+    void set_radius(double radius) { check(setun_optimizer_set_radius(get(), radius)); }
+    void set_learning_rate(double rate) { check(setun_optimizer_set_learning_rate(get(), rate)); }
+    std::size_t state_bytes() const
+    {
+        return detail::said<std::size_t>([&](auto out) { return setun_optimizer_state_bytes(get(), out); });
+    }
+    void save(const std::string &path) const { check(setun_optimizer_save(get(), detail::c_string("path", path))); }
+    void load(const std::string &path) { check(setun_optimizer_load(get(), detail::c_string("path", path))); }
+
+private:
+    std::vector<std::size_t> sizes_;
 };
 
 /* --- text -------------------------------------------------------------------------------------------------------- */
@@ -1009,6 +1117,21 @@ inline std::string generate(const model &model, const tokenizer &tokenizer, cons
         return true;
     });
     return text;
+}
+
+/* --- benchmark --------------------------------------------------------------------------------------------------- */
+
+using benchmark_options = detail::with_defaults<setun_benchmark_options, setun_benchmark_options_init>;
+
+/** Times the operations, and hands on each result. */
+inline void benchmark(const setun_benchmark_options &options, benchmark_function hear)
+{
+    detail::benchmark_call call{std::move(hear), nullptr};
+    if (!call.function)
+        detail::fail(SETUN_ERR_ARGUMENT, "hear is empty");
+    const setun_status status = setun_benchmark(&options, detail::setun_hpp_benchmark, &call);
+    call.rethrow();
+    check(status);
 }
 
 } // namespace setun

@@ -31,6 +31,7 @@ import math as _math
 import os
 import sys
 import threading
+import types
 from ctypes import POINTER, byref, c_char, c_char_p, c_double, c_float, c_int32, c_int64, c_size_t, c_uint32
 from ctypes import c_uint64, c_void_p
 from typing import NamedTuple
@@ -126,6 +127,26 @@ class KMeansStart(enum.IntEnum):
     PLUS_PLUS = 0
     RANDOM = 1
     GIVEN = 2
+
+
+class ParameterKind(enum.IntEnum):
+    AUTO = 0
+    TERNARY = 1
+    MATRIX = 2
+    VECTOR = 3
+
+
+class RadiusMode(enum.IntEnum):
+    OFF = 0
+    CAP = 1
+    EXACT = 2
+
+
+class StepOutcome(enum.IntEnum):
+    TAKEN = 0
+    BAD_GRADIENT = 1
+    BAD_PARAMETER = 2
+    BAD_UPDATE = 3
 
 
 class Split(enum.IntEnum):
@@ -309,6 +330,51 @@ class KMeansReport(_Result):
     ]
 
 
+class StepReport(_Result):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("outcome", c_int32),
+        ("step", c_int64),
+        ("learning_rate", c_double),
+        ("gradient_norm", c_double),
+        ("gradient_scale", c_double),
+        ("step_rms", c_double),
+        ("weight_rms", c_double),
+        ("ratio", c_double),
+        ("radius", c_double),
+        ("held", c_int64),
+        ("clamped", c_int64),
+        ("refused_gradients", c_int64),
+        ("refused_parameters", c_int64),
+        ("refused_updates", c_int64),
+    ]
+
+
+class BenchmarkResult(_Result):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("operation", c_char_p),
+        ("sizes", c_char_p),
+        ("backend_name", c_char_p),
+        ("level", c_char_p),
+        ("unit", c_char_p),
+        ("ceiling", c_char_p),
+        ("operations", c_double),
+        ("bytes", c_double),
+        ("seconds", c_double),
+        ("median_seconds", c_double),
+        ("rate", c_double),
+        ("share", c_double),
+        ("speedup", c_double),
+        ("repeats", c_int64),
+        ("call_size", c_int64),
+        ("backend", c_int32),
+        ("threads", c_int32),
+        ("is_ceiling", c_int32),
+        ("reserved", c_int32),
+    ]
+
+
 class FileReport(_Result):
     _fields_ = [
         ("struct_size", c_size_t),
@@ -332,12 +398,14 @@ class Metrics(_Result):
         ("tokens_per_second", c_double),
         ("elapsed_seconds", c_double),
         ("remaining_seconds", c_double),
+        ("learning_rate_factor", c_double),
     ]
 
 
 _LogCallback = ctypes.CFUNCTYPE(None, c_int32, c_char_p, c_void_p)
 _ProgressCallback = ctypes.CFUNCTYPE(c_int32, POINTER(Metrics), c_void_p)
 _KMeansCallback = ctypes.CFUNCTYPE(c_int32, POINTER(KMeansReport), c_void_p)
+_BenchmarkCallback = ctypes.CFUNCTYPE(c_int32, POINTER(BenchmarkResult), c_void_p)
 _TextCallback = ctypes.CFUNCTYPE(c_int32, POINTER(c_char), c_size_t, c_void_p)
 
 
@@ -358,6 +426,54 @@ class KMeansOptions(_Options):
     ]
     _enums = {"start": KMeansStart}
     _arrays = ("weights", "initial_centroids")
+
+
+class OptimizerOptions(_Options):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("learning_rate", c_double),
+        ("beta1", c_double),
+        ("beta2", c_double),
+        ("epsilon", c_double),
+        ("weight_decay", c_double),
+        ("clip", c_double),
+        ("radius", c_double),
+        ("radius_floor", c_double),
+        ("vector_floor", c_double),
+        ("lower", c_double),
+        ("upper", c_double),
+        ("radius_mode", c_int32),
+        ("context", c_void_p),
+    ]
+    _enums = {"radius_mode": RadiusMode}
+
+
+class ParameterOptions(_Options):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("kind", c_int32),
+        ("weight_decay", c_double),
+        ("radius_floor", c_double),
+        ("lower", c_double),
+        ("upper", c_double),
+    ]
+    _enums = {"kind": ParameterKind}
+
+
+class BenchmarkOptions(_Options):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("filter", c_char_p),
+        ("level", c_char_p),
+        ("cancel", c_void_p),
+        ("seconds", c_double),
+        ("threads", c_int32),
+        ("scalar", c_int32),
+        ("simd", c_int32),
+        ("parallel", c_int32),
+        ("ceilings", c_int32),
+        ("quick", c_int32),
+    ]
 
 
 class TrainOptions(_Options):
@@ -418,6 +534,11 @@ STRUCTS = {
     "setun_statistics": Statistics,
     "setun_kmeans_options": KMeansOptions,
     "setun_kmeans_report": KMeansReport,
+    "setun_optimizer_options": OptimizerOptions,
+    "setun_parameter_options": ParameterOptions,
+    "setun_step_report": StepReport,
+    "setun_benchmark_options": BenchmarkOptions,
+    "setun_benchmark_result": BenchmarkResult,
     "setun_quantize_options": QuantizeOptions,
     "setun_model_options": ModelOptions,
     "setun_save_options": SaveOptions,
@@ -462,6 +583,8 @@ SIGNATURES = {
     "quantize_activations": [_p, _n, _n, _p, _p, _p],
     "matmul": [_p, _n, _p, _z, _n, _n, _f, _p, _p],
     "matmul_backward": [_p, _n, _p, _z, _n, _n, _f, _p, _p],
+    "quantize_gradients": [_p, _n, _n, _u, c_uint32, c_uint32, _p, _p, _p],
+    "dequantize_gradients": [_p, _p, _n, _n, _p, _p],
     "trit_histogram": [_p, _z, _n, _n, _p, _p],
     "packed_create": [_p, _p, _p, _p],
     "packed_matmul": [_p, _p, _p],
@@ -477,6 +600,18 @@ SIGNATURES = {
     "kmeans_centroids": [_p, _p, _n],
     "kmeans_inertia": [_p, _p],
     "kmeans_last_report": [_p, _p],
+    "step": [_p, _p, _n, _p, _n, _p, _p],
+    "optimizer_create": [_p, _p],
+    "optimizer_add": [_p, _s, _p, _p, _i, _p],
+    "optimizer_step": [_p, _p, _n, _p],
+    "optimizer_report": [_p, _n, _p],
+    "optimizer_radius": [_p, _p],
+    "optimizer_set_radius": [_p, _d],
+    "optimizer_set_learning_rate": [_p, _d],
+    "optimizer_state_bytes": [_p, _p],
+    "optimizer_save": [_p, _s],
+    "optimizer_load": [_p, _s],
+    "benchmark": [_p, _BenchmarkCallback, _p],
     "tokenizer_train": [_i, _s, _n, _p],
     "tokenizer_load": [_s, _p],
     "tokenizer_save": [_p, _s],
@@ -520,9 +655,9 @@ _SPECIAL = {
     "operation_count": (c_int64, []),
     "operation_name": (c_char_p, [_n]),
 }
-for _kind in ("cancel", "context", "tensor", "packed", "kmeans", "tokenizer", "dataset", "model", "trainer", "sampler"):
+for _kind in ("cancel", "context", "tensor", "packed", "kmeans", "optimizer", "tokenizer", "dataset", "model", "trainer", "sampler"):
     _SPECIAL[_kind + "_free"] = (None, [_p])
-for _kind in ("context", "quantize", "kmeans", "model", "save", "train", "sample"):
+for _kind in ("context", "quantize", "kmeans", "optimizer", "parameter", "benchmark", "model", "save", "train", "sample"):
     _SPECIAL[_kind + "_options_init"] = (None, [_p, _z])
 
 
@@ -1134,6 +1269,29 @@ def matmul_backward(dy, quantized, context=None):
     return _product(_library.setun_matmul_backward, dy, "dy", quantized, quantized.rows, quantized.columns, context)
 
 
+def quantize_gradients(g, block=256, seed=0, step=0, tensor=0, context=None):
+    """A gradient, float32 [n], to codes, int8 [n], and a scale for every `block` elements, float32 [ceil(n / block)]."""
+    view = _view(g, "float32", "g")
+    n = _count(view)
+    options = QuantizeOptions(context=context) if context is not None else None
+    codes, scales = _made((n,), "int8"), _made((-(-n // block) if block > 0 else 0,), "float32")
+    out = _out(codes), _out(scales)
+    _check(_library.setun_quantize_gradients(_memory(view), n, block, seed, step, tensor, _pointer(options), *out))
+    return codes, scales
+
+
+def dequantize_gradients(codes, scales, block=256, context=None):
+    """scale * code, float32 [n]."""
+    view, factors = _view(codes, "int8", "codes"), _view(scales, "float32", "scales")
+    n = _count(view)
+    _fits(scales, -(-n // block) if block > 0 else 0, "scales")
+    options = QuantizeOptions(context=context) if context is not None else None
+    g = _made((n,), "float32")
+    memory = _memory(view), _memory(factors)
+    _check(_library.setun_dequantize_gradients(*memory, n, block, _pointer(options), _out(g)))
+    return g
+
+
 def trit_histogram(quantized, context=None):
     """How many trits are -1, 0 and +1."""
     packed, options = _for(quantized, context)
@@ -1321,6 +1479,81 @@ class KMeans(_Handle):
         out = KMeansReport()
         _check(_library.setun_kmeans_last_report(self._handle, byref(out)))
         return out
+
+
+# --- step -------------------------------------------------------------------------------------------------------------
+
+
+def step(parameters, gradient, moments, step, **options):
+    """One step of parameters, float32 [n], in place; moments, float32 [2, n], are what the steps so far have left, and
+    0 before the first. `step` counts from 1. The options are those of OptimizerOptions."""
+    view, slope = _view(parameters, "float32", "parameters"), _view(gradient, "float32", "gradient")
+    kept, n, report = _view(moments, "float32", "moments"), _count(view), StepReport()
+    _fits(gradient, n, "gradient")
+    _fits(moments, 2 * n, "moments")
+    memory = _memory(view, "parameters"), _memory(slope), n, _memory(kept, "moments")
+    options = byref(OptimizerOptions(**options)) if options else None
+    _check(_library.setun_step(*memory, step, options, byref(report)))
+    return report
+
+
+class Optimizer(_Handle):
+    """Steps many parameters as one. The options are those of OptimizerOptions."""
+
+    _free = _library.setun_optimizer_free
+
+    def __init__(self, **options):
+        self._memory, self._sizes = [], []
+        self._take(_library.setun_optimizer_create, byref(OptimizerOptions(**options)))
+
+    def add(self, name, data, **options):
+        """A parameter: an array of float32, which is not copied and which the steps change. Options: ParameterOptions."""
+        view = _view(data, "float32", name)
+        memory = _memory(view, name)
+        options = byref(ParameterOptions(**options))
+        _check(_library.setun_optimizer_add(self._handle, _text(name, "name"), memory, *_dims(view.shape), options))
+        self._memory.append((data, memory))
+        self._sizes.append((name, _count(view)))
+
+    def step(self, gradients):
+        """One step, along one array of float32 for each parameter; returns a StepReport."""
+        views = [_view(gradient, "float32", "a gradient") for gradient in gradients]
+        for view, (name, count) in zip(views, self._sizes):
+            if _count(view) != count:
+                raise ValueError(f"the gradient of {name} has {_count(view)} elements, expected {count}")
+        memory = [_Address(view) if view.nbytes else None for view in views]
+        pointers = (c_void_p * max(len(views), 1))(*(m and m.address for m in memory))
+        report = StepReport()
+        _check(_library.setun_optimizer_step(self._handle, pointers, len(views), byref(report)))
+        return report
+
+    def report(self, index=-1):
+        """What the last step did to a parameter; -1: to all."""
+        report = StepReport()
+        _check(_library.setun_optimizer_report(self._handle, index, byref(report)))
+        return report
+
+    @property
+    def radius(self):
+        return _said(c_double, _library.setun_optimizer_radius, self._handle)
+
+    @radius.setter
+    def radius(self, value):
+        _check(_library.setun_optimizer_set_radius(self._handle, value))
+
+    def set_learning_rate(self, value):
+        _check(_library.setun_optimizer_set_learning_rate(self._handle, value))
+
+    @property
+    def state_bytes(self):
+        return _said(c_size_t, _library.setun_optimizer_state_bytes, self._handle)
+
+    def save(self, path):
+        _check(_library.setun_optimizer_save(self._handle, _path(path, "path")))
+
+    def load(self, path):
+        """Continues from a file, and writes the parameters too."""
+        _check(_library.setun_optimizer_load(self._handle, _path(path, "path")))
 
 
 # --- text -------------------------------------------------------------------------------------------------------------
@@ -1599,3 +1832,26 @@ def generate(model, tokenizer, prompt, hear=None, **options):
     stopper.rethrow()
     _check(status)
     return "".join(pieces)
+
+
+# --- benchmark --------------------------------------------------------------------------------------------------------
+
+
+def benchmark(hear=None, cancel=None, **options):
+    """Times the operations, and returns a list of results with the fields of BenchmarkResult.
+
+    `hear(result)` gets each as it comes; when it returns False the benchmark ends. The options are those of
+    BenchmarkOptions.
+    """
+    run, results = _Run(BenchmarkOptions(**options), None, None, cancel), []
+
+    def result(pointer, _):
+        # The strings end with the callback: they are copied.
+        values = {name: getattr(pointer.contents, name) for name, _ in BenchmarkResult._fields_[1:]}
+        decoded = {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}
+        results.append(types.SimpleNamespace(**decoded))
+        return run.stopper.call(hear or (lambda result: True), results[-1])
+
+    callback = _BenchmarkCallback(result)
+    run(lambda: _check(_library.setun_benchmark(byref(run.options), callback, None)))
+    return results

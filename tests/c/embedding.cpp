@@ -119,6 +119,45 @@ void clusters()
     fails(SETUN_ERR_SHAPE, "weights has 1 elements, its shape 4", [&] { kmeans.fit(points, 4, 2, std::vector<float>{1}); });
 }
 
+void steps()
+{
+    std::vector<float> w{1, 2}, moments(4);
+    setun::optimizer_options options;
+    options.learning_rate = .1;
+    for (int number = 1; number <= 50; number++)
+        assert(setun::step(w, std::vector<float>{2 * w[0], 2 * w[1]}, moments, number, options).step == number);
+    assert(w[0] < .95f);
+    fails(SETUN_ERR_STATE, "gradient", [&] { setun::step(w, std::vector<float>{NAN, 1}, moments, 51, options); });
+    fails(SETUN_ERR_SHAPE, "moments has 4 elements, its shape 2",
+          [&] { setun::step(setun::span<float>(w.data(), 1), std::vector<float>{1}, moments, 1); });
+
+    std::vector<float> matrix(6, 1), vector{0.5f};
+    const std::vector<float> gradients[2] = {std::vector<float>(6, 1), {1}};
+    const setun::span<const float> both[2] = {gradients[0], gradients[1]};
+    setun::optimizer optimizer(options);
+    optimizer.add("matrix", matrix, std::vector<std::int64_t>{2, 3});
+    optimizer.add("vector", vector, std::vector<std::int64_t>{1});
+    assert(optimizer.step(both).step == 1 && matrix[5] < 1 && optimizer.report(1).step == 1);
+    assert(optimizer.state_bytes() == 56);
+    optimizer.save("optimizer.safetensors");
+    const std::vector<float> kept = matrix;
+    optimizer.set_radius(.5);
+    optimizer.step(both);
+    optimizer.load("optimizer.safetensors");
+    assert(matrix == kept);
+    fails(SETUN_ERR_SHAPE, "a gradient has 1 elements, its shape 6", [&] { optimizer.step(setun::span<const setun::span<const float>>(both + 1, 1)); });
+
+    const auto [codes, scales] = setun::quantize_gradients(std::vector<float>{1, -2, .5f}, 32, 1, 2, 3);
+    assert(codes[1] == -127 && std::fabs(setun::dequantize_gradients(codes, scales, 32)[1] + 2) < 1e-5f);
+    setun::benchmark_options quick;
+    quick.filter = "add";
+    quick.quick = 1;
+    quick.ceilings = 0;
+    int results = 0;
+    setun::benchmark(quick, [&](const setun_benchmark_result &result) { return result.seconds > 0 && ++results < 2; });
+    assert(results == 2);
+}
+
 void text()
 {
     std::ofstream file("corpus.txt");
@@ -284,6 +323,7 @@ int main()
     library_and_contexts();
     tensors_and_matrices();
     clusters();
+    steps();
     text();
     training();
     models_and_text();

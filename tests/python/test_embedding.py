@@ -112,7 +112,7 @@ class Layout(Embedding):
             self.assertEqual(len(arguments), len(setun.SIGNATURES[name]), name)
             for argument, kind in zip(arguments, setun.SIGNATURES[name]):
                 words = argument.split()
-                by_value = {"int32_t": "c_int", "int64_t": "c_long", "uint64_t": "c_ulong", "size_t": "c_ulong",
+                by_value = {"int32_t": "c_int", "int64_t": "c_long", "uint64_t": "c_ulong", "uint32_t": "c_uint", "size_t": "c_ulong",
                             "double": "c_double", "float": "c_float", "char": "c_char_p"}
                 if "_callback" in words[0]:
                     continue
@@ -124,7 +124,9 @@ class Layout(Embedding):
         kinds = {"status": ("ERR_", "Status"), "log_level": ("LOG_", "LogLevel"), "backend": ("BACKEND_", "Backend"),
                  "dtype": ("DTYPE_", "DType"), "packing": ("PACKING_", "Packing"), "scheme": ("SCHEME_", "Scheme"),
                  "split": ("SPLIT_", "Split"), "tokenizer_kind": ("TOKENIZER_", "TokenizerKind"),
-                 "schedule": ("SCHEDULE_", "Schedule"), "kmeans_start": ("KMEANS_START_", "KMeansStart")}
+                 "schedule": ("SCHEDULE_", "Schedule"), "kmeans_start": ("KMEANS_START_", "KMeansStart"),
+                 "parameter_kind": ("PARAMETER_KIND_", "ParameterKind"),
+                 "radius_mode": ("RADIUS_MODE_", "RadiusMode"), "step_outcome": ("STEP_OUTCOME_", "StepOutcome")}
         enums = re.findall(r"typedef enum \{([^}]*)\} setun_(\w+);", declared)
         self.assertEqual({name for _, name in enums}, set(kinds))
         for members, name in enums:
@@ -349,6 +351,60 @@ class Objects(Embedding):
             token.request()
             with self.fails("CANCELLED", "cancel"):
                 module.KMeans(2, cancel=token).fit(points, columns=2)
+
+    def test_steps(self):
+        for module in (setun, plain):
+            w, moments = array.array("f", [1.0, 2.0]), array.array("f", [0.0] * 4)
+            for step in range(1, 101):
+                report = module.step(w, [2 * x for x in w], moments, step, learning_rate=0.1)
+            self.assertEqual((report.step, report.outcome), (100, module.StepOutcome.TAKEN))
+            self.assertLess(abs(w[0]), 0.9)
+            with self.fails("STATE", "gradient"):
+                module.step(w, [float("nan"), 1.0], moments, 101)
+            with self.assertRaisesRegex(ValueError, "moments has 3 elements, expected 4"):
+                module.step(w, [1.0, 1.0], [0.0] * 3, 1)
+            with self.assertRaisesRegex(ValueError, "parameters is read-only"):
+                module.step(memoryview(bytes(8)).cast("f"), [1.0, 1.0], moments, 1)
+            matrix, vector = array.array("f", [1.0] * 4), array.array("f", [0.5])
+            optimizer = module.Optimizer(learning_rate=0.01, radius_mode="off")
+            optimizer.add("matrix", memoryview(matrix).cast("B").cast("f", (2, 2)), kind="ternary", upper=1.0)
+            optimizer.add("vector", vector)
+            report = optimizer.step([[1.0] * 4, [1.0]])
+            self.assertEqual((report.step, optimizer.report(1).step, optimizer.state_bytes), (1, 1, 40))
+            self.assertTrue(matrix[0] < 1 and vector[0] < 0.5)
+            with self.assertRaisesRegex(ValueError, "the gradient of vector has 2 elements, expected 1"):
+                optimizer.step([[1.0] * 4, [1.0, 1.0]])
+            with self.fails("ARGUMENT", "1"):
+                optimizer.step([[1.0] * 4])
+            optimizer.save(self.folder / "o.safetensors")
+            before = matrix.tolist()
+            optimizer.set_learning_rate(0.5)
+            optimizer.radius = 0.25
+            optimizer.step([[1.0] * 4, [1.0]])
+            self.assertNotEqual(matrix.tolist(), before)
+            optimizer.load(self.folder / "o.safetensors")
+            self.assertEqual(matrix.tolist(), before)
+            optimizer.radius = 0.125
+            self.assertEqual(optimizer.radius, 0.125)
+
+    def test_gradients_of_eight_bits(self):
+        for module in (setun, plain):
+            codes, scales = module.quantize_gradients([1.0, -2.0, 0.5] * 20, 32, seed=1)
+            self.assertEqual((len(codes), len(scales)), (60, 2))
+            back = flat(module.dequantize_gradients(codes, scales, 32))
+            self.assertAlmostEqual(back[1], -2.0, 5)
+            with self.fails("ARGUMENT", "block"):
+                module.quantize_gradients([1.0], 7)
+
+    def test_the_benchmark(self):
+        heard = []
+        results = setun.benchmark(heard.append, filter="add", quick=1, ceilings=0, seconds=0.005)
+        self.assertEqual(heard, results)
+        self.assertTrue(all("add" in result.operation for result in results))
+        self.assertTrue({"scalar", "simd"} <= {result.backend_name for result in results})
+        self.assertEqual(len(setun.benchmark(lambda result: False, filter="add", quick=1, ceilings=0)), 1)
+        with self.fails("ARGUMENT", "no such"):
+            setun.benchmark(filter="no such operation")
 
     def test_text(self):
         for module in (setun, plain):
