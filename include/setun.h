@@ -165,8 +165,9 @@ setun_status setun_cancel_create(setun_cancel **out);
 
 /**
  * Raises the token: the calls that were given it stop at their next check, a fraction of a second away,
- * and return SETUN_ERR_CANCELLED. Any thread may call this, also while such a call runs (but no signal
- * handler: hand over to a thread).
+ * and return SETUN_ERR_CANCELLED. (Of byte-pair encoding, the counting of words is stopped, the merges
+ * that follow are not; a context of the `scalar` backend is slow between two checks too.) Any thread may
+ * call this, also while such a call runs (but no signal handler: hand over to a thread).
  */
 setun_status setun_cancel_request(const setun_cancel *token);
 
@@ -1626,6 +1627,10 @@ setun_status setun_trainer_step(setun_trainer *trainer, setun_metrics *out);
  * Does all the remaining steps, with validations, checkpoints and progress calls. `finished`, unless NULL,
  * becomes 1 when the run reached its end and 0 when the progress callback stopped it; both are OK, and
  * saved when there is a `checkpoint_dir`. Returns also CANCELLED (saved likewise), STATE (not finite), IO.
+ *
+ * A raised token is seen inside of a step or a validation, before each of its matrix products: the step is
+ * given up, and changes nothing; the validation is done first when the run goes on, in this trainer or in
+ * one that resumes. So a run ends with the same bits and reports wherever it was stopped.
  */
 setun_status setun_trainer_run(setun_trainer *trainer, int32_t *finished);
 

@@ -369,6 +369,10 @@ pub unsafe extern "C" fn setun_trainer_step(trainer: *mut setun_trainer, out: *m
 /// Does all the remaining steps, with validations, checkpoints and progress calls. `finished`, unless NULL,
 /// becomes 1 when the run reached its end and 0 when the progress callback stopped it; both are OK, and
 /// saved when there is a `checkpoint_dir`. Returns also CANCELLED (saved likewise), STATE (not finite), IO.
+///
+/// A raised token is seen inside of a step or a validation, before each of its matrix products: the step is
+/// given up, and changes nothing; the validation is done first when the run goes on, in this trainer or in
+/// one that resumes. So a run ends with the same bits and reports wherever it was stopped.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_trainer_run(trainer: *mut setun_trainer, finished: *mut i32) -> setun_status {
     guard("trainer_run", || {

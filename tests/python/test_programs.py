@@ -55,6 +55,17 @@ class Programs(unittest.TestCase):
         return out, printed + errors
 
 
+class FromCpp(Programs):
+    def test_train_cpp(self):
+        if not (BUILD / "train-cpp").exists():
+            self.skipTest("it is built where there is a C++ compiler")
+        printed, _ = run("train-cpp", TEXT, self.folder / "model.safetensors", 20, "#define ")
+        self.assertIn("step 20 of 20: loss", printed)
+        self.assertIn("\n#define ", printed)
+        _, errors = run("train-cpp", self.folder / "missing.txt", status=1)
+        self.assertIn("SETUN_ERR_IO", errors)
+
+
 class Quantize(Programs):
     def test_a_matrix_comes_back_as_ternary(self):
         printed, _ = run("quantize")
