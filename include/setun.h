@@ -2,8 +2,8 @@
  * setun.h: train, compress and run 1.58-bit (ternary) language models.
  *
  * Setun turns text into small language models whose linear layers have the weights -1, 0 and +1 only,
- * packs them at 2 or 1.6 bits a weight, and runs them. Everything is here, in ten sections: LIBRARY,
- * CONTEXT, TENSOR, QUANTIZE, CLUSTER, TEXT, MODEL, TRAIN, GENERATE, BENCHMARK. Each begins with the
+ * packs them at 2 or 1.6 bits a weight, and runs them. Everything is here, in eleven sections: LIBRARY,
+ * CONTEXT, TENSOR, QUANTIZE, CLUSTER, STEP, TEXT, MODEL, TRAIN, GENERATE, BENCHMARK. Each begins with the
  * simplest use. The whole way from a text to a file, and from the file to a text:
  *
  *     setun_model *model = NULL;
@@ -30,12 +30,15 @@
  * Threads. A call that takes a handle as const may run on several threads at once. A call that takes it
  *   without const needs it alone: a second caller gets SETUN_ERR_STATE at once, and never a race.
  *   Different handles are independent.
+ * Fork. In a forked child everything works that was idle at the fork, contexts too: they start threads of
+ *   their own. What another thread was using answers SETUN_ERR_STATE there for good, where it is needed alone.
  * Options. Option structs begin with struct_size. Their init function is told the sizeof, and fills in it
  *   and the defaults; a NULL pointer means all defaults. Later versions append fields. Every call knows the
  *   size, so a program compiled against an older header keeps working with a newer library.
  * Types. Sizes and counts are int64_t, so that a negative one is noticed; numbers of bytes are size_t;
  *   enum values are passed as int32_t; true is non-zero. Strings and paths are UTF-8 and end with a NUL.
- *   Matrices are row-major; [n, k] is n rows of k.
+ *   Matrices are row-major; [n, k] is n rows of k. Arrays are aligned for their elements. An output may
+ *   overlap neither an input nor another output: ARGUMENT.
  * Context. NULL for a context is the default context of the process.
  *
  * This file is generated from the sources; do not edit it.
@@ -162,8 +165,9 @@ setun_status setun_cancel_create(setun_cancel **out);
 
 /**
  * Raises the token: the calls that were given it stop at their next check, a fraction of a second away,
- * and return SETUN_ERR_CANCELLED. Any thread may call this, also while such a call runs (but no signal
- * handler: hand over to a thread).
+ * and return SETUN_ERR_CANCELLED. (Of byte-pair encoding, the counting of words is stopped, the merges
+ * that follow are not; a context of the `scalar` backend is slow between two checks too.) Any thread may
+ * call this, also while such a call runs (but no signal handler: hand over to a thread).
  */
 setun_status setun_cancel_request(const setun_cancel *token);
 
@@ -848,6 +852,262 @@ setun_status setun_kmeans_last_report(const setun_kmeans *kmeans, setun_kmeans_r
 void setun_kmeans_free(setun_kmeans *kmeans);
 
 /*
+ * STEP: updates of your parameters, inside a trust region and a box
+ *
+ * For networks of your own: Setun takes the parameters and the gradients, you keep both. A step is AdamW's
+ * (arXiv 1711.05101), with the gradients clipped by their norm, and for each parameter w by itself:
+ *
+ *     d = m_hat / (sqrt(v_hat) + epsilon) + weight_decay * w
+ *     L = radius * max(rms(w), floor)                 how far a step may go, as a share of the weights
+ *     a = min(learning_rate, L / rms(d))              as a cap; L / rms(d) as an exact radius
+ *     w = clamp(w - a * d, lower, upper)
+ *
+ * A radius relative to the weights is that of LARS and LAMB (arXiv 1708.03888, 1904.00962). As a cap it
+ * leaves a good learning rate alone, bit for bit, and bounds one that is too high. Nothing is written
+ * before every new value is known to be finite: a step with a NaN or an infinity in a gradient, or that
+ * would put one into a parameter or a state, is refused with SETUN_ERR_STATE, and has changed no byte.
+ * After such an update the radius is a quarter (with the mode off: the learning rate), and grows back by
+ * 5% a step; a bad gradient leaves it as it is.
+ *
+ * `setun_step` needs no handle. A `setun_optimizer` steps many parameters as one, and is a checkpoint.
+ *
+ *     float w[2] = {1, 2}, gradient[2], moments[4] = {0};
+ *     for (int64_t step = 1; step <= 100; step++) {
+ *         for (int i = 0; i < 2; i++) gradient[i] = 2 * w[i];
+ *         if (setun_step(w, gradient, 2, moments, step, NULL, NULL) != SETUN_OK) puts(setun_last_error());
+ *     }
+ */
+
+/** What a parameter is to the network. */
+typedef enum {
+    /** A matrix if it has two dimensions or more, else a vector. */
+    SETUN_PARAMETER_KIND_AUTO = 0,
+    /** The floats behind weights that are used as ternary ones; they step like a matrix. */
+    SETUN_PARAMETER_KIND_TERNARY = 1,
+    /** Has weight_decay and radius_floor. */
+    SETUN_PARAMETER_KIND_MATRIX = 2,
+    /** Gains and biases: no weight decay, and vector_floor. */
+    SETUN_PARAMETER_KIND_VECTOR = 3,
+} setun_parameter_kind;
+
+/** What the radius does. */
+typedef enum {
+    /** Nothing: plain AdamW. */
+    SETUN_RADIUS_MODE_OFF = 0,
+    /** A step that is longer is shrunk to it. */
+    SETUN_RADIUS_MODE_CAP = 1,
+    /**
+     * Every step is scaled to it; the learning rate has no effect. Weights can grow by it in every step:
+     * let it fall by a schedule, or set a box.
+     */
+    SETUN_RADIUS_MODE_EXACT = 2,
+} setun_radius_mode;
+
+/** Whether a step was taken. */
+typedef enum {
+    SETUN_STEP_OUTCOME_TAKEN = 0,
+    /** Refused: a gradient held a NaN or an infinity, or their norm was above 9.2e18, what f32 can square. */
+    SETUN_STEP_OUTCOME_BAD_GRADIENT = 1,
+    /** Refused: a parameter did, before the step. */
+    SETUN_STEP_OUTCOME_BAD_PARAMETER = 2,
+    /** Refused: a parameter or a state would have; the radius shrinks. */
+    SETUN_STEP_OUTCOME_BAD_UPDATE = 3,
+} setun_step_outcome;
+
+/** Parameters of several together, steps of many as one. */
+typedef struct setun_optimizer setun_optimizer;
+
+/** How to step. Fill it with `setun_optimizer_options_init`. */
+typedef struct {
+    size_t struct_size;
+    /** 0 or more. Default 1e-3. */
+    double learning_rate;
+    /** Default 0.9. */
+    double beta1;
+    /** Default 0.99. */
+    double beta2;
+    /** More than 0, at most 1. Default 1e-8. */
+    double epsilon;
+    /** Of matrices. Default 0.1. */
+    double weight_decay;
+    /**
+     * The largest norm of all gradients together, to which larger ones are scaled down; 0 = no limit.
+     * Default 1.
+     */
+    double clip;
+    /** The longest step: its rms, as a share of the rms of the weights. Default 0.05. */
+    double radius;
+    /** The least rms of weights that the radius is a share of. Default 1e-3. */
+    double radius_floor;
+    /** The same for vectors, which often begin at 0. Default 0.1. */
+    double vector_floor;
+    /** No element becomes less. Default -INFINITY. */
+    double lower;
+    /** No element becomes more. Default INFINITY. */
+    double upper;
+    /** A `setun_radius_mode`. Default SETUN_RADIUS_MODE_CAP. */
+    int32_t radius_mode;
+    /** Where it runs; NULL = the default context. Default NULL. */
+    const setun_context *context;
+} setun_optimizer_options;
+
+/**
+ * What one parameter has of its own. Fill it with `setun_parameter_options_init`; NAN = what the
+ * optimizer's options say.
+ */
+typedef struct {
+    size_t struct_size;
+    /** A `setun_parameter_kind`. Default SETUN_PARAMETER_KIND_AUTO. */
+    int32_t kind;
+    /** Default NAN. */
+    double weight_decay;
+    /** Default NAN. */
+    double radius_floor;
+    /** Default NAN. */
+    double lower;
+    /** Default NAN. */
+    double upper;
+} setun_parameter_options;
+
+/** What a step did. Set `struct_size` before it is filled. */
+typedef struct {
+    size_t struct_size;
+    /** A `setun_step_outcome`. Where it is not TAKEN, step_rms, weight_rms, ratio, held and clamped are 0. */
+    int32_t outcome;
+    /** Steps taken so far; refused ones do not count. */
+    int64_t step;
+    /** What was asked for; of one parameter: what it took, which the radius may have lowered. */
+    double learning_rate;
+    /** The Euclidean norm of the gradients, before clipping. */
+    double gradient_norm;
+    /** What clipping multiplied the gradients by. */
+    double gradient_scale;
+    /** Root mean square of the step over all elements, before the box. */
+    double step_rms;
+    /** Root mean square of the weights before the step. */
+    double weight_rms;
+    /** The largest step_rms / max(weight_rms, floor) of a parameter: what the radius bounds. */
+    double ratio;
+    /** The radius of this step, after what refusals have left of it; INFINITY with the mode off. */
+    double radius;
+    /** Parameters whose step the radius made another than the learning rate asked for. */
+    int64_t held;
+    /** Elements that the box held. */
+    int64_t clamped;
+    /** Steps refused so far for a bad gradient. */
+    int64_t refused_gradients;
+    /** For a bad parameter. */
+    int64_t refused_parameters;
+    /** For a bad update. */
+    int64_t refused_updates;
+} setun_step_report;
+
+/** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */
+void setun_optimizer_options_init(setun_optimizer_options *options, size_t size);
+
+/** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */
+void setun_parameter_options_init(setun_parameter_options *options, size_t size);
+
+/**
+ * One step of `parameters` [n] along `gradient` [n], as a matrix's: with weight_decay and radius_floor.
+ *
+ * `moments` [2, n] is what AdamW remembers, yours to keep: 0 before the first step, then what the last
+ * call left. `step` counts from 1, by one for each step taken. The radius is the options'; it does not
+ * shrink. NULL options = the defaults. `report`, unless NULL, is filled also when the step is refused.
+ *
+ * Returns ARGUMENT (overlap; misaligned; moments that no such number of steps can leave, naming the
+ * element), STATE (refused, naming the element where there is one: nothing was written but the report),
+ * ABI, MEMORY.
+ */
+setun_status setun_step(float *parameters,
+                        const float *gradient,
+                        int64_t n,
+                        float *moments,
+                        int64_t step,
+                        const setun_optimizer_options *options,
+                        setun_step_report *report);
+
+/**
+ * Makes an optimizer without parameters; `setun_optimizer_add` them. NULL options = the defaults. Free it
+ * with `setun_optimizer_free`. Returns ARGUMENT (an option out of its range), ABI, MEMORY.
+ */
+setun_status setun_optimizer_create(const setun_optimizer_options *options, setun_optimizer **out);
+
+/**
+ * Adds the parameter `name`, the floats at `data` of the shape `dims` [rank], before the first step. NULL
+ * options = a matrix or a vector by its rank, and the optimizer's options.
+ *
+ * Nothing is copied: `data` must stay valid until the optimizer is freed, or at least unused by calls on
+ * it. Between those calls you may read and write it. `data` is NULL only when a size is 0. The states take
+ * 8 bytes an element. Returns ARGUMENT (a name that is empty or taken; data that overlaps another
+ * parameter; misaligned; an option out of its range), SHAPE, STATE (after the first step), ABI, MEMORY.
+ */
+setun_status setun_optimizer_add(setun_optimizer *optimizer,
+                                 const char *name,
+                                 float *data,
+                                 const int64_t *dims,
+                                 int32_t rank,
+                                 const setun_parameter_options *options);
+
+/**
+ * One step of all parameters. `gradients` holds `count` pointers, one for each parameter in the order they
+ * were added, each to as many floats as its parameter has. `report`, unless NULL, is filled also when the
+ * step is refused.
+ *
+ * Returns ARGUMENT (another count; NULL, misaligned; a gradient that overlaps a parameter), STATE (refused,
+ * naming parameter and element: no parameter and no state has changed; or no parameters; or busy), ABI,
+ * MEMORY.
+ */
+setun_status setun_optimizer_step(setun_optimizer *optimizer,
+                                  const float *const *gradients,
+                                  int64_t count,
+                                  setun_step_report *report);
+
+/**
+ * Says what the last step did to the parameter `index`, in the order they were added from 0, or, for -1, to
+ * all of them. Set the `struct_size` of `out` first. Returns ARGUMENT (no such parameter).
+ */
+setun_status setun_optimizer_report(const setun_optimizer *optimizer, int64_t index, setun_step_report *out);
+
+/**
+ * Says the radius of the next step: the options' or the last that was set, and of it what refused updates
+ * have left.
+ */
+setun_status setun_optimizer_radius(const setun_optimizer *optimizer, double *out);
+
+/**
+ * Sets the radius, 0 or more, for a schedule of yours. What refused updates have taken of it stays taken,
+ * until it has grown back.
+ */
+setun_status setun_optimizer_set_radius(setun_optimizer *optimizer, double radius);
+
+/** Sets the learning rate, 0 or more, for a schedule of yours. */
+setun_status setun_optimizer_set_learning_rate(setun_optimizer *optimizer, double learning_rate);
+
+/** Says how many bytes the states take, beside your parameters and gradients: 8 an element. */
+setun_status setun_optimizer_state_bytes(const setun_optimizer *optimizer, size_t *out);
+
+/**
+ * Writes the parameters, their states, the count of steps, the learning rate and the radius to the file
+ * `path` (safetensors: parameter.<name>, m.<name>, v.<name>), or replaces it, whole or not at all. Returns
+ * STATE (a parameter holds a NaN or an infinity: nothing is written), IO, MEMORY.
+ */
+setun_status setun_optimizer_save(const setun_optimizer *optimizer, const char *path);
+
+/**
+ * Continues from a file of `setun_optimizer_save`: writes your parameters too. The optimizer must have
+ * parameters of the same names and shapes; the options of create and add are not in the file.
+ *
+ * With the same options, on the same backend and CPU level, the steps that follow are bit for bit those of
+ * an optimizer that never stopped. On failure nothing has changed. Returns IO, FORMAT (damaged, or other
+ * parameters; says what), MEMORY.
+ */
+setun_status setun_optimizer_load(setun_optimizer *optimizer, const char *path);
+
+/** Frees the optimizer and its states; NULL is fine. Your parameters stay, as far as they have come. */
+void setun_optimizer_free(setun_optimizer *optimizer);
+
+/*
  * TEXT: tokenizers and data sets
  *
  * A tokenizer turns text into token numbers and back; a data set holds the tokens of a text, cut once into
@@ -1367,6 +1627,10 @@ setun_status setun_trainer_step(setun_trainer *trainer, setun_metrics *out);
  * Does all the remaining steps, with validations, checkpoints and progress calls. `finished`, unless NULL,
  * becomes 1 when the run reached its end and 0 when the progress callback stopped it; both are OK, and
  * saved when there is a `checkpoint_dir`. Returns also CANCELLED (saved likewise), STATE (not finite), IO.
+ *
+ * A raised token is seen inside of a step or a validation, before each of its matrix products: the step is
+ * given up, and changes nothing; the validation is done first when the run goes on, in this trainer or in
+ * one that resumes. So a run ends with the same bits and reports wherever it was stopped.
  */
 setun_status setun_trainer_run(setun_trainer *trainer, int32_t *finished);
 

@@ -9,6 +9,7 @@
 //! | [`model`] | the transformer, layer by layer, forward and backward; the sampler | quantize, format, backend, tensor |
 //! | [`quantize`] | verb 1: f32 to ternary and back, packings, products | backend, tensor |
 //! | [`cluster`] | verb 2: exact, deterministic k-means | backend, tensor |
+//! | [`step`] | verb 3: constrained updates of parameters that the caller owns | format, backend, tensor |
 //! | [`format`] | bytes in, bytes out: safetensors | tensor |
 //! | [`backend`] | where it runs: one table of kernels per row, chosen per context | tensor |
 //! | [`tensor`] | the common ground: tensors, views, errors, random numbers | nothing |
@@ -21,5 +22,6 @@ mod ffi;
 mod format;
 mod model;
 mod quantize;
+mod step;
 mod tensor;
 mod train;

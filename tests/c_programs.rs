@@ -104,7 +104,7 @@ macro_rules! programs {
     };
 }
 programs! {
-    library_and_contexts dispatch handles options tensor quantize packed cluster text model train generate threads
+    library_and_contexts dispatch handles options tensor quantize packed cluster step text model train generate threads
     lifetimes benchmark
 }
 
@@ -158,6 +158,37 @@ fn the_header_is_c_plus_plus_too() {
     let found_as = folder.join("libsetun.so.0");
     std::os::unix::fs::symlink(library(), &found_as).expect("the scratch folder takes a link");
     succeed(Command::new(&program).env("LD_LIBRARY_PATH", &folder));
+}
+
+/// tests/c/embedding.cpp and c_examples/train.cpp, by every C++ compiler that is there; and the header without exceptions.
+#[test]
+fn the_c_plus_plus_face_works() {
+    let compilers = ["g++", "clang++"].into_iter().filter(|name| Command::new(name).arg("--version").output().is_ok());
+    for name in compilers {
+        let folder = scratch(&format!("embedding-{name}"));
+        let found_as = folder.join("libsetun.so.0");
+        std::os::unix::fs::symlink(library(), &found_as).expect("the scratch folder takes a link");
+        for source in ["tests/c/embedding.cpp", "c_examples/train.cpp"] {
+            let program = folder.join("main");
+            succeed(
+                compiler(name, "-std=c++17").arg(root().join(source)).arg("-o").arg(&program).arg(&found_as).args([
+                    "-Wpedantic".to_owned(),
+                    "-pthread".to_owned(),
+                    format!("-Wl,-rpath,{}", folder.display()),
+                ]),
+            );
+            let mut run = Command::new(&program);
+            let printed = succeed(run.current_dir(&folder).args(match source {
+                "c_examples/train.cpp" => &["corpus.txt", "small.safetensors", "20", "the "][..],
+                _ => &[],
+            }));
+            assert!(source != "c_examples/train.cpp" || printed.contains("\nthe "), "{printed}");
+        }
+        let plain = folder.join("plain.cpp");
+        fs::write(&plain, "#include <setun.hpp>\nint main() { return setun::context().threads() < 1; }\n")
+            .expect("the scratch folder takes a file");
+        succeed(compiler(name, "-std=c++17").args(["-fno-exceptions", "-fsyntax-only"]).arg(&plain));
+    }
 }
 
 #[test]

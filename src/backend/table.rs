@@ -42,6 +42,9 @@ pub struct Kernels {
     /// In place: x[..] f = x * keep / (1 - rate), where keep is 1 if `stream.uniform(i) >= rate`, else 0.
     /// The same call on a gradient is the backward pass.
     pub dropout: fn(&Launch, rate: f32, stream: Stream, x: &mut ViewMut) -> Result<()>,
+    /// In place: x[..] f = min(max(x, low), high), where low <= high, infinities allowed; NaN stays. Returns how many elements
+    /// were below low or above high.
+    pub clamp: fn(&Launch, low: f64, high: f64, x: &mut ViewMut) -> Result<usize>,
 
     // --- reductions ----------------------------------------------------------------------------------------------
     /// sum[1] f64 += the canonical sum of squares of x[..] f.
@@ -172,6 +175,18 @@ pub struct Kernels {
         parameter: &mut ViewMut,
         m: &mut ViewMut,
         v: &mut ViewMut,
+    ) -> Result<()>,
+    /// How far `adamw` would go, without going: with d = (what it would subtract from p) / learning_rate,
+    /// sums[2] f64 += the canonical sums of d^2 and of p^2, from gradient, parameter, m, v[..] f32 as they are before it.
+    /// `learning_rate` is not read; epsilon is above 0. A NaN or an infinity of d or p makes its sum NaN or infinite.
+    pub adamw_squares: fn(
+        &Launch,
+        options: &AdamW,
+        gradient: &View,
+        parameter: &View,
+        m: &View,
+        v: &View,
+        sums: &mut ViewMut,
     ) -> Result<()>,
 
     // --- clusters ------------------------------------------------------------------------------------------------

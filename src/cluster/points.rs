@@ -1,7 +1,7 @@
 //! The points of a clustering. Whatever is wrong with them is found before work starts.
 
 use crate::backend::Context;
-use crate::tensor::error::ensure;
+use crate::tensor::error::{ensure, error};
 use crate::tensor::{Result, View};
 
 /// n rows of d numbers, and a weight for each or none (all 1).
@@ -33,7 +33,7 @@ impl<'a> Points<'a> {
     pub fn check(&self, context: &Context) -> Result<()> {
         check_rows(context, "x", self.x, self.d)?;
         if let Some(at) = self.weights.iter().position(|w| !(w.is_finite() && *w >= 0.0)) {
-            ensure!(false, Argument, "weight {at} is {}, expected 0 or a positive number", self.weights[at]);
+            return Err(error!(Argument, "weight {at} is {}, expected 0 or a positive number", self.weights[at]));
         }
         ensure!(
             self.weights.is_empty() || self.weights.iter().any(|&w| w > 0.0),
@@ -75,21 +75,20 @@ impl<'a> Points<'a> {
 pub fn check_rows(context: &Context, name: &str, x: &[f32], d: usize) -> Result<()> {
     let bad = (context.kernels().first_non_finite)(context.launch(), &View::of(x, &[x.len()])?)?;
     if let Some(at) = bad {
-        ensure!(false, Argument, "{name} is {} at row {}, column {}", x[at], at / d, at % d);
+        return Err(error!(Argument, "{name} is {} at row {}, column {}", x[at], at / d, at % d));
     }
     // Without their sign, the bits of finite floats are ordered as their magnitudes are.
     let magnitude = |x: &f32| x.to_bits() & (u32::MAX >> 1);
     let (most, limit) = (x.iter().map(magnitude).max().unwrap_or(0), largest(d));
     if f32::from_bits(most) > limit {
         let at = x.iter().position(|x| magnitude(x) == most).unwrap_or_default();
-        ensure!(
-            false,
+        return Err(error!(
             Argument,
             "{name} is {:e} at row {}, column {}: squared distances would overflow; scale the data to below {limit:e}",
             x[at],
             at / d,
             at % d
-        );
+        ));
     }
     Ok(())
 }

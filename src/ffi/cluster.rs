@@ -23,7 +23,7 @@ use super::handle::{self, Handle};
 use super::library::{UserData, setun_cancel, setun_status};
 use super::options::{self, Versioned};
 use crate::cluster::{Hooks, KMeans, KMeansOptions, Points, Report, Start};
-use crate::tensor::error::ensure;
+use crate::tensor::error::{ensure, error};
 use crate::tensor::{Result, vec_zeroed};
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -448,7 +448,7 @@ pub unsafe extern "C" fn setun_kmeans_last_report(
 }
 
 fn last_report(object: &KMeansObject) -> Result<&Report> {
-    object.kmeans.report().ok_or_else(|| crate::tensor::error::error!(State, "there was no fit yet"))
+    object.kmeans.report().ok_or_else(|| error!(State, "there was no fit yet"))
 }
 
 /// Frees the k-means; NULL is fine.

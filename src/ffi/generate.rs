@@ -20,10 +20,10 @@ use super::model::setun_model;
 use super::model_object::{ModelObject, read_shared};
 use super::options::{self, Versioned};
 use super::text::{check_tokens, setun_tokenizer};
-use crate::model::{Decoder, Model, SampleOptions, sample};
+use crate::model::{Model, SampleOptions, Sampler};
 use crate::tensor::Result;
-use crate::tensor::error::{ensure, error};
-use crate::train::Tokenizer;
+use crate::tensor::error::error;
+use crate::train::Generation;
 use parking_lot::RwLock;
 use std::ffi::{c_char, c_void};
 use std::sync::Arc;
@@ -72,7 +72,7 @@ pub struct setun_sampler {
 }
 
 impl Handle for setun_sampler {
-    type Object = Continuation;
+    type Object = SamplerObject;
     const NAME: &'static str = "setun_sampler";
 }
 
@@ -87,127 +87,28 @@ fn sampling(options: &setun_sample_options) -> Result<SampleOptions> {
     Ok(options)
 }
 
-/// What a `setun_sampler` names: a text so far, and how it goes on.
-pub struct Continuation {
+/// What a `setun_sampler` names: a text so far, and the model that it goes on with.
+pub struct SamplerObject {
     model: Arc<RwLock<Model>>,
     poisoned: Arc<AtomicBool>,
-    decoder: Decoder,
-    options: SampleOptions,
-    /// How many tokens there are, prompt and answers.
-    tokens: u64,
+    sampler: Sampler,
 }
 
-impl Continuation {
-    fn new(object: &ModelObject, options: SampleOptions) -> Result<Continuation> {
-        let decoder = read_shared(&object.model, &object.poisoned, Decoder::new)?;
-        let (model, poisoned) = (object.model.clone(), object.poisoned.clone());
-        Ok(Continuation { model, poisoned, decoder, options, tokens: 0 })
+impl SamplerObject {
+    fn new(object: &ModelObject, options: SampleOptions) -> Result<SamplerObject> {
+        let sampler = read_shared(&object.model, &object.poisoned, |model| Sampler::new(model, options))?;
+        Ok(SamplerObject { model: object.model.clone(), poisoned: object.poisoned.clone(), sampler })
     }
 
     fn prompt(&mut self, tokens: &[u32]) -> Result<()> {
-        ensure!(!tokens.is_empty(), Argument, "there are no tokens, expected at least 1");
         read_shared(&self.model, &self.poisoned, |model| {
             check_tokens(tokens, model.options().vocabulary, "tokens")?;
-            self.decoder.prompt(model, tokens)
-        })?;
-        self.tokens += tokens.len() as u64;
-        Ok(())
+            self.sampler.prompt(model, tokens)
+        })
     }
 
-    /// Chooses the next token, of those below `vocabulary`, and feeds it.
-    fn next(&mut self, vocabulary: usize) -> Result<u32> {
-        ensure!(self.tokens > 0, State, "there is no prompt yet: call setun_sampler_prompt first");
-        let logits = self.decoder.next_logits();
-        let token = sample(&logits[..vocabulary.min(logits.len())], &self.options, self.tokens)?;
-        read_shared(&self.model, &self.poisoned, |model| self.decoder.push(model, token))?;
-        self.tokens += 1;
-        Ok(token)
-    }
-
-    fn slid(&self) -> bool {
-        self.decoder.slid()
-    }
-
-    /// Continues `prompt` by up to `most` tokens; `hear` gets the text and returns false to stop. The model
-    /// is not locked while it is heard.
-    fn tell(
-        &mut self,
-        tokenizer: &Tokenizer,
-        prompt: &str,
-        most: usize,
-        hear: &mut dyn FnMut(&str) -> bool,
-    ) -> Result<()> {
-        ensure!(!prompt.is_empty(), Argument, "prompt is empty");
-        let vocabulary = read_shared(&self.model, &self.poisoned, |model| Ok(model.options().vocabulary))?;
-        ensure!(
-            vocabulary >= tokenizer.vocabulary(),
-            Shape,
-            "the model has a vocabulary of {vocabulary}, the tokenizer of {}",
-            tokenizer.vocabulary()
-        );
-        self.prompt(&tokenizer.encode(prompt)?)?;
-        let mut pieces = Pieces::default();
-        for _ in 0..most {
-            let token = self.next(tokenizer.vocabulary())?;
-            if !hear(&pieces.push(tokenizer, token)?) {
-                return Ok(());
-            }
-        }
-        hear(&pieces.rest());
-        Ok(())
-    }
-}
-
-/// Turns tokens into text as they come. A token may end inside a UTF-8 character, so bytes wait until
-/// theirs is whole; bytes that can be part of no character become U+FFFD.
-#[derive(Default)]
-struct Pieces {
-    /// The last tokens: some tokenizers decode a token by what stands before it.
-    recent: Vec<u32>,
-    waiting: Vec<u8>,
-}
-
-impl Pieces {
-    /// Tokens kept as what stands before.
-    const BEFORE: usize = 4;
-
-    fn push(&mut self, tokenizer: &Tokenizer, token: u32) -> Result<String> {
-        let before = tokenizer.decode(&self.recent)?.len();
-        self.recent.push(token);
-        let decoded = tokenizer.decode(&self.recent)?;
-        self.waiting.extend_from_slice(decoded.get(before..).unwrap_or_default());
-        if self.recent.len() > Pieces::BEFORE {
-            self.recent.remove(0);
-        }
-        Ok(self.whole_characters())
-    }
-
-    /// What is left at the end: the beginning of a character that never came.
-    fn rest(&mut self) -> String {
-        String::from_utf8_lossy(&std::mem::take(&mut self.waiting)).into_owned()
-    }
-
-    fn whole_characters(&mut self) -> String {
-        let mut text = String::new();
-        loop {
-            match str::from_utf8(&self.waiting) {
-                Ok(whole) => {
-                    text.push_str(whole);
-                    self.waiting.clear();
-                    return text;
-                }
-                Err(error) => {
-                    let (whole, rest) = self.waiting.split_at(error.valid_up_to());
-                    text.push_str(&String::from_utf8_lossy(whole));
-                    let Some(broken) = error.error_len() else {
-                        self.waiting = rest.to_vec();
-                        return text;
-                    };
-                    text.push(char::REPLACEMENT_CHARACTER);
-                    self.waiting = rest[broken..].to_vec();
-                }
-            }
-        }
+    fn next(&mut self) -> Result<u32> {
+        read_shared(&self.model, &self.poisoned, |model| self.sampler.next(model, usize::MAX))
     }
 }
 
@@ -231,9 +132,9 @@ pub unsafe extern "C" fn setun_sampler_create(
         // SAFETY: a struct as large as it says is the caller's contract.
         let options = sampling(&unsafe { options::read(options, "options") }?)?;
         let object = handle::shared(model, "model")?;
-        let text = Continuation::new(&object, options)?;
+        let sampler = SamplerObject::new(&object, options)?;
         // SAFETY: NULL is checked; a valid pointer is the caller's contract.
-        unsafe { handle::give(out, text) }
+        unsafe { handle::give(out, sampler) }
     })
 }
 
@@ -259,7 +160,7 @@ pub unsafe extern "C" fn setun_sampler_prompt(
 pub unsafe extern "C" fn setun_sampler_next(sampler: *mut setun_sampler, token: *mut u32) -> setun_status {
     guard("sampler_next", || {
         check_pointer(token, "token")?;
-        let next = handle::exclusive(sampler, "sampler")?.next(usize::MAX)?;
+        let next = handle::exclusive(sampler, "sampler")?.next()?;
         // SAFETY: checked above; a valid pointer is the caller's contract.
         unsafe { store(token, next, "token") }
     })
@@ -269,7 +170,7 @@ pub unsafe extern "C" fn setun_sampler_next(sampler: *mut setun_sampler, token: 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_sampler_slid(sampler: *const setun_sampler, out: *mut i32) -> setun_status {
     guard("sampler_slid", || {
-        let slid = handle::shared(sampler, "sampler")?.slid();
+        let slid = handle::shared(sampler, "sampler")?.sampler.slid();
         // SAFETY: NULL is checked; a valid pointer is the caller's contract.
         unsafe { store(out, i32::from(slid), "out") }
     })
@@ -304,40 +205,24 @@ pub unsafe extern "C" fn setun_generate(
         let (prompt, options) = unsafe { (text(prompt, "prompt")?, options::read(options, "options")?) };
         let most = size(options.max_tokens, "max_tokens")?;
         let tokenizer = Arc::clone(&*handle::shared(tokenizer, "tokenizer")?);
-        let mut continuation = Continuation::new(&*handle::shared(model, "model")?, sampling(&options)?)?;
-        let mut hear = |piece: &str| {
-            // SAFETY: the header asks for a callback that takes text, valid during the call, and its user data.
-            piece.is_empty() || unsafe { callback(piece.as_ptr().cast(), piece.len(), user_data) } != 0
+        let options = sampling(&options)?;
+        let (model, poisoned) = {
+            let object = handle::shared(model, "model")?;
+            (object.model.clone(), object.poisoned.clone())
         };
-        continuation.tell(&tokenizer, prompt, most, &mut hear)?;
+        let begin = |model: &Model| Generation::new(model, &tokenizer, prompt, options, most);
+        let mut text = read_shared(&model, &poisoned, begin)?;
+        // The model is not locked while the piece is heard.
+        while let Some(piece) = read_shared(&model, &poisoned, |model| text.next(model))? {
+            // SAFETY: the header asks for a callback that takes text, valid during the call, and its user data.
+            if !piece.is_empty() && unsafe { callback(piece.as_ptr().cast(), piece.len(), user_data) } == 0 {
+                break;
+            }
+        }
         if slid.is_null() {
             return Ok(());
         }
         // SAFETY: not NULL; a valid pointer is the caller's contract.
-        unsafe { store(slid, i32::from(continuation.slid()), "slid") }
+        unsafe { store(slid, i32::from(text.slid()), "slid") }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pieces(bytes: &[u8]) -> Vec<String> {
-        let tokenizer = Tokenizer::byte();
-        let mut pieces = Pieces::default();
-        let mut all: Vec<String> =
-            bytes.iter().map(|&byte| pieces.push(&tokenizer, u32::from(byte)).expect("a byte is a token")).collect();
-        all.push(pieces.rest());
-        all
-    }
-
-    #[test]
-    fn characters_come_whole() {
-        assert_eq!(pieces("aé€😀".as_bytes()), ["a", "", "é", "", "", "€", "", "", "", "😀", ""]);
-    }
-
-    #[test]
-    fn bytes_of_no_character_are_replaced() {
-        assert_eq!(pieces(b"\xffa\xc3b\xe2\x82"), ["\u{fffd}", "a", "", "\u{fffd}b", "", "", "\u{fffd}"]);
-    }
 }

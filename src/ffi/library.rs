@@ -212,8 +212,9 @@ pub unsafe extern "C" fn setun_cancel_create(out: *mut *mut setun_cancel) -> set
 }
 
 /// Raises the token: the calls that were given it stop at their next check, a fraction of a second away,
-/// and return SETUN_ERR_CANCELLED. Any thread may call this, also while such a call runs (but no signal
-/// handler: hand over to a thread).
+/// and return SETUN_ERR_CANCELLED. (Of byte-pair encoding, the counting of words is stopped, the merges
+/// that follow are not; a context of the `scalar` backend is slow between two checks too.) Any thread may
+/// call this, also while such a call runs (but no signal handler: hand over to a thread).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_cancel_request(token: *const setun_cancel) -> setun_status {
     guard("cancel_request", || {

@@ -7,6 +7,7 @@
 //! | `options.rs` | structs that begin with their size |
 //! | `arguments.rs` | pointers, sizes, strings |
 //! | `model_object.rs`, `trainer.rs` | what the model and train sections keep behind their handles |
+//! | `optimizer.rs` | what the step section keeps behind its handle |
 //! | the others | one per section of `include/setun.h` |
 //!
 //! `tests/header.rs` generates the header from the section files: the module comment of each opens its section, and types,
@@ -25,8 +26,10 @@ mod handle;
 mod library;
 mod model;
 mod model_object;
+mod optimizer;
 mod options;
 mod quantize;
+mod step;
 mod tensor;
 mod text;
 mod train;

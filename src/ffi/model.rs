@@ -27,6 +27,7 @@ use super::tensor::{setun_dtype, setun_tensor};
 use super::text::{check_tokens, setun_tokenizer};
 use crate::model::{Activations, Model, file};
 use crate::tensor::error::ensure;
+use crate::tensor::never;
 use std::collections::BTreeMap;
 use std::ffi::c_char;
 
@@ -399,7 +400,7 @@ pub unsafe extern "C" fn setun_model_loss(
             check_tokens(tokens, model.options().vocabulary, "tokens")?;
             check_tokens(targets, model.options().vocabulary, "targets")?;
             let mut activations = Activations::new(model, batch, length, false)?;
-            let work = || model.loss(&mut activations, tokens, targets);
+            let work = || model.loss(&mut activations, (tokens, targets), &never);
             model.context().launch().executor.enter(work)
         })?;
         // SAFETY: checked above; a valid pointer is the caller's contract.

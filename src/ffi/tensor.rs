@@ -64,7 +64,7 @@ pub fn dtype(value: i32, name: &str) -> Result<DType> {
 
 /// # Safety
 /// `dims` is NULL or holds `rank` sizes.
-unsafe fn shape(dims: *const i64, rank: i32) -> Result<Vec<usize>> {
+pub unsafe fn shape(dims: *const i64, rank: i32) -> Result<Vec<usize>> {
     ensure!((0..=SETUN_MAX_RANK).contains(&rank), Argument, "rank is {rank}, expected 0 to {SETUN_MAX_RANK}");
     // SAFETY: NULL is checked; the caller vouches for `rank` sizes.
     let dims = unsafe { slice(dims, rank as usize, "dims") }?;

@@ -20,7 +20,7 @@ use super::handle::{self, Handle};
 use super::library::setun_status;
 use crate::tensor::error::{ensure, error};
 use crate::tensor::random::{Purpose, Stream};
-use crate::tensor::{Result, vec_zeroed};
+use crate::tensor::{Result, never, vec_zeroed};
 use crate::train::{Dataset, Split, Tokenizer, TokenizerKind, read_text};
 use std::ffi::c_char;
 use std::sync::Arc;
@@ -77,12 +77,12 @@ pub fn tokenizer_kind(value: i32, name: &str) -> Result<TokenizerKind> {
     one_of(value, name, &kinds)
 }
 
-pub fn make_tokenizer(kind: TokenizerKind, text: &str, vocabulary: i64) -> Result<Tokenizer> {
+/// How many tokens byte-pair encoding is to learn; the other kinds ignore the number, if it is one.
+pub fn tokenizer_vocabulary(kind: TokenizerKind, vocabulary: i64) -> Result<usize> {
     let vocabulary = size(vocabulary, "vocabulary")?;
     match kind {
-        TokenizerKind::Byte => Ok(Tokenizer::byte()),
-        TokenizerKind::Character => Tokenizer::character(text),
-        TokenizerKind::Bpe => Tokenizer::bpe(text, vocabulary),
+        TokenizerKind::Byte | TokenizerKind::Character => Ok(0),
+        TokenizerKind::Bpe => Ok(vocabulary),
     }
 }
 
@@ -129,12 +129,13 @@ pub unsafe extern "C" fn setun_tokenizer_train(
     guard("tokenizer_train", || {
         check_pointer(out, "out")?;
         let kind = tokenizer_kind(kind, "kind")?;
+        let vocabulary = tokenizer_vocabulary(kind, vocabulary)?;
         let text = match kind {
             TokenizerKind::Byte => String::new(),
             // SAFETY: NULL is checked; a NUL at the end is the caller's contract.
-            _ => read_text(unsafe { arguments::path(path, "path") }?)?,
+            _ => read_text(unsafe { arguments::path(path, "path") }?, &never)?,
         };
-        let tokenizer = make_tokenizer(kind, &text, vocabulary)?;
+        let tokenizer = Tokenizer::train(kind, &text, vocabulary, &never)?;
         // SAFETY: NULL is checked; a valid pointer is the caller's contract.
         unsafe { handle::give(out, Arc::new(tokenizer)) }
     })
@@ -269,8 +270,8 @@ pub unsafe extern "C" fn setun_dataset_open(
         check_pointer(out, "out")?;
         let tokenizer = handle::shared(tokenizer, "tokenizer")?;
         // SAFETY: NULL is checked; a NUL at the end is the caller's contract.
-        let text = read_text(unsafe { arguments::path(path, "path") }?)?;
-        let dataset = Dataset::from_text(&text, &tokenizer, validation_fraction)?;
+        let text = read_text(unsafe { arguments::path(path, "path") }?, &never)?;
+        let dataset = Dataset::from_text(&text, &tokenizer, validation_fraction, &never)?;
         // SAFETY: NULL is checked; a valid pointer is the caller's contract.
         unsafe { handle::give(out, Arc::new(dataset)) }
     })

@@ -325,7 +325,8 @@ pub unsafe extern "C" fn setun_train(
 /// The trainer keeps model and data set alive. Free it with `setun_trainer_free`. Strings and structs of
 /// the options are copied; the callback's user data must stay valid. Returns ARGUMENT, SHAPE (a vocabulary
 /// that does not fit, or too few tokens for one window), UNSUPPORTED (a model loaded from a packed file has
-/// no float masters), STATE (another call is training it), ABI, MEMORY.
+/// no float masters), STATE (another call is training it), CANCELLED (while windows of the text were
+/// clustered), ABI, MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_trainer_create(
     model: *mut setun_model,
@@ -369,6 +370,10 @@ pub unsafe extern "C" fn setun_trainer_step(trainer: *mut setun_trainer, out: *m
 /// Does all the remaining steps, with validations, checkpoints and progress calls. `finished`, unless NULL,
 /// becomes 1 when the run reached its end and 0 when the progress callback stopped it; both are OK, and
 /// saved when there is a `checkpoint_dir`. Returns also CANCELLED (saved likewise), STATE (not finite), IO.
+///
+/// A raised token is seen inside of a step or a validation, before each of its matrix products: the step is
+/// given up, and changes nothing; the validation is done first when the run goes on, in this trainer or in
+/// one that resumes. So a run ends with the same bits and reports wherever it was stopped.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_trainer_run(trainer: *mut setun_trainer, finished: *mut i32) -> setun_status {
     guard("trainer_run", || {

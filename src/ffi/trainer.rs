@@ -6,12 +6,12 @@ use super::handle;
 use super::library::UserData;
 use super::model_object::{ModelObject, check_poison, geometry};
 use super::options;
-use super::text::{make_tokenizer, tokenizer_kind};
+use super::text::{tokenizer_kind, tokenizer_vocabulary};
 use super::train::{c_metrics, setun_progress_callback, setun_schedule, setun_train_options};
-use crate::model::{Model, ModelOptions};
+use crate::model::ModelOptions;
 use crate::tensor::Result;
-use crate::tensor::error::{ensure, error};
-use crate::train::{Dataset, Metrics, RunEnd, Schedule, Tokenizer, TokenizerKind, TrainOptions, Trainer, read_text};
+use crate::tensor::error::ensure;
+use crate::train::{Dataset, Metrics, Plan, RunEnd, Schedule, Tokenizer, TokenizerKind, TrainOptions, Trainer};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,8 +33,10 @@ impl TrainerObject {
     ) -> Result<TrainerObject> {
         check_poison(&model.poisoned)?;
         ensure!(model.model.try_read().is_some(), State, "model: another call is training it");
-        let trainer = Trainer::new(model.model.clone(), dataset, tokenizer_json, options.training)?;
-        Ok(TrainerObject { trainer, poisoned: model.poisoned.clone(), hooks: options.hooks })
+        let TrainingOptions { training, hooks, .. } = options;
+        let cancelled = || hooks.cancelled();
+        let trainer = Trainer::create(model.model.clone(), dataset, tokenizer_json, training, &cancelled)?;
+        Ok(TrainerObject { trainer, poisoned: model.poisoned.clone(), hooks })
     }
 
     pub fn metrics(&self) -> &Metrics {
@@ -48,7 +50,7 @@ impl TrainerObject {
     /// Trains to the end, with the caller's callback and token.
     pub fn run(&mut self) -> Result<RunEnd> {
         let hooks = self.hooks.clone();
-        self.with(|trainer| hooks.run(trainer))
+        self.with(|trainer| trainer.run(&mut |metrics| hooks.progress(metrics), &|| hooks.cancelled()))
     }
 
     /// One step, unless the token is raised.
@@ -90,23 +92,18 @@ struct Hooks {
 }
 
 impl Hooks {
-    fn run(&self, trainer: &mut Trainer) -> Result<RunEnd> {
-        let mut progress = |metrics: &Metrics| match self.progress {
+    /// Tells the caller; false when it asks to stop.
+    fn progress(&self, metrics: &Metrics) -> bool {
+        match self.progress {
             None => true,
             // SAFETY: the header asks for a callback that takes metrics, valid during the call, and its user data.
             Some(progress) => unsafe { progress(&c_metrics(metrics), self.user_data.pointer()) != 0 },
-        };
-        let cancel = self.cancel.clone();
-        trainer.run(&mut progress, &|| raised(&cancel))
+        }
     }
 
     fn cancelled(&self) -> bool {
-        raised(&self.cancel)
+        self.cancel.as_ref().is_some_and(|token| token.load(Ordering::Acquire))
     }
-}
-
-fn raised(token: &Option<Arc<AtomicBool>>) -> bool {
-    token.as_ref().is_some_and(|token| token.load(Ordering::Acquire))
 }
 
 /// What `setun_train_options` says, read once.
@@ -191,27 +188,17 @@ pub unsafe fn whole_geometry(options: &setun_train_options) -> Result<(ModelOpti
     Ok((made, if options.model.is_null() { options.seed } else { model.seed }))
 }
 
-/// The whole pipeline: text, tokenizer, data set, model, training run.
+/// The whole way from a text to a model, with the caller's callback and token.
 pub fn train(
     path: &Path,
-    mut options: TrainingOptions,
-    (mut geometry, seed): (ModelOptions, u64),
+    options: TrainingOptions,
+    (geometry, seed): (ModelOptions, u64),
 ) -> Result<(ModelObject, Tokenizer)> {
-    let context = context::resolve(options.context)?;
-    let asked = |stage: &str| match options.hooks.cancelled() {
-        true => Err(error!(Cancelled, "training was cancelled {stage}")),
-        false => Ok(()),
-    };
-    let text = read_text(path)?;
-    asked("after the text was read")?;
-    let tokenizer = make_tokenizer(options.tokenizer, &text, options.vocabulary)?;
-    asked("after the tokenizer was made")?;
-    let dataset = Dataset::from_text(&text, &tokenizer, options.validation_fraction)?;
-    drop(text);
-    asked("before the first step")?;
-    geometry.vocabulary = tokenizer.vocabulary();
-    options.training.quantize_weights = geometry.quantize_weights;
-    let model = ModelObject::new(Model::new(context, geometry, seed)?)?;
-    TrainerObject::new(&model, Arc::new(dataset), Some(tokenizer.to_json()?), options)?.run()?;
-    Ok((model, tokenizer))
+    let TrainingOptions { training, hooks, tokenizer, vocabulary, validation_fraction, context } = options;
+    let vocabulary = tokenizer_vocabulary(tokenizer, vocabulary)?;
+    let plan = Plan { tokenizer, vocabulary, validation_fraction, geometry, seed, training };
+    let context = context::resolve(context)?;
+    let (model, tokenizer) =
+        crate::train::train(context, path, plan, &mut |metrics| hooks.progress(metrics), &|| hooks.cancelled())?;
+    Ok((ModelObject::new(model)?, tokenizer))
 }

@@ -3,35 +3,52 @@
 
 use crate::tensor::error::{ensure, error};
 use crate::tensor::log::{LogLevel, log};
-use crate::tensor::{Error, ErrorKind, Result, reserve, vec_zeroed};
+use crate::tensor::{Cancelled, Error, ErrorKind, Result, never, reserve, vec_zeroed};
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// Bytes that are read at a time, so that reading a large file can be given up.
+const PIECE: usize = 1 << 24;
+
 /// Reads a whole file. It is read, not mapped: a file that another process cuts short meanwhile is an IO error, not a signal.
 pub fn read_file(path: &Path) -> Result<Vec<u8>> {
+    read_file_unless(path, &never)
+}
+
+/// `read_file`, which ends with CANCELLED once `cancelled` returns true.
+pub fn read_file_unless(path: &Path, cancelled: Cancelled) -> Result<Vec<u8>> {
+    let check = || match cancelled() {
+        true => Err(error!(Cancelled, "reading {} was cancelled", path.display())),
+        false => Ok(()),
+    };
     let failed = |e: io::Error| Error::io("reading", path, &e);
     let file = File::open(path).map_err(|e| Error::io("opening", path, &e))?;
     let metadata = file.metadata().map_err(failed)?;
     ensure!(!metadata.is_dir(), Io, "reading {}: it is a folder", path.display());
     if !metadata.is_file() {
-        return read_stream(file, path);
+        return read_stream(file, path, &check);
     }
     let bytes = usize::try_from(metadata.len())
         .map_err(|_| error!(Memory, "{} has {} bytes, too many for this machine", path.display(), metadata.len()))?;
-    read_exactly(bytes, path, |buffer, offset| read_at(&file, buffer, offset))
+    read_exactly(bytes, path, &check, |buffer, offset| {
+        let piece = buffer.len().min(PIECE);
+        read_at(&file, &mut buffer[..piece], offset)
+    })
 }
 
 /// The `bytes` bytes that `read(buffer, offset)` gives, in as many pieces as it likes.
 fn read_exactly(
     bytes: usize,
     path: &Path,
+    check: &dyn Fn() -> Result<()>,
     mut read: impl FnMut(&mut [u8], u64) -> io::Result<usize>,
 ) -> Result<Vec<u8>> {
     let mut contents: Vec<u8> = vec_zeroed(bytes)?;
     let mut done = 0;
     while done < bytes {
+        check()?;
         match read(&mut contents[done..], done as u64) {
             Ok(0) => {
                 return Err(error!(Io, "{} had {bytes} bytes, and ended at {done} while it was read", path.display()));
@@ -45,9 +62,10 @@ fn read_exactly(
 }
 
 /// A pipe or a device has neither length nor places.
-fn read_stream(mut stream: impl Read, path: &Path) -> Result<Vec<u8>> {
+fn read_stream(mut stream: impl Read, path: &Path, check: &dyn Fn() -> Result<()>) -> Result<Vec<u8>> {
     let (mut contents, mut piece) = (Vec::new(), [0; 1 << 16]);
     loop {
+        check()?;
         match stream.read(&mut piece) {
             Ok(0) => return Ok(contents),
             Ok(count) => {

@@ -90,7 +90,7 @@ fn short_and_interrupted_reads_go_on() {
         buffer[..count].copy_from_slice(&rest[..count]);
         Ok(count)
     };
-    assert_eq!(read_exactly(text.len(), Path::new("x"), read).unwrap(), text);
+    assert_eq!(read_exactly(text.len(), Path::new("x"), &|| Ok(()), read).unwrap(), text);
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_file_that_shrinks_while_it_is_read_is_an_io_error() {
         file.set_len(70)?;
         Ok(count)
     };
-    let error = read_exactly(100, &path, shrinking).unwrap_err();
+    let error = read_exactly(100, &path, &|| Ok(()), shrinking).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Io);
     assert!(error.message.contains("had 100 bytes, and ended at 70"), "{error}");
 }
@@ -119,7 +119,7 @@ fn pipes_are_read_to_their_end() {
             writer.write_all(&contents).unwrap();
             drop(writer);
         });
-        assert_eq!(read_stream(reader, Path::new("pipe")).unwrap(), contents);
+        assert_eq!(read_stream(reader, Path::new("pipe"), &|| Ok(())).unwrap(), contents);
     });
     #[cfg(unix)]
     assert_eq!(read_file(Path::new("/dev/null")).unwrap(), b"");

@@ -29,6 +29,7 @@ impl Attention {
         self.project(pass, x, (&mut a.input, &mut a.inverse_rms), scratch, [q, k, v])?;
         let (launch, kernels) = (pass.context.launch(), pass.context.kernels());
         let (output, log_sum) = (&mut a.output.view_mut(), &mut a.log_sum.view_mut());
+        pass.check()?;
         (kernels.attention)(launch, &q.as_view(), &k.as_view(), &v.as_view(), output, log_sum)?;
         self.output(pass, a, scratch, y)
     }
@@ -44,7 +45,7 @@ impl Attention {
     ) -> Result<()> {
         input.store_norm(pass.context, pass.norm(x.view(), self.norm), inverse_rms, scratch)?;
         for (linear, out) in [(&self.q, &mut *q), (&self.k, &mut *k), (&self.v, v)] {
-            linear.forward(pass.context, pass.parameters, input, &mut matrix(out.reborrow())?)?;
+            linear.forward(pass, input, &mut matrix(out.reborrow())?)?;
         }
         pass.rope(false, q)?;
         pass.rope(false, k)
@@ -60,7 +61,7 @@ impl Attention {
     ) -> Result<()> {
         let norm = pass.norm(flat(&a.output)?, self.sub_norm);
         a.sub_input.store_norm(pass.context, norm, &mut a.sub_inverse_rms, scratch)?;
-        self.o.forward(pass.context, pass.parameters, &a.sub_input, &mut y.view_mut())
+        self.o.forward(pass, &a.sub_input, &mut y.view_mut())
     }
 
     /// Adds the block's part to the gradient of the residual stream, `b.residual`, and to the parameters' gradients;
@@ -74,12 +75,12 @@ impl Attention {
         b: &mut Backward,
         gradients: &mut [Tensor],
     ) -> Result<()> {
-        let (context, parameters) = (pass.context, pass.parameters);
+        let context = pass.context;
         let (launch, kernels) = (context.launch(), context.kernels());
         {
             let dy = if pass.dropout.is_some() { b.masked.view() } else { b.residual.view() };
-            self.o.backward_weight(context, &dy, &a.sub_input.values(context, scratch)?, gradients)?;
-            self.o.backward_input(context, parameters, &dy, false, &mut b.normed.view_mut())?;
+            self.o.backward_weight(pass, &dy, &a.sub_input.values(context, scratch)?, gradients)?;
+            self.o.backward_input(pass, &dy, false, &mut b.normed.view_mut())?;
         }
         let Norm { x: output, gain, .. } = pass.norm(flat(&a.output)?, self.sub_norm);
         (kernels.rms_norm_backward)(
@@ -92,6 +93,7 @@ impl Attention {
             &mut matrix(b.output.view_mut())?,
             &mut gradients[self.sub_norm].view_mut(),
         )?;
+        pass.check()?;
         (kernels.attention_backward)(
             launch,
             &a.q.view(),
@@ -109,8 +111,8 @@ impl Attention {
         let input = a.input.values(context, scratch)?;
         for (i, (linear, dy)) in [(&self.q, &b.q), (&self.k, &b.k), (&self.v, &b.v)].into_iter().enumerate() {
             let dy = flat(dy)?;
-            linear.backward_weight(context, &dy, &input, gradients)?;
-            linear.backward_input(context, parameters, &dy, i > 0, &mut b.normed.view_mut())?;
+            linear.backward_weight(pass, &dy, &input, gradients)?;
+            linear.backward_input(pass, &dy, i > 0, &mut b.normed.view_mut())?;
         }
         pass.norm_backward(x.view(), self.norm, &a.inverse_rms, &b.normed, &mut b.residual, gradients)
     }

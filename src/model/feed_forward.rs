@@ -24,19 +24,19 @@ impl FeedForward {
         scratch: &mut Tensor,
         y: &mut Tensor,
     ) -> Result<()> {
-        let (context, parameters) = (pass.context, pass.parameters);
+        let context = pass.context;
         let (launch, kernels) = (context.launch(), context.kernels());
         a.input.store_norm(context, pass.norm(x.view(), self.norm), &mut a.inverse_rms, scratch)?;
-        self.up.forward(context, parameters, &a.input, &mut a.up.view_mut())?;
+        self.up.forward(pass, &a.input, &mut a.up.view_mut())?;
         if let (Some(linear), Some(gate)) = (&self.gate, &mut a.gate) {
-            linear.forward(context, parameters, &a.input, &mut gate.view_mut())?;
+            linear.forward(pass, &a.input, &mut gate.view_mut())?;
             (kernels.gated_squared_relu)(launch, &gate.view(), &a.up.view(), &mut a.hidden.view_mut())?;
         } else {
             (kernels.squared_relu)(launch, &a.up.view(), &mut a.hidden.view_mut())?;
         }
         let norm = pass.norm(a.hidden.view(), self.sub_norm);
         a.sub_input.store_norm(context, norm, &mut a.sub_inverse_rms, scratch)?;
-        self.down.forward(context, parameters, &a.sub_input, &mut y.view_mut())
+        self.down.forward(pass, &a.sub_input, &mut y.view_mut())
     }
 
     /// Adds the block's part to the gradient of the residual stream, `b.residual`, and to the parameters' gradients.
@@ -53,8 +53,8 @@ impl FeedForward {
         let (launch, kernels) = (context.launch(), context.kernels());
         {
             let dy = if pass.dropout.is_some() { b.masked.view() } else { b.residual.view() };
-            self.down.backward_weight(context, &dy, &a.sub_input.values(context, scratch)?, gradients)?;
-            self.down.backward_input(context, parameters, &dy, false, &mut b.up.view_mut())?;
+            self.down.backward_weight(pass, &dy, &a.sub_input.values(context, scratch)?, gradients)?;
+            self.down.backward_input(pass, &dy, false, &mut b.up.view_mut())?;
         }
         (kernels.rms_norm_backward)(
             launch,
@@ -74,11 +74,11 @@ impl FeedForward {
             (kernels.squared_relu_backward)(launch, &a.up.view(), &b.hidden.view(), &mut b.up.view_mut())?;
         }
         let input = a.input.values(context, scratch)?;
-        self.up.backward_weight(context, &b.up.view(), &input, gradients)?;
-        self.up.backward_input(context, parameters, &b.up.view(), false, &mut b.normed.view_mut())?;
+        self.up.backward_weight(pass, &b.up.view(), &input, gradients)?;
+        self.up.backward_input(pass, &b.up.view(), false, &mut b.normed.view_mut())?;
         if let (Some(linear), Some(dgate)) = (&self.gate, &b.gate) {
-            linear.backward_weight(context, &dgate.view(), &input, gradients)?;
-            linear.backward_input(context, parameters, &dgate.view(), true, &mut b.normed.view_mut())?;
+            linear.backward_weight(pass, &dgate.view(), &input, gradients)?;
+            linear.backward_input(pass, &dgate.view(), true, &mut b.normed.view_mut())?;
         }
         pass.norm_backward(x.view(), self.norm, &a.inverse_rms, &b.normed, &mut b.residual, gradients)
     }

@@ -3,6 +3,7 @@
 //! The gradients are straight-through (Bengio et al., arXiv 1308.3432): both quantizers count as the identity and their
 //! scales as constants, so dx = dy W_t with the ternary weights, and dW = dy^T x_q with the quantized input.
 
+use super::transformer::Pass;
 use super::{ModelOptions, Parameter};
 use crate::backend::Context;
 use crate::tensor::{DType, Result, Tensor, View, ViewMut};
@@ -69,8 +70,9 @@ impl Linear {
     }
 
     /// y[m, rows] = x W^T.
-    pub fn forward(&self, context: &Context, parameters: &[Parameter], x: &Input, y: &mut ViewMut) -> Result<()> {
-        let (launch, kernels) = (context.launch(), context.kernels());
+    pub fn forward(&self, pass: &Pass, x: &Input, y: &mut ViewMut) -> Result<()> {
+        pass.check()?;
+        let (launch, kernels) = (pass.context.launch(), pass.context.kernels());
         match (&self.ternary, x, self.master) {
             (Some(ternary), Input::Codes { codes, scales }, _) => (kernels.matmul_ternary)(
                 launch,
@@ -81,33 +83,29 @@ impl Linear {
                 y,
             ),
             (None, Input::Values(x), Some(master)) => {
-                (kernels.matmul)(launch, &x.view(), &parameters[master].tensor.view().transpose(), false, y)
+                (kernels.matmul)(launch, &x.view(), &pass.parameters[master].tensor.view().transpose(), false, y)
             }
             _ => unreachable!("the layers and inputs of one model are all ternary or all float"),
         }
     }
 
     /// dx[m, columns] = dy[m, rows] W, or += when `accumulate`.
-    pub fn backward_input(
-        &self,
-        context: &Context,
-        parameters: &[Parameter],
-        dy: &View,
-        accumulate: bool,
-        dx: &mut ViewMut,
-    ) -> Result<()> {
+    pub fn backward_input(&self, pass: &Pass, dy: &View, accumulate: bool, dx: &mut ViewMut) -> Result<()> {
+        pass.check()?;
         let weight = match (&self.ternary, self.master) {
             (Some(Ternary { unpacked: Some(unpacked), .. }), _) => unpacked,
-            (None, Some(master)) => &parameters[master].tensor,
+            (None, Some(master)) => &pass.parameters[master].tensor,
             _ => unreachable!("a model without float weights has no gradients"),
         };
-        (context.kernels().matmul)(context.launch(), dy, &weight.view(), accumulate, dx)
+        (pass.context.kernels().matmul)(pass.context.launch(), dy, &weight.view(), accumulate, dx)
     }
 
     /// dW[rows, columns] += dy[m, rows]^T x[m, columns], x as `Input::values` gives it.
-    pub fn backward_weight(&self, context: &Context, dy: &View, x: &View, gradients: &mut [Tensor]) -> Result<()> {
+    pub fn backward_weight(&self, pass: &Pass, dy: &View, x: &View, gradients: &mut [Tensor]) -> Result<()> {
+        pass.check()?;
         let Some(master) = self.master else { unreachable!("a model without float weights has no gradients") };
-        (context.kernels().matmul)(context.launch(), &dy.transpose(), x, true, &mut gradients[master].view_mut())
+        let (launch, matmul) = (pass.context.launch(), pass.context.kernels().matmul);
+        matmul(launch, &dy.transpose(), x, true, &mut gradients[master].view_mut())
     }
 }
 

@@ -10,6 +10,7 @@
 //! | `transformer.rs` | embedding, layers, head and loss, forward and backward |
 //! | `decoder.rs` | one token at a time, with a KV cache |
 //! | `sample.rs` | from logits to a token |
+//! | `sampler.rs` | a text that grows token by token |
 //! | `file.rs` | the model as a .safetensors file |
 
 mod activations;
@@ -23,6 +24,7 @@ mod parameters;
 #[cfg(test)]
 mod reference;
 mod sample;
+mod sampler;
 #[cfg(test)]
 mod tests;
 mod transformer;
@@ -32,4 +34,5 @@ pub use decoder::Decoder;
 pub use options::ModelOptions;
 pub use parameters::{Parameter, describe};
 pub use sample::{SampleOptions, sample};
+pub use sampler::Sampler;
 pub use transformer::{Dropout, Model};

@@ -9,7 +9,7 @@ use super::reference::Plain;
 use super::transformer::Dropout;
 use super::*;
 use crate::backend::{Backend, Context, ContextOptions};
-use crate::tensor::DType;
+use crate::tensor::{DType, never};
 use std::sync::Arc;
 
 fn context(backend: Backend) -> Arc<Context> {
@@ -69,7 +69,7 @@ fn gradients_match_differences_of_an_independent_model() {
         stir(&mut model);
         let mut activations = Activations::new(&model, batch, length, true).unwrap();
         let mut gradients = Gradients::new(&model).unwrap();
-        let loss = model.backward(&mut activations, &tokens, &targets, 1.0, None, &mut gradients).unwrap();
+        let loss = model.backward(&mut activations, (&tokens, &targets), 1.0, None, &mut gradients, &never).unwrap();
         let mut plain = plain(&model);
         let expected = plain.record(&tokens, &targets, length);
         assert!((loss - expected).abs() < 1e-9, "loss {loss}, expected {expected}");
@@ -112,7 +112,7 @@ fn gradients_under_dropout_match_differences_with_the_same_mask() {
     let mut activations = Activations::new(&model, batch, length, true).unwrap();
     let mut gradients = Gradients::new(&model).unwrap();
     let mut loss = |model: &Model, gradients: &mut Gradients| {
-        model.backward(&mut activations, &tokens, &targets, 1.0, dropout, gradients).unwrap()
+        model.backward(&mut activations, (&tokens, &targets), 1.0, dropout, gradients, &never).unwrap()
     };
     let with = loss(&model, &mut gradients);
     let mut ignored = Gradients::new(&model).unwrap();
@@ -129,7 +129,7 @@ fn gradients_under_dropout_match_differences_with_the_same_mask() {
         assert!(error <= 1e-7 + 1e-4 * difference.abs(), "{}: {gradient} {difference}", model.parameters()[p].name);
     }
     let mut plain_activations = Activations::new(&model, batch, length, false).unwrap();
-    let without = model.loss(&mut plain_activations, &tokens, &targets).unwrap();
+    let without = model.loss(&mut plain_activations, (&tokens, &targets), &never).unwrap();
     assert!((with - without).abs() > 1e-6, "dropout changed nothing");
 }
 
@@ -140,10 +140,10 @@ fn accumulated_gradients_add_and_scale() {
     let model = Model::new(context(Backend::Scalar), options, 1).unwrap();
     let mut activations = Activations::new(&model, 2, 6, true).unwrap();
     let mut once = Gradients::new(&model).unwrap();
-    model.backward(&mut activations, &tokens, &targets, 1.0, None, &mut once).unwrap();
+    model.backward(&mut activations, (&tokens, &targets), 1.0, None, &mut once, &never).unwrap();
     let mut twice = Gradients::new(&model).unwrap();
     for _ in 0..2 {
-        model.backward(&mut activations, &tokens, &targets, 0.5, None, &mut twice).unwrap();
+        model.backward(&mut activations, (&tokens, &targets), 0.5, None, &mut twice, &never).unwrap();
     }
     for (a, b) in once.tensors().iter().zip(twice.tensors()) {
         for (a, b) in a.host::<f32>().unwrap().iter().zip(b.host::<f32>().unwrap()) {
@@ -163,7 +163,8 @@ fn every_backend_computes_the_same_model() {
                 let model = Model::new(context(backend), options.clone(), 11).unwrap();
                 let mut activations = Activations::new(&model, 3, 7, true).unwrap();
                 let mut gradients = Gradients::new(&model).unwrap();
-                let loss = model.backward(&mut activations, &tokens, &targets, 1.0, None, &mut gradients).unwrap();
+                let loss =
+                    model.backward(&mut activations, (&tokens, &targets), 1.0, None, &mut gradients, &never).unwrap();
                 let all = gradients.tensors().iter().flat_map(|t| t.host::<f32>().unwrap().to_vec()).collect();
                 (loss, all)
             })

@@ -7,9 +7,9 @@ use super::feed_forward::FeedForward;
 use super::linear::{Linear, Norm};
 use super::parameters::{self, Parameter};
 use crate::backend::Context;
-use crate::tensor::error::error;
+use crate::tensor::error::{ensure, error};
 use crate::tensor::random::{Purpose, Stream};
-use crate::tensor::{DType, Float, Result, Tensor, View, ViewMut};
+use crate::tensor::{Cancelled, DType, Float, Result, Tensor, View, ViewMut, never};
 use std::sync::Arc;
 
 pub struct Layer {
@@ -162,8 +162,14 @@ impl Model {
     }
 
     /// The mean loss in nats of predicting `targets` from `tokens`, both [batch, length].
-    pub fn loss(&self, activations: &mut Activations, tokens: &[u32], targets: &[u32]) -> Result<f64> {
-        let pass = self.pass(activations.length, None)?;
+    /// CANCELLED once `cancelled` returns true, which is asked before each product.
+    pub fn loss(
+        &self,
+        activations: &mut Activations,
+        (tokens, targets): (&[u32], &[u32]),
+        cancelled: Cancelled,
+    ) -> Result<f64> {
+        let pass = self.pass(activations.length, None, cancelled)?;
         activations.set_tokens(tokens)?;
         activations.set_targets(targets)?;
         self.forward(&pass, activations)?;
@@ -175,24 +181,25 @@ impl Model {
 
     /// logits[batch * length, vocabulary] for `tokens`[batch, length].
     pub fn logits<'a>(&self, activations: &'a mut Activations, tokens: &[u32]) -> Result<View<'a>> {
-        let pass = self.pass(activations.length, None)?;
+        let pass = self.pass(activations.length, None, &never)?;
         activations.set_tokens(tokens)?;
         self.forward(&pass, activations)?;
         Ok(activations.logits.view())
     }
 
     /// Forward and backward: adds `factor` times the gradient of the mean loss to `gradients`, returns the mean loss.
-    /// `dropout` None leaves dropout off even when the model has it.
+    /// `dropout` None leaves dropout off even when the model has it. CANCELLED once `cancelled` returns true, which is asked
+    /// before each product; `gradients` is then of no use.
     pub fn backward(
         &self,
         activations: &mut Activations,
-        tokens: &[u32],
-        targets: &[u32],
+        (tokens, targets): (&[u32], &[u32]),
         factor: f64,
         dropout: Option<Dropout>,
         gradients: &mut Gradients,
+        cancelled: Cancelled,
     ) -> Result<f64> {
-        let pass = self.pass(activations.length, dropout)?;
+        let pass = self.pass(activations.length, dropout, cancelled)?;
         activations.set_tokens(tokens)?;
         activations.set_targets(targets)?;
         self.forward(&pass, activations)?;
@@ -218,9 +225,11 @@ impl Model {
         let (logits_mut, losses_mut) = (&mut logits.view_mut(), &mut losses.view_mut());
         (kernels.cross_entropy_gradient)(launch, &targets.view(), factor / m as f64, logits_mut, losses_mut)?;
         let dlogits = logits.view();
+        pass.check()?;
         let head = &mut gradients[self.head].view_mut();
         (kernels.matmul)(launch, &dlogits.transpose(), &normed.view(), true, head)?;
         let weight = self.parameters[self.head].tensor.view();
+        pass.check()?;
         (kernels.matmul)(launch, &dlogits, &weight, false, &mut b.normed.view_mut())?;
         (kernels.fill)(launch, 0.0, &mut b.residual.view_mut())?;
         let last = &residual[2 * layers.len()];
@@ -254,6 +263,7 @@ impl Model {
             layer.feed_forward.forward(pass, x, &mut a.feed_forward, scratch, y)?;
             pass.add_residual(2 * l + 2, x, y)?;
         }
+        pass.check()?;
         self.read_out(residual[2 * self.layers.len() % streams].view(), inverse_rms, normed, logits)
     }
 
@@ -274,15 +284,16 @@ impl Model {
     }
 
     /// A pass over the positions 0 .. length.
-    fn pass(&self, length: usize, dropout: Option<Dropout>) -> Result<Pass<'_>> {
+    fn pass<'a>(&'a self, length: usize, dropout: Option<Dropout>, cancelled: Cancelled<'a>) -> Result<Pass<'a>> {
         let rotations = (self.cosine.view().narrow(0, length)?, self.sine.view().narrow(0, length)?);
-        Ok(Pass { dropout: dropout.filter(|_| self.options.dropout > 0.0), ..self.pass_over(rotations) })
+        let dropout = dropout.filter(|_| self.options.dropout > 0.0);
+        Ok(Pass { dropout, cancelled, ..self.pass_over(rotations) })
     }
 
     /// A pass, without dropout, over the positions of the given `rotations`.
     pub fn pass_over<'a>(&'a self, (cosine, sine): (View<'a>, View<'a>)) -> Pass<'a> {
         let Model { context, options, parameters, .. } = self;
-        Pass { context, options, parameters, cosine, sine, dropout: None }
+        Pass { context, options, parameters, cosine, sine, dropout: None, cancelled: &never }
     }
 }
 
@@ -295,9 +306,16 @@ pub struct Pass<'a> {
     pub cosine: View<'a>,
     pub sine: View<'a>,
     pub dropout: Option<Dropout>,
+    pub cancelled: Cancelled<'a>,
 }
 
 impl<'a> Pass<'a> {
+    /// CANCELLED when the pass is given up: asked before whatever takes long.
+    pub fn check(&self) -> Result<()> {
+        ensure!(!(self.cancelled)(), Cancelled, "the pass through the model was cancelled");
+        Ok(())
+    }
+
     pub fn norm<'x>(&self, x: View<'x>, gain: usize) -> Norm<'x>
     where
         'a: 'x,

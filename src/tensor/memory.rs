@@ -13,8 +13,11 @@ struct Line;
 
 /// An owned, zeroed, 64-byte aligned block of host memory.
 pub struct Buffer {
+    /// Inside of the allocation, at its first aligned byte.
     data: NonNull<u8>,
     bytes: usize,
+    /// What was allocated; None for an empty buffer.
+    allocation: Option<(NonNull<u8>, Layout)>,
 }
 
 // SAFETY: a Buffer owns its memory exclusively; access follows the borrow of the Buffer.
@@ -25,14 +28,21 @@ unsafe impl Sync for Buffer {}
 impl Buffer {
     pub fn zeroed(bytes: usize) -> Result<Buffer> {
         if bytes == 0 {
-            return Ok(Buffer { data: NonNull::<Line>::dangling().cast(), bytes });
+            return Ok(Buffer { data: NonNull::<Line>::dangling().cast(), bytes, allocation: None });
         }
-        let layout = Layout::from_size_align(bytes.next_multiple_of(ALIGNMENT), ALIGNMENT)
-            .map_err(|_| error!(Memory, "an allocation of {bytes} bytes is too large for this machine"))?;
+        // Aligned here: what is asked for with an alignment, the allocator zeroes by hand, page by page; without one, large
+        // memory is fresh from the system, which zeroes a page when it is first used.
+        let layout = bytes
+            .checked_next_multiple_of(ALIGNMENT)
+            .and_then(|size| Layout::from_size_align(size.checked_add(ALIGNMENT)?, align_of::<usize>()).ok())
+            .ok_or_else(|| error!(Memory, "an allocation of {bytes} bytes is too large for this machine"))?;
         // SAFETY: the layout has a non-zero size.
-        let data = unsafe { alloc_zeroed(layout) };
-        let data = NonNull::new(data).ok_or_else(|| error!(Memory, "out of memory allocating {bytes} bytes"))?;
-        Ok(Buffer { data, bytes })
+        let base = unsafe { alloc_zeroed(layout) };
+        let base = NonNull::new(base).ok_or_else(|| error!(Memory, "out of memory allocating {bytes} bytes"))?;
+        let skip = base.addr().get().next_multiple_of(ALIGNMENT) - base.addr().get();
+        // SAFETY: the allocation has ALIGNMENT more bytes than are used, and `skip` is less than that.
+        let data = unsafe { base.add(skip) };
+        Ok(Buffer { data, bytes, allocation: Some((base, layout)) })
     }
 
     pub fn bytes(&self) -> usize {
@@ -50,10 +60,9 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if self.bytes > 0 {
-            let size = self.bytes.next_multiple_of(ALIGNMENT);
-            // SAFETY: `zeroed` allocated exactly this layout and accepted it.
-            unsafe { dealloc(self.data.as_ptr(), Layout::from_size_align_unchecked(size, ALIGNMENT)) }
+        if let Some((base, layout)) = self.allocation {
+            // SAFETY: `zeroed` allocated exactly this.
+            unsafe { dealloc(base.as_ptr(), layout) }
         }
     }
 }

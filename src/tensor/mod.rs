@@ -1,5 +1,6 @@
 //! The common ground: element types, shapes, owned tensors, borrowed views, errors and random numbers.
 
+mod cancel;
 mod dtype;
 pub mod error;
 pub mod log;
@@ -9,6 +10,7 @@ mod shape;
 mod storage;
 mod view;
 
+pub use cancel::{Cancelled, never};
 pub use dtype::{DType, Element, Float};
 pub use error::{Error, ErrorKind, Result};
 pub use memory::{Buffer, reserve, vec_zeroed};

@@ -123,7 +123,9 @@ pub fn write(folder: &Path, record: &Record, model: &[u8], optimizer: &[u8]) -> 
     let path = folder.join(folder_name(record.step));
     let exists = path.try_exists().map_err(|e| Error::io("reading", &path, &e))?;
     if exists
-        && open(&path).is_ok_and(|there| there.record.is_of_the_run_of(record) && there.record.files == record.files)
+        && open(&path).is_ok_and(|Checkpoint { record: there, .. }| {
+            there.is_of_the_run_of(record) && there.files == record.files && there.owed == record.owed
+        })
     {
         return Ok(path);
     }

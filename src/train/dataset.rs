@@ -3,7 +3,7 @@
 use super::tokenizer::Tokenizer;
 use crate::tensor::error::{ensure, error};
 use crate::tensor::random::Stream;
-use crate::tensor::{Result, reserve};
+use crate::tensor::{Cancelled, Result, reserve};
 use xxhash_rust::xxh3::Xxh3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +46,19 @@ pub enum Tokens<'a> {
 
 impl Dataset {
     /// The tokens of `text`; the last `validation_fraction` of them, 0 to below 1, are for validation.
-    pub fn from_text(text: &str, tokenizer: &Tokenizer, validation_fraction: f64) -> Result<Dataset> {
+    /// CANCELLED once `cancelled` returns true.
+    pub fn from_text(
+        text: &str,
+        tokenizer: &Tokenizer,
+        validation_fraction: f64,
+        cancelled: Cancelled,
+    ) -> Result<Dataset> {
         check_fraction(validation_fraction)?;
         let mut tokens = Store::new(tokenizer.vocabulary());
-        tokenizer.encode_blocks(text, &mut |block| tokens.append(block))?;
+        tokenizer.encode_blocks(text, &mut |block| {
+            ensure!(!cancelled(), Cancelled, "encoding the text was cancelled");
+            tokens.append(block)
+        })?;
         Dataset::new(tokens, tokenizer.vocabulary(), validation_fraction)
     }
 

@@ -1,6 +1,6 @@
 use super::*;
-use crate::tensor::ErrorKind;
 use crate::tensor::random::Purpose;
+use crate::tensor::{ErrorKind, never};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Token i is i, so that every window shows where it was read.
@@ -46,14 +46,16 @@ fn the_text_is_split_into_its_first_and_last_tokens() {
 fn text_and_tokens_give_the_same_dataset() {
     let tokenizer = Tokenizer::character("abcdé").unwrap();
     let text = "abédc".repeat(9000);
-    let from_text = Dataset::from_text(&text, &tokenizer, 0.25).unwrap();
+    let from_text = Dataset::from_text(&text, &tokenizer, 0.25, &never).unwrap();
     let tokens = tokenizer.encode(&text).unwrap();
     assert_eq!(from_text.vocabulary(), 5);
     assert_eq!(all(from_text.tokens(Split::Train)), tokens[..33_750]);
     assert_eq!(all(from_text.tokens(Split::Validation)), tokens[33_750..]);
     let from_tokens = Dataset::from_tokens(tokens, 5, 0.25).unwrap();
     assert_eq!(from_text.fingerprint(), from_tokens.fingerprint());
-    let error = Dataset::from_text("abcx", &tokenizer, 0.1).err().unwrap();
+    let error = Dataset::from_text(&text, &tokenizer, 0.1, &|| true).err().unwrap();
+    assert_eq!((error.kind, error.message.as_str()), (ErrorKind::Cancelled, "encoding the text was cancelled"));
+    let error = Dataset::from_text("abcx", &tokenizer, 0.1, &never).err().unwrap();
     assert_eq!(error.kind, ErrorKind::Format);
 }
 
@@ -188,7 +190,7 @@ fn what_does_not_fit_is_refused() {
     );
     for fraction in [-0.1, 1.0, 1.5, f64::NAN, f64::INFINITY] {
         assert_eq!(refused(vec![0], 1, fraction).kind, ErrorKind::Argument);
-        assert!(Dataset::from_text("a", &Tokenizer::byte(), fraction).is_err());
+        assert!(Dataset::from_text("a", &Tokenizer::byte(), fraction, &never).is_err());
     }
     let dataset = counting(50, 0.2);
     let draw = |split, batch, length, room| {

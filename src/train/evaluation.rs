@@ -2,8 +2,8 @@
 
 use super::dataset::{Dataset, Split};
 use crate::model::{Activations, Model};
-use crate::tensor::Result;
 use crate::tensor::error::{ensure, error};
+use crate::tensor::{Cancelled, ErrorKind, Result};
 
 /// The windows of one evaluation, in batches of a fixed size; the last batch is what remains.
 pub struct Evaluation {
@@ -30,15 +30,15 @@ impl Evaluation {
         self.read
     }
 
-    /// The mean loss in nats a token. `activations`, `tokens` and `targets` are those of a training batch; `cancelled` is
-    /// asked before each batch.
+    /// The mean loss in nats a token. `activations`, `tokens` and `targets` are those of a training batch. CANCELLED once
+    /// `cancelled` returns true.
     pub fn run(
         &mut self,
         model: &Model,
         dataset: &Dataset,
         activations: &mut Activations,
         (tokens, targets): (&mut [u32], &mut [u32]),
-        cancelled: &(dyn Fn() -> bool + Sync),
+        cancelled: Cancelled,
     ) -> Result<f64> {
         let Evaluation { batch, length, there, read, .. } = *self;
         ensure!(read > 0, State, "evaluation: the validation split holds no window of {length} tokens and a target");
@@ -49,7 +49,6 @@ impl Evaluation {
         let mut sum = 0.0;
         let mut first = 0;
         while first < read {
-            ensure!(!cancelled(), Cancelled, "evaluation was cancelled");
             let count = batch.min(read - first);
             for (row, number) in (first..first + count).enumerate() {
                 // Of all windows 0 .. there, the read ones are number * there / read: all of them when read == there.
@@ -61,7 +60,11 @@ impl Evaluation {
                 Some(rest) if count < batch => rest,
                 _ => &mut *activations,
             };
-            let loss = model.loss(used, &tokens[..count * length], &targets[..count * length])?;
+            let windows = (&tokens[..count * length], &targets[..count * length]);
+            let loss = model.loss(used, windows, cancelled).map_err(|error| match error.kind {
+                ErrorKind::Cancelled => error!(Cancelled, "evaluation was cancelled"),
+                _ => error,
+            })?;
             if !loss.is_finite() {
                 return Err(error!(State, "evaluation: the loss of windows {first} .. {} is {loss}", first + count));
             }

@@ -16,6 +16,8 @@
 //! | `evaluation.rs` | the loss over the validation split |
 //! | `state.rs` | parameters and optimizer states to bytes and back |
 //! | `trainer.rs` | [`Trainer`]: the loop |
+//! | `generate.rs` | [`Generation`]: text from a model |
+//! | `pipeline.rs` | [`train`]: from a text to a trained model |
 
 mod adaptive;
 mod checkpoint;
@@ -23,8 +25,10 @@ mod cluster_loss;
 mod config;
 mod dataset;
 mod evaluation;
+mod generate;
 mod metrics;
 mod optimizer;
+mod pipeline;
 mod record;
 mod sampling;
 mod schedule;
@@ -39,7 +43,9 @@ mod windows;
 
 pub use config::TrainOptions;
 pub use dataset::{Dataset, Split};
+pub use generate::Generation;
 pub use metrics::Metrics;
+pub use pipeline::{Plan, train};
 pub use schedule::Schedule;
 pub use text::read_text;
 pub use tokenizer::{Tokenizer, TokenizerKind};

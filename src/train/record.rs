@@ -5,6 +5,7 @@
 //!   "checksum": "xxh3-64 of this file, in 16 hex digits, taken with sixteen 0 in their place",
 //!   "format": "setun-trainer", "version": 1, "setun": "0.1.0",
 //!   "step": 100, "elapsed_seconds": 12.5,
+//!   "owed": what the last step measured, when the run was stopped before it could report it,
 //!   "run": { "backend": .., "level": .., "model": {..}, "options": {..}, "text": {..}, "tokenizer": .., "clusters": .. },
 //!   "cluster_losses": what is summed for the next report, with clusters only,
 //!   "files": { "model.safetensors": { "bytes": .., "xxh3": ".." }, .. }
@@ -13,6 +14,7 @@
 
 use super::cluster_loss::LossSums;
 use super::config::TrainOptions;
+use super::step::Done;
 use crate::model::ModelOptions;
 use crate::tensor::Result;
 use crate::tensor::error::{ensure, error};
@@ -71,6 +73,10 @@ pub struct Record {
     setun: String,
     pub step: u64,
     pub elapsed_seconds: f64,
+    /// What the last step measured, when the run was stopped before it could report it: the evaluation that is due, the
+    /// line of metrics.jsonl and the progress call come first when the run goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owed: Option<Done>,
     pub run: Value,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster_losses: Option<LossSums>,
@@ -90,6 +96,7 @@ impl Record {
             setun: env!("CARGO_PKG_VERSION").to_string(),
             step,
             elapsed_seconds,
+            owed: None,
             run: run.value()?,
             cluster_losses: None,
             files,

@@ -1,6 +1,7 @@
 use super::*;
 use crate::backend::{Backend, ContextOptions};
 use crate::tensor::random::Purpose;
+use crate::tensor::{ErrorKind, never};
 
 fn context() -> Arc<Context> {
     Arc::new(Context::new(&ContextOptions { backend: Some(Backend::Simd), ..ContextOptions::default() }).unwrap())
@@ -17,7 +18,11 @@ fn kind_of(position: usize) -> u32 {
 
 fn dataset(tokens: usize) -> Dataset {
     let stream = Stream::new(1, Purpose::Test, 0, 0);
-    let token = |i: usize| 10 * kind_of(i) + stream.below(i as u64, 10) as u32;
+    // Each kind has tokens of its own in an order of its own, but for every fortieth.
+    let token = |i: usize| match stream.below(i as u64, 400) {
+        other @ 0..10 => 10 * kind_of(i) + other as u32,
+        _ => 10 * kind_of(i) + (i % 5) as u32,
+    };
     Dataset::from_tokens((0..tokens).map(token).collect(), 30, 0.0).unwrap()
 }
 
@@ -26,7 +31,9 @@ fn options(n_clusters: usize, cluster_balance: f64) -> TrainOptions {
 }
 
 fn clusters(dataset: &Dataset, options: &TrainOptions) -> Clusters {
-    match Sampling::new(&context(), dataset, options).unwrap() {
+    let error = Sampling::new(&context(), dataset, options, &|| true).err();
+    assert!(error.is_none_or(|error| error.kind == ErrorKind::Cancelled));
+    match Sampling::new(&context(), dataset, options, &never).unwrap() {
         Sampling::Clustered(clusters) => clusters,
         Sampling::Plain => panic!("there are clusters"),
     }
@@ -66,7 +73,7 @@ fn every_start_is_as_likely_as_without_clusters() {
 fn balance_decides_how_often_a_cluster_comes() {
     let dataset = dataset(4001);
     for (balance, shares) in [(0.0, [0.1, 0.4, 0.5]), (0.5, [0.1857, 0.3779, 0.4364]), (1.0, [1.0 / 3.0; 3])] {
-        let sampling = Sampling::new(&context(), &dataset, &options(3, balance)).unwrap();
+        let sampling = Sampling::new(&context(), &dataset, &options(3, balance), &never).unwrap();
         let mut counts = vec![0u32; 3];
         let (mut rows, mut tokens, mut targets) = (vec![0; 12], vec![0; 240], vec![0; 240]);
         let mut by_kind = [0u32; 3];
@@ -104,7 +111,7 @@ fn balance_decides_how_often_a_cluster_comes() {
 fn draws_are_a_function_of_seed_step_and_micro_batch() {
     let dataset = dataset(4001);
     let batch = |seed, step, micro| {
-        let sampling = Sampling::new(&context(), &dataset, &options(3, 0.3)).unwrap();
+        let sampling = Sampling::new(&context(), &dataset, &options(3, 0.3), &never).unwrap();
         let (mut rows, mut tokens, mut targets) = (vec![0; 12], vec![0; 240], vec![0; 240]);
         let stream = Stream::new(seed, Purpose::Batch, step, micro);
         sampling.batch(&dataset, stream, 20, &mut rows, &mut tokens, &mut targets).unwrap();
@@ -122,7 +129,7 @@ fn none_one_and_too_many_clusters_are_plain_sampling() {
     let dataset = dataset(4001);
     let stream = Stream::new(1, Purpose::Batch, 2, 3);
     let draw = |n_clusters| {
-        let sampling = Sampling::new(&context(), &dataset, &options(n_clusters, 0.0)).unwrap();
+        let sampling = Sampling::new(&context(), &dataset, &options(n_clusters, 0.0), &never).unwrap();
         let (mut rows, mut tokens, mut targets) = (vec![7; 12], vec![0; 240], vec![0; 240]);
         sampling.batch(&dataset, stream, 20, &mut rows, &mut tokens, &mut targets).unwrap();
         (sampling.clusters().map(Clusters::count), rows[0], tokens, targets)
@@ -140,7 +147,7 @@ fn none_one_and_too_many_clusters_are_plain_sampling() {
 #[test]
 fn windows_that_are_all_alike_are_drawn_evenly() {
     let alike = Dataset::from_tokens(vec![3; 4001], 30, 0.0).unwrap();
-    assert!(Sampling::new(&context(), &alike, &options(3, 0.0)).unwrap().clusters().is_none());
+    assert!(Sampling::new(&context(), &alike, &options(3, 0.0), &never).unwrap().clusters().is_none());
     // Two kinds for five clusters: the three without a window are gone.
     let two = Dataset::from_tokens((0..4001).map(|i| i / 400 % 2).collect(), 30, 0.0).unwrap();
     let found = clusters(&two, &options(5, 1.0));

@@ -11,7 +11,8 @@ use crate::model::{Activations, Dropout, Gradients, Model};
 use crate::quantize::GradientCodes;
 use crate::tensor::error::{ensure, error};
 use crate::tensor::random::{Purpose, Stream};
-use crate::tensor::{Error, Result, vec_zeroed};
+use crate::tensor::{Cancelled, Error, ErrorKind, Result, vec_zeroed};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 pub struct Work {
@@ -33,7 +34,7 @@ pub struct Work {
 }
 
 /// What a step measured.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Done {
     pub loss: f64,
     pub learning_rate: f64,
@@ -49,11 +50,11 @@ impl Done {
 
 impl Work {
     /// `options` are resolved.
-    pub fn new(model: &Model, dataset: Arc<Dataset>, options: &TrainOptions) -> Result<Work> {
+    pub fn new(model: &Model, dataset: Arc<Dataset>, options: &TrainOptions, cancelled: Cancelled) -> Result<Work> {
         let (batch, length) = (options.batch_size, options.context_length);
         let evaluation = Evaluation::new(&dataset, batch, length, options.evaluation_windows);
         let largest = model.parameters().iter().map(|parameter| parameter.tensor.view().count()).max().unwrap_or(0);
-        let sampling = Sampling::new(model.context(), &dataset, options)?;
+        let sampling = Sampling::new(model.context(), &dataset, options, cancelled)?;
         let interval = if options.log_interval > 0 { options.log_interval } else { options.evaluation_interval };
         let cluster_loss =
             sampling.clusters().map(|clusters| ClusterLoss::new(clusters.count(), interval)).transpose()?;
@@ -93,21 +94,18 @@ impl Work {
         }
     }
 
-    pub fn evaluate(&mut self, model: &Model, cancelled: &(dyn Fn() -> bool + Sync)) -> Result<f64> {
+    pub fn evaluate(&mut self, model: &Model, cancelled: Cancelled) -> Result<f64> {
         let batch = (&mut self.tokens[..], &mut self.targets[..]);
         self.evaluation.run(model, &self.dataset, &mut self.activations, batch, cancelled)
     }
 
-    /// The step after `step` steps. An error leaves the parameters and the optimizer's states as they were.
-    pub fn step(
-        &mut self,
-        model: &mut Model,
-        options: &TrainOptions,
-        step: u64,
-        cancelled: &(dyn Fn() -> bool + Sync),
-    ) -> Result<Done> {
+    /// The step after `step` steps. An error, CANCELLED among them, leaves the parameters and the optimizer's states as they were.
+    pub fn step(&mut self, model: &mut Model, options: &TrainOptions, step: u64, cancelled: Cancelled) -> Result<Done> {
         let number = step + 1;
-        let loss = self.accumulate(model, options, step, cancelled)?;
+        let loss = self.accumulate(model, options, step, cancelled).map_err(|error| match error.kind {
+            ErrorKind::Cancelled => error!(Cancelled, "step {number} was cancelled"),
+            _ => error,
+        })?;
         let context = model.context().clone();
         let mut gradient_norm = self.finite_norm(model, number)?;
         if self.codes.is_some() {
@@ -142,13 +140,7 @@ impl Work {
     }
 
     /// The gradients of a step's micro-batches, each weighted alike; returns their mean loss.
-    fn accumulate(
-        &mut self,
-        model: &Model,
-        options: &TrainOptions,
-        step: u64,
-        cancelled: &(dyn Fn() -> bool + Sync),
-    ) -> Result<f64> {
+    fn accumulate(&mut self, model: &Model, options: &TrainOptions, step: u64, cancelled: Cancelled) -> Result<f64> {
         let length = options.context_length;
         let factor = 1.0 / options.accumulation as f64;
         self.gradients.zero(model.context())?;
@@ -159,18 +151,17 @@ impl Work {
         // `TrainOptions::resolve` has checked that both fit.
         let step = step as u32;
         for micro in 0..options.accumulation as u32 {
-            ensure!(!cancelled(), Cancelled, "step {} was cancelled", u64::from(step) + 1);
             let stream = Stream::new(options.seed, Purpose::Batch, step, micro);
             let (rows, tokens, targets) = (&mut self.rows, &mut self.tokens, &mut self.targets);
             self.sampling.batch(&self.dataset, stream, length, rows, tokens, targets)?;
             let dropout = Dropout { seed: options.seed, step, micro_batch: micro };
             let part = model.backward(
                 &mut self.activations,
-                &self.tokens,
-                &self.targets,
+                (&self.tokens, &self.targets),
                 factor,
                 Some(dropout),
                 &mut self.gradients,
+                cancelled,
             )?;
             ensure!(
                 part.is_finite(),

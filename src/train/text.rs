@@ -1,19 +1,20 @@
 //! The text to train on, from one file or from a folder of them.
 
-use crate::format::files::read_file;
+use crate::format::files::read_file_unless;
 use crate::tensor::error::{ensure, error};
 use crate::tensor::log::{LogLevel, log};
-use crate::tensor::{Error, Result, reserve};
+use crate::tensor::{Cancelled, Error, Result, reserve};
 use std::path::{Path, PathBuf};
 
 /// The text at `path`. One file must be UTF-8; of a folder, the files at any depth in the order of their paths, joined by a
 /// line end, without hidden ones and links, and without those that are not text (not UTF-8, or with a NUL in them).
-pub fn read_text(path: &Path) -> Result<String> {
+/// CANCELLED once `cancelled` returns true.
+pub fn read_text(path: &Path, cancelled: Cancelled) -> Result<String> {
     let metadata = std::fs::metadata(path).map_err(|e| Error::io("opening", path, &e))?;
     if metadata.is_dir() {
-        return read_folder(path);
+        return read_folder(path, cancelled);
     }
-    let text = String::from_utf8(read_file(path)?).map_err(|e| {
+    let text = String::from_utf8(read_file_unless(path, cancelled)?).map_err(|e| {
         error!(Format, "{} is not UTF-8 at byte {}; text is needed", path.display(), e.utf8_error().valid_up_to())
     })?;
     ensure!(
@@ -25,11 +26,11 @@ pub fn read_text(path: &Path) -> Result<String> {
     Ok(text)
 }
 
-fn read_folder(folder: &Path) -> Result<String> {
-    let files = files(folder)?;
+fn read_folder(folder: &Path, cancelled: Cancelled) -> Result<String> {
+    let files = files(folder, cancelled)?;
     let (mut text, mut skipped) = (String::new(), Vec::new());
     for path in &files {
-        let bytes = read_file(path)?;
+        let bytes = read_file_unless(path, cancelled)?;
         match String::from_utf8(bytes) {
             Ok(contents) if contents.is_empty() => {}
             Ok(contents) if !contents.contains('\0') => {
@@ -59,9 +60,10 @@ fn read_folder(folder: &Path) -> Result<String> {
 }
 
 /// The regular files under a folder. Sorted, since the order in which a file system lists them differs between machines.
-fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+fn files(folder: &Path, cancelled: Cancelled) -> Result<Vec<PathBuf>> {
     let (mut folders, mut files) = (vec![folder.to_path_buf()], Vec::new());
     while let Some(folder) = folders.pop() {
+        ensure!(!cancelled(), Cancelled, "reading {} was cancelled", folder.display());
         let failed = |e: std::io::Error| Error::io("reading", &folder, &e);
         for entry in std::fs::read_dir(&folder).map_err(failed)? {
             let entry = entry.map_err(failed)?;
@@ -86,7 +88,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
 mod tests {
     use super::*;
     use crate::format::scratch::Scratch;
-    use crate::tensor::ErrorKind;
+    use crate::tensor::{ErrorKind, never};
 
     fn write(scratch: &Scratch, name: &str, bytes: &[u8]) {
         let path = scratch.path().join(name);
@@ -98,7 +100,7 @@ mod tests {
     fn one_file_is_read_as_it_is() {
         let scratch = Scratch::new();
         write(&scratch, ".hidden.txt", "a\r\n\0é\n".as_bytes());
-        assert_eq!(read_text(&scratch.path().join(".hidden.txt")).unwrap(), "a\r\n\0é\n");
+        assert_eq!(read_text(&scratch.path().join(".hidden.txt"), &never).unwrap(), "a\r\n\0é\n");
     }
 
     #[test]
@@ -107,7 +109,7 @@ mod tests {
         write(&scratch, "latin.txt", b"caf\xe9 au lait");
         write(&scratch, "cut.txt", &"abé".as_bytes()[..3]);
         write(&scratch, "empty.txt", b"");
-        let refused = |name: &str| read_text(&scratch.path().join(name)).unwrap_err();
+        let refused = |name: &str| read_text(&scratch.path().join(name), &never).unwrap_err();
         let error = refused("latin.txt");
         assert_eq!(error.kind, ErrorKind::Format);
         assert!(error.message.ends_with("latin.txt is not UTF-8 at byte 3; text is needed"), "{error}");
@@ -139,14 +141,25 @@ mod tests {
         for (target, name) in [(scratch.path(), "circle"), (&scratch.path().join("c"), "b/link")] {
             std::os::unix::fs::symlink(target, scratch.path().join(name)).unwrap();
         }
-        assert_eq!(read_text(scratch.path()).unwrap(), "B\na/b.txt\na/z/deep.md\nb/2.txt\nb.txt\nc");
+        assert_eq!(read_text(scratch.path(), &never).unwrap(), "B\na/b.txt\na/z/deep.md\nb/2.txt\nb.txt\nc");
+    }
+
+    #[test]
+    fn reading_can_be_given_up() {
+        let scratch = Scratch::new();
+        write(&scratch, "a.txt", b"text");
+        for path in [scratch.path().to_path_buf(), scratch.path().join("a.txt")] {
+            let error = read_text(&path, &|| true).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Cancelled);
+            assert_eq!(error.message, format!("reading {} was cancelled", path.display()));
+        }
     }
 
     #[test]
     fn a_folder_without_text_is_an_error() {
         let scratch = Scratch::new();
         let refused = || {
-            let error = read_text(scratch.path()).unwrap_err();
+            let error = read_text(scratch.path(), &never).unwrap_err();
             assert_eq!(error.kind, ErrorKind::Format);
             error.message
         };
@@ -155,6 +168,6 @@ mod tests {
         write(&scratch, "b.txt", b"");
         assert!(refused().contains("of its 2 files that are not hidden, 1 are not text"));
         write(&scratch, "c.txt", b"text");
-        assert_eq!(read_text(scratch.path()).unwrap(), "text");
+        assert_eq!(read_text(scratch.path(), &never).unwrap(), "text");
     }
 }

@@ -18,7 +18,7 @@ use crate::backend::Context;
 use crate::model::{Model, ModelOptions};
 use crate::tensor::error::{ensure, error};
 use crate::tensor::log::{LogLevel, log};
-use crate::tensor::{Error, ErrorKind, Result};
+use crate::tensor::{Cancelled, Error, ErrorKind, Result};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -51,17 +51,33 @@ pub struct Trainer {
     elapsed: f64,
     pace: Pace,
     metrics: Metrics,
+    /// Whether the report of the last step is still to come: its evaluation, its line of metrics.jsonl and its progress
+    /// call. Of a run that was stopped between the two; it is the first thing that the run does when it goes on.
+    owes_report: bool,
     /// Whether `checkpoint_dir` is known to hold this run and no other: see `claim_folder`.
     claimed: bool,
 }
 
 impl Trainer {
-    /// A trainer at step 0 that trains `model` where it stands. `tokenizer_json` travels in the checkpoints.
+    /// `create`, which nobody gives up.
+    #[cfg(test)]
     pub fn new(
         model: Arc<RwLock<Model>>,
         dataset: Arc<Dataset>,
         tokenizer_json: Option<String>,
         options: TrainOptions,
+    ) -> Result<Trainer> {
+        Trainer::create(model, dataset, tokenizer_json, options, &crate::tensor::never)
+    }
+
+    /// A trainer at step 0 that trains `model` where it stands. `tokenizer_json` travels in the checkpoints. CANCELLED once
+    /// `cancelled` returns true, which is asked while the windows of a large text are clustered.
+    pub fn create(
+        model: Arc<RwLock<Model>>,
+        dataset: Arc<Dataset>,
+        tokenizer_json: Option<String>,
+        options: TrainOptions,
+        cancelled: Cancelled,
     ) -> Result<Trainer> {
         options.validate()?;
         let guard = model.try_read().ok_or_else(in_use)?;
@@ -97,7 +113,7 @@ impl Trainer {
             validation_tokens: dataset.tokens(Split::Validation).len(),
         };
         let context = guard.context().clone();
-        let work = Work::new(&guard, dataset, &options)?;
+        let work = Work::new(&guard, dataset, &options, cancelled)?;
         drop(guard);
         let mut trainer = Trainer {
             model,
@@ -114,6 +130,7 @@ impl Trainer {
             elapsed: 0.0,
             pace: Pace::default(),
             metrics: Metrics::default(),
+            owes_report: false,
             claimed: false,
         };
         trainer.metrics = trainer.report(&Done::NOTHING);
@@ -131,9 +148,9 @@ impl Trainer {
     }
 
     /// One optimizer step. STATE when all steps are done, when the model is in use elsewhere, or when the loss or the
-    /// gradient is not finite; CANCELLED when `cancelled`, asked before each micro-batch, returns true. On any failure
+    /// gradient is not finite; CANCELLED once `cancelled`, asked before each product of a layer, returns true. On any failure
     /// nothing has changed.
-    pub fn step(&mut self, cancelled: &(dyn Fn() -> bool + Sync)) -> Result<Metrics> {
+    pub fn step(&mut self, cancelled: Cancelled) -> Result<Metrics> {
         let total = self.options.max_steps;
         ensure!(self.step < total, State, "training is finished: all {total} steps are done");
         self.claim_folder()?;
@@ -147,13 +164,14 @@ impl Trainer {
         self.pace.record(seconds);
         self.elapsed += seconds;
         self.step += 1;
+        self.owes_report = false;
         self.metrics = self.report(&done);
         Ok(self.metrics.clone())
     }
 
     /// The loss over the validation split in nats a token; STATE when the split holds no window or the model is in use
     /// elsewhere, CANCELLED when `cancelled` returns true.
-    pub fn evaluate(&mut self, cancelled: &(dyn Fn() -> bool + Sync)) -> Result<f64> {
+    pub fn evaluate(&mut self, cancelled: Cancelled) -> Result<f64> {
         let started = Instant::now();
         let guard = self.model.try_read().ok_or_else(in_use)?;
         let (model, work) = (&*guard, &mut self.work);
@@ -166,17 +184,19 @@ impl Trainer {
     }
 
     /// Trains to the last step, with the evaluations, reports and checkpoints of the options. `progress` is called after
-    /// each step; when it returns false the run stops. `cancelled` is asked before each micro-batch; when it returns true
-    /// the step is abandoned and the run ends with CANCELLED. An evaluation that is due is not abandoned: the reports of a
-    /// run do not depend on where it was stopped. A run with a `checkpoint_dir` is saved however it ends; one that fails
-    /// keeps all its older checkpoints beside that.
-    pub fn run(
-        &mut self,
-        progress: &mut dyn FnMut(&Metrics) -> bool,
-        cancelled: &(dyn Fn() -> bool + Sync),
-    ) -> Result<RunEnd> {
+    /// each step; when it returns false the run stops. `cancelled` is asked before each product of a layer; once it returns
+    /// true the step or the evaluation is abandoned and the run ends with CANCELLED. An abandoned evaluation is done first
+    /// when the run goes on: its reports do not depend on where it was stopped. A run with a `checkpoint_dir` is saved
+    /// however it ends; one that fails keeps all its older checkpoints beside that.
+    pub fn run(&mut self, progress: &mut dyn FnMut(&Metrics) -> bool, cancelled: Cancelled) -> Result<RunEnd> {
         self.claim_folder()?;
-        while self.step < self.options.max_steps {
+        if self.owes_report
+            && let Some(folder) = &self.options.checkpoint_dir
+        {
+            // A report that failed half-way may have left half a line.
+            metrics::truncate(folder, self.step - 1)?;
+        }
+        while self.owes_report || self.step < self.options.max_steps {
             match self.advance(progress, cancelled) {
                 Ok(true) => {}
                 Ok(false) => {
@@ -202,23 +222,23 @@ impl Trainer {
         Ok(RunEnd::Finished)
     }
 
-    /// One step of a run with what follows it; false when `progress` asks to stop.
-    fn advance(
-        &mut self,
-        progress: &mut dyn FnMut(&Metrics) -> bool,
-        cancelled: &(dyn Fn() -> bool + Sync),
-    ) -> Result<bool> {
-        self.step(cancelled)?;
+    /// One step of a run with its report, or the report that the last step is owed; false when `progress` asks to stop.
+    fn advance(&mut self, progress: &mut dyn FnMut(&Metrics) -> bool, cancelled: Cancelled) -> Result<bool> {
+        if !self.owes_report {
+            self.step(cancelled)?;
+            self.owes_report = true;
+        }
         let step = self.step;
         let last = step == self.options.max_steps;
         let due = |interval: u64| interval > 0 && step.is_multiple_of(interval);
         let evaluates = (last || due(self.options.evaluation_interval)) && self.work.evaluation().windows() > 0;
         if evaluates {
-            self.evaluate(&|| false)?;
+            self.evaluate(cancelled)?;
         }
         if evaluates || due(self.options.log_interval) {
             self.write_metrics()?;
         }
+        self.owes_report = false;
         if last || due(self.options.checkpoint_interval) {
             self.save_if_asked()?;
         }
@@ -281,6 +301,9 @@ impl Trainer {
             (checkpoint::OPTIMIZER_FILE.to_string(), FileSum::of(&optimizer)),
         ]);
         let mut record = Record::new(self.step, self.elapsed, &self.identity(), files)?;
+        let Metrics { loss, learning_rate, learning_rate_factor, gradient_norm, .. } = self.metrics;
+        let measured = Done { loss, learning_rate, learning_rate_factor, gradient_norm };
+        record.owed = self.owes_report.then_some(measured);
         record.cluster_losses = self.work.cluster_loss().map(ClusterLoss::sums);
         let path = checkpoint::write(&folder, &record, &model, &optimizer)?;
         log(LogLevel::Info, format_args!("saved {}", path.display()));
@@ -321,7 +344,8 @@ impl Trainer {
         // From here on nothing can be wrong with the checkpoint; the metrics are the last thing that could fail.
         let inside = self.options.checkpoint_dir.as_deref().is_some_and(|own| is_parent(own, &path));
         if inside && let Some(own) = &self.options.checkpoint_dir {
-            metrics::truncate(own, record.step)?;
+            let reported = if record.owed.is_some() { record.step.saturating_sub(1) } else { record.step };
+            metrics::truncate(own, reported)?;
         }
         state::restore(&mut guard, &mut self.work.optimizer, &model, &optimizer)?;
         self.work.restore_cluster_loss(record.cluster_losses.as_ref());
@@ -331,7 +355,9 @@ impl Trainer {
         self.step = record.step;
         self.elapsed = record.elapsed_seconds;
         self.pace = Pace::default();
-        self.metrics = self.report(&Done::NOTHING);
+        let owed = record.owed.filter(|_| record.step > 0);
+        self.owes_report = owed.is_some();
+        self.metrics = self.report(&owed.unwrap_or(Done::NOTHING));
         log(LogLevel::Info, format_args!("resumed {}", path.display()));
         Ok(())
     }

@@ -1,7 +1,11 @@
 /* Training from C: the one-call pipeline, the steps one by one, stopping, resuming bit for bit, refusals. */
+#define _POSIX_C_SOURCE 200809L /* nanosleep, clock_gettime */
+
 #include "check.h"
 
 #include <math.h>
+#include <pthread.h>
+#include <time.h>
 
 static setun_model_options geometry;
 
@@ -158,6 +162,59 @@ static void end(run *made) {
     setun_model_free(made->model);
 }
 
+static void *raise_soon(void *token) {
+    struct timespec pause = {0, 200 * 1000 * 1000};
+    nanosleep(&pause, NULL);
+    CHECK_OK(setun_cancel_request(token));
+    return NULL;
+}
+
+static double now(void) {
+    struct timespec t;
+    CHECK(clock_gettime(CLOCK_MONOTONIC, &t) == 0);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* A token is heard inside of a step that takes seconds, and inside of a validation. Half a second is what is promised;
+   a busy machine gets two. */
+static void cancelled_inside(void) {
+    setun_model_options small = geometry;
+    int validating;
+    geometry.width = 384;
+    geometry.layers = 6;
+    geometry.heads = 6;
+    geometry.context_length = 256;
+    for (validating = 0; validating < 2; validating++) {
+        setun_train_options options;
+        setun_cancel *cancel = NULL;
+        pthread_t thread;
+        double loss, began;
+        run made;
+        setun_train_options_init(&options, sizeof options);
+        CHECK_OK(setun_cancel_create(&cancel));
+        options.batch_size = 8;
+        options.max_steps = 100000;
+        options.cancel = cancel;
+        made = start(&options);
+        CHECK(pthread_create(&thread, NULL, raise_soon, cancel) == 0);
+        began = now();
+        /* Again until the token is heard: one alone may be over before that. */
+        if (validating) {
+            while (setun_trainer_evaluate(made.trainer, &loss) == SETUN_OK) CHECK(now() - began < 30);
+            CHECK_STATUS(setun_trainer_evaluate(made.trainer, &loss), SETUN_ERR_CANCELLED);
+        } else {
+            while (setun_trainer_step(made.trainer, NULL) == SETUN_OK) CHECK(now() - began < 30);
+            CHECK_STATUS(setun_trainer_step(made.trainer, NULL), SETUN_ERR_CANCELLED);
+        }
+        printf("%s was given up after %.2f s\n", validating ? "a validation" : "a step", now() - began - .2);
+        CHECK(now() - began < 2.2);
+        CHECK(pthread_join(thread, NULL) == 0);
+        end(&made);
+        setun_cancel_free(cancel);
+    }
+    geometry = small;
+}
+
 static void read_embedding(const setun_model *model, float *values, size_t bytes) {
     setun_tensor *tensor = NULL;
     CHECK_OK(setun_model_tensor(model, 2, NULL, &tensor));
@@ -312,6 +369,7 @@ int main(void) {
     write_corpus("corpus.txt");
     whole_pipeline();
     stopping();
+    cancelled_inside();
     refused();
     step_by_step();
     resuming();

@@ -95,7 +95,7 @@ def plain(comment):
 
 
 def value(text, comment=""):
-    match = re.fullmatch(r"(const )?(?:struct )?(\w+)\s*(\**)\s*(\w+)(?:\[(\d+)\])?", " ".join(text.split()))
+    match = re.fullmatch(r"(const )?(?:struct )?(\w+)\s*(\**)\s*(\w+)(?:\[(\d+)\])?", " ".join(text.replace("*const *", "**").split()))
     if match is None:
         raise ValueError(f"the header has a declaration that this parser does not know: {text!r}")
     return Value(match[4], match[2], len(match[3]), bool(match[1]), comment, int(match[5] or 0))

@@ -166,6 +166,27 @@ class World:
         self.setun.ok("kmeans_fit", kmeans, self.at((ctypes.c_float * 8)(*POINTS)), 4, 2, None, None)
         return kmeans
 
+    def optimizer(self, count):
+        """With one parameter of `count` floats."""
+        optimizer = self.setun.made("optimizer_create", None)
+        dims, data = self.at((ctypes.c_int64 * 1)(count)), self.at((ctypes.c_float * count)(*[1.0] * count))
+        self.setun.ok("optimizer_add", optimizer, b"w", data, dims, 1, None)
+        return optimizer
+
+    def pointers(self, *arrays):
+        """An array of the addresses of arrays of floats."""
+        return self.at((ctypes.c_void_p * (len(arrays) + 8))(*[self.at((ctypes.c_float * len(a))(*a)) for a in arrays]))
+
+    def stepped_optimizer(self):
+        optimizer = self.optimizer(8)
+        self.setun.ok("optimizer_step", optimizer, self.pointers([0.5] * 8), 1, None)
+        return optimizer
+
+    def optimizer_file(self):
+        path = self.path("optimizer.safetensors")
+        self.setun.ok("optimizer_save", self.stepped_optimizer(), path)
+        return path
+
     def model_file(self):
         path = self.path("model.safetensors")
         if not os.path.exists(path):
@@ -184,6 +205,7 @@ MAKE = {
     "setun_model": lambda w: w.model(),
     "setun_trainer": lambda w: w.trainer(),
     "setun_sampler": lambda w: w.setun.made("sampler_create", w["setun_model"], None),
+    "setun_optimizer": lambda w: w.optimizer(8),
     "setun_kmeans": lambda w: w.fitted(w.setun.made("kmeans_create", 2, None)),
 }
 
@@ -270,8 +292,16 @@ def busy_kmeans(world):
     return busy
 
 
+def busy_optimizer(world):
+    count = 1 << 20
+    optimizer = world.optimizer(count)
+    gradients = world.pointers([0.5] * count)
+    return Busy(optimizer, lambda _: world.setun.optimizer_step(optimizer, gradients, 1, None))
+
+
 # Each type that some function takes without const.
 BUSY = {
+    "setun_optimizer": busy_optimizer,
     "setun_kmeans": busy_kmeans,
     "setun_trainer": busy_trainer,
     "setun_model": busy_model,
@@ -294,6 +324,7 @@ class Entry:
     expect: dict = field(default_factory=dict)
     more: object = lambda world, good: []
     right: tuple = ("OK",)
+    fresh: bool = False
 
 
 def weights(count=8):
@@ -312,6 +343,8 @@ TRAINING = {
     "options.model.struct_size = 0": ("ABI",),
     "options.model.[clwh][oaie]*[hs] = 0": ("ARGUMENT",),  # context_length, layers, width, heads
 }
+# A box that is open to one side or both.
+BOX = {"options.lower = -infinity": ("OK",), "options.upper = infinity": ("OK",)}
 CLUSTERS = {"[ndk] = 0": ("ARGUMENT",), "options.n_init = 0": ("ARGUMENT",)}
 PRODUCT = {"n = 0": ("SHAPE",), "k = 0": ("SHAPE",)}
 
@@ -538,6 +571,66 @@ TABLE = {
     "setun_kmeans_inertia": Entry(lambda w: dict(kmeans=w["setun_kmeans"], out=Out("double"))),
     "setun_kmeans_last_report": Entry(lambda w: dict(kmeans=w["setun_kmeans"], out=w.filled("setun_kmeans_report"))),
     "setun_kmeans_free": Entry(lambda w: dict(kmeans=w.make("setun_kmeans"))),
+    # STEP
+    "setun_optimizer_options_init": Entry(lambda w: {}),
+    "setun_parameter_options_init": Entry(lambda w: {}),
+    "setun_step": Entry(
+        lambda w: dict(parameters=In("float", [1, 2]), gradient=In("float", [0.5, -0.5]), n=2, moments=In("float", [0] * 4), step=1,
+                       options=w.options("setun_optimizer_options"), report=w.filled("setun_step_report")),
+        null=("options", "report"), fresh=True,
+        expect={
+            "step = 0": ("ARGUMENT",), "step = INT64_MAX": ("OK", "ARGUMENT"), **BOX,
+            "the last of [pg]* = *": ("STATE",),  # refused, and counted in the report
+            "n = INT64_MAX": ("ARGUMENT", "SHAPE"),
+        },
+    ),
+    "setun_optimizer_create": Entry(
+        lambda w: dict(options=w.options("setun_optimizer_options"), out=Out(ctypes.c_void_p)), null=OPTIONS, expect=BOX,
+        more=lambda w, good: [
+            (f"{name} = {value}", dict(options=w.options("setun_optimizer_options", **{name: value})), ("ARGUMENT",), name)
+            for name, value in [("learning_rate", -1), ("beta1", 1), ("beta2", -0.1), ("epsilon", 0), ("epsilon", 2), ("clip", -1), ("radius", -1)]
+        ],
+    ),
+    "setun_optimizer_add": Entry(
+        lambda w: dict(optimizer=w.setun.made("optimizer_create", None), name=b"w", data=In("float", [1] * 8),
+                       dims=In("int64_t", [2, 4]), rank=2, options=w.options("setun_parameter_options")),
+        null=OPTIONS, fresh=True,
+        expect={
+            "options.* = NaN": ("OK",),  # what the optimizer's options say
+            **BOX,
+            "the last of data = *": ("OK",),  # looked at when it steps
+            "data overlaps dims": ("OK",),  # the sizes are copied
+        },
+        more=lambda w, good: [
+            ("rank = -1", dict(rank=-1), ("ARGUMENT",), "rank"),
+            ("rank = 5", dict(rank=5), ("ARGUMENT",), "rank"),
+            ("dims = 2^32 x 2^32", dict(dims=In("int64_t", [1 << 32, 1 << 32])), ("SHAPE",), ""),
+            ("a name that is taken", dict(optimizer=w.optimizer(8)), ("ARGUMENT",), "w"),
+            ("after the first step", dict(optimizer=w.stepped_optimizer(), name=b"v"), ("STATE",), ""),
+        ],
+    ),
+    "setun_optimizer_step": Entry(
+        lambda w: dict(optimizer=w["setun_optimizer"], gradients=w.pointers([0.5] * 8), count=1, report=w.filled("setun_step_report")),
+        null=("report",), expect={"count = 0": ("ARGUMENT",)},
+        more=lambda w, good: [
+            ("a gradient is NULL", dict(gradients=w.at((ctypes.c_void_p * 8)())), ("ARGUMENT",), "NULL"),
+            ("a gradient has a NaN", dict(gradients=w.pointers([0.5] * 7 + [float("nan")])), ("STATE",), "7"),
+            ("a gradient has an infinity", dict(gradients=w.pointers([float("inf")] + [0.5] * 7)), ("STATE",), "0"),
+            ("count = 2", dict(count=2), ("ARGUMENT",), "2"),
+        ],
+    ),
+    "setun_optimizer_report": Entry(
+        lambda w: dict(optimizer=w.stepped_optimizer(), index=0, out=w.filled("setun_step_report")),
+        expect={"index = -1": ("OK",)},
+        more=lambda w, good: [("index = 1", dict(index=1), ("ARGUMENT",), "index")],
+    ),
+    "setun_optimizer_radius": Entry(lambda w: dict(optimizer=w["setun_optimizer"], out=Out("double"))),
+    "setun_optimizer_set_radius": Entry(lambda w: dict(optimizer=w["setun_optimizer"], radius=0.1)),
+    "setun_optimizer_set_learning_rate": Entry(lambda w: dict(optimizer=w["setun_optimizer"], learning_rate=0.1)),
+    "setun_optimizer_state_bytes": Entry(lambda w: dict(optimizer=w["setun_optimizer"], out=Out("size_t"))),
+    "setun_optimizer_save": Entry(lambda w: dict(optimizer=w.stepped_optimizer(), path=w.path("saved-optimizer.safetensors"))),
+    "setun_optimizer_load": Entry(lambda w: dict(optimizer=w.optimizer(8), path=w.optimizer_file())),
+    "setun_optimizer_free": Entry(lambda w: dict(optimizer=w.make("setun_optimizer"))),
     # TEXT
     "setun_tokenizer_train": Entry(
         lambda w: dict(kind=2, path=w.text, vocabulary=270, out=Out(ctypes.c_void_p)),

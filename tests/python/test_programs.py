@@ -1,4 +1,4 @@
-"""The example programs as their users run them: c_examples/build/{quantize,train,generate}."""
+"""The example programs as their users run them: c_examples/build/{quantize,step,train,generate}."""
 
 import json
 import os
@@ -55,6 +55,17 @@ class Programs(unittest.TestCase):
         return out, printed + errors
 
 
+class FromCpp(Programs):
+    def test_train_cpp(self):
+        if not (BUILD / "train-cpp").exists():
+            self.skipTest("it is built where there is a C++ compiler")
+        printed, _ = run("train-cpp", TEXT, self.folder / "model.safetensors", 20, "#define ")
+        self.assertIn("step 20 of 20: loss", printed)
+        self.assertIn("\n#define ", printed)
+        _, errors = run("train-cpp", self.folder / "missing.txt", status=1)
+        self.assertIn("SETUN_ERR_IO", errors)
+
+
 class Quantize(Programs):
     def test_a_matrix_comes_back_as_ternary(self):
         printed, _ = run("quantize")
@@ -75,6 +86,24 @@ class Quantize(Programs):
         path.write_bytes(struct.pack("<2f", 1.0, float("nan")))
         _, errors = run("quantize", path, 1, 2, status=1)
         self.assertIn("weights[1] is NaN", errors)
+
+
+class Step(Programs):
+    def test_the_radius_holds_a_rate_that_is_too_high(self):
+        printed, _ = run("step")
+        losses = [float(loss) for loss in re.findall(r"loss ([0-9.]+),", printed)]
+        self.assertEqual(len(losses), 5)
+        self.assertLess(losses[-1], losses[0] / 100)
+        table = {}
+        for line in printed.split("rate   AdamW")[1].splitlines()[1:]:
+            rate, *ends = map(float, line.split())
+            table[rate] = ends
+        self.assertEqual(list(table), [1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1])
+        plain, capped = table[1e-3]
+        self.assertEqual(plain, capped)  # where the radius holds nothing, not a bit is another
+        plain, capped = table[1]
+        self.assertLess(capped, plain / 3)
+        run("step", 0)
 
 
 class Train(Programs):

@@ -266,6 +266,7 @@ class Check:
         print(f"at {what}", file=sys.stderr, flush=True)
 
     def one(self, wrong, statuses):
+        self.refresh()
         arguments = {**self.good, **wrong.change}
         outputs = [value for value in arguments.values() if isinstance(value, Out)]
         for output in outputs:
@@ -285,7 +286,12 @@ class Check:
             if output.kept and not output.untouched():
                 self.fail(wrong.what, f"{status}, and an output has changed")
 
+    def refresh(self):
+        if self.entry.fresh:
+            self.good = self.entry.call(self.world)
+
     def right_call(self, when):
+        self.refresh()
         status = STATUS.get(self.call(*map(address, self.good.values())), "a status that does not exist")
         if status.replace("SETUN_OK", "OK") not in self.entry.right:
             self.fail(when, f"the right call fails: {status}, {self.world.setun.error()}")

@@ -1,6 +1,7 @@
 use super::cases::{Cases, Work, call, normal, zeros};
 use super::elementwise::ELEMENTS;
 use crate::backend::AdamW;
+use crate::tensor::{DType, Tensor};
 
 const OPTIONS: AdamW = AdamW {
     learning_rate: 1e-3,
@@ -21,6 +22,15 @@ pub fn cases(cases: &mut Cases) {
             call(move |kernels, launch| {
                 let (parameter, m, v) = (&mut parameter.view_mut(), &mut m.view_mut(), &mut v.view_mut());
                 (kernels.adamw)(launch, &OPTIONS, &gradient.view(), parameter, m, v)
+            })
+        });
+        cases.add("adamw_squares", n.to_string(), Work::elements(n, 16 * n, 0), move || {
+            let (gradient, parameter) = (normal(&[n], 1)?, normal(&[n], 2)?);
+            let (m, v) = (normal(&[n], 3)?, zeros(&[n])?);
+            let mut sums = Tensor::zeros(DType::F64, &[2])?;
+            call(move |kernels, launch| {
+                let (gradient, parameter, m, v) = (gradient.view(), parameter.view(), m.view(), v.view());
+                (kernels.adamw_squares)(launch, &OPTIONS, &gradient, &parameter, &m, &v, &mut sums.view_mut())
             })
         });
     }

@@ -19,5 +19,9 @@ pub fn cases(cases: &mut Cases) {
             let (mut x, stream) = (zeros(&[n])?, Stream::new(1, Purpose::Dropout, 2, 3));
             call(move |kernels, launch| (kernels.dropout)(launch, 0.1, stream, &mut x.view_mut()))
         });
+        cases.add("clamp", n.to_string(), Work::elements(n, 4 * n, 4 * n), move || {
+            let mut x = normal(&[n], 1)?;
+            call(move |kernels, launch| (kernels.clamp)(launch, -1.0, 1.0, &mut x.view_mut()).map(|_| ()))
+        });
     }
 }

@@ -1,4 +1,4 @@
-use super::{SIZES, Tolerance, check, normal};
+use super::{SIZES, Tolerance, check, normal, relative};
 use crate::backend::AdamW;
 use crate::tensor::{DType, Tensor};
 
@@ -27,6 +27,41 @@ fn adamw() {
                 (row.kernels.adamw)(&row.launch, &options, &gradient.view(), states.0, states.1, states.2)?;
             }
             Ok(vec![parameter, m, v])
+        });
+    }
+}
+
+/// Sums of positive terms: a sum is as good as the worst of them, each a few roundings.
+#[test]
+fn adamw_squares() {
+    for n in SIZES.into_iter().chain([31, 4095, 4097, 70_001]) {
+        check(&format!("adamw_squares {n}"), relative(2e-6), |row| {
+            let (gradient, parameter, m, mut v) =
+                (normal(&[n], 31), normal(&[n], 32), normal(&[n], 33), normal(&[n], 34));
+            v.host_mut::<f32>()?.iter_mut().for_each(|v| *v *= *v);
+            let options = AdamW {
+                learning_rate: 1e-2,
+                beta1: 0.9,
+                beta2: 0.99,
+                epsilon: 1e-8,
+                weight_decay: 0.1,
+                correction1: 0.5,
+                correction2: 0.25,
+                gradient_scale: 0.3,
+            };
+            let mut sums = Tensor::from_slice(&[0.25f64, 0.5], &[2])?;
+            let inputs = (&gradient.view(), &parameter.view(), &m.view(), &v.view());
+            let launch = &row.launch;
+            (row.kernels.adamw_squares)(
+                launch,
+                &options,
+                inputs.0,
+                inputs.1,
+                inputs.2,
+                inputs.3,
+                &mut sums.view_mut(),
+            )?;
+            Ok(vec![sums])
         });
     }
 }

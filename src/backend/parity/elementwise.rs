@@ -39,6 +39,23 @@ fn add() {
 }
 
 #[test]
+fn clamp() {
+    let nowhere = (f64::NEG_INFINITY, f64::INFINITY);
+    for n in sizes() {
+        for (low, high) in [(-0.5, 0.75), (f64::NEG_INFINITY, -0.25), (0.1, 0.1), nowhere] {
+            check(&format!("clamp {n} to {low} .. {high}"), EXACT, |row| {
+                let mut x = normal(&[n], 4);
+                if let Some(last) = x.host_mut::<f32>()?.last_mut() {
+                    *last = f32::NAN;
+                }
+                let outside = (row.kernels.clamp)(&row.launch, low, high, &mut x.view_mut())?;
+                Ok(vec![x, Tensor::from_slice(&[outside as u32], &[1])?])
+            });
+        }
+    }
+}
+
+#[test]
 fn dropout() {
     let stream = Stream::new(0x1234_5678_9ABC_DEF0, Purpose::Dropout, 1_000_003, 17);
     for n in sizes() {

@@ -1,4 +1,4 @@
-//! Fill, add, dropout.
+//! Fill, add, dropout, clamp.
 
 use super::by_float;
 use crate::backend::Launch;
@@ -36,6 +36,26 @@ pub fn dropout(_: &Launch, rate: f32, stream: Stream, x: &mut ViewMut) -> Result
         Ok(())
     }
     by_float!(x, typed(rate, stream, x))
+}
+
+pub fn clamp(_: &Launch, low: f64, high: f64, x: &mut ViewMut) -> Result<usize> {
+    fn typed<T: Float>(low: f64, high: f64, x: &mut ViewMut) -> Result<usize> {
+        let (low, high) = (T::of(low), T::of(high));
+        let mut outside = 0;
+        for x in x.slice_mut::<T>()? {
+            let nearest = if *x < low {
+                low
+            } else if *x > high {
+                high
+            } else {
+                continue;
+            };
+            *x = nearest;
+            outside += 1;
+        }
+        Ok(outside)
+    }
+    by_float!(x, typed(low, high, x))
 }
 
 #[cfg(test)]
@@ -102,6 +122,28 @@ mod tests {
     }
 
     #[test]
+    fn clamp_moves_what_is_outside_and_counts_it() {
+        fn check<T: Float + std::fmt::Debug>() {
+            let clamp = |low, high, x: &[f64]| {
+                let mut x = of::<T>(x);
+                let count = x.len();
+                let outside = (KERNELS.clamp)(&launch(), low, high, &mut view_mut(&mut x, &[count])).unwrap();
+                (outside, to_f64(&x))
+            };
+            let x = [-3.0, -1.0, -0.5, 0.0, 2.0, 2.5];
+            assert_eq!(clamp(-1.0, 2.0, &x), (2, vec![-1.0, -1.0, -0.5, 0.0, 2.0, 2.0]));
+            assert_eq!(clamp(f64::NEG_INFINITY, 0.0, &x), (2, vec![-3.0, -1.0, -0.5, 0.0, 0.0, 0.0]));
+            assert_eq!(clamp(f64::NEG_INFINITY, f64::INFINITY, &x), (0, x.to_vec()));
+            assert_eq!(clamp(1.0, 1.0, &[f64::INFINITY, f64::NEG_INFINITY]), (2, vec![1.0, 1.0]));
+            let (outside, nan) = clamp(0.0, 1.0, &[f64::NAN]);
+            assert!(outside == 0 && nan[0].is_nan());
+            assert_eq!(clamp(0.0, 1.0, &[]), (0, vec![]));
+        }
+        check::<f32>();
+        check::<f64>();
+    }
+
+    #[test]
     fn other_types_are_refused() {
         refuses_other_types("fill", [zeros::<f32>(&[3])], |[y]| (KERNELS.fill)(&launch(), 1.0, &mut y.view_mut()));
         refuses_other_types("add", [zeros::<f32>(&[3]), zeros::<f32>(&[3])], |[x, y]| {
@@ -109,6 +151,9 @@ mod tests {
         });
         refuses_other_types("dropout", [zeros::<f32>(&[3])], |[x]| {
             (KERNELS.dropout)(&launch(), 0.5, STREAM, &mut x.view_mut())
+        });
+        refuses_other_types("clamp", [zeros::<f32>(&[3])], |[x]| {
+            (KERNELS.clamp)(&launch(), 0.0, 1.0, &mut x.view_mut()).map(|_| ())
         });
     }
 }

@@ -5,7 +5,7 @@
 #![allow(clippy::too_many_arguments)]
 
 pub mod activation;
-mod adamw;
+pub mod adamw;
 pub mod attention;
 pub mod cross_entropy;
 mod elementwise;
@@ -40,6 +40,7 @@ pub const KERNELS: Kernels = Kernels {
     fill: elementwise::fill,
     add: elementwise::add,
     dropout: elementwise::dropout,
+    clamp: elementwise::clamp,
     sum_squares: reduce::sum_squares,
     first_non_finite: reduce::first_non_finite,
     absmean: ternary::absmean,
@@ -68,6 +69,7 @@ pub const KERNELS: Kernels = Kernels {
     cross_entropy: cross_entropy::cross_entropy,
     cross_entropy_gradient: cross_entropy::cross_entropy_gradient,
     adamw: adamw::adamw,
+    adamw_squares: adamw::adamw_squares,
     kmeans_assign: kmeans::kmeans_assign,
     kmeans_update: kmeans::kmeans_update,
 };

@@ -1,4 +1,4 @@
-//! Fill, add, dropout.
+//! Fill, add, dropout, clamp.
 
 use super::chunks::{self, ELEMENTS, Shared};
 use super::spans::PhiloxStream;
@@ -6,6 +6,7 @@ use crate::backend::Launch;
 use crate::tensor::error::ensure;
 use crate::tensor::random::Stream;
 use crate::tensor::{Result, View, ViewMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub fn fill(launch: &Launch, value: f64, y: &mut ViewMut) -> Result<()> {
     let y = y.slice_mut::<f32>()?;
@@ -52,6 +53,21 @@ pub fn dropout(launch: &Launch, rate: f32, stream: Stream, x: &mut ViewMut) -> R
         }
     });
     Ok(())
+}
+
+pub fn clamp(launch: &Launch, low: f64, high: f64, x: &mut ViewMut) -> Result<usize> {
+    let x = x.slice_mut::<f32>()?;
+    let count = x.len();
+    let (x, outside) = (Shared::new(x), AtomicUsize::new(0));
+    chunks::run(launch, count, ELEMENTS, |range| {
+        // SAFETY: chunks are disjoint, and `part` has checked the range.
+        let found = unsafe {
+            let x = x.part(range);
+            (launch.spans.clamp)(low as f32, high as f32, x.as_mut_ptr(), x.len())
+        };
+        outside.fetch_add(found, Ordering::Relaxed);
+    });
+    Ok(outside.into_inner())
 }
 
 impl From<Stream> for PhiloxStream {

@@ -32,6 +32,7 @@ pub const KERNELS: Kernels = Kernels {
     fill: elementwise::fill,
     add: elementwise::add,
     dropout: elementwise::dropout,
+    clamp: elementwise::clamp,
     sum_squares: reduce::sum_squares,
     first_non_finite: reduce::first_non_finite,
     absmean: ternary::absmean,
@@ -60,6 +61,7 @@ pub const KERNELS: Kernels = Kernels {
     cross_entropy: cross_entropy::cross_entropy,
     cross_entropy_gradient: cross_entropy::cross_entropy_gradient,
     adamw: adamw::adamw,
+    adamw_squares: adamw::adamw_squares,
     kmeans_assign: kmeans::kmeans_assign,
     kmeans_update: kmeans::kmeans_update,
 };

@@ -4,7 +4,7 @@ use super::super::parameters::ParameterKind;
 use super::*;
 use crate::format::safetensors::{self, Entry, File};
 use crate::model::file::{FileReport, Packing, Rest, decode, encode, load, save};
-use crate::tensor::ErrorKind;
+use crate::tensor::{ErrorKind, never};
 use std::collections::BTreeMap;
 
 /// A folder that goes away with the test.
@@ -81,7 +81,8 @@ fn a_full_file_is_the_model() {
             let gradient = |model: &Model| {
                 let mut activations = Activations::new(model, 2, 7, true).unwrap();
                 let mut gradients = Gradients::new(model).unwrap();
-                let loss = model.backward(&mut activations, &tokens, &targets, 1.0, None, &mut gradients).unwrap();
+                let loss =
+                    model.backward(&mut activations, (&tokens, &targets), 1.0, None, &mut gradients, &never).unwrap();
                 let all: Vec<f32> =
                     gradients.tensors().iter().flat_map(|t| t.host::<f32>().unwrap().to_vec()).collect();
                 (loss, all)

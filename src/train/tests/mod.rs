@@ -1,6 +1,7 @@
 //! The trainer's tests: tiny models on the scalar and simd rows, seen from outside through steps, files and errors.
 
 mod adaptive;
+mod cancel;
 mod evaluation;
 mod folders;
 mod optimizer;

@@ -5,7 +5,7 @@ use crate::model::file;
 use crate::tensor::ErrorKind;
 use crate::tensor::random::{Purpose, Stream};
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 #[test]
 fn the_loss_falls_on_a_learnable_text() {
@@ -66,9 +66,14 @@ fn the_callback_and_the_token_stop_a_run_and_the_rest_is_the_same() {
     let mut trainer = trainer(&context, options);
     assert_eq!(trainer.run(&mut |metrics| metrics.step < 6, &|| false).unwrap(), RunEnd::Stopped);
     assert!(scratch.path().join("step-00000006").is_dir());
-    // Asked before every micro-batch: the fifth time is in the fifth step from here, which is abandoned.
-    let asked = AtomicUsize::new(0);
-    let error = trainer.run(&mut |_| true, &|| asked.fetch_add(1, Ordering::Relaxed) == 4).unwrap_err();
+    // Raised after step 10, and heard inside of step 11, which is abandoned.
+    let (raised, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let mut progress = |metrics: &crate::train::Metrics| {
+        raised.store(metrics.step == 10, Ordering::Relaxed);
+        true
+    };
+    let cancelled = || raised.load(Ordering::Relaxed) && asked.fetch_add(1, Ordering::Relaxed) == 20;
+    let error = trainer.run(&mut progress, &cancelled).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Cancelled, "{error}");
     assert_eq!(trainer.metrics().step, 10);
     assert!(scratch.path().join("step-00000010").is_dir());

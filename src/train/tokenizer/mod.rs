@@ -10,7 +10,7 @@ mod tests;
 use crate::format::files::{check_utf8, read_file, write_atomic};
 use crate::format::safetensors::File;
 use crate::tensor::error::{ensure, error};
-use crate::tensor::{Result, reserve};
+use crate::tensor::{Cancelled, Result, reserve};
 use character::Characters;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -81,9 +81,19 @@ impl Tokenizer {
     }
 
     /// Byte-level byte-pair encoding with up to `vocabulary` tokens: the 256 bytes, and the pairs that are most frequent in
-    /// `text`. Fewer when the text has no more pairs to merge. The same text gives the same tokenizer.
-    pub fn bpe(text: &str, vocabulary: usize) -> Result<Tokenizer> {
-        Tokenizer::new(Scheme::Bpe(Box::new(Subwords::learn(text, vocabulary)?)))
+    /// `text`. Fewer when the text has no more pairs to merge. The same text gives the same tokenizer. CANCELLED when
+    /// `cancelled` returns true while words are counted; the merges after that, a matter of seconds, are not interrupted.
+    pub fn bpe(text: &str, vocabulary: usize, cancelled: Cancelled) -> Result<Tokenizer> {
+        Tokenizer::new(Scheme::Bpe(Box::new(Subwords::learn(text, vocabulary, cancelled)?)))
+    }
+
+    /// A tokenizer of the given kind for `text`; `vocabulary` is for byte-pair encoding.
+    pub fn train(kind: TokenizerKind, text: &str, vocabulary: usize, cancelled: Cancelled) -> Result<Tokenizer> {
+        match kind {
+            TokenizerKind::Byte => Ok(Tokenizer::byte()),
+            TokenizerKind::Character => Tokenizer::character(text),
+            TokenizerKind::Bpe => Tokenizer::bpe(text, vocabulary, cancelled),
+        }
     }
 
     pub fn kind(&self) -> TokenizerKind {

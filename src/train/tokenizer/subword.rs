@@ -3,7 +3,7 @@
 
 use crate::tensor::error::{ensure, error};
 use crate::tensor::log::{LogLevel, log};
-use crate::tensor::{Result, reserve};
+use crate::tensor::{Cancelled, Result, reserve};
 use serde::Deserialize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tokenizers::models::bpe::{BPE, BpeTrainer};
@@ -60,7 +60,7 @@ impl Subwords {
     /// are taken from a heap in the total order (count, pair); and a pair enters that heap once only, when the younger of
     /// its two tokens is made, as no two merges make the same token. Two merges that made the same string would have to
     /// divide it differently, but until it is whole, what happens inside it is the same wherever it stands.
-    pub fn learn(text: &str, vocabulary: usize) -> Result<Subwords> {
+    pub fn learn(text: &str, vocabulary: usize, cancelled: Cancelled) -> Result<Subwords> {
         ensure!(vocabulary >= 256, Argument, "a bpe vocabulary of {vocabulary} has no room for the 256 bytes");
         ensure!(!text.is_empty(), Format, "a bpe tokenizer needs text to learn from");
         // The crate counts pairs in 32 bits.
@@ -75,6 +75,9 @@ impl Subwords {
             .build();
         let inner = guarded("learning byte pairs", || {
             trainer.feed(pieces(text, Cut::WhiteSpace), |piece| {
+                if cancelled() {
+                    return Err("was cancelled".into());
+                }
                 let mut split = PreTokenizedString::from(piece);
                 pre_tokenizer.pre_tokenize(&mut split)?;
                 let words = split.get_splits(OffsetReferential::Original, OffsetType::Byte);
@@ -85,7 +88,8 @@ impl Subwords {
             let mut tokenizer = Tokenizer::new(model);
             tokenizer.with_pre_tokenizer(Some(pre_tokenizer)).with_decoder(Some(ByteLevel::default()));
             Ok(tokenizer)
-        })?;
+        })
+        .map_err(|error| if cancelled() { error!(Cancelled, "{error}") } else { error })?;
         let subwords = Subwords::new(inner)?;
         if subwords.vocabulary < vocabulary {
             let reached = subwords.vocabulary;

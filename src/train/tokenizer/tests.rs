@@ -1,7 +1,7 @@
 use super::*;
 use crate::format::safetensors::encode as encode_file;
 use crate::format::scratch::Scratch;
-use crate::tensor::ErrorKind;
+use crate::tensor::{ErrorKind, never};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ const HARD: &str = "I'll say: it's 12,345 o'clock\r\n\r\n\t\tdéjà vu\u{a0}\u{2
     ½ Ⅷ ٣ مرحبا हिन्दी \u{feff}\u{301}combining   \n \n  end's   ";
 
 fn learn(text: &str, vocabulary: usize) -> Tokenizer {
-    Tokenizer::bpe(text, vocabulary).unwrap()
+    Tokenizer::bpe(text, vocabulary, &never).unwrap()
 }
 
 /// Text without much to it, the same each time: words of a small language.
@@ -117,9 +117,15 @@ fn the_vocabulary_is_what_was_asked_for_or_what_the_text_has() {
     assert_eq!(learn(&text, 500).vocabulary(), 500);
     assert_eq!(learn("aaaa", 1_000_000).vocabulary(), 258);
     assert_eq!(learn("a", usize::MAX).vocabulary(), 256);
-    let error = Tokenizer::bpe(&text, 255).err().unwrap();
+    let error = Tokenizer::bpe(&text, 255, &never).err().unwrap();
     let message = "a bpe vocabulary of 255 has no room for the 256 bytes";
     assert_eq!((error.kind, error.message.as_str()), (ErrorKind::Argument, message));
+}
+
+#[test]
+fn learning_can_be_given_up() {
+    let error = Tokenizer::bpe(&babble(3000), 500, &|| true).err().unwrap();
+    assert_eq!((error.kind, error.message.as_str()), (ErrorKind::Cancelled, "learning byte pairs: was cancelled"));
 }
 
 #[test]
@@ -210,7 +216,7 @@ fn tokens_beyond_the_vocabulary_are_refused() {
         assert!(tokenizer.decode(&[]).unwrap().is_empty());
         assert!(tokenizer.encode("").unwrap().is_empty());
     }
-    for error in [Tokenizer::character("").err().unwrap(), Tokenizer::bpe("", 300).err().unwrap()] {
+    for error in [Tokenizer::character("").err().unwrap(), Tokenizer::bpe("", 300, &never).err().unwrap()] {
         assert_eq!(error.kind, ErrorKind::Format);
     }
 }

@@ -60,6 +60,28 @@ pub unsafe extern "C" fn dropout(
     }
 }
 
+pub unsafe extern "C" fn clamp(low: f32, high: f32, x: *mut f32, n: usize) -> usize {
+    let (lows, highs) = (f32x8::splat(low), f32x8::splat(high));
+    let mut outside = 0;
+    let mut i = 0;
+    while i + 8 <= n {
+        let v = load(x.add(i));
+        let (below, above) = (v.simd_lt(lows), v.simd_gt(highs));
+        store(x.add(i), below.select(lows, above.select(highs, v)));
+        outside += (below | above).to_bitmask().count_ones() as usize;
+        i += 8;
+    }
+    while i < n {
+        let v = *x.add(i);
+        if v < low || v > high {
+            *x.add(i) = if v < low { low } else { high };
+            outside += 1;
+        }
+        i += 1;
+    }
+    outside
+}
+
 const LOW: u64 = 0xFFFF_FFFF;
 const MULTIPLIER: [u64; 2] = [0xD251_1F53, 0xCD9E_8D57];
 const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];

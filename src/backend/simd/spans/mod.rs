@@ -52,6 +52,8 @@ pub struct Spans {
         x: *mut f32,
         n: usize,
     ),
+    /// In place: x[n] clamped to low ..= high; returns how many were outside.
+    pub clamp: unsafe extern "C" fn(low: f32, high: f32, x: *mut f32, n: usize) -> usize,
     // --- reductions ----------------------------------------------------------------------------------------------
     /// sums[ceil(n / 4096)]: the canonical sum of |x| of each block of x[n].
     pub absolute_sums: unsafe extern "C" fn(x: *const f32, n: usize, sums: *mut f32),
@@ -230,6 +232,17 @@ pub struct Spans {
         v: *mut f32,
         n: usize,
     ),
+    /// sums[ceil(n / 4096)][2]: the canonical sums, block by block, of the squares of what `adamw` would subtract from
+    /// parameter[n], and of the parameter's.
+    pub adamw_squares: unsafe extern "C" fn(
+        factors: *const AdamWFactors,
+        gradient: *const f32,
+        parameter: *const f32,
+        m: *const f32,
+        v: *const f32,
+        n: usize,
+        sums: *mut f32,
+    ),
     // --- clusters ------------------------------------------------------------------------------------------------
     /// labels[n] and distances[n] of x[n, d] and centroids[k, d]; n and k are at least 1.
     pub kmeans_assign: unsafe extern "C" fn(
@@ -265,6 +278,7 @@ pub static SPANS: Spans = Spans {
     fill: elementwise::fill,
     add: elementwise::add,
     dropout: elementwise::dropout,
+    clamp: elementwise::clamp,
     absolute_sums: reduce::absolute_sums,
     square_sums: reduce::square_sums,
     first_non_finite: reduce::first_non_finite,
@@ -296,6 +310,7 @@ pub static SPANS: Spans = Spans {
     cross_entropy: cross_entropy::cross_entropy,
     cross_entropy_gradient: cross_entropy::cross_entropy_gradient,
     adamw: adamw::adamw,
+    adamw_squares: adamw::adamw_squares,
     kmeans_assign: kmeans::kmeans_assign,
     kmeans_update: kmeans::kmeans_update,
     float_peak: ceiling::float_peak,

@@ -4,9 +4,9 @@ use super::vector::load;
 use wide::f32x8;
 
 /// Elements of a canonical block.
-const BLOCK: usize = 4096;
+pub const BLOCK: usize = 4096;
 /// f32 accumulators of a block, as four vectors.
-const LANES: usize = 32;
+pub const LANES: usize = 32;
 
 pub unsafe extern "C" fn absolute_sums(x: *const f32, n: usize, sums: *mut f32) {
     block_sums(x, n, sums, |v| v.abs());
@@ -46,7 +46,12 @@ unsafe fn block_sum(x: *const f32, len: usize, term: impl Fn(f32x8) -> f32x8) ->
             lanes[j] += term(load(rest.as_ptr().add(8 * j)));
         }
     }
-    // The lanes fold 16, 8, 4, 2, 1.
+    fold(lanes)
+}
+
+/// The sum of a block: its lanes fold 16, 8, 4, 2, 1.
+#[inline(always)]
+pub fn fold(lanes: [f32x8; 4]) -> f32 {
     let eight = ((lanes[0] + lanes[2]) + (lanes[1] + lanes[3])).to_array();
     let four = [eight[0] + eight[4], eight[1] + eight[5], eight[2] + eight[6], eight[3] + eight[7]];
     (four[0] + four[2]) + (four[1] + four[3])

@@ -1,0 +1,1854 @@
+"""Setun for Python: train, compress and run 1.58-bit (ternary) language models. One file over ctypes, no dependency.
+
+    import setun
+
+    model, tokenizer = setun.train("corpus.txt", max_steps=200, progress=lambda m: print(m.step, m.loss))
+    model.save("model.safetensors", tokenizer=tokenizer)
+    print(setun.generate(model, tokenizer, "Once", temperature=0.8))
+
+What a call does, its shapes and units, is said in include/setun.h beside the function of the same name. Here holds:
+
+Objects free their handle when they are closed, left as a context manager, or collected. Any thread may use them.
+Errors are `setun.Error`: `.status` is a `Status`, the message the sentence of the library.
+Arrays are whatever has the buffer protocol: NumPy arrays, array.array, memoryview, bytes, ctypes arrays. They go in
+    without a copy and have to be contiguous, in row-major order, and of the element type that the call names. Lists of
+    numbers are taken too, and copied. Results are NumPy arrays where NumPy is installed; without it array.array, flat
+    and in row-major order.
+Options are keyword arguments with the names of the fields of the C structs. An enum may be given by its name in lower
+    case: schedule="linear".
+Ctrl-C stops a training run within a fraction of a second, in the main thread, as any exception of a signal handler
+    does: the run is saved when it has a checkpoint_dir, KeyboardInterrupt goes on, and the trainer can run on.
+Callbacks may raise: the call ends as it does when it is told to stop, and the exception goes on to the caller.
+
+The library is looked for in SETUN_LIBRARY (a path), beside this file, in ../../target/release, and where the system has its
+libraries.
+"""
+
+import array as _array
+import ctypes
+import enum
+import math as _math
+import os
+import sys
+import threading
+import types
+from ctypes import POINTER, byref, c_char, c_char_p, c_double, c_float, c_int32, c_int64, c_size_t, c_uint32
+from ctypes import c_uint64, c_void_p
+from typing import NamedTuple
+
+try:
+    import numpy as _numpy
+except ImportError:
+    _numpy = None
+
+
+# --- the library ------------------------------------------------------------------------------------------------------
+
+
+def _find():
+    """Where the library may be, best first."""
+    named = os.environ.get("SETUN_LIBRARY")
+    if named:
+        return [named]
+    here = os.path.dirname(os.path.abspath(__file__))
+    names = {"darwin": ["libsetun.dylib"], "win32": ["setun.dll"]}.get(sys.platform, ["libsetun.so.0", "libsetun.so"])
+    folders = [here, os.path.join(here, "..", "..", "target", "release")]
+    paths = [os.path.normpath(os.path.join(folder, name)) for folder in folders for name in names]
+    return [path for path in paths if os.path.exists(path)] + names
+
+
+def _load():
+    failures = []
+    for path in _find():
+        try:
+            return ctypes.CDLL(path)
+        except OSError as error:
+            failures.append(str(error))
+    raise ImportError("libsetun is not found; build it with `make -C c_examples`: " + "; ".join(failures))
+
+
+_library = _load()
+
+
+# --- enums ------------------------------------------------------------------------------------------------------------
+
+
+class Status(enum.IntEnum):
+    OK = 0
+    ARGUMENT = -1
+    SHAPE = -2
+    DTYPE = -3
+    DEVICE = -4
+    MEMORY = -5
+    IO = -6
+    FORMAT = -7
+    UNSUPPORTED = -8
+    STATE = -9
+    CANCELLED = -10
+    ABI = -11
+    INTERNAL = -99
+
+
+class LogLevel(enum.IntEnum):
+    ERROR = 0
+    WARNING = 1
+    INFO = 2
+    DEBUG = 3
+
+
+class Backend(enum.IntEnum):
+    AUTO = 0
+    SCALAR = 1
+    SIMD = 2
+    PARALLEL = 3
+    CUDA = 4
+
+
+class DType(enum.IntEnum):
+    F32 = 0
+    F16 = 1
+    I8 = 2
+    U8 = 3
+    I32 = 4
+    U32 = 5
+
+
+class Packing(enum.IntEnum):
+    TWO_BIT = 0
+    FIVE_PER_BYTE = 1
+    FULL = 2
+
+
+class Scheme(enum.IntEnum):
+    ABSMEAN = 0
+
+
+class KMeansStart(enum.IntEnum):
+    PLUS_PLUS = 0
+    RANDOM = 1
+    GIVEN = 2
+
+
+class ParameterKind(enum.IntEnum):
+    AUTO = 0
+    TERNARY = 1
+    MATRIX = 2
+    VECTOR = 3
+
+
+class RadiusMode(enum.IntEnum):
+    OFF = 0
+    CAP = 1
+    EXACT = 2
+
+
+class StepOutcome(enum.IntEnum):
+    TAKEN = 0
+    BAD_GRADIENT = 1
+    BAD_PARAMETER = 2
+    BAD_UPDATE = 3
+
+
+class Split(enum.IntEnum):
+    TRAIN = 0
+    VALIDATION = 1
+
+
+class TokenizerKind(enum.IntEnum):
+    BYTE = 0
+    CHARACTER = 1
+    BPE = 2
+
+
+class Schedule(enum.IntEnum):
+    COSINE = 0
+    CONSTANT = 1
+    LINEAR = 2
+
+
+def _choice(kind, value, name):
+    """The number of an enum value, which may be given by its name."""
+    if isinstance(value, str):
+        try:
+            return kind[value.upper()]
+        except KeyError:
+            names = ", ".join(member.name.lower() for member in kind)
+            raise ValueError(f"{name} is {value!r}, expected one of {names}") from None
+    return value
+
+
+class Error(Exception):
+    """What a call that failed raises."""
+
+    def __init__(self, status, message):
+        super().__init__(message)
+        try:
+            self.status = Status(status)
+        except ValueError:  # of a newer library
+            self.status = status
+
+
+def _check(status):
+    if status:
+        raise Error(status, _library.setun_last_error().decode("utf-8", "replace"))
+
+
+# --- the structs of the C interface -----------------------------------------------------------------------------------
+
+
+class _Options(ctypes.Structure):
+    """A struct that begins with struct_size and that its init function fills with the defaults."""
+
+    _enums = {}
+    _arrays = ()
+
+    def __init__(self, **fields):
+        super().__init__()
+        # What a field points to lives as long as the struct.
+        object.__setattr__(self, "_kept", {})
+        self._init(byref(self), ctypes.sizeof(self))
+        for name, value in fields.items():
+            self._set(name, value)
+
+    def _set(self, name, value):
+        kind = dict(self._fields_).get(name)
+        if kind is None or name == "struct_size":
+            known = ", ".join(field for field, _ in self._fields_[1:])
+            raise TypeError(f"{type(self).__name__} has no option {name!r}; there are {known}")
+        if name in self._enums:
+            value = _choice(self._enums[name], value, name)
+        if kind is c_char_p and value is not None:
+            value = _path(value, name)
+        elif kind is c_void_p and value is not None:
+            value = self._pointer(name, value)
+        try:
+            setattr(self, name, value)
+        except TypeError as error:
+            raise TypeError(f"{name}: {error}") from None
+        if kind in (c_int32, c_int64, c_uint64) and getattr(self, name) != value:
+            raise OverflowError(f"{name} is {value}, which is not a {kind.__name__[2:]}")
+
+    def _pointer(self, name, value):
+        """The pointer to a handle or to a struct, which is kept alive."""
+        self._kept[name] = value
+        if isinstance(value, _Handle):
+            return value._handle
+        if isinstance(value, ctypes.Structure):
+            return ctypes.addressof(value)
+        if name in self._arrays:
+            view = _view(value, "float32", name)
+            memory = self._kept[name] = _Address(view) if view.nbytes else None
+            return memory and memory.address
+        raise TypeError(f"{name} is a {type(value).__name__}, expected an object of this module")
+
+    def __repr__(self):
+        fields = ", ".join(f"{name}={getattr(self, name)!r}" for name, _ in self._fields_[1:])
+        return f"{type(self).__name__}({fields})"
+
+
+class ContextOptions(_Options):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("backend", c_int32),
+        ("device", c_int32),
+        ("prefer_cuda", c_int32),
+        ("prefer_parallel", c_int32),
+        ("prefer_simd", c_int32),
+        ("threads", c_int32),
+        ("verbose", c_int32),
+        ("benchmark_mode", c_int32),
+        ("min_size_for_cuda", c_int64),
+        ("min_size_for_parallel", c_int64),
+    ]
+    _enums = {"backend": Backend}
+
+
+class QuantizeOptions(_Options):
+    _fields_ = [("struct_size", c_size_t), ("scheme", c_int32), ("packing", c_int32), ("context", c_void_p)]
+    _enums = {"scheme": Scheme, "packing": Packing}
+
+
+class ModelOptions(_Options):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("vocabulary", c_int64),
+        ("context_length", c_int64),
+        ("width", c_int64),
+        ("layers", c_int64),
+        ("heads", c_int64),
+        ("kv_heads", c_int64),
+        ("hidden", c_int64),
+        ("ffn_gated", c_int32),
+        ("rope_theta", c_double),
+        ("norm_epsilon", c_double),
+        ("dropout", c_double),
+        ("tied_embedding", c_int32),
+        ("quantize_weights", c_int32),
+        ("seed", c_uint64),
+    ]
+
+
+class SaveOptions(_Options):
+    _fields_ = [("struct_size", c_size_t), ("packing", c_int32), ("rest", c_int32), ("tokenizer", c_void_p)]
+    _enums = {"packing": Packing, "rest": DType}
+
+
+class _Result(ctypes.Structure):
+    """A struct that a call fills; its struct_size says how large it is."""
+
+    def __init__(self):
+        super().__init__(ctypes.sizeof(self))
+
+    def __repr__(self):
+        fields = ", ".join(f"{name}={getattr(self, name)!r}" for name, _ in self._fields_[1:])
+        return f"{type(self).__name__}({fields})"
+
+
+class Statistics(_Result):
+    """The arrays are indexed by Backend; at AUTO stands the sum."""
+
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("operation", c_char_p),
+        ("calls", c_int64 * 5),
+        ("elements", c_int64 * 5),
+        ("seconds", c_double * 5),
+    ]
+
+
+class KMeansReport(_Result):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("run", c_int64),
+        ("iterations", c_int64),
+        ("inertia", c_double),
+        ("moved", c_int64),
+        ("empty", c_int64),
+        ("repaired", c_int64),
+        ("converged", c_int32),
+        ("stopped", c_int32),
+    ]
+
+
+class StepReport(_Result):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("outcome", c_int32),
+        ("step", c_int64),
+        ("learning_rate", c_double),
+        ("gradient_norm", c_double),
+        ("gradient_scale", c_double),
+        ("step_rms", c_double),
+        ("weight_rms", c_double),
+        ("ratio", c_double),
+        ("radius", c_double),
+        ("held", c_int64),
+        ("clamped", c_int64),
+        ("refused_gradients", c_int64),
+        ("refused_parameters", c_int64),
+        ("refused_updates", c_int64),
+    ]
+
+
+class BenchmarkResult(_Result):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("operation", c_char_p),
+        ("sizes", c_char_p),
+        ("backend_name", c_char_p),
+        ("level", c_char_p),
+        ("unit", c_char_p),
+        ("ceiling", c_char_p),
+        ("operations", c_double),
+        ("bytes", c_double),
+        ("seconds", c_double),
+        ("median_seconds", c_double),
+        ("rate", c_double),
+        ("share", c_double),
+        ("speedup", c_double),
+        ("repeats", c_int64),
+        ("call_size", c_int64),
+        ("backend", c_int32),
+        ("threads", c_int32),
+        ("is_ceiling", c_int32),
+        ("reserved", c_int32),
+    ]
+
+
+class FileReport(_Result):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("parameters", c_int64),
+        ("linear_parameters", c_int64),
+        ("linear_bytes", c_int64),
+        ("file_bytes", c_int64),
+    ]
+
+
+class Metrics(_Result):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("step", c_int64),
+        ("total_steps", c_int64),
+        ("epoch", c_double),
+        ("loss", c_double),
+        ("learning_rate", c_double),
+        ("gradient_norm", c_double),
+        ("validation_loss", c_double),
+        ("tokens_per_second", c_double),
+        ("elapsed_seconds", c_double),
+        ("remaining_seconds", c_double),
+        ("learning_rate_factor", c_double),
+    ]
+
+
+_LogCallback = ctypes.CFUNCTYPE(None, c_int32, c_char_p, c_void_p)
+_ProgressCallback = ctypes.CFUNCTYPE(c_int32, POINTER(Metrics), c_void_p)
+_KMeansCallback = ctypes.CFUNCTYPE(c_int32, POINTER(KMeansReport), c_void_p)
+_BenchmarkCallback = ctypes.CFUNCTYPE(c_int32, POINTER(BenchmarkResult), c_void_p)
+_TextCallback = ctypes.CFUNCTYPE(c_int32, POINTER(c_char), c_size_t, c_void_p)
+
+
+class KMeansOptions(_Options):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("start", c_int32),
+        ("n_init", c_int64),
+        ("max_iterations", c_int64),
+        ("tolerance", c_double),
+        ("seed", c_uint64),
+        ("weights", c_void_p),
+        ("initial_centroids", c_void_p),
+        ("progress", _KMeansCallback),
+        ("user_data", c_void_p),
+        ("cancel", c_void_p),
+        ("context", c_void_p),
+    ]
+    _enums = {"start": KMeansStart}
+    _arrays = ("weights", "initial_centroids")
+
+
+class OptimizerOptions(_Options):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("learning_rate", c_double),
+        ("beta1", c_double),
+        ("beta2", c_double),
+        ("epsilon", c_double),
+        ("weight_decay", c_double),
+        ("clip", c_double),
+        ("radius", c_double),
+        ("radius_floor", c_double),
+        ("vector_floor", c_double),
+        ("lower", c_double),
+        ("upper", c_double),
+        ("radius_mode", c_int32),
+        ("context", c_void_p),
+    ]
+    _enums = {"radius_mode": RadiusMode}
+
+
+class ParameterOptions(_Options):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("kind", c_int32),
+        ("weight_decay", c_double),
+        ("radius_floor", c_double),
+        ("lower", c_double),
+        ("upper", c_double),
+    ]
+    _enums = {"kind": ParameterKind}
+
+
+class BenchmarkOptions(_Options):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("filter", c_char_p),
+        ("level", c_char_p),
+        ("cancel", c_void_p),
+        ("seconds", c_double),
+        ("threads", c_int32),
+        ("scalar", c_int32),
+        ("simd", c_int32),
+        ("parallel", c_int32),
+        ("ceilings", c_int32),
+        ("quick", c_int32),
+    ]
+
+
+class TrainOptions(_Options):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("batch_size", c_int64),
+        ("max_epochs", c_int64),
+        ("n_clusters", c_int64),
+        ("learning_rate", c_double),
+        ("quantize_weights", c_int32),
+        ("quantize_gradients", c_int32),
+        ("use_adaptive_lr", c_int32),
+        ("checkpoint_dir", c_char_p),
+        ("max_steps", c_int64),
+        ("accumulation", c_int64),
+        ("context_length", c_int64),
+        ("schedule", c_int32),
+        ("warmup_steps", c_int64),
+        ("minimum_lr_ratio", c_double),
+        ("weight_decay", c_double),
+        ("beta1", c_double),
+        ("beta2", c_double),
+        ("epsilon", c_double),
+        ("clip", c_double),
+        ("seed", c_uint64),
+        ("log_interval", c_int64),
+        ("evaluation_interval", c_int64),
+        ("evaluation_windows", c_int64),
+        ("checkpoint_interval", c_int64),
+        ("keep_checkpoints", c_int64),
+        ("progress", _ProgressCallback),
+        ("user_data", c_void_p),
+        ("cancel", c_void_p),
+        ("model", c_void_p),
+        ("tokenizer", c_int32),
+        ("vocabulary", c_int64),
+        ("validation_fraction", c_double),
+        ("context", c_void_p),
+        ("cluster_balance", c_double),
+    ]
+    _enums = {"schedule": Schedule, "tokenizer": TokenizerKind}
+
+
+class SampleOptions(_Options):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("temperature", c_float),
+        ("top_p", c_float),
+        ("top_k", c_int64),
+        ("seed", c_uint64),
+        ("max_tokens", c_int64),
+    ]
+
+
+#: The structs by their C names: a test compares their layout with the header's.
+STRUCTS = {
+    "setun_context_options": ContextOptions,
+    "setun_statistics": Statistics,
+    "setun_kmeans_options": KMeansOptions,
+    "setun_kmeans_report": KMeansReport,
+    "setun_optimizer_options": OptimizerOptions,
+    "setun_parameter_options": ParameterOptions,
+    "setun_step_report": StepReport,
+    "setun_benchmark_options": BenchmarkOptions,
+    "setun_benchmark_result": BenchmarkResult,
+    "setun_quantize_options": QuantizeOptions,
+    "setun_model_options": ModelOptions,
+    "setun_save_options": SaveOptions,
+    "setun_file_report": FileReport,
+    "setun_metrics": Metrics,
+    "setun_train_options": TrainOptions,
+    "setun_sample_options": SampleOptions,
+}
+
+
+# --- the functions ----------------------------------------------------------------------------------------------------
+
+# Every function of setun.h but those of _SPECIAL returns a status. Handles, arrays and out parameters are `p`, pointers.
+_p, _i, _n, _z, _u, _d, _f, _s = c_void_p, c_int32, c_int64, c_size_t, c_uint64, c_double, c_float, c_char_p
+SIGNATURES = {
+    "set_log": [_LogCallback, _p, _i],
+    "cancel_create": [_p],
+    "cancel_request": [_p],
+    "cancel_reset": [_p],
+    "context_create": [_p, _p],
+    "context_backend": [_p, _p],
+    "context_threads": [_p, _p],
+    "context_level": [_p, _p],
+    "context_explain": [_p, _s, _n, _p, _z, _p],
+    "context_statistics": [_p, _n, _p],
+    "context_reset_statistics": [_p],
+    "device_count": [_p],
+    "device_name": [_i, _p, _z, _p],
+    "device_memory": [_i, _p, _p],
+    "tensor_create": [_i, _p, _i, _p],
+    "tensor_wrap": [_p, _i, _p, _i, _p],
+    "tensor_dtype": [_p, _p],
+    "tensor_dims": [_p, _p, _p],
+    "tensor_nbytes": [_p, _p],
+    "tensor_write": [_p, _p, _z],
+    "tensor_read": [_p, _p, _z],
+    "pack_size": [_n, _n, _i, _p],
+    "quantize": [_p, _n, _n, _p, _p, _z, _p],
+    "dequantize": [_p, _z, _n, _n, _f, _p, _p],
+    "pack": [_p, _n, _n, _p, _p, _z],
+    "unpack": [_p, _z, _n, _n, _p, _p],
+    "quantize_activations": [_p, _n, _n, _p, _p, _p],
+    "matmul": [_p, _n, _p, _z, _n, _n, _f, _p, _p],
+    "matmul_backward": [_p, _n, _p, _z, _n, _n, _f, _p, _p],
+    "quantize_gradients": [_p, _n, _n, _u, c_uint32, c_uint32, _p, _p, _p],
+    "dequantize_gradients": [_p, _p, _n, _n, _p, _p],
+    "trit_histogram": [_p, _z, _n, _n, _p, _p],
+    "packed_create": [_p, _p, _p, _p],
+    "packed_matmul": [_p, _p, _p],
+    "packed_dequantize": [_p, _p],
+    "packed_scale": [_p, _p],
+    "packed_nbytes": [_p, _p],
+    "cluster": [_p, _n, _n, _n, _p, _p, _p, _p],
+    "kmeans_create": [_n, _p, _p],
+    "kmeans_fit": [_p, _p, _n, _n, _p, _p],
+    "kmeans_set_centroids": [_p, _p, _n],
+    "kmeans_assign": [_p, _p, _n, _n, _p, _p],
+    "kmeans_shape": [_p, _p, _p],
+    "kmeans_centroids": [_p, _p, _n],
+    "kmeans_inertia": [_p, _p],
+    "kmeans_last_report": [_p, _p],
+    "step": [_p, _p, _n, _p, _n, _p, _p],
+    "optimizer_create": [_p, _p],
+    "optimizer_add": [_p, _s, _p, _p, _i, _p],
+    "optimizer_step": [_p, _p, _n, _p],
+    "optimizer_report": [_p, _n, _p],
+    "optimizer_radius": [_p, _p],
+    "optimizer_set_radius": [_p, _d],
+    "optimizer_set_learning_rate": [_p, _d],
+    "optimizer_state_bytes": [_p, _p],
+    "optimizer_save": [_p, _s],
+    "optimizer_load": [_p, _s],
+    "benchmark": [_p, _BenchmarkCallback, _p],
+    "tokenizer_train": [_i, _s, _n, _p],
+    "tokenizer_load": [_s, _p],
+    "tokenizer_save": [_p, _s],
+    "tokenizer_vocabulary": [_p, _p],
+    "tokenizer_encode": [_p, _s, _z, _p, _n, _p],
+    "tokenizer_decode": [_p, _p, _n, _p, _z, _p],
+    "dataset_open": [_s, _p, _d, _p],
+    "dataset_from_tokens": [_p, _n, _n, _d, _p],
+    "dataset_tokens": [_p, _i, _p],
+    "dataset_batch": [_p, _i, _u, _u, _n, _n, _p, _p],
+    "model_create": [_p, _p, _p],
+    "model_load": [_p, _s, _p],
+    "model_save": [_p, _s, _p, _p],
+    "model_describe": [_p, _p],
+    "model_parameters": [_p, _p],
+    "model_tensor_count": [_p, _p],
+    "model_tensor": [_p, _n, _p, _p],
+    "model_forward": [_p, _p, _n, _n, _p],
+    "model_loss": [_p, _p, _p, _n, _n, _p],
+    "train": [_s, _p, _p, _p],
+    "trainer_create": [_p, _p, _p, _p, _p],
+    "trainer_step": [_p, _p],
+    "trainer_run": [_p, _p],
+    "trainer_evaluate": [_p, _p],
+    "trainer_save": [_p],
+    "trainer_resume": [_p, _s, _i],
+    "trainer_metrics": [_p, _p],
+    "trainer_cluster_losses": [_p, _p, _p, _n, _p],
+    "sampler_create": [_p, _p, _p],
+    "sampler_prompt": [_p, _p, _n],
+    "sampler_next": [_p, _p],
+    "sampler_slid": [_p, _p],
+    "generate": [_p, _p, _s, _p, _TextCallback, _p, _p],
+}
+_SPECIAL = {
+    "version": (c_uint32, []),
+    "version_string": (c_char_p, []),
+    "build_info": (c_char_p, []),
+    "status_name": (c_char_p, [_i]),
+    "last_error": (c_char_p, []),
+    "operation_count": (c_int64, []),
+    "operation_name": (c_char_p, [_n]),
+}
+for _kind in ("cancel", "context", "tensor", "packed", "kmeans", "optimizer", "tokenizer", "dataset", "model", "trainer", "sampler"):
+    _SPECIAL[_kind + "_free"] = (None, [_p])
+for _kind in ("context", "quantize", "kmeans", "optimizer", "parameter", "benchmark", "model", "save", "train", "sample"):
+    _SPECIAL[_kind + "_options_init"] = (None, [_p, _z])
+
+
+def _declare():
+    for name, arguments in SIGNATURES.items():
+        function = getattr(_library, "setun_" + name)
+        function.restype, function.argtypes = c_int32, arguments
+    for name, (result, arguments) in _SPECIAL.items():
+        function = getattr(_library, "setun_" + name)
+        function.restype, function.argtypes = result, arguments
+    for name, struct in STRUCTS.items():
+        if issubclass(struct, _Options):
+            struct._init = getattr(_library, name + "_init")
+
+
+_declare()
+
+
+# --- strings and arrays -----------------------------------------------------------------------------------------------
+
+
+def _text(text, name):
+    """A C string."""
+    if not isinstance(text, str):
+        raise TypeError(f"{name} is a {type(text).__name__}, expected a str")
+    if "\0" in text:
+        raise ValueError(f"{name} has a NUL at character {text.index(chr(0))}")
+    return text.encode("utf-8")
+
+
+def _path(path, name):
+    """The same for a path: a str, bytes or path object."""
+    try:
+        path = os.fsencode(path)
+    except TypeError as error:
+        raise TypeError(f"{name}: {error}") from None
+    if b"\0" in path:
+        raise ValueError(f"{name} has a NUL at byte {path.index(0)}")
+    return path
+
+
+# Element types as the struct module and array.array name them. A native long is 4 or 8 bytes: its size decides.
+_CODES = {"float32": "f", "float16": "e", "int8": "b", "uint8": "B", "int32": "i", "uint32": "I"}
+_SIZES = {"float32": 4, "float16": 2, "int8": 1, "uint8": 1, "int32": 4, "uint32": 4}
+_SPELLINGS = {"f": "f", "e": "e", "b": "b", "B": "B", "i": "il", "I": "IL"}
+_FORMATS = {
+    (prefix + spelling, _SIZES[kind]): kind
+    for kind, code in _CODES.items()
+    for spelling in _SPELLINGS[code]
+    for prefix in ("", "@", "=", "<")
+}
+_DTYPES = {
+    DType.F32: "float32",
+    DType.F16: "float16",
+    DType.I8: "int8",
+    DType.U8: "uint8",
+    DType.I32: "int32",
+    DType.U32: "uint32",
+}
+
+
+class _Py_buffer(ctypes.Structure):
+    """CPython's Py_buffer, for the address of memory that may only be read."""
+
+    _fields_ = [
+        ("buf", c_void_p),
+        ("obj", ctypes.py_object),
+        ("len", ctypes.c_ssize_t),
+        ("itemsize", ctypes.c_ssize_t),
+        ("readonly", ctypes.c_int),
+        ("ndim", ctypes.c_int),
+        ("format", c_char_p),
+        ("shape", c_void_p),
+        ("strides", c_void_p),
+        ("suboffsets", c_void_p),
+        ("internal", c_void_p),
+    ]
+
+
+# Functions of this module's own: the attributes of pythonapi are everybody's.
+_get_buffer = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, c_void_p, ctypes.c_int)(
+    ("PyObject_GetBuffer", ctypes.pythonapi)
+)
+_release_buffer = ctypes.PYFUNCTYPE(None, c_void_p)(("PyBuffer_Release", ctypes.pythonapi))
+
+
+class _ReadOnly:
+    """Borrows memory that may only be read; as an argument it is its address."""
+
+    def __init__(self, view):
+        self._buffer = _Py_buffer()
+        _get_buffer(view, byref(self._buffer), 0)
+        self._as_parameter_ = c_void_p(self._buffer.buf)
+
+    def __del__(self):
+        _release_buffer(byref(self._buffer))
+
+
+class _Address:
+    """Borrows memory for a field of a struct."""
+
+    def __init__(self, view):
+        self._memory = _ReadOnly(view) if view.readonly else c_char.from_buffer(view)
+        self.address = self._memory._buffer.buf if view.readonly else ctypes.addressof(self._memory)
+
+
+def _view(array, kind, name):
+    """The memory of an array of the given element type, contiguous. The array cannot change its size while it is used."""
+    if isinstance(array, (list, tuple)):
+        try:
+            array = _array.array(_CODES[kind], array)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise type(error)(f"{name}: {error}") from None
+    try:
+        view = memoryview(array)
+    except TypeError:
+        raise TypeError(f"{name} is a {type(array).__name__}, expected an array of {kind}") from None
+    found = _FORMATS.get((view.format, view.itemsize))
+    if found != kind:
+        raise TypeError(f"{name} has elements of {found or repr(view.format)}, expected {kind}")
+    if not view.c_contiguous:
+        raise ValueError(f"{name} is not contiguous; make a copy of it first")
+    return view
+
+
+def _memory(view, name=None):
+    """A pointer to the memory of a view, as an argument. With a name it is to be written."""
+    if not view.nbytes:
+        return None
+    if not view.readonly:
+        return byref(c_char.from_buffer(view))
+    if name:
+        raise ValueError(f"{name} is read-only")
+    return _ReadOnly(view)
+
+
+def _count(view):
+    return view.nbytes // view.itemsize
+
+
+def _matrix(view, name, rows=None, columns=None):
+    """The sizes [rows, columns] of a view of rank 2, or of a flat one with the sizes given."""
+    if rows is None and columns is None:
+        if view.ndim != 2:
+            raise ValueError(f"{name} has {view.ndim} dimensions, expected 2, or rows and columns beside it")
+        return view.shape
+    count = _count(view)
+    if rows is None or columns is None:
+        known = columns if rows is None else rows
+        other = count // known if known > 0 else 0
+        rows, columns = (other, columns) if rows is None else (rows, other)
+    if rows * columns != count:
+        raise ValueError(f"{name} has {count} elements, expected {rows} * {columns}")
+    return rows, columns
+
+
+def _made(shape, kind):
+    """A new array, for a result."""
+    if _numpy is not None:
+        return _numpy.empty(shape, kind)
+    return _array.array(_CODES[kind], bytes(_SIZES[kind] * _math.prod(shape)))
+
+
+def _out(array):
+    return _memory(memoryview(array))
+
+
+# --- handles ----------------------------------------------------------------------------------------------------------
+
+
+class _Handle:
+    """An object of the library. Used after `close`, it is an error that says so: handles are never reused."""
+
+    _free = None
+    _handle = None
+    _open = False
+
+    def _take(self, create, *arguments):
+        """Calls what makes the handle; its place is the last argument."""
+        out = c_void_p()
+        _check(create(*arguments, byref(out)))
+        self._handle, self._open = out.value, True
+
+    @classmethod
+    def _of(cls, handle):
+        made = cls.__new__(cls)
+        made._handle, made._open = handle, True
+        return made
+
+    def close(self):
+        """Frees the handle; a second time does nothing."""
+        if self._open:
+            self._open = False
+            self._free(self._handle)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def __del__(self):
+        self.close()
+
+
+def _said(kind, function, *arguments):
+    """The one result of a call."""
+    out = kind()
+    _check(function(*arguments, byref(out)))
+    return out.value
+
+
+class _Stopper:
+    """Hands a Python callback to C. An exception stops the call, and `rethrow` raises it after that."""
+
+    def __init__(self):
+        self._exception = None
+
+    def call(self, function, *arguments):
+        if self._exception is not None:
+            return 0
+        try:
+            return 0 if function(*arguments) is False else 1
+        except BaseException as exception:
+            self._exception = exception
+            return 0
+
+    def rethrow(self):
+        exception, self._exception = self._exception, None
+        if exception is not None:
+            raise exception
+
+
+def _interruptible(call, stop):
+    """Runs `call` so that Ctrl-C is heard while it is in the library.
+
+    Python runs signal handlers in the main thread between two of its own instructions, and there are none while a call
+    takes its time. So the call runs in a thread, and the main thread waits. When the wait is interrupted, `stop` is called,
+    the call is waited for, so that nothing goes on behind the caller's back, and the exception goes on. A second Ctrl-C
+    does not wait.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return call()
+    done, outcome = threading.Event(), []
+
+    def work():
+        try:
+            outcome.append((call(), None))
+        except BaseException as exception:
+            outcome.append((None, exception))
+        finally:
+            done.set()
+
+    threading.Thread(target=work, name="setun", daemon=True).start()
+    try:
+        done.wait()
+    except BaseException:
+        if stop is not None:
+            stop()
+            done.wait()
+        raise
+    result, exception = outcome.pop()
+    if exception is not None:
+        raise exception
+    return result
+
+
+# --- library ----------------------------------------------------------------------------------------------------------
+
+
+def version():
+    """The version of the library: (major, minor, patch)."""
+    number = _library.setun_version()
+    return number >> 16, number >> 8 & 0xFF, number & 0xFF
+
+
+def build_info():
+    """One line for a bug report."""
+    return _library.setun_build_info().decode()
+
+
+_log_function = None
+
+
+@_LogCallback
+def _log(level, message, _):
+    function = _log_function
+    if function is not None:
+        function(LogLevel(level), message.decode("utf-8", "replace"))
+
+
+def set_log(function, level=LogLevel.WARNING):
+    """Sends log messages up to `level` to `function(level, message)`, from any thread; None ends it."""
+    global _log_function
+    level = _choice(LogLevel, level, "level")
+    if function is None:
+        _check(_library.setun_set_log(_LogCallback(), None, level))
+        _log_function = None
+    else:
+        _log_function = function
+        _check(_library.setun_set_log(_log, None, level))
+
+
+class Cancel(_Handle):
+    """A flag that any thread may raise to stop a training run."""
+
+    _free = _library.setun_cancel_free
+
+    def __init__(self):
+        self._take(_library.setun_cancel_create)
+
+    def request(self):
+        _check(_library.setun_cancel_request(self._handle))
+
+    def reset(self):
+        _check(_library.setun_cancel_reset(self._handle))
+
+
+# --- context ----------------------------------------------------------------------------------------------------------
+
+
+class Context(_Handle):
+    """Where calls run. Everything that takes a context takes None too: the default one of the process."""
+
+    _free = _library.setun_context_free
+
+    def __init__(self, **options):
+        self._take(_library.setun_context_create, byref(ContextOptions(**options)))
+
+    @property
+    def backend(self):
+        return Backend(_said(c_int32, _library.setun_context_backend, self._handle))
+
+    @property
+    def threads(self):
+        out = c_int32()
+        _check(_library.setun_context_threads(self._handle, byref(out)))
+        return out.value
+
+    @property
+    def level(self):
+        return _said(c_char_p, _library.setun_context_level, self._handle).decode()
+
+    @classmethod
+    def default(cls):
+        """That of the process."""
+        return cls.__new__(cls)
+
+    def explain(self, operation=None, size=-1):
+        """What would run a call of an operation, one of `operations()`, and why; None: the context as a whole."""
+        operation = None if operation is None else _text(operation, "operation")
+        return _sentence(_library.setun_context_explain, self._handle, operation, size)
+
+    def statistics(self):
+        """What has run: a Statistics for each operation that was called."""
+        found = {}
+        for index, name in enumerate(operations()):
+            out = Statistics()
+            _check(_library.setun_context_statistics(self._handle, index, byref(out)))
+            if out.calls[Backend.AUTO]:
+                found[name] = out
+        return found
+
+    def reset_statistics(self):
+        _check(_library.setun_context_reset_statistics(self._handle))
+
+
+def _sentence(function, *arguments):
+    """A text that is written into room of ours."""
+    size = c_size_t()
+    _check(function(*arguments, None, 0, byref(size)))
+    text = ctypes.create_string_buffer(size.value + 64)  # it may have become longer
+    _check(function(*arguments, text, len(text), byref(size)))
+    return text.value.decode("utf-8", "replace")
+
+
+def operations():
+    """The names of the operations."""
+    return [_library.setun_operation_name(index).decode() for index in range(_library.setun_operation_count())]
+
+
+def device_count():
+    """How many NVIDIA GPUs there are."""
+    return _said(c_int32, _library.setun_device_count)
+
+
+def device_name(device):
+    return _sentence(_library.setun_device_name, device)
+
+
+def device_memory(device):
+    """Bytes: (free, total)."""
+    free, total = c_size_t(), c_size_t()
+    _check(_library.setun_device_memory(device, byref(free), byref(total)))
+    return free.value, total.value
+
+
+def _context(context):
+    """The argument for a context; not every NULL is one that was left out."""
+    if context is None:
+        return None
+    if not isinstance(context, Context):
+        raise TypeError(f"context is a {type(context).__name__}, expected a Context")
+    return context._handle
+
+
+def _object(value, kind, name):
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} is a {type(value).__name__}, expected a {kind.__name__}")
+    return value._handle
+
+
+# --- tensor -----------------------------------------------------------------------------------------------------------
+
+
+def _dims(shape):
+    dims = (c_int64 * len(shape))(*shape)
+    return (dims if shape else None), len(shape)
+
+
+class Tensor(_Handle):
+    """An array that handles work on: over the memory of an array, which is not copied and may be written."""
+
+    _free = _library.setun_tensor_free
+
+    def __init__(self, array):
+        view = memoryview(array)
+        kind = _FORMATS.get((view.format, view.itemsize))
+        dtype = next((dtype for dtype, name in _DTYPES.items() if name == kind), None)
+        if dtype is None:
+            raise TypeError(f"array has elements of {view.format!r}, expected one of {', '.join(_SIZES)}")
+        view = _view(array, kind, "array")
+        memory = _memory(view, "array")
+        # Alive as long as the tensor: C works on this memory.
+        self._array, self._memory = array, memory
+        self._take(_library.setun_tensor_wrap, memory, dtype, *_dims(view.shape))
+
+    @classmethod
+    def zeros(cls, dtype, shape):
+        """A tensor with memory of its own."""
+        made = cls.__new__(cls)
+        made._take(_library.setun_tensor_create, _choice(DType, dtype, "dtype"), *_dims(tuple(shape)))
+        return made
+
+    @property
+    def dtype(self):
+        return DType(_said(c_int32, _library.setun_tensor_dtype, self._handle))
+
+    @property
+    def shape(self):
+        dims, rank = (c_int64 * 4)(), c_int32()
+        _check(_library.setun_tensor_dims(self._handle, dims, byref(rank)))
+        return tuple(dims[: rank.value])
+
+    @property
+    def nbytes(self):
+        return _said(c_size_t, _library.setun_tensor_nbytes, self._handle)
+
+    def write(self, array):
+        """Copies all elements in."""
+        view = _view(array, _DTYPES[self.dtype], "array")
+        _check(_library.setun_tensor_write(self._handle, _memory(view), view.nbytes))
+
+    def read(self):
+        """A copy of all elements."""
+        dtype = self.dtype
+        if dtype == DType.F16 and _numpy is None:
+            raise TypeError("array.array has no elements of float16; NumPy is needed to read them")
+        array = _made(self.shape, _DTYPES[dtype])
+        _check(_library.setun_tensor_read(self._handle, _out(array), memoryview(array).nbytes))
+        return array
+
+
+# --- quantize ---------------------------------------------------------------------------------------------------------
+
+
+class Quantized(NamedTuple):
+    """A matrix [rows, columns] as packed trits and a scale."""
+
+    packed: object
+    scale: float
+    rows: int
+    columns: int
+    packing: Packing
+
+
+def pack_size(rows, columns, packing=Packing.TWO_BIT):
+    return _said(c_size_t, _library.setun_pack_size, rows, columns, _choice(Packing, packing, "packing"))
+
+
+# NULL for the defaults: filling a struct costs more than a small call.
+def _quantize_options(options):
+    return QuantizeOptions(**options) if options else None
+
+
+def _packing(options):
+    return Packing(options.packing) if options is not None else Packing.TWO_BIT
+
+
+def _pointer(options):
+    return byref(options) if options is not None else None
+
+
+def _for(quantized, context):
+    """What is packed, and the options for its packing."""
+    view = _view(quantized.packed, "uint8", "packed")
+    options = None
+    if context is not None or quantized.packing != Packing.TWO_BIT:
+        options = QuantizeOptions(packing=quantized.packing, context=context)
+    return view, options
+
+
+def quantize(weights, rows=None, columns=None, **options):
+    """Weights, float32 [rows, columns], to packed trits and a scale. Options: scheme, packing, context."""
+    view = _view(weights, "float32", "weights")
+    rows, columns = _matrix(view, "weights", rows, columns)
+    options = _quantize_options(options)
+    packing, scale, size = _packing(options), c_float(), c_size_t()
+    _check(_library.setun_pack_size(rows, columns, packing, byref(size)))
+    packed = _made((size.value,), "uint8")
+    pointer = _pointer(options)
+    _check(
+        _library.setun_quantize(_memory(view), rows, columns, pointer, _out(packed), size.value, byref(scale))
+    )
+    return Quantized(packed, scale.value, rows, columns, packing)
+
+
+def dequantize(quantized, context=None):
+    """scale * trits, float32 [rows, columns]."""
+    packed, options = _for(quantized, context)
+    weights = _made((quantized.rows, quantized.columns), "float32")
+    _check(
+        _library.setun_dequantize(
+            _memory(packed),
+            packed.nbytes,
+            quantized.rows,
+            quantized.columns,
+            quantized.scale,
+            _pointer(options),
+            _out(weights),
+        )
+    )
+    return weights
+
+
+def pack(trits, rows=None, columns=None, scale=1.0, **options):
+    """Trits of yours, int8 [rows, columns], packed."""
+    view = _view(trits, "int8", "trits")
+    rows, columns = _matrix(view, "trits", rows, columns)
+    options = _quantize_options(options)
+    size = pack_size(rows, columns, _packing(options))
+    packed = _made((size,), "uint8")
+    _check(_library.setun_pack(_memory(view), rows, columns, _pointer(options), _out(packed), size))
+    return Quantized(packed, scale, rows, columns, _packing(options))
+
+
+def unpack(quantized, context=None):
+    """The trits, int8 [rows, columns]."""
+    packed, options = _for(quantized, context)
+    trits = _made((quantized.rows, quantized.columns), "int8")
+    _check(
+        _library.setun_unpack(
+            _memory(packed), packed.nbytes, quantized.rows, quantized.columns, _pointer(options), _out(trits)
+        )
+    )
+    return trits
+
+
+def quantize_activations(x, rows=None, columns=None, context=None):
+    """x, float32 [m, k], to codes, int8 [m, k], and the scale of each row, float32 [m]."""
+    view = _view(x, "float32", "x")
+    m, k = _matrix(view, "x", rows, columns)
+    options = QuantizeOptions(context=context) if context is not None else None
+    codes, scales = _made((m, k), "int8"), _made((m,), "float32")
+    _check(_library.setun_quantize_activations(_memory(view), m, k, _pointer(options), _out(codes), _out(scales)))
+    return codes, scales
+
+
+def _product(function, x, name, quantized, inner, outer, context):
+    view = _view(x, "float32", name)
+    packed, options = _for(quantized, context)
+    m, _ = _matrix(view, name, None, inner)
+    if view.ndim > 1 and view.shape[-1] != inner:
+        raise ValueError(f"{name} has {view.shape[-1]} columns, the matrix has {inner}")
+    y = _made((*view.shape[:-1], outer) if view.ndim > 1 else (m, outer), "float32")
+    _check(
+        function(
+            _memory(view),
+            m,
+            _memory(packed),
+            packed.nbytes,
+            quantized.rows,
+            quantized.columns,
+            quantized.scale,
+            _pointer(options),
+            _out(y),
+        )
+    )
+    return y
+
+
+def matmul(x, quantized, context=None):
+    """y, float32 [.., rows], of x, float32 [.., columns]: a linear layer. A flat x is [m, columns]."""
+    return _product(_library.setun_matmul, x, "x", quantized, quantized.columns, quantized.rows, context)
+
+
+def matmul_backward(dy, quantized, context=None):
+    """dx, float32 [.., columns], of dy, float32 [.., rows]: the gradient of `matmul`."""
+    return _product(_library.setun_matmul_backward, dy, "dy", quantized, quantized.rows, quantized.columns, context)
+
+
+def quantize_gradients(g, block=256, seed=0, step=0, tensor=0, context=None):
+    """A gradient, float32 [n], to codes, int8 [n], and a scale for every `block` elements, float32 [ceil(n / block)]."""
+    view = _view(g, "float32", "g")
+    n = _count(view)
+    options = QuantizeOptions(context=context) if context is not None else None
+    codes, scales = _made((n,), "int8"), _made((-(-n // block) if block > 0 else 0,), "float32")
+    out = _out(codes), _out(scales)
+    _check(_library.setun_quantize_gradients(_memory(view), n, block, seed, step, tensor, _pointer(options), *out))
+    return codes, scales
+
+
+def dequantize_gradients(codes, scales, block=256, context=None):
+    """scale * code, float32 [n]."""
+    view, factors = _view(codes, "int8", "codes"), _view(scales, "float32", "scales")
+    n = _count(view)
+    _fits(scales, -(-n // block) if block > 0 else 0, "scales")
+    options = QuantizeOptions(context=context) if context is not None else None
+    g = _made((n,), "float32")
+    memory = _memory(view), _memory(factors)
+    _check(_library.setun_dequantize_gradients(*memory, n, block, _pointer(options), _out(g)))
+    return g
+
+
+def trit_histogram(quantized, context=None):
+    """How many trits are -1, 0 and +1."""
+    packed, options = _for(quantized, context)
+    counts = (c_int64 * 3)()
+    _check(
+        _library.setun_trit_histogram(
+            _memory(packed), packed.nbytes, quantized.rows, quantized.columns, _pointer(options), counts
+        )
+    )
+    return tuple(counts)
+
+
+class Packed(_Handle):
+    """A packed weight matrix, checked once: for products again and again."""
+
+    _free = _library.setun_packed_free
+
+    def __init__(self, weights, context=None, **options):
+        if not isinstance(weights, Tensor):
+            weights = _borrowed(weights, "weights")
+        self._shape = weights.shape
+        options = QuantizeOptions(**options)
+        self._take(_library.setun_packed_create, _context(context), weights._handle, byref(options))
+
+    def matmul(self, x):
+        """y, float32 [.., rows], of x, float32 [.., columns]."""
+        x = x if isinstance(x, Tensor) else _borrowed(x, "x")
+        y = Tensor.zeros(DType.F32, (*x.shape[:-1], self._shape[0]))
+        _check(_library.setun_packed_matmul(self._handle, x._handle, y._handle))
+        return y.read()
+
+    def dequantize(self):
+        """scale * trits, float32 [rows, columns]."""
+        out = Tensor.zeros(DType.F32, self._shape)
+        _check(_library.setun_packed_dequantize(self._handle, out._handle))
+        return out.read()
+
+    @property
+    def scale(self):
+        return _said(c_float, _library.setun_packed_scale, self._handle)
+
+    @property
+    def nbytes(self):
+        return _said(c_size_t, _library.setun_packed_nbytes, self._handle)
+
+
+def _borrowed(array, name):
+    """A tensor over float32 memory that C only reads."""
+    view = _view(array, "float32", name)
+    tensor = Tensor.__new__(Tensor)
+    tensor._array, tensor._memory = array, _memory(view)
+    tensor._take(_library.setun_tensor_wrap, tensor._memory, DType.F32, *_dims(view.shape))
+    return tensor
+
+
+# --- cluster ----------------------------------------------------------------------------------------------------------
+
+
+class _Run:
+    """What a long call needs on the Python side: its options, the callback, and the token that stops it."""
+
+    def __init__(self, options, report, progress, cancel):
+        if cancel is not None:
+            _object(cancel, Cancel, "cancel")
+        self.token = cancel if cancel is not None else Cancel()
+        self.stopper = _Stopper()
+        self.options = options
+        options._set("cancel", self.token)
+        if progress is not None:
+            if not callable(progress):
+                raise TypeError(f"progress is a {type(progress).__name__}, expected a function")
+            stopper = self.stopper
+
+            def hear(pointer, _):
+                return stopper.call(progress, report.from_buffer_copy(pointer.contents))
+
+            options.progress = dict(options._fields_)["progress"](hear)
+
+    def __call__(self, call):
+        """Runs a call that the token stops; one that Ctrl-C has stopped can be made again."""
+        interrupted = []
+
+        def stop():
+            interrupted.append(True)
+            self.token.request()
+
+        try:
+            result = _interruptible(call, stop)
+        except Error:
+            self.stopper.rethrow()
+            raise
+        finally:
+            if interrupted:
+                self.token.reset()
+        self.stopper.rethrow()
+        return result
+
+
+class Clustering(NamedTuple):
+    """The cluster of each point, int32 [n]; centroids, float32 [k, d]; the sum of weight * squared distance."""
+
+    labels: object
+    centroids: object
+    inertia: float
+
+
+def _fits(array, count, name):
+    if array is not None and _count(_view(array, "float32", name)) != count:
+        raise ValueError(f"{name} has {_count(_view(array, 'float32', name))} elements, expected {count}")
+
+
+def cluster(x, k, weights=None, initial_centroids=None, rows=None, columns=None, progress=None, cancel=None, **options):
+    """Exact k-means of the points x, float32 [n, d]. `progress(report)` is called after every iteration; when it returns
+    False the clustering stops with what there is. The options are those of KMeansOptions."""
+    view = _view(x, "float32", "x")
+    n, d = _matrix(view, "x", rows, columns)
+    _fits(weights, n, "weights")
+    _fits(initial_centroids, k * d, "initial_centroids")
+    options = KMeansOptions(weights=weights, initial_centroids=initial_centroids, **options)
+    run = _Run(options, KMeansReport, progress, cancel)
+    labels, centroids, inertia = _made((n,), "int32"), _made((max(k, 0), d), "float32"), c_double()
+    memory, outputs = _memory(view), (_out(labels), _out(centroids), byref(inertia))
+    run(lambda: _check(_library.setun_cluster(memory, n, d, k, byref(options), *outputs)))
+    return Clustering(labels, centroids, inertia.value)
+
+
+class KMeans(_Handle):
+    """A k-means of k clusters. The options are those of KMeansOptions, but for the arrays."""
+
+    _free = _library.setun_kmeans_free
+
+    def __init__(self, k, progress=None, cancel=None, **options):
+        self._run = _Run(KMeansOptions(**options), KMeansReport, progress, cancel)
+        self._take(_library.setun_kmeans_create, k, byref(self._run.options))
+
+    def fit(self, x, weights=None, rows=None, columns=None):
+        """Fits the centroids to the points x, float32 [n, d]; returns their labels, int32 [n]."""
+        view = _view(x, "float32", "x")
+        n, d = _matrix(view, "x", rows, columns)
+        _fits(weights, n, "weights")
+        labels = _made((n,), "int32")
+        given = None if weights is None else _memory(_view(weights, "float32", "weights"))
+        memory, out = _memory(view), _out(labels)
+        self._run(lambda: _check(_library.setun_kmeans_fit(self._handle, memory, n, d, given, out)))
+        return labels
+
+    def assign(self, x, rows=None, columns=None):
+        """The nearest centroid of each point, int32 [n], and its squared distance, float32 [n]."""
+        view = _view(x, "float32", "x")
+        n, d = _matrix(view, "x", rows, columns)
+        labels, distances = _made((n,), "int32"), _made((n,), "float32")
+        memory = _memory(view)
+        _check(_library.setun_kmeans_assign(self._handle, memory, n, d, _out(labels), _out(distances)))
+        return labels, distances
+
+    @property
+    def shape(self):
+        """k and d; d is 0 while there are no centroids."""
+        k, d = c_int64(), c_int64()
+        _check(_library.setun_kmeans_shape(self._handle, byref(k), byref(d)))
+        return k.value, d.value
+
+    @property
+    def centroids(self):
+        """A copy of them, float32 [k, d]."""
+        k, d = self.shape
+        centroids = _made((k, d), "float32")
+        _check(_library.setun_kmeans_centroids(self._handle, _out(centroids), k * d))
+        return centroids
+
+    def set_centroids(self, centroids, columns=None):
+        view = _view(centroids, "float32", "centroids")
+        k = self.shape[0]
+        _, d = _matrix(view, "centroids", None if columns is None else k, columns)
+        _fits(centroids, k * d, "centroids")
+        _check(_library.setun_kmeans_set_centroids(self._handle, _memory(view), d))
+
+    @property
+    def inertia(self):
+        return _said(c_double, _library.setun_kmeans_inertia, self._handle)
+
+    @property
+    def report(self):
+        """How the last fit ended: a KMeansReport."""
+        out = KMeansReport()
+        _check(_library.setun_kmeans_last_report(self._handle, byref(out)))
+        return out
+
+
+# --- step -------------------------------------------------------------------------------------------------------------
+
+
+def step(parameters, gradient, moments, step, **options):
+    """One step of parameters, float32 [n], in place; moments, float32 [2, n], are what the steps so far have left, and
+    0 before the first. `step` counts from 1. The options are those of OptimizerOptions."""
+    view, slope = _view(parameters, "float32", "parameters"), _view(gradient, "float32", "gradient")
+    kept, n, report = _view(moments, "float32", "moments"), _count(view), StepReport()
+    _fits(gradient, n, "gradient")
+    _fits(moments, 2 * n, "moments")
+    memory = _memory(view, "parameters"), _memory(slope), n, _memory(kept, "moments")
+    options = byref(OptimizerOptions(**options)) if options else None
+    _check(_library.setun_step(*memory, step, options, byref(report)))
+    return report
+
+
+class Optimizer(_Handle):
+    """Steps many parameters as one. The options are those of OptimizerOptions."""
+
+    _free = _library.setun_optimizer_free
+
+    def __init__(self, **options):
+        self._memory, self._sizes = [], []
+        self._take(_library.setun_optimizer_create, byref(OptimizerOptions(**options)))
+
+    def add(self, name, data, **options):
+        """A parameter: an array of float32, which is not copied and which the steps change. Options: ParameterOptions."""
+        view = _view(data, "float32", name)
+        memory = _memory(view, name)
+        options = byref(ParameterOptions(**options))
+        _check(_library.setun_optimizer_add(self._handle, _text(name, "name"), memory, *_dims(view.shape), options))
+        self._memory.append((data, memory))
+        self._sizes.append((name, _count(view)))
+
+    def step(self, gradients):
+        """One step, along one array of float32 for each parameter; returns a StepReport."""
+        views = [_view(gradient, "float32", "a gradient") for gradient in gradients]
+        for view, (name, count) in zip(views, self._sizes):
+            if _count(view) != count:
+                raise ValueError(f"the gradient of {name} has {_count(view)} elements, expected {count}")
+        memory = [_Address(view) if view.nbytes else None for view in views]
+        pointers = (c_void_p * max(len(views), 1))(*(m and m.address for m in memory))
+        report = StepReport()
+        _check(_library.setun_optimizer_step(self._handle, pointers, len(views), byref(report)))
+        return report
+
+    def report(self, index=-1):
+        """What the last step did to a parameter; -1: to all."""
+        report = StepReport()
+        _check(_library.setun_optimizer_report(self._handle, index, byref(report)))
+        return report
+
+    @property
+    def radius(self):
+        return _said(c_double, _library.setun_optimizer_radius, self._handle)
+
+    @radius.setter
+    def radius(self, value):
+        _check(_library.setun_optimizer_set_radius(self._handle, value))
+
+    def set_learning_rate(self, value):
+        _check(_library.setun_optimizer_set_learning_rate(self._handle, value))
+
+    @property
+    def state_bytes(self):
+        return _said(c_size_t, _library.setun_optimizer_state_bytes, self._handle)
+
+    def save(self, path):
+        _check(_library.setun_optimizer_save(self._handle, _path(path, "path")))
+
+    def load(self, path):
+        """Continues from a file, and writes the parameters too."""
+        _check(_library.setun_optimizer_load(self._handle, _path(path, "path")))
+
+
+# --- text -------------------------------------------------------------------------------------------------------------
+
+
+class Tokenizer(_Handle):
+    """Text to tokens and back."""
+
+    _free = _library.setun_tokenizer_free
+
+    def __init__(self, path):
+        """Reads a tokenizer's file, a Hugging Face tokenizer.json, or a model file that has its tokenizer."""
+        self._take(_library.setun_tokenizer_load, _path(path, "path"))
+
+    @classmethod
+    def train(cls, kind, path=None, vocabulary=1024):
+        """For the text at `path`, a file or a folder. `vocabulary` is for byte-pair encoding."""
+        kind, path = _choice(TokenizerKind, kind, "kind"), None if path is None else _path(path, "path")
+
+        def call():
+            made = cls.__new__(cls)
+            made._take(_library.setun_tokenizer_train, kind, path, vocabulary)
+            return made
+
+        return _interruptible(call, None)
+
+    def save(self, path):
+        _check(_library.setun_tokenizer_save(self._handle, _path(path, "path")))
+
+    @property
+    def vocabulary(self):
+        return _said(c_int64, _library.setun_tokenizer_vocabulary, self._handle)
+
+    def encode(self, text):
+        """The tokens, uint32, of a str, or of bytes."""
+        text = text.encode("utf-8") if isinstance(text, str) else bytes(text)
+        count = _said(c_int64, _library.setun_tokenizer_encode, self._handle, text, len(text), None, 0)
+        tokens = _made((count,), "uint32")
+        _said(c_int64, _library.setun_tokenizer_encode, self._handle, text, len(text), _out(tokens), count)
+        return tokens
+
+    def decode_bytes(self, tokens):
+        """The text of tokens, uint32, as bytes, which may end inside a character."""
+        view = _view(tokens, "uint32", "tokens")
+        memory, count = _memory(view), _count(view)
+        size = _said(c_size_t, _library.setun_tokenizer_decode, self._handle, memory, count, None, 0)
+        text = ctypes.create_string_buffer(size) if size else None
+        _said(c_size_t, _library.setun_tokenizer_decode, self._handle, memory, count, text, size)
+        return text.raw if size else b""
+
+    def decode(self, tokens):
+        """The text of tokens, uint32. What is no character becomes U+FFFD."""
+        return self.decode_bytes(tokens).decode("utf-8", "replace")
+
+
+class Dataset(_Handle):
+    """The tokens of a text, in a training and a validation part."""
+
+    _free = _library.setun_dataset_free
+
+    @classmethod
+    def open(cls, path, tokenizer, validation_fraction=0.1):
+        """Reads and encodes the text at `path`, a file or a folder."""
+        path, handle = _path(path, "path"), _object(tokenizer, Tokenizer, "tokenizer")
+
+        def call():
+            made = cls.__new__(cls)
+            made._take(_library.setun_dataset_open, path, handle, validation_fraction)
+            return made
+
+        return _interruptible(call, None)
+
+    @classmethod
+    def from_tokens(cls, tokens, vocabulary, validation_fraction=0.1):
+        """A copy of tokens of yours, uint32."""
+        view = _view(tokens, "uint32", "tokens")
+        made = cls.__new__(cls)
+        made._take(
+            _library.setun_dataset_from_tokens, _memory(view), _count(view), vocabulary, validation_fraction
+        )
+        return made
+
+    def tokens(self, split=Split.TRAIN):
+        """How many tokens a part has."""
+        return _said(c_int64, _library.setun_dataset_tokens, self._handle, _choice(Split, split, "split"))
+
+    def batch(self, batch, length, step=0, seed=0, split=Split.TRAIN):
+        """The tokens and targets, uint32 [batch, length], that a training step would draw."""
+        tokens, targets = _made((batch, length), "uint32"), _made((batch, length), "uint32")
+        split = _choice(Split, split, "split")
+        memory = _out(tokens), _out(targets)
+        _check(_library.setun_dataset_batch(self._handle, split, seed, step, batch, length, *memory))
+        return tokens, targets
+
+
+# --- model ------------------------------------------------------------------------------------------------------------
+
+
+class Model(_Handle):
+    """A transformer and its parameters. The options are those of ModelOptions."""
+
+    _free = _library.setun_model_free
+
+    def __init__(self, context=None, **options):
+        self._take(_library.setun_model_create, _context(context), byref(ModelOptions(**options)))
+
+    @classmethod
+    def load(cls, path, context=None):
+        made = cls.__new__(cls)
+        made._take(_library.setun_model_load, _context(context), _path(path, "path"))
+        return made
+
+    def save(self, path, **options):
+        """Writes a safetensors file and returns a FileReport. Options: packing, rest, tokenizer."""
+        report = FileReport()
+        options = byref(SaveOptions(**options))
+        _check(_library.setun_model_save(self._handle, _path(path, "path"), options, byref(report)))
+        return report
+
+    @property
+    def options(self):
+        """The geometry: a ModelOptions."""
+        options = ModelOptions()
+        _check(_library.setun_model_describe(self._handle, byref(options)))
+        return options
+
+    @property
+    def parameters(self):
+        """How many there are."""
+        return _said(c_int64, _library.setun_model_parameters, self._handle)
+
+    def tensors(self):
+        """Copies of the parameters, float32, by their Hugging Face names, one after the other."""
+        for index in range(_said(c_int64, _library.setun_model_tensor_count, self._handle)):
+            name, tensor = c_char_p(), Tensor.__new__(Tensor)
+            tensor._take(_library.setun_model_tensor, self._handle, index, byref(name))
+            yield name.value.decode(), tensor.read()
+
+    def forward(self, tokens, batch=None, length=None):
+        """The logits, float32 [batch, length, vocabulary], that follow each of the tokens, uint32 [batch, length]."""
+        view = _view(tokens, "uint32", "tokens")
+        batch, length = _matrix(view, "tokens", batch, length)
+        logits = _made((batch, length, self.options.vocabulary), "float32")
+        _check(_library.setun_model_forward(self._handle, _memory(view), batch, length, _out(logits)))
+        return logits
+
+    def loss(self, tokens, targets, batch=None, length=None):
+        """The mean cross-entropy in nats a token, of targets after tokens, both uint32 [batch, length]."""
+        view, aims = _view(tokens, "uint32", "tokens"), _view(targets, "uint32", "targets")
+        batch, length = _matrix(view, "tokens", batch, length)
+        _matrix(aims, "targets", batch, length)
+        memory = _memory(view), _memory(aims)
+        return _said(c_double, _library.setun_model_loss, self._handle, *memory, batch, length)
+
+
+# --- train ------------------------------------------------------------------------------------------------------------
+
+
+def train(text, progress=None, cancel=None, model=None, **options):
+    """Trains on the text at the path `text`, a file or a folder; returns (model, tokenizer).
+
+    `progress(metrics)` is called after every step; when it returns False the run stops, and the model is as far as it
+    got. `model` is a ModelOptions, or a dict of its options. The other options are those of TrainOptions.
+    """
+    if isinstance(model, dict):
+        model = ModelOptions(**model)
+    if model is not None and not isinstance(model, ModelOptions):
+        raise TypeError(f"model is a {type(model).__name__}, expected a ModelOptions or a dict of its fields")
+    run = _Run(TrainOptions(model=model, **options), Metrics, progress, cancel)
+    path = _path(text, "text")
+
+    def call():
+        made, tokenizer = c_void_p(), c_void_p()
+        _check(_library.setun_train(path, byref(run.options), byref(made), byref(tokenizer)))
+        return Model._of(made.value), Tokenizer._of(tokenizer.value)
+
+    return run(call)
+
+
+class Trainer(_Handle):
+    """A training run on a model and a data set of yours. The options are those of TrainOptions."""
+
+    _free = _library.setun_trainer_free
+
+    def __init__(self, model, dataset, tokenizer=None, progress=None, cancel=None, **options):
+        self._run = _Run(TrainOptions(**options), Metrics, progress, cancel)
+        handles = _object(model, Model, "model"), _object(dataset, Dataset, "dataset")
+        tokenizer = None if tokenizer is None else _object(tokenizer, Tokenizer, "tokenizer")
+        options = byref(self._run.options)
+        self._run(lambda: self._take(_library.setun_trainer_create, *handles, tokenizer, options))
+
+    def step(self):
+        """One step, and nothing else; returns its Metrics."""
+        metrics = Metrics()
+        self._run(lambda: _check(_library.setun_trainer_step(self._handle, byref(metrics))))
+        return metrics
+
+    def run(self):
+        """All the remaining steps; False when `progress` stopped the run."""
+        return bool(self._run(lambda: _said(c_int32, _library.setun_trainer_run, self._handle)))
+
+    def evaluate(self):
+        """The mean loss over the validation part, nats a token."""
+        return self._run(lambda: _said(c_double, _library.setun_trainer_evaluate, self._handle))
+
+    def save(self):
+        """Writes a checkpoint into checkpoint_dir."""
+        _check(_library.setun_trainer_save(self._handle))
+
+    def resume(self, checkpoint, allow_other_backend=False):
+        """Continues from a checkpoint's folder, or from the newest in a checkpoint_dir."""
+        checkpoint = _path(checkpoint, "checkpoint")
+        _check(_library.setun_trainer_resume(self._handle, checkpoint, bool(allow_other_backend)))
+
+    def cluster_losses(self):
+        """For each cluster of the text, (loss, windows): the mean training loss of the last steps, and its size."""
+        count = _said(c_int64, _library.setun_trainer_cluster_losses, self._handle, None, None, 0)
+        losses, sizes = (c_double * count)(), (c_int64 * count)()
+        _said(c_int64, _library.setun_trainer_cluster_losses, self._handle, losses, sizes, count)
+        return list(zip(losses, sizes))
+
+    @property
+    def metrics(self):
+        """Those of the last step."""
+        metrics = Metrics()
+        _check(_library.setun_trainer_metrics(self._handle, byref(metrics)))
+        return metrics
+
+
+# --- generate ---------------------------------------------------------------------------------------------------------
+
+
+class Sampler(_Handle):
+    """A text being generated, token by token. The options are those of SampleOptions."""
+
+    _free = _library.setun_sampler_free
+
+    def __init__(self, model, **options):
+        options = byref(SampleOptions(**options))
+        self._take(_library.setun_sampler_create, _object(model, Model, "model"), options)
+
+    def prompt(self, tokens):
+        """Feeds tokens, uint32, after those so far."""
+        view = _view(tokens, "uint32", "tokens")
+        _check(_library.setun_sampler_prompt(self._handle, _memory(view), _count(view)))
+
+    def next(self):
+        """Chooses the next token, and feeds it."""
+        return _said(c_uint32, _library.setun_sampler_next, self._handle)
+
+    @property
+    def slid(self):
+        """Whether tokens were forgotten because the text is longer than the context."""
+        return bool(_said(c_int32, _library.setun_sampler_slid, self._handle))
+
+
+def generate(model, tokenizer, prompt, hear=None, **options):
+    """The text that follows `prompt`, without it. The options are those of SampleOptions.
+
+    `hear(piece)` gets each piece as it comes; when it returns False the text ends.
+    """
+    pieces, stopper = [], _Stopper()
+
+    def piece(data, size, _):
+        text = ctypes.string_at(data, size).decode("utf-8")
+        pieces.append(text)
+        return stopper.call(hear or bool, text)
+
+    handles = _object(model, Model, "model"), _object(tokenizer, Tokenizer, "tokenizer")
+    options = byref(SampleOptions(**options))
+    callback = _TextCallback(piece)
+    status = _library.setun_generate(*handles, _text(prompt, "prompt"), options, callback, None, None)
+    stopper.rethrow()
+    _check(status)
+    return "".join(pieces)
+
+
+# --- benchmark --------------------------------------------------------------------------------------------------------
+
+
+def benchmark(hear=None, cancel=None, **options):
+    """Times the operations, and returns a list of results with the fields of BenchmarkResult.
+
+    `hear(result)` gets each as it comes; when it returns False the benchmark ends. The options are those of
+    BenchmarkOptions.
+    """
+    run, results = _Run(BenchmarkOptions(**options), None, None, cancel), []
+
+    def result(pointer, _):
+        # The strings end with the callback: they are copied.
+        values = {name: getattr(pointer.contents, name) for name, _ in BenchmarkResult._fields_[1:]}
+        decoded = {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}
+        results.append(types.SimpleNamespace(**decoded))
+        return run.stopper.call(hear or (lambda result: True), results[-1])
+
+    callback = _BenchmarkCallback(result)
+    run(lambda: _check(_library.setun_benchmark(byref(run.options), callback, None)))
+    return results

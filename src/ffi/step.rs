@@ -1,0 +1,518 @@
+//! STEP: updates of your parameters, inside a trust region and a box
+//!
+//! For networks of your own: Setun takes the parameters and the gradients, you keep both. A step is AdamW's
+//! (arXiv 1711.05101), with the gradients clipped by their norm, and for each parameter w by itself:
+//!
+//!     d = m_hat / (sqrt(v_hat) + epsilon) + weight_decay * w
+//!     L = radius * max(rms(w), floor)                 how far a step may go, as a share of the weights
+//!     a = min(learning_rate, L / rms(d))              as a cap; L / rms(d) as an exact radius
+//!     w = clamp(w - a * d, lower, upper)
+//!
+//! A radius relative to the weights is that of LARS and LAMB (arXiv 1708.03888, 1904.00962). As a cap it
+//! leaves a good learning rate alone, bit for bit, and bounds one that is too high. Nothing is written
+//! before every new value is known to be finite: a step with a NaN or an infinity in a gradient, or that
+//! would put one into a parameter or a state, is refused with SETUN_ERR_STATE, and has changed no byte.
+//! After such an update the radius is a quarter (with the mode off: the learning rate), and grows back by
+//! 5% a step; a bad gradient leaves it as it is.
+//!
+//! `setun_step` needs no handle. A `setun_optimizer` steps many parameters as one, and is a checkpoint.
+//!
+//!     float w[2] = {1, 2}, gradient[2], moments[4] = {0};
+//!     for (int64_t step = 1; step <= 100; step++) {
+//!         for (int i = 0; i < 2; i++) gradient[i] = 2 * w[i];
+//!         if (setun_step(w, gradient, 2, moments, step, NULL, NULL) != SETUN_OK) puts(setun_last_error());
+//!     }
+
+use super::arguments::{self, check_apart, check_pointer, count, extent, size, slice, store};
+use super::context::{self, setun_context};
+use super::guard::{guard, guard_silent};
+use super::handle::{self, Handle};
+use super::library::setun_status;
+use super::optimizer::{OptimizerObject, lend, parameter_options, step_options};
+use super::options::{self, Versioned};
+use super::tensor::shape;
+use crate::step::{Kind, Optimizer, Parameter, ParameterOptions, RefusalKind, Report, StepOptions, step_alone};
+use crate::tensor::error::{ensure, error};
+use crate::tensor::{Result, View};
+use std::ffi::c_char;
+
+/// What the radius does.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum setun_radius_mode {
+    /// Nothing: plain AdamW.
+    Off = 0,
+    /// A step that is longer is shrunk to it.
+    Cap = 1,
+    /// Every step is scaled to it; the learning rate has no effect. Weights can grow by it in every step:
+    /// let it fall by a schedule, or set a box.
+    Exact = 2,
+}
+
+/// What a parameter is to the network.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum setun_parameter_kind {
+    /// A matrix if it has two dimensions or more, else a vector.
+    Auto = 0,
+    /// The floats behind weights that are used as ternary ones; they step like a matrix.
+    Ternary = 1,
+    /// Has weight_decay and radius_floor.
+    Matrix = 2,
+    /// Gains and biases: no weight decay, and vector_floor.
+    Vector = 3,
+}
+
+/// Whether a step was taken.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum setun_step_outcome {
+    Taken = 0,
+    /// Refused: a gradient held a NaN or an infinity, or their norm was above 9.2e18, what f32 can square.
+    BadGradient = 1,
+    /// Refused: a parameter did, before the step.
+    BadParameter = 2,
+    /// Refused: a parameter or a state would have; the radius shrinks.
+    BadUpdate = 3,
+}
+
+/// How to step. Fill it with `setun_optimizer_options_init`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct setun_optimizer_options {
+    pub struct_size: usize,
+    /// 0 or more. Default 1e-3.
+    pub learning_rate: f64,
+    /// Default 0.9.
+    pub beta1: f64,
+    /// Default 0.99.
+    pub beta2: f64,
+    /// More than 0, at most 1. Default 1e-8.
+    pub epsilon: f64,
+    /// Of matrices. Default 0.1.
+    pub weight_decay: f64,
+    /// The largest norm of all gradients together, to which larger ones are scaled down; 0 = no limit.
+    /// Default 1.
+    pub clip: f64,
+    /// The longest step: its rms, as a share of the rms of the weights. Default 0.05.
+    pub radius: f64,
+    /// The least rms of weights that the radius is a share of. Default 1e-3.
+    pub radius_floor: f64,
+    /// The same for vectors, which often begin at 0. Default 0.1.
+    pub vector_floor: f64,
+    /// No element becomes less. Default -INFINITY.
+    pub lower: f64,
+    /// No element becomes more. Default INFINITY.
+    pub upper: f64,
+    /// A `setun_radius_mode`. Default SETUN_RADIUS_MODE_CAP.
+    pub radius_mode: i32,
+    /// Where it runs; NULL = the default context. Default NULL.
+    pub context: *const setun_context,
+}
+
+// SAFETY: repr(C), begins with struct_size, numbers and a pointer, which is at the end: no padding there.
+unsafe impl Versioned for setun_optimizer_options {
+    fn defaults() -> Self {
+        let defaults = StepOptions::default();
+        setun_optimizer_options {
+            struct_size: size_of::<Self>(),
+            learning_rate: defaults.learning_rate,
+            beta1: defaults.beta1,
+            beta2: defaults.beta2,
+            epsilon: defaults.epsilon,
+            weight_decay: defaults.weight_decay,
+            clip: defaults.clip,
+            radius: defaults.radius,
+            radius_floor: defaults.floor,
+            vector_floor: defaults.vector_floor,
+            lower: defaults.lower,
+            upper: defaults.upper,
+            radius_mode: setun_radius_mode::Cap as i32,
+            context: std::ptr::null(),
+        }
+    }
+}
+
+/// What one parameter has of its own. Fill it with `setun_parameter_options_init`; NAN = what the
+/// optimizer's options say.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct setun_parameter_options {
+    pub struct_size: usize,
+    /// A `setun_parameter_kind`. Default SETUN_PARAMETER_KIND_AUTO.
+    pub kind: i32,
+    /// Default NAN.
+    pub weight_decay: f64,
+    /// Default NAN.
+    pub radius_floor: f64,
+    /// Default NAN.
+    pub lower: f64,
+    /// Default NAN.
+    pub upper: f64,
+}
+
+// SAFETY: repr(C), begins with struct_size, numbers only, ends with 8-byte ones: no padding at the end.
+unsafe impl Versioned for setun_parameter_options {
+    fn defaults() -> Self {
+        setun_parameter_options {
+            struct_size: size_of::<Self>(),
+            kind: setun_parameter_kind::Auto as i32,
+            weight_decay: f64::NAN,
+            radius_floor: f64::NAN,
+            lower: f64::NAN,
+            upper: f64::NAN,
+        }
+    }
+}
+
+/// What a step did. Set `struct_size` before it is filled.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct setun_step_report {
+    pub struct_size: usize,
+    /// A `setun_step_outcome`. Where it is not TAKEN, step_rms, weight_rms, ratio, held and clamped are 0.
+    pub outcome: i32,
+    /// Steps taken so far; refused ones do not count.
+    pub step: i64,
+    /// What was asked for; of one parameter: what it took, which the radius may have lowered.
+    pub learning_rate: f64,
+    /// The Euclidean norm of the gradients, before clipping.
+    pub gradient_norm: f64,
+    /// What clipping multiplied the gradients by.
+    pub gradient_scale: f64,
+    /// Root mean square of the step over all elements, before the box.
+    pub step_rms: f64,
+    /// Root mean square of the weights before the step.
+    pub weight_rms: f64,
+    /// The largest step_rms / max(weight_rms, floor) of a parameter: what the radius bounds.
+    pub ratio: f64,
+    /// The radius of this step, after what refusals have left of it; INFINITY with the mode off.
+    pub radius: f64,
+    /// Parameters whose step the radius made another than the learning rate asked for.
+    pub held: i64,
+    /// Elements that the box held.
+    pub clamped: i64,
+    /// Steps refused so far for a bad gradient.
+    pub refused_gradients: i64,
+    /// For a bad parameter.
+    pub refused_parameters: i64,
+    /// For a bad update.
+    pub refused_updates: i64,
+}
+
+// SAFETY: repr(C), begins with struct_size, numbers only, ends with 8-byte ones: no padding at the end.
+unsafe impl Versioned for setun_step_report {
+    fn defaults() -> Self {
+        c_report(&Report::default())
+    }
+}
+
+fn c_report(report: &Report) -> setun_step_report {
+    let outcome = match report.refusal.as_ref().map(|refusal| refusal.kind) {
+        None => setun_step_outcome::Taken,
+        Some(RefusalKind::Gradient) => setun_step_outcome::BadGradient,
+        Some(RefusalKind::Parameter) => setun_step_outcome::BadParameter,
+        Some(RefusalKind::Update) => setun_step_outcome::BadUpdate,
+    };
+    setun_step_report {
+        struct_size: size_of::<setun_step_report>(),
+        outcome: outcome as i32,
+        step: report.step as i64,
+        learning_rate: report.learning_rate,
+        gradient_norm: report.gradient_norm,
+        gradient_scale: report.gradient_scale,
+        step_rms: report.step_rms,
+        weight_rms: report.weight_rms,
+        ratio: report.ratio,
+        radius: report.radius,
+        held: report.held as i64,
+        clamped: report.clamped as i64,
+        refused_gradients: report.refused.gradients as i64,
+        refused_parameters: report.refused.parameters as i64,
+        refused_updates: report.refused.updates as i64,
+    }
+}
+
+/// # Safety
+/// `report` is NULL or points to a writable struct as large as it says.
+unsafe fn write_report(out: *mut setun_step_report, report: &Report) -> Result<()> {
+    if out.is_null() {
+        return Ok(());
+    }
+    // SAFETY: passed on to the caller.
+    unsafe { options::write(out, c_report(report), "report") }
+}
+
+/// # Safety
+/// `report` is NULL or points to a struct as large as it says.
+unsafe fn check_report(report: *const setun_step_report) -> Result<()> {
+    if report.is_null() {
+        return Ok(());
+    }
+    // SAFETY: passed on to the caller.
+    unsafe { options::check(report, "report") }
+}
+
+/// A refused step is told to the caller twice: in the report, and as the status.
+fn outcome(report: Report) -> Result<()> {
+    report.refusal.map_or(Ok(()), |refusal| Err(refusal.error))
+}
+
+/// Parameters of several together, steps of many as one.
+pub struct setun_optimizer {
+    _opaque: [u8; 0],
+}
+
+impl Handle for setun_optimizer {
+    type Object = OptimizerObject;
+    const NAME: &'static str = "setun_optimizer";
+}
+
+/// Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_optimizer_options_init(options: *mut setun_optimizer_options, size: usize) {
+    // SAFETY: NULL is checked; room for the struct is the caller's contract.
+    unsafe { options::init(options, size) }
+}
+
+/// Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_parameter_options_init(options: *mut setun_parameter_options, size: usize) {
+    // SAFETY: NULL is checked; room for the struct is the caller's contract.
+    unsafe { options::init(options, size) }
+}
+
+/// One step of `parameters` [n] along `gradient` [n], as a matrix's: with weight_decay and radius_floor.
+///
+/// `moments` [2, n] is what AdamW remembers, yours to keep: 0 before the first step, then what the last
+/// call left. `step` counts from 1, by one for each step taken. The radius is the options'; it does not
+/// shrink. NULL options = the defaults. `report`, unless NULL, is filled also when the step is refused.
+///
+/// Returns ARGUMENT (overlap; misaligned; moments that no such number of steps can leave, naming the
+/// element), STATE (refused, naming the element where there is one: nothing was written but the report),
+/// ABI, MEMORY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_step(
+    parameters: *mut f32,
+    gradient: *const f32,
+    n: i64,
+    moments: *mut f32,
+    step: i64,
+    options: *const setun_optimizer_options,
+    report: *mut setun_step_report,
+) -> setun_status {
+    guard("step", || {
+        // SAFETY: structs as large as they say are the caller's contract.
+        let options = unsafe {
+            check_report(report)?;
+            options::read(options, "options")?
+        };
+        let context = context::resolve(options.context)?;
+        let options = step_options(&options)?;
+        let n = size(n, "n")?;
+        let pair = count::<f32>(&[2, n], "moments")?;
+        ensure!(step >= 1, Argument, "step is {step}, expected 1 for the first, 2 for the next");
+        check_apart(
+            &[extent("parameters", parameters, n), extent("moments", moments, pair)],
+            &[extent("gradient", gradient, n)],
+        )?;
+        // SAFETY: NULL and alignment are checked, what is written lies apart; the lengths are the caller's contract.
+        let (gradient, tensors) = unsafe {
+            let halves = [moments, moments.wrapping_add(n)];
+            let [m, v] = [lend(halves[0], &[n], "moments")?, lend(halves[1], &[n], "moments")?];
+            (slice(gradient, n, "gradient")?, [lend(parameters, &[n], "parameters")?, m, v])
+        };
+        let own = ParameterOptions::of(Kind::Matrix);
+        let mut parameter = Parameter::with_states("parameters", tensors, &options, &own)?;
+        let gradient = View::of(gradient, &[n])?;
+        let done = step_alone(&context, &options, step as u64, &mut parameter, &gradient)?;
+        // SAFETY: checked above; a valid pointer is the caller's contract.
+        unsafe { write_report(report, &done) }?;
+        outcome(done)
+    })
+}
+
+/// Makes an optimizer without parameters; `setun_optimizer_add` them. NULL options = the defaults. Free it
+/// with `setun_optimizer_free`. Returns ARGUMENT (an option out of its range), ABI, MEMORY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_optimizer_create(
+    options: *const setun_optimizer_options,
+    out: *mut *mut setun_optimizer,
+) -> setun_status {
+    guard("optimizer_create", || {
+        check_pointer(out, "out")?;
+        // SAFETY: a struct as large as it says is the caller's contract.
+        let options = unsafe { options::read(options, "options") }?;
+        let optimizer = Optimizer::new(context::resolve(options.context)?, step_options(&options)?)?;
+        // SAFETY: NULL is checked; a valid pointer is the caller's contract.
+        unsafe { handle::give(out, OptimizerObject::new(optimizer)) }
+    })
+}
+
+/// Adds the parameter `name`, the floats at `data` of the shape `dims` [rank], before the first step. NULL
+/// options = a matrix or a vector by its rank, and the optimizer's options.
+///
+/// Nothing is copied: `data` must stay valid until the optimizer is freed, or at least unused by calls on
+/// it. Between those calls you may read and write it. `data` is NULL only when a size is 0. The states take
+/// 8 bytes an element. Returns ARGUMENT (a name that is empty or taken; data that overlaps another
+/// parameter; misaligned; an option out of its range), SHAPE, STATE (after the first step), ABI, MEMORY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_optimizer_add(
+    optimizer: *mut setun_optimizer,
+    name: *const c_char,
+    data: *mut f32,
+    dims: *const i64,
+    rank: i32,
+    options: *const setun_parameter_options,
+) -> setun_status {
+    guard("optimizer_add", || {
+        // SAFETY: a string that ends, `rank` sizes and a struct as large as it says are the caller's contract.
+        let (name, dims, options) =
+            unsafe { (arguments::text(name, "name")?, shape(dims, rank)?, options::read(options, "options")?) };
+        let own = parameter_options(&options, dims.len())?;
+        // SAFETY: the header asks the caller for the size, the lifetime and the exclusiveness.
+        let tensor = unsafe { lend(data, &dims, "data") }?;
+        handle::exclusive(optimizer, "optimizer")?.add(name, tensor, &own)
+    })
+}
+
+/// One step of all parameters. `gradients` holds `count` pointers, one for each parameter in the order they
+/// were added, each to as many floats as its parameter has. `report`, unless NULL, is filled also when the
+/// step is refused.
+///
+/// Returns ARGUMENT (another count; NULL, misaligned; a gradient that overlaps a parameter), STATE (refused,
+/// naming parameter and element: no parameter and no state has changed; or no parameters; or busy), ABI,
+/// MEMORY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_optimizer_step(
+    optimizer: *mut setun_optimizer,
+    gradients: *const *const f32,
+    count: i64,
+    report: *mut setun_step_report,
+) -> setun_status {
+    guard("optimizer_step", || {
+        // SAFETY: a struct as large as it says and `count` pointers are the caller's contract.
+        let gradients = unsafe {
+            check_report(report)?;
+            slice(gradients, size(count, "count")?, "gradients")?
+        };
+        // SAFETY: gradients as long as their parameters, and parameters that are alive, are the caller's contract.
+        let done = unsafe { handle::exclusive(optimizer, "optimizer")?.step(gradients) }?;
+        // SAFETY: checked above; a valid pointer is the caller's contract.
+        unsafe { write_report(report, &done) }?;
+        outcome(done)
+    })
+}
+
+/// Says what the last step did to the parameter `index`, in the order they were added from 0, or, for -1, to
+/// all of them. Set the `struct_size` of `out` first. Returns ARGUMENT (no such parameter).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_optimizer_report(
+    optimizer: *const setun_optimizer,
+    index: i64,
+    out: *mut setun_step_report,
+) -> setun_status {
+    guard("optimizer_report", || {
+        check_pointer(out, "out")?;
+        let optimizer = handle::shared(optimizer, "optimizer")?;
+        let (all, parameters) = (optimizer.get().last(), optimizer.get().parameters());
+        let report = match (index, usize::try_from(index).ok().and_then(|index| parameters.get(index))) {
+            (-1, _) => c_report(all),
+            (_, Some(parameter)) => parameter_report(all, parameter),
+            _ => {
+                let count = parameters.len();
+                return Err(error!(Argument, "index is {index}, expected -1, or one of {count} parameters from 0"));
+            }
+        };
+        // SAFETY: not NULL; a struct as large as it says is the caller's contract.
+        unsafe { options::write(out, report, "out") }
+    })
+}
+
+fn parameter_report(all: &Report, Parameter { report, .. }: &Parameter) -> setun_step_report {
+    setun_step_report {
+        learning_rate: report.learning_rate,
+        gradient_norm: report.gradient_norm,
+        step_rms: report.step_rms,
+        weight_rms: report.weight_rms,
+        ratio: report.ratio,
+        held: i64::from(report.held),
+        clamped: report.clamped as i64,
+        ..c_report(all)
+    }
+}
+
+/// Says the radius of the next step: the options' or the last that was set, and of it what refused updates
+/// have left.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_optimizer_radius(optimizer: *const setun_optimizer, out: *mut f64) -> setun_status {
+    guard("optimizer_radius", || {
+        let radius = handle::shared(optimizer, "optimizer")?.get().radius();
+        // SAFETY: NULL is checked; a valid pointer is the caller's contract.
+        unsafe { store(out, radius, "out") }
+    })
+}
+
+/// Sets the radius, 0 or more, for a schedule of yours. What refused updates have taken of it stays taken,
+/// until it has grown back.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_optimizer_set_radius(optimizer: *mut setun_optimizer, radius: f64) -> setun_status {
+    guard("optimizer_set_radius", || handle::exclusive(optimizer, "optimizer")?.get_mut().set_radius(radius))
+}
+
+/// Sets the learning rate, 0 or more, for a schedule of yours.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_optimizer_set_learning_rate(
+    optimizer: *mut setun_optimizer,
+    learning_rate: f64,
+) -> setun_status {
+    guard("optimizer_set_learning_rate", || {
+        handle::exclusive(optimizer, "optimizer")?.get_mut().set_learning_rate(learning_rate)
+    })
+}
+
+/// Says how many bytes the states take, beside your parameters and gradients: 8 an element.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_optimizer_state_bytes(
+    optimizer: *const setun_optimizer,
+    out: *mut usize,
+) -> setun_status {
+    guard("optimizer_state_bytes", || {
+        let bytes = handle::shared(optimizer, "optimizer")?.get().state_bytes();
+        // SAFETY: NULL is checked; a valid pointer is the caller's contract.
+        unsafe { store(out, bytes, "out") }
+    })
+}
+
+/// Writes the parameters, their states, the count of steps, the learning rate and the radius to the file
+/// `path` (safetensors: parameter.<name>, m.<name>, v.<name>), or replaces it, whole or not at all. Returns
+/// STATE (a parameter holds a NaN or an infinity: nothing is written), IO, MEMORY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_optimizer_save(optimizer: *const setun_optimizer, path: *const c_char) -> setun_status {
+    guard("optimizer_save", || {
+        // SAFETY: NULL is checked; a NUL at the end is the caller's contract.
+        let path = unsafe { arguments::path(path, "path") }?;
+        handle::shared(optimizer, "optimizer")?.get().save(path)
+    })
+}
+
+/// Continues from a file of `setun_optimizer_save`: writes your parameters too. The optimizer must have
+/// parameters of the same names and shapes; the options of create and add are not in the file.
+///
+/// With the same options, on the same backend and CPU level, the steps that follow are bit for bit those of
+/// an optimizer that never stopped. On failure nothing has changed. Returns IO, FORMAT (damaged, or other
+/// parameters; says what), MEMORY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_optimizer_load(optimizer: *mut setun_optimizer, path: *const c_char) -> setun_status {
+    guard("optimizer_load", || {
+        // SAFETY: NULL is checked; a NUL at the end is the caller's contract.
+        let path = unsafe { arguments::path(path, "path") }?;
+        handle::exclusive(optimizer, "optimizer")?.get_mut().load(path)
+    })
+}
+
+/// Frees the optimizer and its states; NULL is fine. Your parameters stay, as far as they have come.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_optimizer_free(optimizer: *mut setun_optimizer) {
+    guard_silent("optimizer_free", || handle::free(optimizer));
+}

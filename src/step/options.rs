@@ -1,0 +1,151 @@
+//! How to step: for all parameters, and what one may have of its own.
+
+use crate::tensor::Result;
+use crate::tensor::error::ensure;
+
+/// What the radius does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RadiusMode {
+    /// Nothing: plain AdamW.
+    Off,
+    /// A step longer than the radius is shrunk to it.
+    Cap,
+    /// Every step is scaled to the radius; the learning rate has no effect.
+    Exact,
+}
+
+/// What a parameter is to the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The float masters of weights that are used as ternary ones. They step like a matrix.
+    Ternary,
+    Matrix,
+    /// Gains and biases: no weight decay, which would pull scales to 0, and a floor of their own.
+    Vector,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepOptions {
+    pub learning_rate: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub epsilon: f64,
+    /// Of matrices.
+    pub weight_decay: f64,
+    /// The largest norm of all gradients together; 0: no limit.
+    pub clip: f64,
+    pub radius_mode: RadiusMode,
+    /// The longest step, as a share of the rms of the weights.
+    pub radius: f64,
+    /// The least rms that the radius is taken of: for matrices, and for vectors.
+    pub floor: f64,
+    pub vector_floor: f64,
+    /// The box that every element stays in.
+    pub lower: f64,
+    pub upper: f64,
+}
+
+impl Default for StepOptions {
+    fn default() -> Self {
+        StepOptions {
+            learning_rate: 1e-3,
+            beta1: 0.9,
+            beta2: 0.99,
+            epsilon: 1e-8,
+            weight_decay: 0.1,
+            clip: 1.0,
+            radius_mode: RadiusMode::Cap,
+            radius: 0.05,
+            floor: 1e-3,
+            vector_floor: 0.1,
+            lower: f64::NEG_INFINITY,
+            upper: f64::INFINITY,
+        }
+    }
+}
+
+/// What one parameter has of its own; None: what the optimizer's options say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParameterOptions {
+    pub kind: Kind,
+    pub weight_decay: Option<f64>,
+    pub floor: Option<f64>,
+    pub lower: Option<f64>,
+    pub upper: Option<f64>,
+}
+
+impl ParameterOptions {
+    pub const fn of(kind: Kind) -> ParameterOptions {
+        ParameterOptions { kind, weight_decay: None, floor: None, lower: None, upper: None }
+    }
+}
+
+/// Far above any use, and small enough that the bounds of `update.rs` hold.
+const LARGEST_EPSILON: f64 = 1.0;
+
+impl StepOptions {
+    pub fn validate(&self) -> Result<()> {
+        check_rate(self.learning_rate)?;
+        for (name, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            ensure!(beta >= 0.0 && (beta as f32) < 1.0, Argument, "{name} is {beta}, expected 0 to less than 1");
+        }
+        // The kernels compute in f32: what vanishes there is as wrong as a zero.
+        ensure!(
+            self.epsilon as f32 > 0.0 && self.epsilon <= LARGEST_EPSILON,
+            Argument,
+            "epsilon is {}, expected more than 0, at most {LARGEST_EPSILON}",
+            self.epsilon
+        );
+        not_negative("clip", self.clip)?;
+        check_radius(self.radius)?;
+        Limits::of(self, &ParameterOptions::of(Kind::Matrix))?;
+        Limits::of(self, &ParameterOptions::of(Kind::Vector)).map(|_| ())
+    }
+}
+
+pub fn check_rate(rate: f64) -> Result<()> {
+    not_negative("learning_rate", rate)
+}
+
+pub fn check_radius(radius: f64) -> Result<()> {
+    not_negative("radius", radius)
+}
+
+fn not_negative(name: &str, value: f64) -> Result<()> {
+    ensure!(value >= 0.0 && (value as f32).is_finite(), Argument, "{name} is {value}, expected 0 or a positive number");
+    Ok(())
+}
+
+/// The options of one parameter, complete.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    pub weight_decay: f64,
+    pub floor: f64,
+    pub lower: f64,
+    pub upper: f64,
+}
+
+impl Limits {
+    pub fn of(all: &StepOptions, own: &ParameterOptions) -> Result<Limits> {
+        let vector = own.kind == Kind::Vector;
+        let limits = Limits {
+            weight_decay: own.weight_decay.unwrap_or(if vector { 0.0 } else { all.weight_decay }),
+            floor: own.floor.unwrap_or(if vector { all.vector_floor } else { all.floor }),
+            lower: own.lower.unwrap_or(all.lower),
+            upper: own.upper.unwrap_or(all.upper),
+        };
+        not_negative("weight_decay", limits.weight_decay)?;
+        not_negative("floor", limits.floor)?;
+        let (lower, upper) = (limits.lower, limits.upper);
+        // NaN is in no range.
+        let ordered = (f64::NEG_INFINITY..=upper).contains(&lower);
+        ensure!(ordered, Argument, "lower is {lower}, upper is {upper}: expected lower to be at most upper");
+        ensure!(lower != f64::INFINITY, Argument, "lower is {lower}, expected a number that weights can be above");
+        ensure!(upper != f64::NEG_INFINITY, Argument, "upper is {upper}, expected a number that weights can be below");
+        Ok(limits)
+    }
+
+    pub fn has_box(&self) -> bool {
+        self.lower > f64::NEG_INFINITY || self.upper < f64::INFINITY
+    }
+}

@@ -1,0 +1,71 @@
+//! What a step did.
+
+use crate::tensor::Error;
+
+/// Why a step was refused. Nothing has changed then, but for the radius after an update that was too large.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// A gradient holds a NaN or an infinity, or their norm is beyond f32.
+    Gradient,
+    /// A parameter held a NaN or an infinity, or was beyond f32, before the step.
+    Parameter,
+    /// A parameter or a state would have become a NaN or an infinity.
+    Update,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refusal {
+    pub kind: RefusalKind,
+    /// STATE, naming the parameter and, where there is one, the element.
+    pub error: Error,
+}
+
+/// How many steps were refused, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub gradients: u64,
+    pub parameters: u64,
+    pub updates: u64,
+}
+
+/// One parameter's part of a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ParameterReport {
+    /// The norm of its gradient, before clipping.
+    pub gradient_norm: f64,
+    /// The learning rate that it took: lower than asked for where the radius held it.
+    pub learning_rate: f64,
+    /// rms of the step, before the box, and of the weights, before the step.
+    pub step_rms: f64,
+    pub weight_rms: f64,
+    /// step_rms / max(weight_rms, floor), which the radius bounds; 0 where both are 0.
+    pub ratio: f64,
+    /// Whether the radius made the step another than the learning rate asked for.
+    pub held: bool,
+    /// Elements that the box held.
+    pub clamped: u64,
+}
+
+/// A step of all parameters together.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// Steps taken so far; refused ones do not count.
+    pub step: u64,
+    pub refusal: Option<Refusal>,
+    pub learning_rate: f64,
+    /// The norm over all gradients, before clipping, and what clipping multiplied them by.
+    pub gradient_norm: f64,
+    pub gradient_scale: f64,
+    /// rms over the elements of all parameters.
+    pub step_rms: f64,
+    pub weight_rms: f64,
+    /// The largest of the parameters' ratios.
+    pub ratio: f64,
+    /// The radius that held in this step; infinite where the mode is off.
+    pub radius: f64,
+    /// Parameters that the radius held.
+    pub held: u64,
+    /// Elements that the box held.
+    pub clamped: u64,
+    pub refused: Counters,
+}

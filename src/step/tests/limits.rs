@@ -1,0 +1,148 @@
+//! The radius, as a cap and exactly, and the box.
+
+use super::*;
+
+/// One step: the report, and for each parameter the rms of what it moved by and of what it was.
+fn moved(optimizer: &mut Optimizer, t: u32) -> (Report, Vec<[f64; 2]>) {
+    let before: Vec<Vec<f32>> = (0..SHAPES.len()).map(|i| values(optimizer, i)).collect();
+    let report = step(optimizer, &gradients(t));
+    let pair = |(i, before): (usize, &Vec<f32>)| {
+        let after = values(optimizer, i);
+        let change = before.iter().zip(&after).map(|(&x, &y)| f64::from(y) - f64::from(x)).collect::<Vec<_>>();
+        [rms(change.into_iter()), rms(before.iter().map(|&x| f64::from(x)))]
+    };
+    let moves = before.iter().enumerate().map(pair).collect();
+    (report, moves)
+}
+
+fn floor(i: usize, options: &StepOptions) -> f64 {
+    if SHAPES[i].1 == Kind::Vector { options.vector_floor } else { options.floor }
+}
+
+/// A new element is rounded to 2^-24 of itself, which is a few millionths of a step of some percent of it.
+const ROUNDING: f64 = 1e-5;
+
+fn assert_near(what: &str, found: f64, expected: f64) {
+    assert!((found - expected).abs() <= ROUNDING * expected, "{what}: {found:e}, expected {expected:e}");
+}
+
+#[test]
+fn an_exact_radius_is_the_length_of_every_step() {
+    for context in contexts() {
+        for rate in [0.0, 1e-4, 1e4] {
+            let exact = RadiusMode::Exact;
+            let options =
+                StepOptions { learning_rate: rate, radius_mode: exact, radius: 0.03, ..StepOptions::default() };
+            let mut optimizer = optimizer(&context, &options);
+            for t in 1..=4 {
+                let (report, moves) = moved(&mut optimizer, t);
+                for (i, [step, weights]) in moves.into_iter().enumerate().filter(|(i, _)| count(*i) > 0) {
+                    let expected = 0.03 * weights.max(floor(i, &options));
+                    assert_near(SHAPES[i].0, step, expected);
+                    let part = &optimizer.parameters()[i].report;
+                    assert_near("reported step", part.step_rms, expected);
+                    assert_near("reported weights", part.weight_rms, weights);
+                    assert!((part.ratio - 0.03).abs() < 1e-12);
+                }
+                assert!((report.ratio - 0.03).abs() < 1e-12 && report.radius == 0.03);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cap_only_shortens() {
+    for context in contexts() {
+        // The direction of the first steps is about 1 an element: at this rate the matrices (rms 0.1) go too far, the gains
+        // (rms 1) do not.
+        let options = StepOptions { learning_rate: 0.02, ..StepOptions::default() };
+        let (mut capped, mut plain) = (
+            optimizer(&context, &options),
+            optimizer(&context, &StepOptions { radius_mode: RadiusMode::Off, ..options.clone() }),
+        );
+        let (report, moves) = moved(&mut capped, 1);
+        let (_, free) = moved(&mut plain, 1);
+        for (i, [step, weights]) in moves.into_iter().enumerate() {
+            let (part, longest) = (&capped.parameters()[i].report, 0.05 * weights.max(floor(i, &options)));
+            let held = ["matrix", "masters", "biases"].contains(&SHAPES[i].0);
+            assert_eq!(part.held, held, "{}", SHAPES[i].0);
+            if held {
+                assert!(free[i][0] > 1.5 * longest);
+                assert_near(SHAPES[i].0, step, longest);
+                assert!(part.learning_rate < 0.02);
+            } else {
+                assert_eq!(step, free[i][0]);
+                assert_eq!(part.learning_rate, 0.02);
+            }
+        }
+        assert_eq!(report.held, 3);
+        assert!((report.ratio - 0.05).abs() < 1e-12 && report.radius == 0.05 && report.learning_rate == 0.02);
+    }
+}
+
+#[test]
+fn a_radius_of_zero_moves_nothing_and_neither_does_a_gradient_of_zeros() {
+    let zeros: Vec<Tensor> =
+        SHAPES.iter().map(|(_, _, dims)| Tensor::zeros(crate::tensor::DType::F32, dims).unwrap()).collect();
+    for context in contexts() {
+        for mode in [RadiusMode::Cap, RadiusMode::Exact] {
+            let options = StepOptions { radius_mode: mode, weight_decay: 0.0, ..StepOptions::default() };
+            let mut optimizer = optimizer(&context, &options);
+            let start = bits(&optimizer);
+            assert_eq!(step(&mut optimizer, &zeros).refusal, None);
+            assert!(bits(&optimizer) == start, "zeros, {mode:?}");
+            optimizer.set_radius(0.0).unwrap();
+            assert_eq!(step(&mut optimizer, &gradients(1)).ratio, 0.0);
+            for i in 0..SHAPES.len() {
+                assert_eq!(values(&optimizer, i), super::start(i), "radius 0, {mode:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_box_holds_and_counts() {
+    for context in contexts() {
+        let options = StepOptions { learning_rate: 0.01, lower: -0.15, upper: 0.1, ..off() };
+        let mut boxed = Optimizer::new(context.clone(), options).unwrap();
+        let mut free = optimizer(&context, &StepOptions { learning_rate: 0.01, ..off() });
+        for (i, (name, kind, dims)) in SHAPES.into_iter().enumerate() {
+            let own = match name {
+                "gains" => {
+                    ParameterOptions { lower: Some(0.995), upper: Some(f64::INFINITY), ..ParameterOptions::of(kind) }
+                }
+                _ => ParameterOptions::of(kind),
+            };
+            boxed.add(name, Tensor::from_slice(&start(i), dims).unwrap(), &own).unwrap();
+        }
+        let report = step(&mut boxed, &gradients(1));
+        step(&mut free, &gradients(1));
+        let mut outside = 0;
+        for (i, (name, ..)) in SHAPES.into_iter().enumerate() {
+            let (low, high) = if name == "gains" { (0.995, f32::INFINITY) } else { (-0.15, 0.1) };
+            for (boxed, free) in values(&boxed, i).into_iter().zip(values(&free, i)) {
+                assert_eq!(boxed, free.clamp(low, high), "{name}");
+                outside += u64::from(!(low..=high).contains(&free));
+            }
+        }
+        assert_eq!(report.clamped, outside);
+        assert!(boxed.parameters()[3].report.clamped > 10 && boxed.parameters()[1].report.clamped > 1000);
+        for t in 2..20 {
+            step(&mut boxed, &gradients(t));
+            assert!(values(&boxed, 1).iter().all(|x| (-0.15f32..=0.1).contains(x)));
+        }
+    }
+}
+
+/// The same by its own options: another decay and another floor than the optimizer's.
+#[test]
+fn a_parameter_may_have_limits_of_its_own() {
+    let context = context(Backend::Simd, 1);
+    let options = StepOptions { radius_mode: RadiusMode::Exact, radius: 0.1, ..StepOptions::default() };
+    let mut optimizer = Optimizer::new(context, options).unwrap();
+    let own = ParameterOptions { floor: Some(5.0), weight_decay: Some(0.0), ..ParameterOptions::of(Kind::Matrix) };
+    optimizer.add("a", Tensor::from_slice(&[1.0f32, -1.0], &[2]).unwrap(), &own).unwrap();
+    step(&mut optimizer, &[Tensor::from_slice(&[0.3f32, 0.3], &[2]).unwrap()]);
+    let found = values(&optimizer, 0);
+    assert!((found[0] - 0.5).abs() < 1e-6 && (found[1] + 1.5).abs() < 1e-6, "{found:?}");
+}

@@ -1,0 +1,131 @@
+//! Checkpoints: what is continued is bit for bit what never stopped; what is damaged changes nothing.
+
+use super::*;
+use crate::format::scratch::{Scratch, names};
+
+fn options() -> StepOptions {
+    StepOptions { learning_rate: 0.05, lower: -0.2, ..StepOptions::default() }
+}
+
+/// After some steps, a refused one of each kind, and another rate and radius.
+fn travelled(context: &Arc<Context>) -> Optimizer {
+    let mut optimizer = optimizer(context, &options());
+    for t in 1..=3 {
+        step(&mut optimizer, &gradients(t));
+    }
+    let mut bad = gradients(4);
+    bad[2].host_mut::<f32>().unwrap()[1] = f32::NAN;
+    assert!(step(&mut optimizer, &bad).refusal.is_some());
+    optimizer.set_learning_rate(3e38).unwrap();
+    optimizer.set_radius(3e38).unwrap();
+    assert_eq!(step(&mut optimizer, &gradients(4)).refusal.unwrap().kind, RefusalKind::Update);
+    optimizer.set_learning_rate(1.0 / 30.0).unwrap();
+    optimizer.set_radius(0.1 / 3.0).unwrap();
+    optimizer
+}
+
+#[test]
+fn a_continued_run_is_the_one_that_never_stopped() {
+    let scratch = Scratch::new();
+    for context in contexts() {
+        let path = scratch.path().join(context.backend().name());
+        let mut first = travelled(&context);
+        first.save(&path).unwrap();
+        let mut second = optimizer(&context, &options());
+        second.load(&path).unwrap();
+        assert!(bits(&first) == bits(&second));
+        assert_eq!(first.progress(), second.progress());
+        assert_eq!(first.options(), second.options());
+        for t in 4..=8 {
+            assert_eq!(step(&mut first, &gradients(t)), step(&mut second, &gradients(t)));
+        }
+        assert!(bits(&first) == bits(&second), "{}", context.backend().name());
+        second.save(&path).unwrap();
+        first.save(&scratch.path().join("first")).unwrap();
+        let read = |path| std::fs::read(path).unwrap();
+        assert!(read(path) == read(scratch.path().join("first")), "the same state is the same file");
+    }
+    assert_eq!(names(scratch.path()), ["first", "parallel", "scalar", "simd"]);
+}
+
+/// Loads `bytes` into an optimizer under way; returns the error's sentence.
+fn refused(scratch: &Scratch, bytes: &[u8], mut optimizer: Optimizer) -> String {
+    let path = scratch.path().join("damaged");
+    std::fs::write(&path, bytes).unwrap();
+    let (before, progress, options) = (bits(&optimizer), optimizer.progress().clone(), optimizer.options().clone());
+    let error = optimizer.load(&path).expect_err("the file is refused");
+    assert_eq!(error.kind, ErrorKind::Format, "{error}");
+    assert!(bits(&optimizer) == before && *optimizer.progress() == progress && *optimizer.options() == options);
+    error.message
+}
+
+#[test]
+fn a_damaged_file_changes_nothing() {
+    let (scratch, context) = (Scratch::new(), context(Backend::Simd, 1));
+    let path = scratch.path().join("good");
+    travelled(&context).save(&path).unwrap();
+    let good = std::fs::read(&path).unwrap();
+    let fresh = || optimizer(&context, &options());
+    for length in [0, 7, 100, good.len() / 2, good.len() - 1] {
+        refused(&scratch, &good[..length], fresh());
+    }
+    // A bit of a tensor, near both ends.
+    for at in [good.len() - 1, good.len() - 5000] {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1;
+        let message = refused(&scratch, &bytes, fresh());
+        assert!(message.contains("damaged: its tensors have the checksum"), "{message}");
+    }
+    let replaced = |from: &str, to: &str| {
+        assert_eq!(from.len(), to.len());
+        let header = String::from_utf8_lossy(&good[..good.len().min(2000)]).into_owned();
+        let at = header.find(from).unwrap_or_else(|| panic!("the header has {from}: {header}"));
+        let mut bytes = good.clone();
+        bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+        refused(&scratch, &bytes, fresh())
+    };
+    for (from, to, expected) in [
+        ("setun-optimizer", "setun-optimixer", "it is a setun-optimixer, expected a setun-optimizer"),
+        (r#""version":"1""#, r#""version":"2""#, "its version is 2, this library knows 1"),
+        (r#""steps":"3""#, r#""steps":"x""#, r#"steps is "x", which is no such number"#),
+        (r#""steps":"3""#, r#""steps":"0""#, "which no 0 steps leave"),
+        (r#""factor":"0.25""#, r#""factor":"1.25""#, "factor 1.25 are not an optimizer's"),
+        (r#""refused_updates":"1""#, r#""refused_updatez":"1""#, "its metadata lacks refused_updates"),
+    ] {
+        let message = replaced(from, to);
+        assert!(message.contains(expected), "'{message}' does not hold '{expected}'");
+    }
+}
+
+#[test]
+fn other_parameters_and_values_that_are_not_finite_are_refused() {
+    let (scratch, context) = (Scratch::new(), context(Backend::Simd, 1));
+    let path = scratch.path().join("good");
+    travelled(&context).save(&path).unwrap();
+    let good = std::fs::read(&path).unwrap();
+    let of = |shapes: &[(&str, &[usize])]| {
+        let mut optimizer = Optimizer::new(context.clone(), options()).unwrap();
+        for (name, dims) in shapes {
+            let tensor = Tensor::zeros(crate::tensor::DType::F32, dims).unwrap();
+            optimizer.add(name, tensor, &ParameterOptions::of(Kind::Matrix)).unwrap();
+        }
+        optimizer
+    };
+    let message = refused(&scratch, &good, of(&[("matrix", &[5, 7])]));
+    assert!(message.contains("parameter.matrix is f32 [7, 5], expected f32 [5, 7]"), "{message}");
+    let message = refused(&scratch, &good, of(&[("other", &[5, 7])]));
+    assert!(message.contains("parameter.other is missing"), "{message}");
+    let message = refused(&scratch, &good, of(&[("matrix", &[7, 5])]));
+    assert!(message.contains("it holds 15 tensors, the optimizer has 3"), "{message}");
+
+    let mut broken = travelled(&context);
+    broken.parameters_mut()[0].tensor.host_mut::<f32>().unwrap()[9] = f32::NAN;
+    let error = broken.save(&path).unwrap_err();
+    assert_eq!(
+        (error.kind, &error.message[..]),
+        (ErrorKind::State, "element 9 of matrix is not finite; nothing was written")
+    );
+    assert!(std::fs::read(&path).unwrap() == good);
+    let missing = optimizer(&context, &options()).load(&scratch.path().join("none")).unwrap_err();
+    assert_eq!(missing.kind, ErrorKind::Io);
+}

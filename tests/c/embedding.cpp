@@ -1,0 +1,331 @@
+/* setun.hpp: ownership, errors, arrays, options, callbacks and the exceptions that leave them. */
+#undef NDEBUG
+#include <setun.hpp>
+
+#include <array>
+#include <atomic>
+#include <cassert>
+#include <cmath>
+#include <fstream>
+#include <iostream>
+#include <thread>
+
+namespace {
+
+template <class Call> void fails(setun_status status, const char *message, Call call)
+{
+    try {
+        call();
+    } catch (const setun::error &e) {
+        if (e.status() != status || std::string(e.what()).find(message) == std::string::npos) {
+            std::cerr << setun_status_name(e.status()) << ": " << e.what() << ", expected " << message << '\n';
+            std::abort();
+        }
+        return;
+    }
+    std::cerr << "no error, expected " << message << '\n';
+    std::abort();
+}
+
+void library_and_contexts()
+{
+    setun::context standard;
+    assert(!standard && standard.threads() >= 1 && standard.backend() != SETUN_BACKEND_AUTO);
+    setun::context_options options;
+    assert(options.struct_size == sizeof(setun_context_options) && options.prefer_simd == 1);
+    options.backend = SETUN_BACKEND_SIMD;
+    options.verbose = 1;
+    std::atomic<int> heard{0};
+    setun::set_log([&](setun_log_level level, std::string_view message) {
+        heard += level == SETUN_LOG_INFO && !message.empty();
+        throw std::runtime_error("goes no further");
+    }, SETUN_LOG_INFO);
+    setun::context simd(options);
+    setun::set_log({});
+    assert(heard > 0 && simd && simd.threads() == 1 && simd.backend() == SETUN_BACKEND_SIMD && !simd.level().empty());
+
+    static_assert(!std::is_copy_constructible_v<setun::context> && std::is_nothrow_move_constructible_v<setun::model>);
+    assert(simd.explain().find("simd") != std::string::npos && !standard.explain("matmul", 1000).empty());
+    fails(SETUN_ERR_ARGUMENT, "matmull", [&] { simd.explain("matmull"); });
+    assert(simd.statistics(0).calls[SETUN_BACKEND_AUTO] == 0 && setun::device_count() >= 0);
+    setun::context moved(std::move(simd));
+    assert(moved.backend() == SETUN_BACKEND_SIMD);
+    setun_context *raw = moved.release();
+    assert(!moved);
+    setun::context taken(raw);
+    taken = setun::context(options);
+    int32_t backend;
+    assert(setun_context_backend(raw, &backend) == SETUN_ERR_ARGUMENT); /* the assignment freed it */
+    options.threads = -1;
+    fails(SETUN_ERR_ARGUMENT, "threads is -1", [&] { setun::context bad(options); });
+}
+
+void tensors_and_matrices()
+{
+    const std::array<std::int64_t, 2> dims{2, 3};
+    setun::tensor zeros(SETUN_DTYPE_F32, dims);
+    assert(zeros.dtype() == SETUN_DTYPE_F32 && zeros.dims() == std::vector<std::int64_t>({2, 3}) && zeros.nbytes() == 24);
+    zeros.write(std::vector<float>{1, 2, 3, 4, 5, 6});
+    assert(zeros.read<float>()[5] == 6);
+    fails(SETUN_ERR_DTYPE, "holds setun_dtype 0, not 2", [&] { zeros.read<std::int8_t>(); });
+    fails(SETUN_ERR_SHAPE, "nbytes is 20", [&] { zeros.write(std::vector<float>(5)); });
+    std::vector<float> memory{.9f, -.8f, .1f, -.7f, .6f, 0};
+    setun::tensor w = setun::tensor::wrap(memory, dims);
+    fails(SETUN_ERR_SHAPE, "data has 6 elements, its shape 4",
+          [&] { setun::tensor::wrap(memory, std::vector<std::int64_t>{2, 2}); });
+
+    const setun::quantized q = setun::quantize(memory, 2, 3);
+    assert(setun::unpack(q) == std::vector<std::int8_t>({1, -1, 0, -1, 1, 0}));
+    assert(setun::trit_histogram(q) == std::vector<std::int64_t>({2, 2, 2}));
+    const float x[3] = {1, 2, 4};
+    const std::vector<float> y = setun::matmul(x, 1, q);
+    assert(y.size() == 2 && std::fabs(y[0] + q.scale) < .05f && std::fabs(y[1] - q.scale) < .05f);
+    assert(setun::matmul_backward(std::vector<float>{1, 0}, 1, q)[1] == -q.scale);
+    assert(setun::dequantize(q)[0] == q.scale);
+    assert(setun::pack(setun::unpack(q), 2, 3).packed == q.packed);
+    const auto [codes, scales] = setun::quantize_activations(x, 1, 3);
+    assert(codes[2] == 127 && std::fabs(scales[0] * 127 - 4) < 1e-5f);
+    fails(SETUN_ERR_SHAPE, "weights has 6 elements, its shape 9", [&] { setun::quantize(memory, 3, 3); });
+    fails(SETUN_ERR_ARGUMENT, "a size is -1", [&] { setun::quantize(memory, -1, -6); });
+
+    setun::packed layer(w);
+    assert(layer.scale() == q.scale && layer.nbytes() == 2);
+    setun::tensor in(SETUN_DTYPE_F32, std::vector<std::int64_t>{1, 3}), out(SETUN_DTYPE_F32, std::vector<std::int64_t>{1, 2});
+    in.write(setun::span<const float>(x));
+    layer.matmul(in, out);
+    assert(out.read<float>() == y);
+}
+
+void clusters()
+{
+    const std::vector<float> points{0, 0, 0, 1, 9, 9, 9, 8};
+    setun::kmeans_options options;
+    options.seed = 1;
+    int iterations = 0;
+    const auto found = setun::cluster(points, 4, 2, 2, options, [&](const setun::kmeans_report &) { return ++iterations > 0; });
+    assert(found.inertia == 1 && found.labels[0] == found.labels[1] && found.labels[0] != found.labels[2] && iterations > 0);
+    try {
+        setun::cluster(points, 4, 2, 2, options, [](const setun::kmeans_report &) -> bool { throw 5; });
+        assert(!"the exception is lost");
+    } catch (int five) {
+        assert(five == 5);
+    }
+    setun::kmeans kmeans(2, options);
+    fails(SETUN_ERR_STATE, "centroids", [&] { kmeans.assign(points, 4, 2); });
+    assert(kmeans.fit(points, 4, 2) == found.labels && kmeans.centroids() == found.centroids && kmeans.inertia() == 1);
+    assert(kmeans.report().converged == 1 && kmeans.assign(points, 4, 2).second[3] == .25f);
+    kmeans.set_centroids(std::vector<float>{0, 0, 9, 9}, 2);
+    assert(kmeans.assign(points, 4, 2).second[3] == 1 && kmeans.shape().second == 2);
+    fails(SETUN_ERR_SHAPE, "weights has 1 elements, its shape 4", [&] { kmeans.fit(points, 4, 2, std::vector<float>{1}); });
+}
+
+void steps()
+{
+    std::vector<float> w{1, 2}, moments(4);
+    setun::optimizer_options options;
+    options.learning_rate = .1;
+    for (int number = 1; number <= 50; number++)
+        assert(setun::step(w, std::vector<float>{2 * w[0], 2 * w[1]}, moments, number, options).step == number);
+    assert(w[0] < .95f);
+    fails(SETUN_ERR_STATE, "gradient", [&] { setun::step(w, std::vector<float>{NAN, 1}, moments, 51, options); });
+    fails(SETUN_ERR_SHAPE, "moments has 4 elements, its shape 2",
+          [&] { setun::step(setun::span<float>(w.data(), 1), std::vector<float>{1}, moments, 1); });
+
+    std::vector<float> matrix(6, 1), vector{0.5f};
+    const std::vector<float> gradients[2] = {std::vector<float>(6, 1), {1}};
+    const setun::span<const float> both[2] = {gradients[0], gradients[1]};
+    setun::optimizer optimizer(options);
+    optimizer.add("matrix", matrix, std::vector<std::int64_t>{2, 3});
+    optimizer.add("vector", vector, std::vector<std::int64_t>{1});
+    assert(optimizer.step(both).step == 1 && matrix[5] < 1 && optimizer.report(1).step == 1);
+    assert(optimizer.state_bytes() == 56);
+    optimizer.save("optimizer.safetensors");
+    const std::vector<float> kept = matrix;
+    optimizer.set_radius(.5);
+    optimizer.step(both);
+    optimizer.load("optimizer.safetensors");
+    assert(matrix == kept);
+    fails(SETUN_ERR_SHAPE, "a gradient has 1 elements, its shape 6", [&] { optimizer.step(setun::span<const setun::span<const float>>(both + 1, 1)); });
+
+    const auto [codes, scales] = setun::quantize_gradients(std::vector<float>{1, -2, .5f}, 32, 1, 2, 3);
+    assert(codes[1] == -127 && std::fabs(setun::dequantize_gradients(codes, scales, 32)[1] + 2) < 1e-5f);
+    setun::benchmark_options quick;
+    quick.filter = "add";
+    quick.quick = 1;
+    quick.ceilings = 0;
+    int results = 0;
+    setun::benchmark(quick, [&](const setun_benchmark_result &result) { return result.seconds > 0 && ++results < 2; });
+    assert(results == 2);
+}
+
+void text()
+{
+    std::ofstream file("corpus.txt");
+    for (int i = 0; i < 300; i++)
+        file << "the " << (i % 3 ? "cat" : "dog") << " sat on the " << (i % 5 ? "mat" : "hat") << ".\n";
+    file.close();
+    const auto tokenizer = setun::tokenizer::train(SETUN_TOKENIZER_CHARACTER, "corpus.txt");
+    const std::vector<std::uint32_t> tokens = tokenizer.encode("the hat");
+    assert(tokens.size() == 7 && tokenizer.decode(tokens) == "the hat" && tokenizer.vocabulary() == 14);
+    assert(tokenizer.encode("").empty() && tokenizer.decode({}).empty());
+    tokenizer.save("tokenizer.json");
+    assert(setun::tokenizer::load("tokenizer.json").vocabulary() == 14);
+    fails(SETUN_ERR_FORMAT, "U+0078", [&] { tokenizer.encode("x"); });
+    fails(SETUN_ERR_ARGUMENT, "path has a NUL at byte 1", [&] { tokenizer.save(std::string("a\0b", 3)); });
+    const auto data = setun::dataset::open("corpus.txt", tokenizer, .25);
+    assert(data.tokens(SETUN_SPLIT_VALIDATION) > 1000);
+    const auto [windows, targets] = data.batch(SETUN_SPLIT_TRAIN, 1, 2, 3, 4);
+    assert(windows.size() == 12 && windows[1] == targets[0]);
+    assert(setun::dataset::from_tokens(tokens, 14, 0).tokens(SETUN_SPLIT_TRAIN) == 7);
+}
+
+setun::train_options small(const setun_model_options &geometry)
+{
+    setun::train_options options;
+    options.batch_size = 4;
+    options.max_steps = 12;
+    options.warmup_steps = 2;
+    options.model = &geometry;
+    options.tokenizer = SETUN_TOKENIZER_CHARACTER;
+    return options;
+}
+
+void training()
+{
+    setun::model_options geometry;
+    geometry.layers = 2;
+    geometry.width = 32;
+    geometry.context_length = 16;
+    setun::train_options options = small(geometry);
+    int calls = 0;
+    const setun::trained made = setun::train("corpus.txt", options, [&](const setun::metrics &m) {
+        assert(m.step == ++calls);
+        return m.step < 5;
+    });
+    const setun::tokenizer &tokenizer = made.tokenizer;
+    assert(calls == 5 && made.model.parameters() > 0 && tokenizer.vocabulary() == 14);
+
+    /* An exception passes through C, after the run was stopped. */
+    calls = 0;
+    try {
+        setun::train("corpus.txt", options, [&](const setun::metrics &) -> bool {
+            if (++calls == 3)
+                throw std::out_of_range("three");
+            return true;
+        });
+        assert(!"the exception is lost");
+    } catch (const std::out_of_range &e) {
+        assert(calls == 3 && std::string(e.what()) == "three");
+    }
+
+    /* A trainer that was stopped by one runs on, and ends as one that was not. */
+    const auto data = setun::dataset::open("corpus.txt", tokenizer, .1);
+    geometry.vocabulary = tokenizer.vocabulary();
+    std::vector<double> losses[2];
+    for (int broken = 0; broken < 2; broken++) {
+        setun::model fresh(geometry);
+        options.checkpoint_dir = broken ? "broken" : "whole";
+        bool threw = false;
+        setun::trainer trainer(fresh, data, tokenizer, options, [&](const setun::metrics &m) {
+            losses[broken].push_back(m.loss);
+            if (broken && m.step == 6) {
+                threw = true;
+                throw 6;
+            }
+            return true;
+        });
+        setun::trainer moved(std::move(trainer));
+        try {
+            assert(moved.run());
+        } catch (int step) {
+            assert(step == 6 && moved.metrics().step == 6);
+            setun::model again(geometry);
+            setun::trainer resumed(again, data, tokenizer, options, [&](const setun::metrics &m) {
+                losses[broken].push_back(m.loss);
+                return true;
+            });
+            resumed.resume("broken");
+            assert(resumed.run() && resumed.evaluate() > 0);
+        }
+        assert(threw == (broken == 1));
+    }
+    assert(losses[0].size() == 12 && losses[0] == losses[1]);
+    fails(SETUN_ERR_STATE, "holds", [&] {
+        setun::model fresh(geometry);
+        setun::trainer(fresh, data, tokenizer, options).run();
+    });
+
+    setun::cancel token;
+    options.checkpoint_dir = nullptr;
+    options.cancel = token.get();
+    token.request();
+    fails(SETUN_ERR_CANCELLED, "cancelled", [&] { setun::train("corpus.txt", options); });
+    token.reset();
+    setun::model fresh(geometry);
+    setun::trainer steps(fresh, data, tokenizer, options);
+    assert(steps.step().step == 1 && steps.metrics().step == 1 && steps.cluster_losses().size() <= 10);
+    fails(SETUN_ERR_STATE, "no checkpoint_dir", [&] { steps.save(); });
+}
+
+void models_and_text()
+{
+    const setun::trained made = [] {
+        setun::model_options geometry;
+        geometry.layers = 1;
+        geometry.width = 32;
+        geometry.context_length = 16;
+        return setun::train("corpus.txt", small(geometry));
+    }();
+    const setun::model &model = made.model;
+    const setun::tokenizer &tokenizer = made.tokenizer;
+    assert(model.describe().layers == 1 && model.describe().vocabulary == 14);
+    const auto tokens = tokenizer.encode("the cat");
+    const auto count = static_cast<std::int64_t>(tokens.size());
+    assert(model.forward(tokens, 1, count).size() == 7 * 14);
+    assert(model.loss(tokens, tokens, 1, count) > 0);
+    fails(SETUN_ERR_SHAPE, "tokens has 7 elements, its shape 8", [&] { model.forward(tokens, 1, 8); });
+    const auto [name, weights] = model.tensor(0);
+    assert(!name.empty() && weights.dtype() == SETUN_DTYPE_F32);
+    setun::save_options file;
+    file.tokenizer = tokenizer.get();
+    const setun::file_report report = model.save("model.safetensors", file);
+    assert(report.parameters == model.parameters());
+    const auto loaded = setun::model::load("model.safetensors");
+    const auto words = setun::tokenizer::load("model.safetensors");
+
+    setun::sample_options options;
+    options.max_tokens = 40;
+    const std::string first = setun::generate(loaded, words, "the", options);
+    assert(first.size() == 40 && first == setun::generate(loaded, words, "the", options));
+    std::string heard;
+    const bool slid = setun::generate(loaded, words, "the", options, [&](std::string_view piece) {
+        heard += piece;
+        return heard.size() < 10;
+    });
+    assert(heard == first.substr(0, 10) && !slid);
+    try {
+        setun::generate(loaded, words, "the", options, [](std::string_view) -> bool { throw std::string("enough"); });
+        assert(!"the exception is lost");
+    } catch (const std::string &why) {
+        assert(why == "enough");
+    }
+    fails(SETUN_ERR_ARGUMENT, "hear is empty", [&] { setun::generate(loaded, words, "the", options, nullptr); });
+    setun::sampler sampler(loaded, options);
+    fails(SETUN_ERR_STATE, "no prompt", [&] { sampler.next(); });
+    sampler.prompt(words.encode("the"));
+    assert(words.decode(std::vector<std::uint32_t>{sampler.next()}) == first.substr(0, 1) && !sampler.slid());
+}
+
+} // namespace
+
+int main()
+{
+    library_and_contexts();
+    tensors_and_matrices();
+    clusters();
+    steps();
+    text();
+    training();
+    models_and_text();
+    return 0;
+}

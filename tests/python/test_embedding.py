@@ -1,0 +1,587 @@
+"""c_examples/python/setun.py: every class, arrays with and without NumPy, errors, callbacks, and the cost of a call."""
+
+import array
+import ctypes
+import gc
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import timeit
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULE = ROOT / "c_examples" / "python" / "setun.py"
+
+
+def load(numpy=True):
+    """A fresh copy of the module; without NumPy, as if it were not installed."""
+    hidden = None if numpy else {"numpy": sys.modules.get("numpy")}
+    try:
+        if hidden is not None:
+            sys.modules["numpy"] = None
+        spec = importlib.util.spec_from_file_location("setun", MODULE)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+    finally:
+        if hidden is not None:
+            del sys.modules["numpy"]
+            if hidden["numpy"] is not None:
+                sys.modules["numpy"] = hidden["numpy"]
+
+
+setun = load()
+plain = load(numpy=False)
+numpy = setun._numpy
+WEIGHTS = [0.9, -0.8, 0.1, 0.0, -0.7, 0.6, 0.0, 0.1]
+SMALL = {"layers": 1, "width": 32, "heads": 2, "context_length": 16}
+TINY = {"max_steps": 12, "batch_size": 4, "warmup_steps": 2}
+
+
+def flat(result):
+    """The numbers of a result, which is a NumPy array or an array.array."""
+    return result.ravel().tolist() if hasattr(result, "ravel") else list(result)
+
+
+class Embedding(unittest.TestCase):
+    def setUp(self):
+        scratch = tempfile.TemporaryDirectory(prefix="setun-")
+        self.addCleanup(scratch.cleanup)
+        self.folder = Path(scratch.name)
+        self.text = self.folder / "corpus.txt"
+        lines = (f"the {'cat' if i % 3 else 'dog'} sat on the {'mat' if i % 5 else 'hat'}.\n" for i in range(300))
+        self.text.write_text("".join(lines))
+
+    def fails(self, status, message):
+        """A context in which the library refuses with the given status and words."""
+        test = self
+
+        class Fails:
+            def __enter__(self):
+                return self
+
+            def __exit__(self, kind, error, _):
+                test.assertIsNotNone(error, f"no error, expected {message}")
+                test.assertEqual(kind.__name__, "Error", error)
+                test.assertEqual(error.status.name, status, error)
+                test.assertIn(message, str(error))
+                return True
+
+        return Fails()
+
+
+class Layout(Embedding):
+    def test_every_struct_is_laid_out_as_in_c(self):
+        lines = ["#include <setun.h>", "#include <stddef.h>", "#include <stdio.h>", "int main(void) {"]
+        for name, struct in setun.STRUCTS.items():
+            lines.append(f'printf("{name} %zu\\n", sizeof({name}));')
+            for field, _ in struct._fields_:
+                size = f"sizeof((({name} *)0)->{field})"
+                lines.append(f'printf("{name}.{field} %zu %zu\\n", offsetof({name}, {field}), {size});')
+        (self.folder / "layout.c").write_text("\n".join([*lines, "return 0; }"]))
+        program = self.folder / "layout"
+        subprocess.run(["cc", "-I", ROOT / "include", self.folder / "layout.c", "-o", program], check=True)
+        printed = subprocess.run([program], check=True, capture_output=True, text=True).stdout.splitlines()
+        here = []
+        for name, struct in setun.STRUCTS.items():
+            here.append(f"{name} {ctypes.sizeof(struct)}")
+            for field, _ in struct._fields_:
+                place = getattr(struct, field)
+                here.append(f"{name}.{field} {place.offset} {place.size}")
+        self.assertEqual(here, printed)
+
+    def test_every_struct_function_and_constant_of_the_header_is_here(self):
+        header = (ROOT / "include" / "setun.h").read_text()
+        structs = re.findall(r"^typedef struct \{([^}]*)\} (\w+);", header, re.MULTILINE)
+        for fields, name in structs:
+            fields = re.findall(r"(\w+);", re.sub(r"/\*.*?\*/", "", fields, flags=re.DOTALL))
+            self.assertIn(name, setun.STRUCTS)
+            self.assertEqual([field for field, _ in setun.STRUCTS[name]._fields_], fields)
+        self.assertEqual(len(structs), len(setun.STRUCTS))
+        declared = re.sub(r"/\*.*?\*/", "", header, flags=re.DOTALL)
+        functions = set(re.findall(r"^[a-z][\w *]*?\bsetun_(\w+)\(", declared, re.MULTILINE))
+        self.assertEqual(functions, set(setun.SIGNATURES) | set(setun._SPECIAL))
+        for name in set(setun.SIGNATURES):
+            arguments = re.search(rf"\bsetun_{name}\(([^)]*)\)", declared)[1].split(",")
+            self.assertEqual(len(arguments), len(setun.SIGNATURES[name]), name)
+            for argument, kind in zip(arguments, setun.SIGNATURES[name]):
+                words = argument.split()
+                by_value = {"int32_t": "c_int", "int64_t": "c_long", "uint64_t": "c_ulong", "uint32_t": "c_uint", "size_t": "c_ulong",
+                            "double": "c_double", "float": "c_float", "char": "c_char_p"}
+                if "_callback" in words[0]:
+                    continue
+                pointer = "*" in argument
+                if pointer and "char" in words and kind is ctypes.c_char_p:
+                    continue
+                expected = "c_void_p" if pointer else by_value[words[-2]]
+                self.assertEqual(kind.__name__, expected, f"{name}: {argument.strip()}")
+        kinds = {"status": ("ERR_", "Status"), "log_level": ("LOG_", "LogLevel"), "backend": ("BACKEND_", "Backend"),
+                 "dtype": ("DTYPE_", "DType"), "packing": ("PACKING_", "Packing"), "scheme": ("SCHEME_", "Scheme"),
+                 "split": ("SPLIT_", "Split"), "tokenizer_kind": ("TOKENIZER_", "TokenizerKind"),
+                 "schedule": ("SCHEDULE_", "Schedule"), "kmeans_start": ("KMEANS_START_", "KMeansStart"),
+                 "parameter_kind": ("PARAMETER_KIND_", "ParameterKind"),
+                 "radius_mode": ("RADIUS_MODE_", "RadiusMode"), "step_outcome": ("STEP_OUTCOME_", "StepOutcome")}
+        enums = re.findall(r"typedef enum \{([^}]*)\} setun_(\w+);", declared)
+        self.assertEqual({name for _, name in enums}, set(kinds))
+        for members, name in enums:
+            prefix, python = kinds[name]
+            there = {word.replace(prefix, ""): int(value)
+                     for word, value in re.findall(r"SETUN_(\w+) = (-?\d+)", members)}
+            self.assertEqual(there, {member.name: int(member) for member in getattr(setun, python)})
+
+
+class Arrays(Embedding):
+    def inputs(self, module):
+        """The same eight weights in everything that has the buffer protocol."""
+        made = array.array("f", WEIGHTS)
+        yield made
+        yield memoryview(made)
+        yield memoryview(bytes(made)).cast("f")  # read-only
+        yield memoryview(made).cast("B").cast("f", (2, 4))
+        yield (ctypes.c_float * 8)(*WEIGHTS)
+        yield WEIGHTS
+        yield tuple(WEIGHTS)
+        if numpy is not None:
+            yield numpy.array(WEIGHTS, "float32").reshape(2, 4)
+            frozen = numpy.array(WEIGHTS, "float32")
+            frozen.setflags(write=False)
+            yield frozen
+
+    def test_quantize_with_and_without_numpy(self):
+        for module in (setun, plain):
+            for weights in self.inputs(module):
+                with self.subTest(numpy=module is setun, weights=type(weights)):
+                    q = module.quantize(weights, 2, 4)
+                    self.assertEqual(flat(module.unpack(q)), [1, -1, 0, 0, -1, 1, 0, 0])
+                    self.assertAlmostEqual(q.scale, sum(map(abs, WEIGHTS)) / 8, 6)
+                    self.assertEqual(module.trit_histogram(q), (2, 4, 2))
+                    y = module.matmul(array.array("f", [1, 2, 3, 4]), q)
+                    self.assertAlmostEqual(flat(y)[0], -q.scale, 2)
+                    self.assertEqual(flat(module.matmul_backward([1.0, 0.0], q)), flat(module.dequantize(q))[:4])
+                    five = module.quantize(weights, columns=4, packing="five_per_byte")
+                    self.assertEqual((five.rows, five.columns, len(five.packed)), (2, 4, 2))
+                    self.assertEqual(flat(module.unpack(five)), flat(module.unpack(q)))
+                    self.assertEqual(flat(module.pack(module.unpack(q), 2, 4).packed), flat(q.packed))
+        codes, scales = plain.quantize_activations([1.0, -2.0, 4.0, 0.5], 2, 2)
+        self.assertEqual((list(codes), len(scales)), ([64, -127, 127, 16], 2))
+        self.assertIsInstance(plain.dequantize(plain.quantize(WEIGHTS, 2, 4)), array.array)
+        if numpy is not None:
+            self.assertEqual(setun.dequantize(setun.quantize(numpy.ones((2, 4), "float32"))).shape, (2, 4))
+
+    def test_nothing_is_copied(self):
+        for module in (setun, plain):
+            memory = array.array("f", [1, 2, 3, 4])
+            with module.Tensor(memory) as tensor:
+                self.assertEqual((tensor.dtype, tensor.shape, tensor.nbytes), (module.DType.F32, (4,), 16))
+                memory[2] = 7
+                self.assertEqual(flat(tensor.read()), [1, 2, 7, 4])
+                with self.assertRaises(BufferError):
+                    memory.append(5)  # C works on this memory
+                with self.fails("ARGUMENT", "overlaps"):
+                    tensor.write(memory)
+                tensor.write([4.0, 3.0, 2.0, 1.0])
+                self.assertEqual(memory.tolist(), [4, 3, 2, 1])
+            tensor = module.Tensor(memory)
+            del tensor
+            gc.collect()
+            memory.append(5)
+            bits = bytes(1000)
+            before = sys.getrefcount(bits)
+            module.unpack(module.Quantized(b"\x55" * 4, 1.0, 4, 4, module.Packing.TWO_BIT))
+            self.assertEqual(sys.getrefcount(bits), before)
+            with module.Tensor.zeros("i8", (2, 3)) as zeros:
+                self.assertEqual((flat(zeros.read()), zeros.shape), ([0] * 6, (2, 3)))
+
+    def test_wrong_arrays_are_named(self):
+        good = array.array("f", WEIGHTS)
+        strided = memoryview(array.array("f", WEIGHTS * 2))[::2]
+        cases = [
+            (TypeError, "weights has elements of 'd', expected float32", array.array("d", WEIGHTS), (2, 4)),
+            (TypeError, "weights has elements of int32, expected float32", array.array("i", range(8)), (2, 4)),
+            (TypeError, "weights has elements of uint8, expected float32", b"12345678", (2, 4)),
+            (TypeError, "weights is a int, expected an array of float32", 7, (2, 4)),
+            (TypeError, "weights is a NoneType", None, (2, 4)),
+            (TypeError, "weights: must be real number", ["a"], (1, 1)),
+            (ValueError, "weights is not contiguous", strided, (2, 4)),
+            (ValueError, "weights has 8 elements, expected 3 * 4", good, (3, 4)),
+            (ValueError, "weights has 1 dimensions, expected 2", good, ()),
+        ]
+        if numpy is not None:
+            square = numpy.zeros((4, 4), "float32")
+            cases += [
+                (ValueError, "weights is not contiguous", square.T[:2], ()),
+                (ValueError, "weights is not contiguous", square[:, ::2], ()),
+                (TypeError, "expected float32", numpy.zeros((2, 2)), ()),
+                (TypeError, "expected float32", numpy.zeros((2, 2), ">f4"), ()),
+                (ValueError, "weights has 3 dimensions", numpy.zeros((2, 2, 2), "float32"), ()),
+            ]
+        for module in (setun, plain):
+            for kind, message, weights, sizes in cases:
+                with self.subTest(message=message), self.assertRaisesRegex(kind, re.escape(message)):
+                    module.quantize(weights, *sizes)
+            with self.fails("ARGUMENT", "weights[1] is NaN"):
+                module.quantize([1.0, float("nan")], 1, 2)
+            with self.assertRaisesRegex(ValueError, "array is read-only"):
+                module.Tensor(memoryview(bytes(8)).cast("f"))
+            with self.assertRaisesRegex(TypeError, "array has elements of 'd'"):
+                module.Tensor(array.array("d", [1]))
+            with self.assertRaisesRegex(OverflowError, "tokens: "):
+                module.Dataset.from_tokens([-1], 4)
+            q = module.quantize(good, 2, 4)
+            with self.assertRaisesRegex(ValueError, "x has 5 elements"):
+                module.matmul([0.0] * 5, q)
+            with self.fails("FORMAT", "no trit"):
+                module.unpack(module.Quantized(b"\xff", 1.0, 1, 4, module.Packing.TWO_BIT))
+            self.assertEqual(flat(module.quantize(array.array("f"), 0, 4).packed), [])
+
+    def test_a_packed_matrix_multiplies_what_it_is_given(self):
+        for module in (setun, plain):
+            weights = memoryview(array.array("f", WEIGHTS)).cast("B").cast("f", (2, 4))
+            with module.Packed(weights) as packed:
+                x = memoryview(array.array("f", [1, 2, 3, 4] * 3)).cast("B").cast("f", (3, 4))
+                q = module.quantize(weights)
+                self.assertEqual(flat(packed.matmul(x)), flat(module.matmul(x, q)))
+                self.assertEqual(flat(packed.dequantize()), flat(module.dequantize(q)))
+                self.assertEqual((packed.nbytes, packed.scale), (2, q.scale))
+                with self.fails("SHAPE", "x"):
+                    packed.matmul(memoryview(array.array("f", [1, 2])).cast("B").cast("f", (1, 2)))
+
+
+class Objects(Embedding):
+    def test_contexts_options_and_closing(self):
+        with setun.Context(backend="simd") as context:
+            self.assertEqual((context.backend, context.threads), (setun.Backend.SIMD, 1))
+            self.assertIn(context.level, ("baseline", "x86-64-v3", "x86-64-v4"))
+            inside = setun.quantize(WEIGHTS, 2, 4, context=context)
+            self.assertEqual(flat(inside.packed), flat(setun.quantize(WEIGHTS, 2, 4).packed))
+        context.close()
+        # Not the default context: the freed handle is an error.
+        with self.fails("ARGUMENT", "context was freed already"):
+            context.threads
+        with self.fails("ARGUMENT", "context was freed already"):
+            setun.Model(context, **SMALL)
+        with self.assertRaisesRegex(TypeError, "context is a str, expected a Context"):
+            setun.Model("parallel")
+        with self.assertRaisesRegex(TypeError, "has no option 'thread'; there are backend, .*threads"):
+            setun.Context(thread=2)
+        with self.assertRaisesRegex(TypeError, "has no option 'struct_size'"):
+            setun.Context(struct_size=2)
+        with self.assertRaisesRegex(ValueError, "backend is 'gpu', expected one of auto, scalar, simd"):
+            setun.Context(backend="gpu")
+        with self.assertRaisesRegex(TypeError, "threads: "):
+            setun.Context(threads=1.5)
+        with self.assertRaisesRegex(OverflowError, "threads is 4294967297"):
+            setun.Context(threads=2**32 + 1)
+        with self.fails("ARGUMENT", "threads is -1"):
+            setun.Context(threads=-1)
+        with self.assertRaisesRegex(TypeError, "tokenizer is a str, expected an object of this module"):
+            setun.Model(**SMALL).save(self.folder / "m", tokenizer="bpe")
+        self.assertIn("threads=0", repr(setun.ContextOptions()))
+
+    def test_the_library_speaks(self):
+        self.assertEqual(setun.version()[0], 0)
+        self.assertIn("setun", setun.build_info())
+        heard = []
+        setun.set_log(lambda level, message: heard.append((level, message)), "info")
+        self.addCleanup(setun.set_log, None)
+        setun.Context(verbose=1)
+        self.assertEqual(heard[0][0], setun.LogLevel.INFO)
+        setun.set_log(None)
+        count = len(heard)
+        setun.Context(verbose=1)
+        self.assertEqual(len(heard), count)
+
+    def test_what_runs_and_why(self):
+        context = setun.Context(backend="simd", benchmark_mode=1)
+        self.assertIn("simd", context.explain())
+        self.assertIn("matmul", setun.operations())
+        self.assertTrue(setun.Context.default().explain("matmul", 1000))
+        with self.fails("ARGUMENT", "matmull"):
+            context.explain("matmull")
+        setun.quantize(WEIGHTS, 2, 4, context=context)
+        statistics = context.statistics()
+        self.assertEqual(statistics["ternarize"].calls[setun.Backend.SIMD], 1)
+        self.assertGreater(statistics["ternarize"].seconds[setun.Backend.AUTO], 0)
+        context.reset_statistics()
+        self.assertEqual(context.statistics(), {})
+        if setun.device_count() == 0:
+            with self.fails("DEVICE", ""):
+                setun.device_name(0)
+            with self.fails("DEVICE", ""):
+                setun.device_memory(0)
+        else:
+            self.assertTrue(setun.device_name(0))
+            self.assertGreater(setun.device_memory(0)[1], 0)
+
+    def test_clusters(self):
+        points = [0.0, 0.0, 0.0, 1.0, 9.0, 9.0, 9.0, 8.0]
+        for module in (setun, plain):
+            labels, centroids, inertia = module.cluster(points, 2, columns=2, seed=1)
+            labels = flat(labels)
+            self.assertEqual((labels[0], labels[2], inertia), (labels[1], labels[3], 1.0))
+            self.assertNotEqual(labels[0], labels[2])
+            self.assertEqual(sorted(flat(centroids)), [0, 0.5, 8.5, 9])
+            heavy = module.cluster(points, 2, weights=[1, 3, 1, 1], initial_centroids=array.array("f", [0, 0, 9, 9]),
+                                   start="given", columns=2)
+            self.assertEqual((flat(heavy.labels), flat(heavy.centroids)), ([0, 0, 1, 1], [0, 0.75, 9, 8.5]))
+            with self.assertRaisesRegex(ValueError, "weights has 3 elements, expected 4"):
+                module.cluster(points, 2, weights=[1, 1, 1], columns=2)
+            with self.fails("ARGUMENT", "k"):
+                module.cluster(points, 5, columns=2)
+            with self.assertRaises(ZeroDivisionError):
+                module.cluster(points, 2, columns=2, progress=lambda report: 1 / 0)
+            kmeans = module.KMeans(2, seed=3)
+            self.assertEqual(kmeans.shape, (2, 0))
+            with self.fails("STATE", "centroids"):
+                kmeans.assign(points, columns=2)
+            labels = flat(kmeans.fit(points, columns=2))
+            self.assertEqual((kmeans.shape, kmeans.inertia, kmeans.report.converged), ((2, 2), 1.0, 1))
+            again, distances = kmeans.assign(points, columns=2)
+            self.assertEqual((flat(again), flat(distances)), (labels, [0.25] * 4))
+            kmeans.set_centroids([0.0, 0.0, 9.0, 9.0], columns=2)
+            self.assertEqual(flat(kmeans.assign(points, columns=2)[1]), [0, 1, 0, 1])
+            self.assertEqual(flat(kmeans.centroids), [0, 0, 9, 9])
+            token = module.Cancel()
+            token.request()
+            with self.fails("CANCELLED", "cancel"):
+                module.KMeans(2, cancel=token).fit(points, columns=2)
+
+    def test_steps(self):
+        for module in (setun, plain):
+            w, moments = array.array("f", [1.0, 2.0]), array.array("f", [0.0] * 4)
+            for step in range(1, 101):
+                report = module.step(w, [2 * x for x in w], moments, step, learning_rate=0.1)
+            self.assertEqual((report.step, report.outcome), (100, module.StepOutcome.TAKEN))
+            self.assertLess(abs(w[0]), 0.9)
+            with self.fails("STATE", "gradient"):
+                module.step(w, [float("nan"), 1.0], moments, 101)
+            with self.assertRaisesRegex(ValueError, "moments has 3 elements, expected 4"):
+                module.step(w, [1.0, 1.0], [0.0] * 3, 1)
+            with self.assertRaisesRegex(ValueError, "parameters is read-only"):
+                module.step(memoryview(bytes(8)).cast("f"), [1.0, 1.0], moments, 1)
+            matrix, vector = array.array("f", [1.0] * 4), array.array("f", [0.5])
+            optimizer = module.Optimizer(learning_rate=0.01, radius_mode="off")
+            optimizer.add("matrix", memoryview(matrix).cast("B").cast("f", (2, 2)), kind="ternary", upper=1.0)
+            optimizer.add("vector", vector)
+            report = optimizer.step([[1.0] * 4, [1.0]])
+            self.assertEqual((report.step, optimizer.report(1).step, optimizer.state_bytes), (1, 1, 40))
+            self.assertTrue(matrix[0] < 1 and vector[0] < 0.5)
+            with self.assertRaisesRegex(ValueError, "the gradient of vector has 2 elements, expected 1"):
+                optimizer.step([[1.0] * 4, [1.0, 1.0]])
+            with self.fails("ARGUMENT", "1"):
+                optimizer.step([[1.0] * 4])
+            optimizer.save(self.folder / "o.safetensors")
+            before = matrix.tolist()
+            optimizer.set_learning_rate(0.5)
+            optimizer.radius = 0.25
+            optimizer.step([[1.0] * 4, [1.0]])
+            self.assertNotEqual(matrix.tolist(), before)
+            optimizer.load(self.folder / "o.safetensors")
+            self.assertEqual(matrix.tolist(), before)
+            optimizer.radius = 0.125
+            self.assertEqual(optimizer.radius, 0.125)
+
+    def test_gradients_of_eight_bits(self):
+        for module in (setun, plain):
+            codes, scales = module.quantize_gradients([1.0, -2.0, 0.5] * 20, 32, seed=1)
+            self.assertEqual((len(codes), len(scales)), (60, 2))
+            back = flat(module.dequantize_gradients(codes, scales, 32))
+            self.assertAlmostEqual(back[1], -2.0, 5)
+            with self.fails("ARGUMENT", "block"):
+                module.quantize_gradients([1.0], 7)
+
+    def test_the_benchmark(self):
+        heard = []
+        results = setun.benchmark(heard.append, filter="add", quick=1, ceilings=0, seconds=0.005)
+        self.assertEqual(heard, results)
+        self.assertTrue(all("add" in result.operation for result in results))
+        self.assertTrue({"scalar", "simd"} <= {result.backend_name for result in results})
+        self.assertEqual(len(setun.benchmark(lambda result: False, filter="add", quick=1, ceilings=0)), 1)
+        with self.fails("ARGUMENT", "no such"):
+            setun.benchmark(filter="no such operation")
+
+    def test_text(self):
+        for module in (setun, plain):
+            tokenizer = module.Tokenizer.train("character", self.text)
+            self.assertEqual(tokenizer.vocabulary, 14)
+            tokens = tokenizer.encode("the hat")
+            self.assertEqual((len(tokens), tokenizer.decode(tokens)), (7, "the hat"))
+            self.assertEqual((len(tokenizer.encode("")), tokenizer.decode([])), (0, ""))
+            with self.fails("FORMAT", "U+0078"):
+                tokenizer.encode("x")
+            tokenizer.save(self.folder / "tokenizer.json")
+            self.assertEqual(module.Tokenizer(self.folder / "tokenizer.json").vocabulary, 14)
+            pairs = module.Tokenizer.train(module.TokenizerKind.BPE, str(self.text), 300)
+            self.assertLess(len(pairs.encode("the cat sat")), 11)
+            data = module.Tokenizer.train("byte")
+            self.assertEqual(data.decode_bytes(data.encode(b"\xff\0")), b"\xff\0")
+            with self.fails("IO", "missing.txt"):
+                module.Tokenizer.train("bpe", self.folder / "missing.txt")
+            with self.assertRaisesRegex(ValueError, "path has a NUL at byte 1"):
+                module.Tokenizer("a\0b")
+            dataset = module.Dataset.open(self.text, tokenizer, 0.25)
+            self.assertGreater(dataset.tokens("train"), 2 * dataset.tokens("validation"))
+            windows, targets = dataset.batch(3, 4, step=2, seed=1)
+            self.assertEqual(flat(windows)[1:4], flat(targets)[:3])
+            again = module.Dataset.from_tokens(tokenizer.encode("the cat sat on"), 14, 0)
+            self.assertEqual(again.tokens(), 14)
+
+    def test_models(self):
+        for module in (setun, plain):
+            model = module.Model(vocabulary=20, seed=3, **SMALL)
+            self.assertEqual((model.options.width, model.options.hidden), (32, 128))
+            tensors = dict(model.tensors())
+            self.assertIn("model.embed_tokens.weight", tensors)
+            self.assertEqual(sum(len(flat(tensor)) for tensor in tensors.values()), model.parameters)
+            tokens = array.array("I", [1, 2, 3, 4, 5, 6])
+            logits = model.forward(tokens, 2, 3)
+            self.assertEqual(len(flat(logits)), 2 * 3 * 20)
+            self.assertAlmostEqual(model.loss(tokens, tokens, 2, 3), 3.0, delta=1)
+            with self.assertRaisesRegex(ValueError, "targets has 2 elements, expected 2 \\* 3"):
+                model.loss(tokens, [1, 2], 2, 3)
+            with self.fails("ARGUMENT", "tokens[1] is 20"):
+                model.forward([1, 20], 1, 2)
+            report = model.save(self.folder / "m.safetensors", packing="full")
+            self.assertEqual(report.file_bytes, (self.folder / "m.safetensors").stat().st_size)
+            loaded = module.Model.load(self.folder / "m.safetensors")
+            self.assertEqual(flat(loaded.forward(tokens, 2, 3)), flat(logits))
+            sampler = module.Sampler(loaded, temperature=0)
+            with self.fails("STATE", "no prompt"):
+                sampler.next()
+            sampler.prompt([1, 2])
+            self.assertLess(sampler.next(), 20)
+            self.assertFalse(sampler.slid)
+
+    def test_train_and_generate(self):
+        for module in (setun, plain):
+            seen = []
+            model, tokenizer = module.train(self.text, seen.append, model=SMALL, tokenizer="character", **TINY)
+            self.assertEqual([m.step for m in seen], list(range(1, 13)))
+            self.assertGreater(seen[-1].validation_loss, 0)
+            text = module.generate(model, tokenizer, "the", max_tokens=30, seed=5)
+            self.assertEqual(len(text), 30)
+            pieces = []
+            module.generate(model, tokenizer, "the", pieces.append, max_tokens=30, seed=5)
+            self.assertEqual("".join(pieces), text)
+            cut = module.generate(model, tokenizer, "the", lambda piece: False, max_tokens=30, seed=5)
+            self.assertEqual(cut, text[:1])
+            with self.assertRaises(ZeroDivisionError):
+                module.generate(model, tokenizer, "the", lambda piece: 1 / 0)
+            with self.fails("ARGUMENT", "prompt is empty"):
+                module.generate(model, tokenizer, "")
+            stopped, _ = module.train(self.text, lambda m: m.step < 3, model=module.ModelOptions(**SMALL), **TINY)
+            self.assertGreater(stopped.parameters, 0)
+            with self.assertRaisesRegex(TypeError, "TrainOptions has no option 'steps'"):
+                module.train(self.text, steps=3)
+            with self.assertRaisesRegex(ValueError, "schedule is 'flat', expected one of cosine, constant, linear"):
+                module.train(self.text, schedule="flat")
+            with self.assertRaisesRegex(TypeError, "progress is a int, expected a function"):
+                module.train(self.text, progress=7)
+            with self.fails("ARGUMENT", "batch_size is -1"):
+                module.train(self.text, batch_size=-1)
+
+    def test_the_loss_of_each_cluster(self):
+        trainer = self.trainer("clusters", n_clusters=3, checkpoint_dir=None)
+        trainer.step()
+        losses = trainer.cluster_losses()
+        self.assertEqual(len(losses), 3)
+        self.assertTrue(all(windows > 0 for _, windows in losses), losses)
+        self.assertEqual(self.trainer("even", n_clusters=0).cluster_losses(), [])
+
+    def trainer(self, folder, progress=None, cancel=None, **options):
+        tokenizer = setun.Tokenizer.train("byte")
+        dataset = setun.Dataset.open(self.text, tokenizer)
+        options = {"checkpoint_dir": self.folder / folder, "evaluation_interval": 4, **TINY, **options}
+        return setun.Trainer(setun.Model(**SMALL), dataset, tokenizer, progress, cancel, **options)
+
+    def final(self, folder):
+        names = ("model.safetensors", "optimizer.safetensors")
+        return [(self.folder / folder / "step-00000012" / name).read_bytes() for name in names]
+
+    def test_an_exception_in_a_callback_leaves_a_run_that_goes_on(self):
+        whole = []
+        self.assertTrue(self.trainer("whole", lambda m: whole.append(m.loss)).run())
+
+        def fail(m):
+            broken.append(m.loss)
+            if m.step == 5:
+                raise LookupError("five")
+
+        broken = []
+        trainer = self.trainer("broken", fail)
+        with self.assertRaisesRegex(LookupError, "five"):
+            trainer.run()
+        self.assertEqual(trainer.metrics.step, 5)
+        resumed = self.trainer("broken", fail)
+        resumed.resume(self.folder / "broken")
+        self.assertTrue(resumed.run())
+        self.assertEqual(broken, whole)
+        self.assertEqual(self.final("broken"), self.final("whole"))
+        with self.fails("STATE", "training is finished"):
+            resumed.step()
+        self.assertGreater(resumed.evaluate(), 0)
+
+    def test_a_token_stops_a_run_from_another_thread(self):
+        token = setun.Cancel()
+        trainer = self.trainer("run", cancel=token, max_steps=100000, evaluation_interval=0)
+        threading.Timer(0.3, token.request).start()
+        with self.fails("CANCELLED", "cancelled after step"):
+            trainer.run()
+        with self.fails("CANCELLED", "cancelled"):
+            trainer.step()
+        token.reset()
+        at = trainer.metrics.step
+        self.assertEqual(trainer.step().step, at + 1)
+        trainer.save()
+
+    def test_objects_are_used_by_several_threads(self):
+        model = setun.Model(**SMALL)
+        results, tokens = [], array.array("I", range(8))
+        threads = [threading.Thread(target=lambda: results.append(flat(model.forward(tokens, 1, 8)))) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(len(results), 4)
+        self.assertTrue(all(result == results[0] for result in results))
+
+
+class Overhead(Embedding):
+    """Printed, and asserted with room for a busy machine: what ctypes adds to a small call."""
+
+    @staticmethod
+    def microseconds(call):
+        # Processor time: other programs of the machine are not this call's.
+        count = 5000
+        return min(timeit.repeat(call, number=count, repeat=9, timer=time.thread_time)) / count * 1e6
+
+    def test_a_small_call_takes_a_few_microseconds(self):
+        context = setun.Context(backend="simd")
+        library, handle = setun._library, context._handle
+        threads, weights = ctypes.c_int32(), (ctypes.c_float * 16)(*range(16))
+        packed, scale = (ctypes.c_uint8 * 4)(), ctypes.c_float()
+        options = setun.QuantizeOptions(context=context)
+        arguments = weights, 4, 4, ctypes.byref(options), packed, 4, ctypes.byref(scale)
+        self.assertEqual(library.setun_quantize(*arguments), 0)
+        matrix = array.array("f", range(16))
+        calls = {
+            "setun_context_threads, ctypes alone": lambda: library.setun_context_threads(handle, ctypes.byref(threads)),
+            "Context.threads": lambda: context.threads,
+            "setun_quantize of 16 weights, ctypes alone": lambda: library.setun_quantize(*arguments),
+            "setun.quantize of 16 weights, new arrays included": lambda: setun.quantize(matrix, 4, 4),
+        }
+        print()
+        for name, call in calls.items():
+            took = self.microseconds(call)
+            print(f"  {name}: {took:.2f} us")
+            self.assertLess(took, 50, name)
+
+
+if __name__ == "__main__":
+    unittest.main()
