@@ -33,7 +33,7 @@ impl<'a> Points<'a> {
     pub fn check(&self, context: &Context) -> Result<()> {
         check_rows(context, "x", self.x, self.d)?;
         if let Some(at) = self.weights.iter().position(|w| !(w.is_finite() && *w >= 0.0)) {
-            return Err(error!(Argument, "weight {at} is {}, expected 0 or a positive number", self.weights[at]));
+            return Err(error!(Argument, "weights[{at}] is {}, expected 0 or a positive number", self.weights[at]));
         }
         ensure!(
             self.weights.is_empty() || self.weights.iter().any(|&w| w > 0.0),

@@ -105,6 +105,16 @@ pub unsafe fn store<T>(out: *mut T, value: T, name: &str) -> Result<()> {
     Ok(())
 }
 
+/// The room for a text: see [`store_text`], which a call that does much before it has a text does not wait for.
+pub fn check_text(text: *const c_char, capacity: usize, bytes: *const usize) -> Result<()> {
+    let capacity = self::bytes(capacity, "capacity")?;
+    if !bytes.is_null() {
+        check_pointer(bytes, "bytes")?;
+        check_apart(&[extent("text", text, capacity), extent("bytes", bytes, 1)], &[])?;
+    }
+    if capacity > 0 { check_pointer(text, "text") } else { Ok(()) }
+}
+
 /// Writes a text for people: what fits into `capacity` bytes with a NUL at the end, cut between characters. `bytes`, unless
 /// NULL, becomes the size of the whole text with its NUL.
 ///
@@ -112,8 +122,8 @@ pub unsafe fn store<T>(out: *mut T, value: T, name: &str) -> Result<()> {
 /// `text` is NULL or holds `capacity` writable bytes; `bytes` is NULL or holds one writable `usize`.
 pub unsafe fn store_text(value: &str, text: *mut c_char, capacity: usize, bytes: *mut usize) -> Result<()> {
     let needed = value.len() + 1;
+    check_text(text, capacity, bytes)?;
     if !bytes.is_null() {
-        check_apart(&[extent("text", text, capacity), extent("bytes", bytes, 1)], &[])?;
         // SAFETY: checked by the callee; a writable usize is the caller's contract.
         unsafe { store(bytes, needed, "bytes") }?;
     }

@@ -396,7 +396,8 @@ pub unsafe extern "C" fn setun_kmeans_assign(
 pub unsafe extern "C" fn setun_kmeans_shape(kmeans: *const setun_kmeans, k: *mut i64, d: *mut i64) -> setun_status {
     guard("kmeans_shape", || {
         let object = handle::shared(kmeans, "kmeans")?;
-        // SAFETY: NULL is allowed, alignment is checked; valid pointers are the caller's contract.
+        check_apart(&[extent("k", k, wanted(k, 1)), extent("d", d, wanted(d, 1))], &[])?;
+        // SAFETY: NULL is allowed, alignment and overlap are checked; valid pointers are the caller's contract.
         let (k, d) = unsafe { (optional(k, 1, "k")?, optional(d, 1, "d")?) };
         k.fill(object.kmeans.clusters() as i64);
         d.fill(object.kmeans.width() as i64);

@@ -22,7 +22,7 @@
 //!     if (setun_context_create(&options, &context) != SETUN_OK) return fail(setun_last_error());
 //!     setun_context_free(context);
 
-use super::arguments::{self, check_pointer, one_of, size, store, store_text};
+use super::arguments::{self, check_apart, check_pointer, check_text, extent, one_of, size, store, store_text};
 use super::guard::{guard, guard_silent};
 use super::handle::{self, Handle};
 use super::library::setun_status;
@@ -243,6 +243,7 @@ pub unsafe extern "C" fn setun_context_explain(
     guard("context_explain", || {
         let context = resolve(context)?;
         let call_size = least(call_size, "call_size")?;
+        check_text(text, capacity, bytes)?;
         let explanation = if operation.is_null() {
             context.explain_choice()
         } else {
@@ -374,7 +375,9 @@ pub unsafe extern "C" fn setun_device_name(
     bytes: *mut usize,
 ) -> setun_status {
     guard("device_name", || {
-        let device = cuda::device(size(i64::from(device), "device")?)?;
+        let ordinal = size(i64::from(device), "device")?;
+        check_text(text, capacity, bytes)?;
+        let device = cuda::device(ordinal)?;
         // SAFETY: NULL is checked; room for `capacity` bytes is the caller's contract.
         unsafe { store_text(&device.name, text, capacity, bytes) }
     })
@@ -388,9 +391,15 @@ pub unsafe extern "C" fn setun_device_name(
 pub unsafe extern "C" fn setun_device_memory(device: i32, free: *mut usize, total: *mut usize) -> setun_status {
     guard("device_memory", || {
         let ordinal = size(i64::from(device), "device")?;
+        let wanted = |pointer: *const usize| usize::from(!pointer.is_null());
+        check_apart(&[extent("free", free, wanted(free)), extent("total", total, wanted(total))], &[])?;
+        for (pointer, name) in [(free, "free"), (total, "total")] {
+            if !pointer.is_null() {
+                check_pointer(pointer, name)?;
+            }
+        }
         let device = cuda::device(ordinal)?;
         if !free.is_null() {
-            check_pointer(free, "free")?;
             let bytes = cuda::free_memory(ordinal)?;
             // SAFETY: checked; a valid pointer is the caller's contract.
             unsafe { store(free, bytes, "free") }?;

@@ -13,7 +13,7 @@
 //!     setun_model *model = NULL;
 //!     if (setun_train("corpus.txt", &options, &model, NULL) != SETUN_OK) puts(setun_last_error());
 
-use super::arguments::{self, check_pointer, optional, size, store};
+use super::arguments::{self, check_apart, check_pointer, extent, optional, size, store};
 use super::context::setun_context;
 use super::guard::{guard, guard_silent};
 use super::handle::{self, Handle};
@@ -456,10 +456,18 @@ pub unsafe extern "C" fn setun_trainer_cluster_losses(
         let trainer = handle::shared(trainer, "trainer")?;
         let (means, windows) = (trainer.metrics().cluster_loss.clone().unwrap_or_default(), trainer.cluster_sizes());
         let (count, room) = (windows.len(), size(capacity, "capacity")?);
+        arguments::count::<f64>(&[room], "capacity")?;
         if !losses.is_null() || !sizes.is_null() {
             ensure!(count <= room, Shape, "capacity is {room}, there are {count} clusters");
         }
-        // SAFETY: NULL is allowed, alignment is checked; room for `capacity` numbers is the caller's contract.
+        let wanted = |given: bool, count: usize| if given { count } else { 0 };
+        let outputs = [
+            extent("losses", losses, wanted(!losses.is_null(), count)),
+            extent("sizes", sizes, wanted(!sizes.is_null(), count)),
+            extent("clusters", clusters, wanted(!clusters.is_null(), 1)),
+        ];
+        check_apart(&outputs, &[])?;
+        // SAFETY: NULL is allowed, alignment and overlap are checked; room for `capacity` numbers is the caller's contract.
         let (losses, sizes, clusters) = unsafe {
             (optional(losses, count, "losses")?, optional(sizes, count, "sizes")?, optional(clusters, 1, "clusters")?)
         };

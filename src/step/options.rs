@@ -135,7 +135,9 @@ impl Limits {
             upper: own.upper.unwrap_or(all.upper),
         };
         not_negative("weight_decay", limits.weight_decay)?;
-        not_negative("floor", limits.floor)?;
+        // Named as the caller knows it: a parameter's own is its radius_floor whatever its kind.
+        let floor = if vector && own.floor.is_none() { "vector_floor" } else { "radius_floor" };
+        not_negative(floor, limits.floor)?;
         let (lower, upper) = (limits.lower, limits.upper);
         // NaN is in no range.
         let ordered = (f64::NEG_INFINITY..=upper).contains(&lower);

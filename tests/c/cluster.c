@@ -167,7 +167,7 @@ static void wrong_use(void) {
     CHECK_FAILS(setun_cluster(x, N, D, K, NULL, NULL, NULL, (double *)((char *)&inertia + 1)), SETUN_ERR_ARGUMENT,
                 "inertia is at");
     options.weights = weights;
-    CHECK_FAILS(setun_cluster(x, N, D, K, &options, labels, NULL, NULL), SETUN_ERR_ARGUMENT, "weight 7 is -2");
+    CHECK_FAILS(setun_cluster(x, N, D, K, &options, labels, NULL, NULL), SETUN_ERR_ARGUMENT, "weights[7] is -2");
     memset(weights, 0, sizeof weights);
     CHECK_FAILS(setun_cluster(x, N, D, K, &options, labels, NULL, NULL), SETUN_ERR_ARGUMENT, "all 8 weights are 0");
     setun_kmeans_options_init(&options, sizeof options);

@@ -17,7 +17,7 @@ def test_of(case):
     def test(self):
         command = [sys.executable, str(Path(__file__).with_name("file_faults.py")), case.__name__]
         # Large blocks come from the system one by one, and go back to it: a limit of memory is met, not memory kept aside.
-        environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+        environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=600, env=environment)
         if done.returncode == 77:
             self.skipTest(done.stdout.strip().removeprefix("skipped: "))

@@ -50,7 +50,7 @@ fn nonsense_is_refused() {
         weights[3] = weight;
         assert_eq!(
             fit_error(options(2), &x, 2, &weights),
-            format!("weight 3 is {name}, expected 0 or a positive number")
+            format!("weights[3] is {name}, expected 0 or a positive number")
         );
     }
     assert_eq!(fit_error(options(2), &x, 2, &[0.0; 10]), "all 10 weights are 0");
