@@ -117,6 +117,8 @@ fn fold(lanes: [f32x8; 4]) -> f32 {
     (four[0] + four[2]) + (four[1] + four[3])
 }
 
+/// Row by row, so that memory is read in sequence; the sums of a cluster stay in the nearest cache. The products of two f32
+/// are exact in f64.
 pub unsafe extern "C" fn kmeans_update(
     x: *const f32,
     width: usize,
@@ -126,36 +128,31 @@ pub unsafe extern "C" fn kmeans_update(
     weights: *const f32,
     sums: *mut f64,
 ) {
-    const BLOCK: usize = 16;
-    let mut j = 0;
-    while j + BLOCK <= columns {
-        member_sums::<BLOCK>(x.add(j), width, members, count, weights, sums.add(j));
-        j += BLOCK;
+    for j in 0..columns {
+        *sums.add(j) = 0.0;
     }
-    while j < columns {
-        member_sums::<1>(x.add(j), width, members, count, weights, sums.add(j));
-        j += 1;
-    }
-}
-
-/// `N` columns, summed in registers. The products of two f32 are exact in f64.
-#[inline(always)]
-unsafe fn member_sums<const N: usize>(
-    x: *const f32,
-    width: usize,
-    members: *const u32,
-    count: usize,
-    weights: *const f32,
-    sums: *mut f64,
-) {
-    let mut total = [0f64; N];
     for i in 0..count {
         let row = *members.add(i) as usize;
         let weight = if weights.is_null() { 1.0 } else { f64::from(*weights.add(row)) };
         let from = x.add(row * width);
-        for j in 0..N {
-            total[j] += weight * f64::from(*from.add(j));
+        let mut j = 0;
+        while j + 8 <= columns {
+            add_weighted::<8>(weight, from.add(j), sums.add(j));
+            j += 8;
         }
+        while j < columns {
+            add_weighted::<1>(weight, from.add(j), sums.add(j));
+            j += 1;
+        }
+    }
+}
+
+/// Reads all before it writes, so that the compiler may use vectors.
+#[inline(always)]
+unsafe fn add_weighted<const N: usize>(weight: f64, from: *const f32, sums: *mut f64) {
+    let mut total = [0f64; N];
+    for j in 0..N {
+        total[j] = *sums.add(j) + weight * f64::from(*from.add(j));
     }
     for j in 0..N {
         *sums.add(j) = total[j];
