@@ -45,7 +45,7 @@ static void print_line(const output *o, const setun_benchmark_result *r)
     int first = strcmp(o->operation, r->operation) != 0 || strcmp(o->sizes, r->sizes) != 0;
     if (first && !r->is_ceiling) {
         setun_context_explain(o->context, r->operation, r->call_size, choice, sizeof choice, NULL);
-        printf("\n%s  %s\n  dispatcher: %s\n", r->operation, r->sizes, choice);
+        printf("\n%s  %s\n  dispatcher: %.*s\n", r->operation, r->sizes, (int)strcspn(choice, ":"), choice); /* not why */
     }
     if (r->is_ceiling)
         printf("%-10s %-8s ", r->operation, r->sizes);

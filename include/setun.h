@@ -1606,7 +1606,8 @@ setun_status setun_train(const char *text, const setun_train_options *options, s
  * The trainer keeps model and data set alive. Free it with `setun_trainer_free`. Strings and structs of
  * the options are copied; the callback's user data must stay valid. Returns ARGUMENT, SHAPE (a vocabulary
  * that does not fit, or too few tokens for one window), UNSUPPORTED (a model loaded from a packed file has
- * no float masters), STATE (another call is training it), ABI, MEMORY.
+ * no float masters), STATE (another call is training it), CANCELLED (while windows of the text were
+ * clustered), ABI, MEMORY.
  */
 setun_status setun_trainer_create(setun_model *model,
                                   const setun_dataset *dataset,

@@ -1740,13 +1740,10 @@ class Trainer(_Handle):
 
     def __init__(self, model, dataset, tokenizer=None, progress=None, cancel=None, **options):
         self._run = _Run(TrainOptions(**options), Metrics, progress, cancel)
-        self._take(
-            _library.setun_trainer_create,
-            _object(model, Model, "model"),
-            _object(dataset, Dataset, "dataset"),
-            None if tokenizer is None else _object(tokenizer, Tokenizer, "tokenizer"),
-            byref(self._run.options),
-        )
+        handles = _object(model, Model, "model"), _object(dataset, Dataset, "dataset")
+        tokenizer = None if tokenizer is None else _object(tokenizer, Tokenizer, "tokenizer")
+        options = byref(self._run.options)
+        self._run(lambda: self._take(_library.setun_trainer_create, *handles, tokenizer, options))
 
     def step(self):
         """One step, and nothing else; returns its Metrics."""

@@ -33,8 +33,10 @@ impl TrainerObject {
     ) -> Result<TrainerObject> {
         check_poison(&model.poisoned)?;
         ensure!(model.model.try_read().is_some(), State, "model: another call is training it");
-        let trainer = Trainer::new(model.model.clone(), dataset, tokenizer_json, options.training)?;
-        Ok(TrainerObject { trainer, poisoned: model.poisoned.clone(), hooks: options.hooks })
+        let TrainingOptions { training, hooks, .. } = options;
+        let cancelled = || hooks.cancelled();
+        let trainer = Trainer::create(model.model.clone(), dataset, tokenizer_json, training, &cancelled)?;
+        Ok(TrainerObject { trainer, poisoned: model.poisoned.clone(), hooks })
     }
 
     pub fn metrics(&self) -> &Metrics {

@@ -47,7 +47,8 @@ pub fn train(
     geometry.vocabulary = tokenizer.vocabulary();
     training.quantize_weights = geometry.quantize_weights;
     let model = Arc::new(RwLock::new(Model::new(context, geometry, seed)?));
-    let mut trainer = Trainer::new(model.clone(), Arc::new(dataset), Some(tokenizer.to_json()?), training)?;
+    let json = Some(tokenizer.to_json()?);
+    let mut trainer = Trainer::create(model.clone(), Arc::new(dataset), json, training, cancelled)?;
     trainer.run(progress, cancelled)?;
     drop(trainer);
     let model = Arc::into_inner(model).ok_or_else(|| error!(Internal, "the trainer left its model in use"))?;

@@ -16,9 +16,10 @@ use super::dataset::{Dataset, Split};
 use super::windows::{DIMENSION, Vectorizer};
 use crate::backend::Context;
 use crate::cluster::{Hooks, KMeans, KMeansOptions, Points};
+use crate::tensor::error::ensure;
 use crate::tensor::log::{LogLevel, log};
 use crate::tensor::random::Stream;
-use crate::tensor::{Result, reserve, vec_zeroed};
+use crate::tensor::{Cancelled, Result, reserve, vec_zeroed};
 use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -37,7 +38,13 @@ pub enum Sampling {
 
 impl Sampling {
     /// `options` are resolved. Too few windows, or windows too much alike, are no error: sampling is plain, and the log says so.
-    pub fn new(context: &Arc<Context>, dataset: &Dataset, options: &TrainOptions) -> Result<Sampling> {
+    /// CANCELLED once `cancelled` returns true.
+    pub fn new(
+        context: &Arc<Context>,
+        dataset: &Dataset,
+        options: &TrainOptions,
+        cancelled: Cancelled,
+    ) -> Result<Sampling> {
         let k = options.n_clusters;
         if k < 2 {
             return Ok(Sampling::Plain);
@@ -49,7 +56,7 @@ impl Sampling {
             log(LogLevel::Info, format_args!("{why}: windows are drawn evenly"));
             return Ok(Sampling::Plain);
         }
-        let mut labels = window_labels(context, dataset, options)?;
+        let mut labels = window_labels(context, dataset, options, cancelled)?;
         let k = compact(&mut labels, k)?;
         if k < 2 {
             log(LogLevel::Info, "the windows of the training split are all alike: they are drawn evenly");
@@ -107,7 +114,12 @@ fn uniform(stream: &Stream, element: u64) -> f64 {
 }
 
 /// The cluster of each window of the training split.
-fn window_labels(context: &Arc<Context>, dataset: &Dataset, options: &TrainOptions) -> Result<Vec<u32>> {
+fn window_labels(
+    context: &Arc<Context>,
+    dataset: &Dataset,
+    options: &TrainOptions,
+    cancelled: Cancelled,
+) -> Result<Vec<u32>> {
     let (tokens, length) = (dataset.tokens(Split::Train), options.context_length);
     let there = dataset.windows(Split::Train, length);
     let fitted = there.min(MOST_FITTED);
@@ -124,13 +136,14 @@ fn window_labels(context: &Arc<Context>, dataset: &Dataset, options: &TrainOptio
             ..KMeansOptions::default()
         },
     )?;
-    let hooks = Hooks { progress: &mut |_| true, cancelled: &|| false };
+    let hooks = Hooks { progress: &mut |_| true, cancelled };
     let labels = kmeans.fit(&Points::new(&vectors, fitted, DIMENSION, &[])?, hooks)?;
     if fitted == there {
         return Ok(labels);
     }
     let mut labels = vec_zeroed(there)?;
     for (block, labels) in labels.chunks_mut(MOST_FITTED).enumerate() {
+        ensure!(!cancelled(), Cancelled, "clustering the windows of the text was cancelled");
         let first = block * MOST_FITTED;
         let starts = (0..labels.len()).map(|i| (first + i) * length);
         let vectors = vectorizer.vectors(tokens, length, starts)?;

@@ -1,6 +1,7 @@
 use super::*;
 use crate::backend::{Backend, ContextOptions};
 use crate::tensor::random::Purpose;
+use crate::tensor::{ErrorKind, never};
 
 fn context() -> Arc<Context> {
     Arc::new(Context::new(&ContextOptions { backend: Some(Backend::Simd), ..ContextOptions::default() }).unwrap())
@@ -30,7 +31,9 @@ fn options(n_clusters: usize, cluster_balance: f64) -> TrainOptions {
 }
 
 fn clusters(dataset: &Dataset, options: &TrainOptions) -> Clusters {
-    match Sampling::new(&context(), dataset, options).unwrap() {
+    let error = Sampling::new(&context(), dataset, options, &|| true).err();
+    assert!(error.is_none_or(|error| error.kind == ErrorKind::Cancelled));
+    match Sampling::new(&context(), dataset, options, &never).unwrap() {
         Sampling::Clustered(clusters) => clusters,
         Sampling::Plain => panic!("there are clusters"),
     }
@@ -70,7 +73,7 @@ fn every_start_is_as_likely_as_without_clusters() {
 fn balance_decides_how_often_a_cluster_comes() {
     let dataset = dataset(4001);
     for (balance, shares) in [(0.0, [0.1, 0.4, 0.5]), (0.5, [0.1857, 0.3779, 0.4364]), (1.0, [1.0 / 3.0; 3])] {
-        let sampling = Sampling::new(&context(), &dataset, &options(3, balance)).unwrap();
+        let sampling = Sampling::new(&context(), &dataset, &options(3, balance), &never).unwrap();
         let mut counts = vec![0u32; 3];
         let (mut rows, mut tokens, mut targets) = (vec![0; 12], vec![0; 240], vec![0; 240]);
         let mut by_kind = [0u32; 3];
@@ -108,7 +111,7 @@ fn balance_decides_how_often_a_cluster_comes() {
 fn draws_are_a_function_of_seed_step_and_micro_batch() {
     let dataset = dataset(4001);
     let batch = |seed, step, micro| {
-        let sampling = Sampling::new(&context(), &dataset, &options(3, 0.3)).unwrap();
+        let sampling = Sampling::new(&context(), &dataset, &options(3, 0.3), &never).unwrap();
         let (mut rows, mut tokens, mut targets) = (vec![0; 12], vec![0; 240], vec![0; 240]);
         let stream = Stream::new(seed, Purpose::Batch, step, micro);
         sampling.batch(&dataset, stream, 20, &mut rows, &mut tokens, &mut targets).unwrap();
@@ -126,7 +129,7 @@ fn none_one_and_too_many_clusters_are_plain_sampling() {
     let dataset = dataset(4001);
     let stream = Stream::new(1, Purpose::Batch, 2, 3);
     let draw = |n_clusters| {
-        let sampling = Sampling::new(&context(), &dataset, &options(n_clusters, 0.0)).unwrap();
+        let sampling = Sampling::new(&context(), &dataset, &options(n_clusters, 0.0), &never).unwrap();
         let (mut rows, mut tokens, mut targets) = (vec![7; 12], vec![0; 240], vec![0; 240]);
         sampling.batch(&dataset, stream, 20, &mut rows, &mut tokens, &mut targets).unwrap();
         (sampling.clusters().map(Clusters::count), rows[0], tokens, targets)
@@ -144,7 +147,7 @@ fn none_one_and_too_many_clusters_are_plain_sampling() {
 #[test]
 fn windows_that_are_all_alike_are_drawn_evenly() {
     let alike = Dataset::from_tokens(vec![3; 4001], 30, 0.0).unwrap();
-    assert!(Sampling::new(&context(), &alike, &options(3, 0.0)).unwrap().clusters().is_none());
+    assert!(Sampling::new(&context(), &alike, &options(3, 0.0), &never).unwrap().clusters().is_none());
     // Two kinds for five clusters: the three without a window are gone.
     let two = Dataset::from_tokens((0..4001).map(|i| i / 400 % 2).collect(), 30, 0.0).unwrap();
     let found = clusters(&two, &options(5, 1.0));

@@ -50,11 +50,11 @@ impl Done {
 
 impl Work {
     /// `options` are resolved.
-    pub fn new(model: &Model, dataset: Arc<Dataset>, options: &TrainOptions) -> Result<Work> {
+    pub fn new(model: &Model, dataset: Arc<Dataset>, options: &TrainOptions, cancelled: Cancelled) -> Result<Work> {
         let (batch, length) = (options.batch_size, options.context_length);
         let evaluation = Evaluation::new(&dataset, batch, length, options.evaluation_windows);
         let largest = model.parameters().iter().map(|parameter| parameter.tensor.view().count()).max().unwrap_or(0);
-        let sampling = Sampling::new(model.context(), &dataset, options)?;
+        let sampling = Sampling::new(model.context(), &dataset, options, cancelled)?;
         let interval = if options.log_interval > 0 { options.log_interval } else { options.evaluation_interval };
         let cluster_loss =
             sampling.clusters().map(|clusters| ClusterLoss::new(clusters.count(), interval)).transpose()?;

@@ -59,12 +59,25 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// A trainer at step 0 that trains `model` where it stands. `tokenizer_json` travels in the checkpoints.
+    /// `create`, which nobody gives up.
+    #[cfg(test)]
     pub fn new(
         model: Arc<RwLock<Model>>,
         dataset: Arc<Dataset>,
         tokenizer_json: Option<String>,
         options: TrainOptions,
+    ) -> Result<Trainer> {
+        Trainer::create(model, dataset, tokenizer_json, options, &crate::tensor::never)
+    }
+
+    /// A trainer at step 0 that trains `model` where it stands. `tokenizer_json` travels in the checkpoints. CANCELLED once
+    /// `cancelled` returns true, which is asked while the windows of a large text are clustered.
+    pub fn create(
+        model: Arc<RwLock<Model>>,
+        dataset: Arc<Dataset>,
+        tokenizer_json: Option<String>,
+        options: TrainOptions,
+        cancelled: Cancelled,
     ) -> Result<Trainer> {
         options.validate()?;
         let guard = model.try_read().ok_or_else(in_use)?;
@@ -100,7 +113,7 @@ impl Trainer {
             validation_tokens: dataset.tokens(Split::Validation).len(),
         };
         let context = guard.context().clone();
-        let work = Work::new(&guard, dataset, &options)?;
+        let work = Work::new(&guard, dataset, &options, cancelled)?;
         drop(guard);
         let mut trainer = Trainer {
             model,

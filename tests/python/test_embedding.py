@@ -100,7 +100,7 @@ class Layout(Embedding):
         header = (ROOT / "include" / "setun.h").read_text()
         structs = re.findall(r"^typedef struct \{([^}]*)\} (\w+);", header, re.MULTILINE)
         for fields, name in structs:
-            fields = re.findall(r"(\w+);", re.sub(r"/\*.*?\*/", "", fields, flags=re.DOTALL))
+            fields = re.findall(r"(\w+)(?:\[\d+\])?;", re.sub(r"/\*.*?\*/", "", fields, flags=re.DOTALL))
             self.assertIn(name, setun.STRUCTS)
             self.assertEqual([field for field, _ in setun.STRUCTS[name]._fields_], fields)
         self.assertEqual(len(structs), len(setun.STRUCTS))
