@@ -70,7 +70,7 @@ static void sizes(void) {
     }
 
     /* An older caller: the fields past its size are not read. */
-    options.struct_size = offsetof(setun_context_options, prefer_parallel);
+    options.struct_size = offsetof(setun_context_options, prefer_simd);
     options.threads = -7;
     CHECK_OK(setun_context_create(&options, &context));
     CHECK_OK(setun_context_backend(context, &backend));
