@@ -1,13 +1,10 @@
 //! Squared Euclidean distances in direct form, as canonical sums (see `kmeans_assign` in `table.rs`), and the sums of clusters.
 
 use super::math::load_up_to;
+use super::reduce::{BLOCK, LANES, fold};
 use super::vector::load;
 use wide::f32x8;
 
-/// Elements of a canonical block.
-const BLOCK: usize = 4096;
-/// f32 accumulators of a block, as four vectors.
-const LANES: usize = 32;
 /// Rows and centroids of a tile: their 8 accumulators, the 6 vectors they come from and a difference fit 16 registers.
 const ROWS: usize = 2;
 const CENTROIDS: usize = 4;
@@ -95,7 +92,7 @@ unsafe fn block(x: [*const f32; ROWS], c: [*const f32; CENTROIDS], len: usize) -
             }
         }
     }
-    lanes.map(|row| row.map(|lanes| fold(lanes)))
+    lanes.map(|row| row.map(fold))
 }
 
 /// Square and sum are rounded apart.
@@ -107,14 +104,6 @@ fn add_squares(sums: &mut [[f32x8; CENTROIDS]; ROWS], x: [f32x8; ROWS], c: [f32x
             sums[i][j] += difference * difference;
         }
     }
-}
-
-/// The lanes fold 16, 8, 4, 2, 1.
-#[inline(always)]
-fn fold(lanes: [f32x8; 4]) -> f32 {
-    let eight = ((lanes[0] + lanes[2]) + (lanes[1] + lanes[3])).to_array();
-    let four = [eight[0] + eight[4], eight[1] + eight[5], eight[2] + eight[6], eight[3] + eight[7]];
-    (four[0] + four[2]) + (four[1] + four[3])
 }
 
 /// Row by row, so that memory is read in sequence; the sums of a cluster stay in the nearest cache. The products of two f32
