@@ -78,9 +78,9 @@ static void sizes(void) {
     setun_context_free(context);
 
     /* Its init function writes no further than its struct. */
-    options.threads = -7;
-    setun_context_options_init(&options, offsetof(setun_context_options, threads));
-    CHECK(options.struct_size == offsetof(setun_context_options, threads) && options.threads == -7);
+    options.verbose = -7;
+    setun_context_options_init(&options, offsetof(setun_context_options, verbose));
+    CHECK(options.struct_size == offsetof(setun_context_options, verbose) && options.verbose == -7);
     CHECK_OK(setun_context_create(&options, &context));
     setun_context_free(context);
 
