@@ -17,6 +17,12 @@ pub fn rows(width: usize) -> usize {
     (ELEMENTS / width.max(1)).max(1)
 }
 
+/// Columns in a chunk of an operation that sums down the columns, each by itself in index order: as any cut gives the same
+/// bits, there are as few as keep all threads busy, so that rows are read in sequence. At least two cache lines.
+pub fn columns(launch: &Launch, width: usize) -> usize {
+    width.div_ceil(launch.executor.threads()).next_multiple_of(16).max(32)
+}
+
 /// Calls `chunk` once for each range of `size` entries of 0 .. count (the last one may be shorter), on any thread.
 pub fn run(launch: &Launch, count: usize, size: usize, chunk: impl Fn(Range<usize>) + Sync) {
     launch.executor.run(count.div_ceil(size), |i| chunk(range(count, size, i)));

@@ -22,8 +22,6 @@ pub fn embedding(launch: &Launch, tokens: &View, table: &View, y: &mut ViewMut) 
 
 /// Threads share the columns, not the tokens: so every row of the table sums in token order.
 pub fn embedding_backward(launch: &Launch, tokens: &View, dy: &View, dtable: &mut ViewMut) -> Result<()> {
-    /// Two cache lines of a row.
-    const COLUMNS: usize = 32;
     check_rows("embedding backward", dtable.dims(), tokens.count(), dy.dims())?;
     let tokens = check_indices("token", tokens, dtable.dim(0))?;
     let d = dy.dim(1);
@@ -31,7 +29,7 @@ pub fn embedding_backward(launch: &Launch, tokens: &View, dy: &View, dtable: &mu
     if tokens.is_empty() {
         return Ok(());
     }
-    chunks::run(launch, d, COLUMNS, |columns| {
+    chunks::run(launch, d, chunks::columns(launch, d), |columns| {
         // SAFETY: every token is a row of the table; blocks of columns are disjoint and end inside the row.
         unsafe {
             let dy = dy.as_ptr().add(columns.start);

@@ -41,8 +41,6 @@ pub fn kmeans_update(
     sums: &mut ViewMut,
     masses: &mut ViewMut,
 ) -> Result<()> {
-    /// Two cache lines of a row.
-    const COLUMNS: usize = 32;
     check_update(x.dims(), labels.count(), weights.count(), sums.dims(), masses.count())?;
     let (k, d) = (masses.count(), x.dim(1));
     let labels = check_labels(labels, k)?;
@@ -51,9 +49,10 @@ pub fn kmeans_update(
     add_masses(labels, weights, masses);
     by_cluster(labels, k, |clusters| {
         // Small clusters together: about ELEMENTS in all, were they of one size.
-        let each = labels.len().div_ceil(k.max(1)) * d.min(COLUMNS);
+        let columns = chunks::columns(launch, d);
+        let each = labels.len().div_ceil(k.max(1)) * d.min(columns);
         let together = (ELEMENTS / each.max(1)).clamp(1, k.max(1));
-        chunks::grid(launch, [k, together], [d, COLUMNS], |block, columns| {
+        chunks::grid(launch, [k, together], [d, columns], |block, columns| {
             for cluster in block {
                 let members = clusters.members(cluster);
                 let weights = if weights.is_empty() { std::ptr::null() } else { weights.as_ptr() };

@@ -1,13 +1,10 @@
 //! Squared Euclidean distances in direct form, as canonical sums (see `kmeans_assign` in `table.rs`), and the sums of clusters.
 
 use super::math::load_up_to;
+use super::reduce::{BLOCK, LANES, fold};
 use super::vector::load;
 use wide::f32x8;
 
-/// Elements of a canonical block.
-const BLOCK: usize = 4096;
-/// f32 accumulators of a block, as four vectors.
-const LANES: usize = 32;
 /// Rows and centroids of a tile: their 8 accumulators, the 6 vectors they come from and a difference fit 16 registers.
 const ROWS: usize = 2;
 const CENTROIDS: usize = 4;
@@ -95,7 +92,7 @@ unsafe fn block(x: [*const f32; ROWS], c: [*const f32; CENTROIDS], len: usize) -
             }
         }
     }
-    lanes.map(|row| row.map(|lanes| fold(lanes)))
+    lanes.map(|row| row.map(fold))
 }
 
 /// Square and sum are rounded apart.
@@ -109,14 +106,8 @@ fn add_squares(sums: &mut [[f32x8; CENTROIDS]; ROWS], x: [f32x8; ROWS], c: [f32x
     }
 }
 
-/// The lanes fold 16, 8, 4, 2, 1.
-#[inline(always)]
-fn fold(lanes: [f32x8; 4]) -> f32 {
-    let eight = ((lanes[0] + lanes[2]) + (lanes[1] + lanes[3])).to_array();
-    let four = [eight[0] + eight[4], eight[1] + eight[5], eight[2] + eight[6], eight[3] + eight[7]];
-    (four[0] + four[2]) + (four[1] + four[3])
-}
-
+/// Row by row, so that memory is read in sequence; the sums of a cluster stay in the nearest cache. The products of two f32
+/// are exact in f64.
 pub unsafe extern "C" fn kmeans_update(
     x: *const f32,
     width: usize,
@@ -126,36 +117,31 @@ pub unsafe extern "C" fn kmeans_update(
     weights: *const f32,
     sums: *mut f64,
 ) {
-    const BLOCK: usize = 16;
-    let mut j = 0;
-    while j + BLOCK <= columns {
-        member_sums::<BLOCK>(x.add(j), width, members, count, weights, sums.add(j));
-        j += BLOCK;
+    for j in 0..columns {
+        *sums.add(j) = 0.0;
     }
-    while j < columns {
-        member_sums::<1>(x.add(j), width, members, count, weights, sums.add(j));
-        j += 1;
-    }
-}
-
-/// `N` columns, summed in registers. The products of two f32 are exact in f64.
-#[inline(always)]
-unsafe fn member_sums<const N: usize>(
-    x: *const f32,
-    width: usize,
-    members: *const u32,
-    count: usize,
-    weights: *const f32,
-    sums: *mut f64,
-) {
-    let mut total = [0f64; N];
     for i in 0..count {
         let row = *members.add(i) as usize;
         let weight = if weights.is_null() { 1.0 } else { f64::from(*weights.add(row)) };
         let from = x.add(row * width);
-        for j in 0..N {
-            total[j] += weight * f64::from(*from.add(j));
+        let mut j = 0;
+        while j + 8 <= columns {
+            add_weighted::<8>(weight, from.add(j), sums.add(j));
+            j += 8;
         }
+        while j < columns {
+            add_weighted::<1>(weight, from.add(j), sums.add(j));
+            j += 1;
+        }
+    }
+}
+
+/// Reads all before it writes, so that the compiler may use vectors.
+#[inline(always)]
+unsafe fn add_weighted<const N: usize>(weight: f64, from: *const f32, sums: *mut f64) {
+    let mut total = [0f64; N];
+    for j in 0..N {
+        total[j] = *sums.add(j) + weight * f64::from(*from.add(j));
     }
     for j in 0..N {
         *sums.add(j) = total[j];
