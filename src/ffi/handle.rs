@@ -13,7 +13,8 @@
 use super::arguments::check_pointer;
 use crate::tensor::error::{ensure, error};
 use crate::tensor::{Result, reserve};
-use parking_lot::{ArcRwLockReadGuard, ArcRwLockWriteGuard, RawRwLock, RwLock};
+use once_cell::sync::OnceCell;
+use parking_lot::{ArcRwLockReadGuard, ArcRwLockWriteGuard, Mutex, RawRwLock, RwLock};
 use std::any::Any;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -30,26 +31,50 @@ const SLOT_MASK: usize = (1 << SLOT_BITS) - 1;
 const MARK: usize = 1 << (usize::BITS - 1);
 const LAST_GENERATION: usize = (MARK >> SLOT_BITS) - 1;
 
-struct Slot {
+/// One cache line, so that lookups of different handles do not wait for each other.
+#[repr(align(64))]
+struct Slot(RwLock<Entry>);
+
+struct Entry {
     generation: usize,
+    /// Of the C type; "" until the slot is first used.
     name: &'static str,
     /// An `Arc<RwLock<Guarded<T>>>` of the T that `name` stands for.
     object: Option<Box<dyn Any + Send + Sync>>,
 }
 
-struct Table {
-    slots: Vec<Slot>,
+/// The slots, in pieces of 64, 128, 256 ...: a piece is made when it is needed and never moves, so that a lookup locks nothing
+/// but its slot.
+static PIECES: [OnceCell<Box<[Slot]>>; 26] = [const { OnceCell::new() }; 26];
+const FIRST_PIECE: usize = 64;
+
+struct Growth {
+    /// Slots that were ever used.
+    count: usize,
     vacant: Vec<usize>,
 }
 
-static TABLE: RwLock<Table> = RwLock::new(Table { slots: Vec::new(), vacant: Vec::new() });
+/// Locked before a slot is, where both are.
+static GROWTH: Mutex<Growth> = Mutex::new(Growth { count: 0, vacant: Vec::new() });
+
+/// Piece and place of slot `index`: piece p holds the slots from 64 * (2^p - 1) on.
+fn place(index: usize) -> (usize, usize) {
+    let at = index + FIRST_PIECE;
+    let piece = (at / FIRST_PIECE).ilog2();
+    (piece as usize, at - (FIRST_PIECE << piece))
+}
+
+fn slot(index: usize) -> Option<&'static Slot> {
+    let (piece, at) = place(index);
+    PIECES.get(piece)?.get()?.get(at)
+}
 
 /// A fork copies the table as it is at that moment, and only the thread that forks. Were another thread inside of the table
 /// then, the child would wait for it forever: so the forking thread waits for the table, and both processes let go of it.
 fn hold_table_in_forks() {
     #[cfg(unix)]
     {
-        use parking_lot::lock_api::RawRwLock as _;
+        use parking_lot::lock_api::{RawMutex as _, RawRwLock as _};
         use std::sync::Once;
 
         unsafe extern "C" {
@@ -59,13 +84,25 @@ fn hold_table_in_forks() {
                 child: unsafe extern "C" fn(),
             ) -> i32;
         }
+        /// The slots in use; the caller holds GROWTH.
+        unsafe fn slots() -> impl Iterator<Item = &'static Slot> {
+            // SAFETY: passed on to the caller.
+            let count = unsafe { (*GROWTH.data_ptr()).count };
+            (0..count).filter_map(slot)
+        }
         unsafe extern "C" fn lock() {
-            // SAFETY: the raw lock is only locked, and `unlock` follows in both processes.
-            unsafe { TABLE.raw() }.lock_exclusive();
+            // SAFETY: the raw locks are only locked, GROWTH first, and `unlock` follows in both processes.
+            unsafe {
+                GROWTH.raw().lock();
+                slots().for_each(|slot| slot.0.raw().lock_exclusive());
+            }
         }
         unsafe extern "C" fn unlock() {
             // SAFETY: `lock` ran on this thread, before the fork.
-            unsafe { TABLE.raw().unlock_exclusive() }
+            unsafe {
+                slots().for_each(|slot| slot.0.raw().unlock_exclusive());
+                GROWTH.raw().unlock();
+            }
         }
         static ONCE: Once = Once::new();
         ONCE.call_once(|| {
@@ -88,24 +125,38 @@ pub fn insert<H: Handle>(object: H::Object) -> Result<*mut H> {
     let object: Box<dyn Any + Send + Sync> =
         Box::new(Arc::new(RwLock::new(Guarded { poisoned: AtomicBool::new(false), object })));
     hold_table_in_forks();
-    let mut table = TABLE.write();
-    let slot = match table.vacant.pop() {
-        Some(slot) => slot,
-        None => {
-            let slot = table.slots.len();
-            ensure!(slot < SLOT_MASK, Memory, "there are {slot} handles already");
-            reserve(&mut table.slots, 1)?;
-            // Room to return every slot to `vacant`, so that a free never allocates.
-            let (all, vacant) = (table.slots.len() + 1, table.vacant.len());
-            reserve(&mut table.vacant, all - vacant)?;
-            table.slots.push(Slot { generation: 0, name: H::NAME, object: None });
-            slot
-        }
+    let mut growth = GROWTH.lock();
+    let index = match growth.vacant.pop() {
+        Some(index) => index,
+        None => growth.grow()?,
     };
-    let entry = &mut table.slots[slot];
+    let slot = slot(index).ok_or_else(|| error!(Internal, "the handle table has no slot {index}"))?;
+    let mut entry = slot.0.write();
     entry.name = H::NAME;
     entry.object = Some(object);
-    Ok((MARK | entry.generation << SLOT_BITS | slot) as *mut H)
+    Ok((MARK | entry.generation << SLOT_BITS | index) as *mut H)
+}
+
+impl Growth {
+    /// The index of a slot that was never used.
+    fn grow(&mut self) -> Result<usize> {
+        let index = self.count;
+        ensure!(index < SLOT_MASK, Memory, "there are {index} handles already");
+        // Room to return every slot to `vacant`, so that a free never allocates.
+        let vacant = self.vacant.len();
+        reserve(&mut self.vacant, index + 1 - vacant)?;
+        let (piece, _) = place(index);
+        PIECES[piece].get_or_try_init(|| {
+            let mut slots = Vec::new();
+            reserve(&mut slots, FIRST_PIECE << piece)?;
+            slots.resize_with(FIRST_PIECE << piece, || {
+                Slot(RwLock::new(Entry { generation: 0, name: "", object: None }))
+            });
+            Ok(slots.into_boxed_slice())
+        })?;
+        self.count += 1;
+        Ok(index)
+    }
 }
 
 /// A new handle for `object`, written to `out`.
@@ -139,51 +190,63 @@ pub fn free<H: Handle>(handle: *mut H) -> Result<()> {
     if handle.is_null() {
         return Ok(());
     }
-    let object = {
-        let mut table = TABLE.write();
-        let slot = table.find::<H>(handle.addr(), "the handle")?;
-        let entry = &mut table.slots[slot];
-        let object = entry.object.take();
-        if entry.generation < LAST_GENERATION {
-            entry.generation += 1;
-            table.vacant.push(slot);
-        }
-        object
+    let (index, slot) = named(handle.addr(), "the handle")?;
+    let (object, used_up) = {
+        let mut entry = slot.0.write();
+        entry.check::<H>(handle.addr(), "the handle")?;
+        let used_up = entry.generation == LAST_GENERATION;
+        entry.generation += usize::from(!used_up);
+        (entry.object.take(), used_up)
     };
+    if !used_up {
+        GROWTH.lock().vacant.push(index);
+    }
     drop(object); // after the table is unlocked: dropping a large object takes time
     Ok(())
 }
 
-/// Finds the object of a handle and hands it to `borrow`, which keeps what it needs: the table is locked no longer than that.
+/// Finds the object of a handle and hands it to `borrow`, which keeps what it needs: the slot is locked no longer than that.
 fn lookup<H: Handle, R>(
     handle: *const H,
     argument: &str,
     borrow: impl FnOnce(&Arc<RwLock<Guarded<H::Object>>>) -> R,
 ) -> Result<R> {
-    let table = TABLE.read();
-    let slot = table.find::<H>(handle.addr(), argument)?;
-    let object = table.slots[slot].object.as_ref();
+    let (_, slot) = named(handle.addr(), argument)?;
+    let entry = slot.0.read();
+    entry.check::<H>(handle.addr(), argument)?;
+    let object = entry.object.as_ref();
     object
         .and_then(|object| object.downcast_ref())
         .map(borrow)
         .ok_or_else(|| error!(Internal, "{argument}: the handle table holds another type than {}", H::NAME))
 }
 
-impl Table {
-    /// The slot that the id names, when it is alive and of the expected type.
-    fn find<H: Handle>(&self, id: usize, argument: &str) -> Result<usize> {
-        ensure!(id != 0, Argument, "{argument} is NULL");
-        let slot = id & SLOT_MASK;
+/// The slot that an id names.
+fn named(id: usize, argument: &str) -> Result<(usize, &'static Slot)> {
+    ensure!(id != 0, Argument, "{argument} is NULL");
+    let index = id & SLOT_MASK;
+    let slot = slot(index).filter(|_| id & MARK != 0);
+    slot.map(|slot| (index, slot)).ok_or_else(|| foreign(id, argument))
+}
+
+fn foreign(id: usize, argument: &str) -> crate::tensor::Error {
+    error!(Argument, "{argument} is not a handle of this library: {id:#x}")
+}
+
+impl Entry {
+    /// That the id, which names this slot, is alive and of the expected type.
+    fn check<H: Handle>(&self, id: usize, argument: &str) -> Result<()> {
         let generation = (id & !MARK) >> SLOT_BITS;
-        let entry = self.slots.get(slot).filter(|entry| id & MARK != 0 && generation <= entry.generation);
-        let entry = entry.ok_or_else(|| error!(Argument, "{argument} is not a handle of this library: {id:#x}"))?;
+        if self.name.is_empty() || generation > self.generation {
+            return Err(foreign(id, argument));
+        }
         ensure!(
-            generation == entry.generation && entry.object.is_some(),
+            generation == self.generation && self.object.is_some(),
             Argument,
             "{argument} was freed already: {id:#x}"
         );
-        ensure!(entry.name == H::NAME, Argument, "{argument} is a {}, expected a {}", entry.name, H::NAME);
-        Ok(slot)
+        ensure!(self.name == H::NAME, Argument, "{argument} is a {}, expected a {}", self.name, H::NAME);
+        Ok(())
     }
 }
 
@@ -292,6 +355,13 @@ mod tests {
         assert!(text.starts_with("n was freed already"), "{text}");
         assert_eq!(kind_and_text(free(number)).0, ErrorKind::Argument);
         free::<Number>(std::ptr::null_mut()).unwrap();
+    }
+
+    #[test]
+    fn every_slot_has_its_place() {
+        assert_eq!([0, 63, 64, 191, 192].map(place), [(0, 0), (0, 63), (1, 0), (1, 127), (2, 0)]);
+        assert_eq!(place(SLOT_MASK).0, PIECES.len());
+        assert!(slot(SLOT_MASK).is_none() && slot(SLOT_MASK - 1000).is_none());
     }
 
     #[test]

@@ -6,9 +6,9 @@
 #include <pthread.h>
 #include <time.h>
 
-enum { ROUNDS = 400, CALLS = 1000 };
+enum { ROUNDS = 5000, CALLS = 1000 };
 
-static volatile int stop;
+static volatile int started, stop;
 
 static double now(void) {
     struct timespec time;
@@ -39,15 +39,19 @@ static double call_time(setun_tensor *tensor) {
 
 static void *look_up(void *tensor) {
     size_t bytes;
-    while (!stop) setun_tensor_nbytes(tensor, &bytes);
+    while (!stop) {
+        setun_tensor_nbytes(tensor, &bytes);
+        started = 1;
+    }
     return NULL;
 }
 
 static double beside(setun_tensor *tensor, setun_tensor *other) {
     pthread_t thread;
     double time;
-    stop = 0;
+    started = stop = 0;
     CHECK(pthread_create(&thread, NULL, look_up, other) == 0);
+    while (!started) continue;
     time = call_time(tensor);
     stop = 1;
     CHECK(pthread_join(thread, NULL) == 0);
