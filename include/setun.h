@@ -1232,7 +1232,7 @@ setun_status setun_dataset_from_tokens(const uint32_t *tokens,
 setun_status setun_dataset_tokens(const setun_dataset *dataset, int32_t split, int64_t *out);
 
 /**
- * Writes the windows that a training step would draw: `tokens` and `targets` [batch, length], where
+ * Writes the windows that a training step without clusters would draw: `tokens` and `targets` [batch, length], where
  * targets are the tokens one place further. The starts are random numbers of (seed, step): the same call
  * gives the same batch. Returns ARGUMENT, SHAPE (the part has no more than `length` tokens; says how many
  * there are).
@@ -1664,7 +1664,7 @@ setun_status setun_trainer_metrics(const setun_trainer *trainer, setun_metrics *
 
 /**
  * Says the training loss of each cluster of the text, nats a token: the mean over its windows in the steps
- * since the last multiple of `log_interval`; NaN for a cluster without one. `sizes` learns how many windows
+ * since the last multiple of `log_interval` (of `evaluation_interval` where that is 0); NaN for a cluster without one. `sizes` learns how many windows
  * of the training text each has, `clusters` how many clusters there are: 0 when windows are drawn evenly.
  *
  * `losses` and `sizes` have room for `capacity` numbers; each output may be NULL. Returns SHAPE (capacity is

@@ -599,7 +599,7 @@ quantize_gradients(span<const float> g, std::int64_t block, std::uint64_t seed, 
 {
     const auto n = static_cast<std::int64_t>(g.size());
     std::vector<std::int8_t> codes(g.size());
-    std::vector<float> scales(block > 0 ? static_cast<std::size_t>((n + block - 1) / block) : 0);
+    std::vector<float> scales(block > 0 ? static_cast<std::size_t>(n / block + (n % block != 0)) : 0);
     check(setun_quantize_gradients(g.data(), n, block, seed, step, tensor, &options, codes.data(), scales.data()));
     return {std::move(codes), std::move(scales)};
 }
@@ -609,7 +609,7 @@ inline std::vector<float> dequantize_gradients(span<const std::int8_t> codes, sp
 {
     const auto n = static_cast<std::int64_t>(codes.size());
     if (block > 0)
-        detail::fits("scales", scales.size(), {(n + block - 1) / block});
+        detail::fits("scales", scales.size(), {block > 0 ? n / block + (n % block != 0) : 0});
     std::vector<float> g(codes.size());
     check(setun_dequantize_gradients(codes.data(), scales.data(), n, block, &options, g.data()));
     return g;
@@ -892,7 +892,7 @@ public:
     {
         return detail::said<std::int64_t>([&](auto out) { return setun_dataset_tokens(get(), split, out); });
     }
-    /** The tokens and targets, both [batch, length], that a training step would draw. */
+    /** The tokens and targets, both [batch, length], that a training step without clusters would draw. */
     std::pair<std::vector<std::uint32_t>, std::vector<std::uint32_t>>
     batch(setun_split split, std::uint64_t seed, std::uint64_t step, std::int64_t batch, std::int64_t length) const
     {

@@ -29,6 +29,8 @@ absolute-prefix:
 
 # Built only where it is missing, so that root needs no compiler.
 install: absolute-prefix $(if $(and $(wildcard $(LIBRARY)),$(wildcard $(ARCHIVE))),,library)
+	@newer=$$(find ../src ../include ../Cargo.toml -type f -newer $(LIBRARY) -print -quit); [ -z "$$newer" ] || \
+	    { echo "$$newer is newer than the library: run make -C c_examples all first" >&2; exit 1; }
 	$(INSTALL) -d '$(TO)/include' '$(TO)/$(LIBDIR)/pkgconfig' '$(TO)/$(LIBDIR)/cmake/Setun' '$(TO)/share/doc/setun'
 	$(INSTALL) -m 755 $(LIBRARY) '$(TO)/$(LIBDIR)/libsetun.so.$(VERSION)'
 	$(INSTALL) -m 644 $(ARCHIVE) '$(TO)/$(LIBDIR)/libsetun.a'

@@ -783,6 +783,13 @@ def _view(array, kind, name):
     return view
 
 
+def _written(array, kind, name):
+    """The view of an array that the call changes: a list would be copied, and the copy changed."""
+    if isinstance(array, (list, tuple)):
+        raise TypeError(f"{name} is a {type(array).__name__}, expected an array that can be written")
+    return _view(array, kind, name)
+
+
 def _memory(view, name=None):
     """A pointer to the memory of a view, as an argument. With a name it is to be written."""
     if not view.nbytes:
@@ -1372,19 +1379,28 @@ class _Run:
 
     def __call__(self, call):
         """Runs a call that the token stops; one that Ctrl-C has stopped can be made again."""
-        interrupted = []
+        interrupted, ended = [], []
 
         def stop():
             interrupted.append(True)
             self.token.request()
 
+        def whole():
+            try:
+                return call()
+            finally:
+                ended.append(True)
+                if interrupted:
+                    self.token.reset()
+
         try:
-            result = _interruptible(call, stop)
+            result = _interruptible(whole, stop)
         except Error:
             self.stopper.rethrow()
             raise
         finally:
-            if interrupted:
+            # After a second Ctrl-C the call may still be running, and has yet to see the token.
+            if interrupted and ended:
                 self.token.reset()
         self.stopper.rethrow()
         return result
@@ -1487,8 +1503,8 @@ class KMeans(_Handle):
 def step(parameters, gradient, moments, step, **options):
     """One step of parameters, float32 [n], in place; moments, float32 [2, n], are what the steps so far have left, and
     0 before the first. `step` counts from 1. The options are those of OptimizerOptions."""
-    view, slope = _view(parameters, "float32", "parameters"), _view(gradient, "float32", "gradient")
-    kept, n, report = _view(moments, "float32", "moments"), _count(view), StepReport()
+    view, slope = _written(parameters, "float32", "parameters"), _view(gradient, "float32", "gradient")
+    kept, n, report = _written(moments, "float32", "moments"), _count(view), StepReport()
     _fits(gradient, n, "gradient")
     _fits(moments, 2 * n, "moments")
     memory = _memory(view, "parameters"), _memory(slope), n, _memory(kept, "moments")
@@ -1508,7 +1524,7 @@ class Optimizer(_Handle):
 
     def add(self, name, data, **options):
         """A parameter: an array of float32, which is not copied and which the steps change. Options: ParameterOptions."""
-        view = _view(data, "float32", name)
+        view = _written(data, "float32", name)
         memory = _memory(view, name)
         options = byref(ParameterOptions(**options))
         _check(_library.setun_optimizer_add(self._handle, _text(name, "name"), memory, *_dims(view.shape), options))
@@ -1641,7 +1657,7 @@ class Dataset(_Handle):
         return _said(c_int64, _library.setun_dataset_tokens, self._handle, _choice(Split, split, "split"))
 
     def batch(self, batch, length, step=0, seed=0, split=Split.TRAIN):
-        """The tokens and targets, uint32 [batch, length], that a training step would draw."""
+        """The tokens and targets, uint32 [batch, length], that a training step without clusters would draw."""
         tokens, targets = _made((batch, length), "uint32"), _made((batch, length), "uint32")
         split = _choice(Split, split, "split")
         memory = _out(tokens), _out(targets)

@@ -69,6 +69,20 @@ fn slot(index: usize) -> Option<&'static Slot> {
     PIECES.get(piece)?.get()?.get(at)
 }
 
+/// Takes a lock of the table. They are held for some nanoseconds, or for the length of a fork, so a thread that has to wait
+/// stays awake: one that sleeps would stand in the queue that parking_lot keeps, which the fork copies as it is at that moment,
+/// locked or with threads that the child does not have.
+fn patiently<T>(mut take: impl FnMut() -> Option<T>) -> T {
+    let mut attempts = 0u32;
+    loop {
+        if let Some(taken) = take() {
+            return taken;
+        }
+        attempts = attempts.wrapping_add(1);
+        if attempts.is_multiple_of(64) { std::thread::yield_now() } else { std::hint::spin_loop() }
+    }
+}
+
 /// A fork copies the table as it is at that moment, and only the thread that forks. Were another thread inside of the table
 /// then, the child would wait for it forever: so the forking thread waits for the table, and both processes let go of it.
 fn hold_table_in_forks() {
@@ -93,8 +107,8 @@ fn hold_table_in_forks() {
         unsafe extern "C" fn lock() {
             // SAFETY: the raw locks are only locked, GROWTH first, and `unlock` follows in both processes.
             unsafe {
-                GROWTH.raw().lock();
-                slots().for_each(|slot| slot.0.raw().lock_exclusive());
+                patiently(|| GROWTH.raw().try_lock().then_some(()));
+                slots().for_each(|slot| patiently(|| slot.0.raw().try_lock_exclusive().then_some(())));
             }
         }
         unsafe extern "C" fn unlock() {
@@ -125,13 +139,13 @@ pub fn insert<H: Handle>(object: H::Object) -> Result<*mut H> {
     let object: Box<dyn Any + Send + Sync> =
         Box::new(Arc::new(RwLock::new(Guarded { poisoned: AtomicBool::new(false), object })));
     hold_table_in_forks();
-    let mut growth = GROWTH.lock();
+    let mut growth = patiently(|| GROWTH.try_lock());
     let index = match growth.vacant.pop() {
         Some(index) => index,
         None => growth.grow()?,
     };
     let slot = slot(index).ok_or_else(|| error!(Internal, "the handle table has no slot {index}"))?;
-    let mut entry = slot.0.write();
+    let mut entry = patiently(|| slot.0.try_write());
     entry.name = H::NAME;
     entry.object = Some(object);
     Ok((MARK | entry.generation << SLOT_BITS | index) as *mut H)
@@ -192,14 +206,14 @@ pub fn free<H: Handle>(handle: *mut H) -> Result<()> {
     }
     let (index, slot) = named(handle.addr(), "the handle")?;
     let (object, used_up) = {
-        let mut entry = slot.0.write();
+        let mut entry = patiently(|| slot.0.try_write());
         entry.check::<H>(handle.addr(), "the handle")?;
         let used_up = entry.generation == LAST_GENERATION;
         entry.generation += usize::from(!used_up);
         (entry.object.take(), used_up)
     };
     if !used_up {
-        GROWTH.lock().vacant.push(index);
+        patiently(|| GROWTH.try_lock()).vacant.push(index);
     }
     drop(object); // after the table is unlocked: dropping a large object takes time
     Ok(())
@@ -212,7 +226,7 @@ fn lookup<H: Handle, R>(
     borrow: impl FnOnce(&Arc<RwLock<Guarded<H::Object>>>) -> R,
 ) -> Result<R> {
     let (_, slot) = named(handle.addr(), argument)?;
-    let entry = slot.0.read();
+    let entry = patiently(|| slot.0.try_read());
     entry.check::<H>(handle.addr(), argument)?;
     let object = entry.object.as_ref();
     object

@@ -1,6 +1,6 @@
 //! What the step section keeps behind its handle, an optimizer and where the caller's parameters lie, and the options as read.
 
-use super::arguments::{check_pointer, one_of, slice};
+use super::arguments::{check_end, check_pointer, one_of, slice};
 use super::step::{setun_optimizer_options, setun_parameter_kind, setun_parameter_options, setun_radius_mode};
 use crate::step::{Kind, Optimizer, ParameterOptions, RadiusMode, Report, StepOptions};
 use crate::tensor::error::ensure;
@@ -138,5 +138,7 @@ pub unsafe fn lend(data: *mut f32, dims: &[usize], name: &str) -> Result<Tensor>
     }
     check_pointer(data, name)?;
     // SAFETY: not NULL and aligned; the rest is the caller's contract.
-    unsafe { Tensor::wrap(data.cast(), DType::F32, dims) }
+    let tensor = unsafe { Tensor::wrap(data.cast(), DType::F32, dims) }?;
+    check_end(data, tensor.bytes(), name)?;
+    Ok(tensor)
 }

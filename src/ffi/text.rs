@@ -315,7 +315,7 @@ pub unsafe extern "C" fn setun_dataset_tokens(
     })
 }
 
-/// Writes the windows that a training step would draw: `tokens` and `targets` [batch, length], where
+/// Writes the windows that a training step without clusters would draw: `tokens` and `targets` [batch, length], where
 /// targets are the tokens one place further. The starts are random numbers of (seed, step): the same call
 /// gives the same batch. Returns ARGUMENT, SHAPE (the part has no more than `length` tokens; says how many
 /// there are).

@@ -439,7 +439,7 @@ pub unsafe extern "C" fn setun_trainer_metrics(trainer: *const setun_trainer, ou
 }
 
 /// Says the training loss of each cluster of the text, nats a token: the mean over its windows in the steps
-/// since the last multiple of `log_interval`; NaN for a cluster without one. `sizes` learns how many windows
+/// since the last multiple of `log_interval` (of `evaluation_interval` where that is 0); NaN for a cluster without one. `sizes` learns how many windows
 /// of the training text each has, `clusters` how many clusters there are: 0 when windows are drawn evenly.
 ///
 /// `losses` and `sizes` have room for `capacity` numbers; each output may be NULL. Returns SHAPE (capacity is

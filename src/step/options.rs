@@ -1,5 +1,6 @@
 //! How to step: for all parameters, and what one may have of its own.
 
+use super::update::LARGEST_NORM;
 use crate::tensor::Result;
 use crate::tensor::error::ensure;
 
@@ -142,8 +143,9 @@ impl Limits {
         // NaN is in no range.
         let ordered = (f64::NEG_INFINITY..=upper).contains(&lower);
         ensure!(ordered, Argument, "lower is {lower}, upper is {upper}: expected lower to be at most upper");
-        ensure!(lower != f64::INFINITY, Argument, "lower is {lower}, expected a number that weights can be above");
-        ensure!(upper != f64::NEG_INFINITY, Argument, "upper is {upper}, expected a number that weights can be below");
+        // The box acts after the guard has measured the step: it must never put an infinity in, nor what the guard refuses.
+        ensure!(lower <= LARGEST_NORM, Argument, "lower is {lower}, expected at most {LARGEST_NORM:e}");
+        ensure!(upper >= -LARGEST_NORM, Argument, "upper is {upper}, expected at least -{LARGEST_NORM:e}");
         Ok(limits)
     }
 

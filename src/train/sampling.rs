@@ -25,7 +25,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 /// Fewer windows a cluster, and clusters say nothing about the text.
 const LEAST_WINDOWS: usize = 8;
-/// Windows that k-means sees, spread evenly over the text; the others are assigned to what it finds.
+/// Windows that k-means sees, unless so many clusters need more, spread evenly over the text; the others are assigned to what it finds.
 const MOST_FITTED: usize = 16_384;
 /// The first iterations find nearly all that there is to find, and a start is not to last.
 const ITERATIONS: u64 = 20;
@@ -122,7 +122,7 @@ fn window_labels(
 ) -> Result<Vec<u32>> {
     let (tokens, length) = (dataset.tokens(Split::Train), options.context_length);
     let there = dataset.windows(Split::Train, length);
-    let fitted = there.min(MOST_FITTED);
+    let fitted = there.min(MOST_FITTED.max(options.n_clusters.saturating_mul(LEAST_WINDOWS)));
     let some = (0..fitted).map(|i| (i as u128 * there as u128 / fitted as u128) as usize * length);
     let vectorizer = Vectorizer::new(options.seed, tokens, length, some.clone())?;
     let vectors = vectorizer.vectors(tokens, length, some)?;

@@ -2,9 +2,9 @@
 
     python3 tests/python/adaptive.py tinyshakespeare.txt
 
-Size S for 2000 steps over three seeds, at 1e-4, 1e-3 and 1e-2: the plain schedule, the adaptive learning rate, and that
-with gradients through 8 bits, and the defaults, whose windows are drawn by clusters too. Text, tokens and validation as in quality.py. Every run is added to the results file as it
-ends, and a run that is there already is not repeated. `--layers`, `--width` and `--f32` measure another model, `--table`
+Size S for 2000 steps over three seeds, at 1e-4, 1e-3 and 1e-2: the plain schedule, the adaptive learning rate, that with
+gradients through 8 bits, and the defaults, whose windows are drawn by clusters too. Text, tokens and validation as in
+quality.py. Every run is added to the results file as it ends, and a run that is there already is not repeated. `--layers`, `--width` and `--f32` measure another model, `--table`
 prints what is there without running anything.
 """
 

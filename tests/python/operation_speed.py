@@ -5,10 +5,10 @@ wrote to FILE. One line for each operation: the rates of its middle size, and ho
 size, the smallest first.
 """
 
+import argparse
 import itertools
 import json
 import subprocess
-import sys
 
 import train_program
 from train_program import ROOT
@@ -72,9 +72,12 @@ def table(results):
 
 
 def main():
-    if len(sys.argv) > 1:
-        with open(sys.argv[1], encoding="utf-8") as file:
-            results = [json.loads(line) for line in file]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", nargs="?", help="what benchmark --json wrote")
+    file = parser.parse_args().file
+    if file:
+        with open(file, encoding="utf-8") as lines:
+            results = [json.loads(line) for line in lines]
     else:
         train_program.build()
         results = measure()

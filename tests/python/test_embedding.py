@@ -359,6 +359,10 @@ class Objects(Embedding):
                 report = module.step(w, [2 * x for x in w], moments, step, learning_rate=0.1)
             self.assertEqual((report.step, report.outcome), (100, module.StepOutcome.TAKEN))
             self.assertLess(abs(w[0]), 0.9)
+            # A list would be copied, and the copy stepped.
+            for lists in (([1.0, 2.0], [0.0] * 4), (w, [0.0] * 4)):
+                with self.assertRaisesRegex(TypeError, "is a list, expected an array that can be written"):
+                    module.step(lists[0], [0.0, 0.0], lists[1], 1)
             with self.fails("STATE", "gradient"):
                 module.step(w, [float("nan"), 1.0], moments, 101)
             with self.assertRaisesRegex(ValueError, "moments has 3 elements, expected 4"):

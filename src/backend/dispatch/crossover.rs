@@ -142,10 +142,11 @@ impl Handoffs {
         let found = match slot.compare_exchange(UNKNOWN, MEASURING, Ordering::Relaxed, Ordering::Relaxed) {
             Ok(_) => {
                 let key = (pool.threads(), caller as usize);
-                let known = MEASURED.lock().get(&key).copied();
+                // Never waited for: a forked child may have a copy that was locked by a thread which it does not have.
+                let known = MEASURED.try_lock().and_then(|measured| measured.get(&key).copied());
                 let found = known.unwrap_or_else(|| measure(pool, caller));
                 // The first answer stays, whoever else has measured meanwhile.
-                let found = *MEASURED.lock().entry(key).or_insert(found);
+                let found = MEASURED.try_lock().map_or(found, |mut measured| *measured.entry(key).or_insert(found));
                 slot.store(found.to_bits(), Ordering::Relaxed);
                 return found;
             }
