@@ -144,8 +144,9 @@ impl Limits {
         let ordered = (f64::NEG_INFINITY..=upper).contains(&lower);
         ensure!(ordered, Argument, "lower is {lower}, upper is {upper}: expected lower to be at most upper");
         // The box acts after the guard has measured the step: it must never put an infinity in, nor what the guard refuses.
-        ensure!(lower <= LARGEST_NORM, Argument, "lower is {lower}, expected at most {LARGEST_NORM:e}");
-        ensure!(upper >= -LARGEST_NORM, Argument, "upper is {upper}, expected at least -{LARGEST_NORM:e}");
+        let (low, high) = (f64::NEG_INFINITY..=LARGEST_NORM, -LARGEST_NORM..=f64::INFINITY);
+        ensure!(low.contains(&lower), Argument, "lower is {lower}, expected at most {LARGEST_NORM:e}");
+        ensure!(high.contains(&upper), Argument, "upper is {upper}, expected at least -{LARGEST_NORM:e}");
         Ok(limits)
     }
 

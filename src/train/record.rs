@@ -146,7 +146,10 @@ impl Run<'_> {
         let constant = |run: &Value| run.pointer("/options/schedule").is_some_and(|schedule| schedule == "constant");
         let endless = constant(saved) && constant(&now);
         let mut allowed = Vec::new();
-        for (path, saved, now) in differences(saved, &now) {
+        let mut differences = differences(saved, &now);
+        // Other clusters follow from another text, seed or model: what they follow from is named instead.
+        differences.sort_by_key(|(path, ..)| path == "clusters");
+        for (path, saved, now) in differences {
             let message = format!("{path} was {saved} and is {now}");
             match path.as_str() {
                 "backend" | "level" if allow_other_backend => allowed.push(message),

@@ -366,7 +366,7 @@ class Objects(Embedding):
             with self.fails("STATE", "gradient"):
                 module.step(w, [float("nan"), 1.0], moments, 101)
             with self.assertRaisesRegex(ValueError, "moments has 3 elements, expected 4"):
-                module.step(w, [1.0, 1.0], [0.0] * 3, 1)
+                module.step(w, [1.0, 1.0], array.array("f", [0.0] * 3), 1)
             with self.assertRaisesRegex(ValueError, "parameters is read-only"):
                 module.step(memoryview(bytes(8)).cast("f"), [1.0, 1.0], moments, 1)
             matrix, vector = array.array("f", [1.0] * 4), array.array("f", [0.5])

@@ -10,6 +10,8 @@ import time
 import unittest
 from pathlib import Path
 
+from train_program import hear_interrupts
+
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / "c_examples" / "python"
 LIMIT = 2.0  # seconds; half of one is what is promised on a machine that has time for us
@@ -59,7 +61,8 @@ class Interrupt(unittest.TestCase):
         command = [sys.executable, "-c", PROGRAM, self.text, self.folder / out, resume]
         command += [json.dumps(argument) for argument in (geometry, options, call)]
         environment = {**os.environ, "PYTHONPATH": str(PYTHON)}
-        return subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True, env=environment)
+        return subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True, env=environment,
+                                preexec_fn=hear_interrupts)
 
     def interrupt(self, process, after, wait=0.0, until="interrupted"):
         """Waits for a line that begins with `after`, and some seconds; interrupts, and says how long it took to be told."""
@@ -173,7 +176,8 @@ class Script(unittest.TestCase):
         self.run_script()
         whole = (self.out / "model.safetensors").read_bytes()
         self.out = self.out.with_name("broken")
-        process = subprocess.Popen(self.command(), stdout=subprocess.PIPE, text=True, errors="replace")
+        process = subprocess.Popen(self.command(), stdout=subprocess.PIPE, text=True, errors="replace",
+                                   preexec_fn=hear_interrupts)
         for line in process.stdout:
             if line.startswith("step "):
                 break

@@ -13,7 +13,7 @@ import xml.etree.ElementTree as xml
 from pathlib import Path
 
 import train_program
-from train_program import ROOT
+from train_program import ROOT, hear_interrupts
 
 BUILD = ROOT / "c_examples" / "build"
 TEXT = ROOT / "include" / "setun.h"  # some 50 kB of English and C
@@ -173,7 +173,8 @@ class Train(Programs):
         whole, _ = self.train("whole", "--steps", 400, "--sample", 0)
         out = self.folder / "it's stopped"
         command = [BUILD / "train", "--text", TEXT, "--out", out, *TINY, "--steps", "400", "--sample", "0"]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                   preexec_fn=hear_interrupts)
         wait_for((out / "metrics.jsonl").exists, process)
         process.send_signal(signal.SIGINT)
         printed, errors = process.communicate(timeout=LIMIT)

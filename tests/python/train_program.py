@@ -2,6 +2,7 @@
 
 import json
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,11 @@ SIZE_S = ["--layers", "4", "--width", "128", "--heads", "4", "--context", "64", 
 
 # AdamW on the schedule, on float gradients of windows drawn evenly: what the options that are on by default add to is off.
 PLAIN = ["--no-adaptive-lr", "--float-gradients", "--clusters", "0"]
+
+
+def hear_interrupts():
+    """For preexec_fn: what is started in the background of a shell inherits that Ctrl-C is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def build():
