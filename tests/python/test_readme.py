@@ -88,7 +88,7 @@ class Readme(unittest.TestCase):
                     check(words)
 
     def check_make(self, words):
-        makefile = (ROOT / "c_examples" / "Makefile").read_text(encoding="utf-8")
+        makefile = "".join((ROOT / "c_examples" / name).read_text(encoding="utf-8") for name in ("Makefile", "install/install.mk"))
         self.assertEqual(words[:3], ["make", "-C", "c_examples"])
         targets = [word for word in words[3:] if "=" not in word]
         variables = [word.split("=")[0] for word in words[3:] if "=" in word]
