@@ -445,19 +445,26 @@ TABLE = {
         expect={"packing = 2": ("ARGUMENT",)},
         more=lambda w, good: [("rows * columns = 2^64", dict(rows=1 << 44, columns=1 << 20), ("SHAPE",), "")],
     ),
+    "setun_scale_count": Entry(
+        lambda w: dict(rows=2, columns=4, group=3, out=Out("int64_t")),
+        more=lambda w, good: [
+            ("rows * columns = 2^64", dict(rows=1 << 44, columns=1 << 20), ("SHAPE",), ""),
+            ("group = -2", dict(group=-2), ("ARGUMENT",), "group"),
+        ],
+    ),
     "setun_quantize": Entry(
         lambda w: dict(weights=weights(), rows=2, columns=4, options=w.options("setun_quantize_options"),
-                       packed=Out("uint8_t", 2), packed_size=2, scale=Out("float")),
+                       packed=Out("uint8_t", 2), packed_size=In("size_t", [2]), scales=Out("float"), scale_count=1),
         null=OPTIONS, expect=EMPTY,
     ),
     "setun_dequantize": Entry(
-        lambda w: dict(packed=In("uint8_t", [0x55, 0x55]), packed_size=2, rows=2, columns=4, scale=0.5,
+        lambda w: dict(packed=In("uint8_t", [0x55, 0x55]), packed_size=2, rows=2, columns=4, scales=In("float", [0.5]), scale_count=1,
                        options=w.options("setun_quantize_options"), weights=Out("float", 8)),
         null=OPTIONS, expect=EMPTY,
     ),
     "setun_pack": Entry(
         lambda w: dict(trits=In("int8_t", [1, 0, -1, 0, 1, 1, 1, 0]), rows=2, columns=4,
-                       options=w.options("setun_quantize_options"), packed=Out("uint8_t", 2), packed_size=2),
+                       options=w.options("setun_quantize_options"), packed=Out("uint8_t", 2), packed_size=In("size_t", [2])),
         null=OPTIONS, expect=EMPTY,
     ),
     "setun_unpack": Entry(
@@ -471,12 +478,12 @@ TABLE = {
         null=OPTIONS,
     ),
     "setun_matmul": Entry(
-        lambda w: dict(x=weights(), m=2, packed=In("uint8_t", [0x55] * 3), packed_size=3, n=3, k=4, scale=0.5,
+        lambda w: dict(x=weights(), m=2, packed=In("uint8_t", [0x55] * 3), packed_size=3, n=3, k=4, scales=In("float", [0.5]), scale_count=1,
                        options=w.options("setun_quantize_options"), y=Out("float", 6)),
         null=OPTIONS, expect=PRODUCT,
     ),
     "setun_matmul_backward": Entry(
-        lambda w: dict(dy=weights(6), m=2, packed=In("uint8_t", [0x55] * 3), packed_size=3, n=3, k=4, scale=0.5,
+        lambda w: dict(dy=weights(6), m=2, packed=In("uint8_t", [0x55] * 3), packed_size=3, n=3, k=4, scales=In("float", [0.5]), scale_count=1,
                        options=w.options("setun_quantize_options"), dx=Out("float", 8)),
         null=OPTIONS, expect=PRODUCT,
     ),
@@ -528,7 +535,7 @@ TABLE = {
             ("w has another shape", dict(w=w.tensor([4, 2])), ("SHAPE",), "w"),
         ],
     ),
-    "setun_packed_scale": Entry(lambda w: dict(packed=w["setun_packed"], out=Out("float"))),
+    "setun_packed_scales": Entry(lambda w: dict(packed=w["setun_packed"], scales=Out("float"), count=1)),
     "setun_packed_nbytes": Entry(lambda w: dict(packed=w["setun_packed"], out=Out("size_t"))),
     "setun_packed_free": Entry(lambda w: dict(packed=w.make("setun_packed"))),
     # CLUSTER
