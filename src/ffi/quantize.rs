@@ -81,7 +81,6 @@ impl Choice {
         let options = unsafe { options::read(options, "options") }?;
         one_of(options.scheme, "scheme", &[(setun_scheme::Absmean as i32, "absmean", ())])?;
         let (packing, group) = (pack::packing(options.packing)?, self::group(options.group)?);
-        ensure!(group == Group::Matrix, Unsupported, "group is {}, expected 0", options.group);
         Ok(Choice { context: context::resolve(options.context)?, packing, group })
     }
 
@@ -89,6 +88,7 @@ impl Choice {
     pub fn scales(&self, matrix: &Matrix, count: i64) -> Result<usize> {
         let count = size(count, "scale_count")?;
         self.group.check_count(matrix.rows(), matrix.columns(), count)?;
+        ensure!(self.group == Group::Matrix, Unsupported, "group is {:?}, expected that of the matrix", self.group);
         Ok(count)
     }
 }
