@@ -7,10 +7,12 @@
 //! | `scheme.rs` | float weights to trits and a scale (absmean), and back |
 //! | `product.rs` | activations to 8 bits; the ternary product and its gradient |
 //! | `gradients.rs` | gradients to int8 codes, one scale a block, and back |
+//! | `archive.rs` | [`Archive`]: packed matrices and tensors in files |
 //! | `packed.rs` | [`PackedTensor`]: a matrix checked once and kept ready |
 //!
 //! Bad input is found before anything is written, so that outputs of a failed call are untouched.
 
+mod archive;
 mod gradients;
 mod group;
 mod packed;
@@ -20,6 +22,7 @@ mod scheme;
 #[cfg(test)]
 mod tests;
 
+pub use archive::{Archive, EntryKind};
 pub use gradients::{GradientCodes, dequantize_gradients, gradient_blocks, quantize_gradients};
 pub use group::Group;
 pub use packed::PackedTensor;

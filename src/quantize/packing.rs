@@ -19,6 +19,16 @@ pub enum Packing {
 }
 
 impl Packing {
+    pub const ALL: [Packing; 2] = [Packing::TwoBit, Packing::FivePerByte];
+
+    /// As files name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Packing::TwoBit => "two-bit",
+            Packing::FivePerByte => "five-per-byte",
+        }
+    }
+
     pub const fn trits_per_byte(self) -> usize {
         match self {
             Packing::TwoBit => 4,
