@@ -157,7 +157,8 @@ pub unsafe extern "C" fn setun_quantize(
             )
         };
         let used = room.at_least(matrix.bytes(), "packed")?;
-        scales[0] = quantize::quantize(&choice.context, &matrix, weights, &mut packed[..used])?;
+        let how = quantize::Quantization { group: choice.group, ..Default::default() };
+        let used = quantize::quantize(&choice.context, &matrix, &how, weights, &mut packed[..used], scales)?;
         room.used(used)
     })
 }
@@ -193,6 +194,6 @@ pub unsafe extern "C" fn setun_dequantize(
                 slice_mut(weights, matrix.count(), "weights")?,
             )
         };
-        quantize::dequantize(&choice.context, &matrix, packed, scales[0], weights)
+        quantize::dequantize(&choice.context, &matrix, choice.group, packed, scales, weights)
     })
 }

@@ -1,7 +1,7 @@
 //! A packed weight matrix that has been checked once and is kept ready for products.
 
 use super::packing::{Matrix, Packing};
-use super::{product, scheme};
+use super::{Group, Quantization, product, scheme};
 use crate::backend::Context;
 use crate::tensor::error::ensure;
 use crate::tensor::{Result, View, ViewMut, vec_zeroed};
@@ -21,8 +21,9 @@ impl PackedTensor {
         let weights = w.slice::<f32>().map_err(|e| e.within("w"))?;
         let matrix = Matrix::new(w.dim(0), w.dim(1), packing)?;
         let mut packed = vec_zeroed(matrix.bytes())?;
-        let scale = scheme::quantize(&context, &matrix, weights, &mut packed)?;
-        Ok(PackedTensor { context, matrix, packed, scale })
+        let mut scale = [0.0];
+        scheme::quantize(&context, &matrix, &Quantization::default(), weights, &mut packed, &mut scale)?;
+        Ok(PackedTensor { context, matrix, packed, scale: scale[0] })
     }
 
     /// Copies the scales.
@@ -56,6 +57,6 @@ impl PackedTensor {
         let expected = [self.matrix.rows(), self.matrix.columns()];
         ensure!(w.dims() == expected, Shape, "w has shape {}, expected {expected:?}", w.shape());
         let weights = w.slice_mut::<f32>().map_err(|e| e.within("w"))?;
-        scheme::dequantize(&self.context, &self.matrix, &self.packed, self.scale, weights)
+        scheme::dequantize(&self.context, &self.matrix, Group::Matrix, &self.packed, &[self.scale], weights)
     }
 }
