@@ -15,14 +15,15 @@ pub struct PackedTensor {
 }
 
 impl PackedTensor {
-    /// Quantizes w[n, k] f32 by absmean.
-    pub fn new(context: Arc<Context>, w: &View, packing: Packing) -> Result<PackedTensor> {
+    /// Quantizes w[n, k] f32, with one scale.
+    pub fn new(context: Arc<Context>, w: &View, packing: Packing, how: &Quantization) -> Result<PackedTensor> {
+        ensure!(how.group == Group::Matrix, Unsupported, "group is {:?}, expected that of the matrix", how.group);
         ensure!(w.dims().len() == 2, Shape, "w has shape {}, expected [n, k]", w.shape());
         let weights = w.slice::<f32>().map_err(|e| e.within("w"))?;
         let matrix = Matrix::new(w.dim(0), w.dim(1), packing)?;
         let mut packed = vec_zeroed(matrix.bytes())?;
         let mut scale = [0.0];
-        scheme::quantize(&context, &matrix, &Quantization::default(), weights, &mut packed, &mut scale)?;
+        scheme::quantize(&context, &matrix, how, weights, &mut packed, &mut scale)?;
         Ok(PackedTensor { context, matrix, packed, scale: scale[0] })
     }
 

@@ -193,10 +193,10 @@ static void bad_values(void) {
         CHECK_FAILS(setun_quantize_activations(values, 2, 4, NULL, codes, scales), SETUN_ERR_ARGUMENT, "x[5] is");
         CHECK(codes[0] == 7 && scales[0] == 7);
         CHECK_FAILS(setun_matmul(values + 4, 1, two_bit, 2, 2, 4, &one, 1, NULL, y), SETUN_ERR_ARGUMENT, "x[1] is");
-        CHECK_FAILS(setun_matmul(weights, 1, two_bit, 2, 2, 4, &bad[i], 1, NULL, y), SETUN_ERR_ARGUMENT, "scale is");
+        CHECK_FAILS(setun_matmul(weights, 1, two_bit, 2, 2, 4, &bad[i], 1, NULL, y), SETUN_ERR_ARGUMENT, "scales[0] is");
         CHECK_FAILS(setun_matmul_backward(values + 4, 1, two_bit, 2, 2, 4, &one, 1, NULL, restored), SETUN_ERR_ARGUMENT,
                     "dy[1] is");
-        CHECK_FAILS(setun_dequantize(two_bit, 2, 2, 4, &bad[i], 1, NULL, restored), SETUN_ERR_ARGUMENT, "scale is");
+        CHECK_FAILS(setun_dequantize(two_bit, 2, 2, 4, &bad[i], 1, NULL, restored), SETUN_ERR_ARGUMENT, "scales[0] is");
         CHECK(y[0] == 7 && y[1] == 7 && restored[0] == 7);
     }
     for (i = 0; i < 128; i++) huge[i] = FLT_MAX;
