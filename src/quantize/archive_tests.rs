@@ -1,6 +1,7 @@
 use super::*;
 use crate::backend::ContextOptions;
 use crate::format::scratch::Scratch;
+use crate::quantize::Quantization;
 use crate::tensor::{ErrorKind, View};
 
 fn context() -> Arc<Context> {
@@ -9,7 +10,8 @@ fn context() -> Arc<Context> {
 
 fn packed(context: &Arc<Context>, packing: Packing) -> PackedTensor {
     let weights: Vec<f32> = (0..7 * 13).map(|i| ((i * 37 % 101) as f32 - 50.0) / 40.0).collect();
-    PackedTensor::new(context.clone(), &View::of(&weights, &[7, 13]).unwrap(), packing).unwrap()
+    PackedTensor::new(context.clone(), &View::of(&weights, &[7, 13]).unwrap(), packing, &Quantization::default())
+        .unwrap()
 }
 
 fn saved(scratch: &Scratch, archive: &Archive) -> Vec<u8> {

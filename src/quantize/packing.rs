@@ -189,6 +189,24 @@ impl Matrix {
     }
 }
 
+/// Whether a row of `count` trits, two bits each, is one; FORMAT, naming the byte.
+pub fn check_two_bit(packed: &[u8], count: usize) -> Result<()> {
+    let bad = packed.iter().position(|byte| byte & byte >> 1 & 0x55 != 0);
+    // With `rest` codes in the last byte, those above are all 1: 0x55 with its low 2 * rest bits gone.
+    let rest = 0xFFu8.checked_shl(2 * (count % 4) as u32).filter(|_| count % 4 != 0).unwrap_or(0);
+    let padded = packed.last().is_some_and(|last| last & rest != 0x55 & rest);
+    match bad.or(if padded { Some(packed.len() - 1) } else { None }) {
+        None => Ok(()),
+        Some(index) => {
+            let byte = packed[index];
+            Err(error!(
+                Format,
+                "byte {index} of packed is {byte:#04x}, which holds no trits, or one past the last of {count}"
+            ))
+        }
+    }
+}
+
 /// Trits, one a byte, into their packed form. ARGUMENT, naming the first, for values other than -1, 0 and 1.
 pub fn pack(matrix: &Matrix, trits: &[i8], packed: &mut [u8]) -> Result<()> {
     super::check_length("trits", trits.len(), matrix.count())?;

@@ -29,6 +29,7 @@ mod matmul_ternary;
 mod norm;
 mod reduce;
 mod rope;
+mod scheme;
 mod ternary;
 #[cfg(test)]
 mod tests;
@@ -52,6 +53,7 @@ fn cases() -> Vec<Case> {
     for add in [
         elementwise::cases,
         reduce::cases,
+        scheme::cases,
         ternary::cases,
         activation::cases,
         matmul::cases,

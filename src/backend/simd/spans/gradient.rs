@@ -3,7 +3,7 @@
 use super::activation::absmax;
 use super::elementwise::{PhiloxStream, philox};
 use super::reduce::{LANES, fold};
-use super::ternary::ternarize;
+use super::scheme::ternarize;
 use super::vector::{lanes_sum, load, narrow_signed, store, to_float, write};
 use bytemuck::cast;
 use wide::{f32x8, i32x8, u32x8};
@@ -126,7 +126,7 @@ pub unsafe extern "C" fn ternarize_gradients(
             *error.add(i + j) = sum - taken;
             j += 1;
         }
-        ternarize(x.as_ptr(), count, threshold, packed.add(i / 4));
+        ternarize(x.as_ptr(), count, PIECE, &threshold, packed.add(i / 4));
         i += PIECE;
     }
 }
