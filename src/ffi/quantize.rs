@@ -252,8 +252,6 @@ pub unsafe extern "C" fn setun_quantize(
                 slice_mut(scales, scale_count, "scales")?,
             )
         };
-        let used = room.at_least(matrix.bytes(), "packed")?;
-        let packed = &mut packed[..used];
         let used = quantize::quantize(&choice.context, &matrix, &choice.how, weights, packed, scales)?;
         room.used(used)
     })

@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `packing.rs` | [`Matrix`] and [`Packing`]: how trits lie in bytes; pack, unpack, count, check |
+//! | `packing.rs` | [`Matrix`]: trits and their packings into each other; count, check |
 //! | `group.rs` | [`Group`]: which weights share a scale |
 //! | `scheme.rs` | [`Scheme`]: float weights to trits and scales, and back |
 //! | `report.rs` | [`Report`]: the error and the bytes of a quantized matrix |
@@ -24,6 +24,7 @@ mod scheme;
 #[cfg(test)]
 mod tests;
 
+pub use crate::tensor::Packing;
 pub use archive::{Archive, EntryKind};
 pub use gradients::{
     GradientCodes, dequantize_gradients, deternarize_gradients, gradient_blocks, quantize_gradients,
@@ -31,7 +32,7 @@ pub use gradients::{
 };
 pub use group::Group;
 pub use packed::PackedTensor;
-pub use packing::{Matrix, Packing, histogram, pack, unpack};
+pub use packing::{Matrix, histogram, pack, repack, unpack};
 pub use product::{matmul, matmul_backward, quantize_activations};
 pub use report::{Report, measure};
 pub use scheme::{Quantization, Rounding, Scheme, dequantize, quantize};

@@ -19,6 +19,7 @@ mod feed_forward;
 mod gradient;
 mod kmeans;
 mod magnitudes;
+mod mask_sign;
 mod math;
 mod matmul;
 mod norm;
@@ -118,6 +119,69 @@ pub struct Spans {
     /// w[n] from packed[ceil(n / 4)].
     pub deternarize: unsafe extern "C" fn(packed: *const u8, n: usize, scale: f32, w: *mut f32),
     /// five[ceil(n / 5)] from the n trits of packed[ceil(n / 4)], which holds no code 3 among them.
+    /// packed[ceil(n / 4)] of trits[n].
+    pub pack_two_bit: unsafe extern "C" fn(trits: *const i8, n: usize, packed: *mut u8),
+    /// trits[n] of packed[ceil(n / 4)].
+    pub unpack_two_bit: unsafe extern "C" fn(packed: *const u8, n: usize, trits: *mut i8),
+    /// trits[n] of five[ceil(n / 5)], all below 243.
+    pub five_trits: unsafe extern "C" fn(five: *const u8, n: usize, trits: *mut i8),
+    /// How many trits of packed[n], four a byte, are not zero.
+    pub count_nonzeros: unsafe extern "C" fn(packed: *const u8, n: usize) -> usize,
+    /// How many bits of x[n] are set.
+    pub count_ones: unsafe extern "C" fn(x: *const u8, n: usize) -> usize,
+    /// A row: packed[ceil(columns / 4)] of mask[ceil(columns / 8)] and as many bits of signs[end] from bit `first` on as the
+    /// mask has; returns the bit after them.
+    pub unpack_mask_sign: unsafe extern "C" fn(
+        mask: *const u8,
+        columns: usize,
+        signs: *const u8,
+        first: usize,
+        end: usize,
+        packed: *mut u8,
+    ) -> usize,
+    /// The same to trits[columns].
+    pub mask_sign_trits: unsafe extern "C" fn(
+        mask: *const u8,
+        columns: usize,
+        signs: *const u8,
+        first: usize,
+        end: usize,
+        trits: *mut i8,
+    ) -> usize,
+    /// A block: mask[rows][ceil(columns / 8)] and signs[sign_bytes] of packed[rows][ceil(columns / 4)].
+    pub pack_mask_sign: unsafe extern "C" fn(
+        packed: *const u8,
+        rows: usize,
+        columns: usize,
+        mask: *mut u8,
+        signs: *mut u8,
+        sign_bytes: usize,
+    ),
+    /// The three without the instructions that deposit and extract bits, which some processors have and are slow at.
+    pub unpack_mask_sign_in_steps: unsafe extern "C" fn(
+        mask: *const u8,
+        columns: usize,
+        signs: *const u8,
+        first: usize,
+        end: usize,
+        packed: *mut u8,
+    ) -> usize,
+    pub mask_sign_trits_in_steps: unsafe extern "C" fn(
+        mask: *const u8,
+        columns: usize,
+        signs: *const u8,
+        first: usize,
+        end: usize,
+        trits: *mut i8,
+    ) -> usize,
+    pub pack_mask_sign_in_steps: unsafe extern "C" fn(
+        packed: *const u8,
+        rows: usize,
+        columns: usize,
+        mask: *mut u8,
+        signs: *mut u8,
+        sign_bytes: usize,
+    ),
     pub pack_five: unsafe extern "C" fn(packed: *const u8, n: usize, five: *mut u8),
     /// packed[ceil(n / 4)] from the n trits of five[ceil(n / 5)], whose bytes are below 243.
     pub unpack_five: unsafe extern "C" fn(five: *const u8, n: usize, packed: *mut u8),
@@ -351,6 +415,17 @@ pub static SPANS: Spans = Spans {
     ternarize_stochastic: scheme::ternarize_stochastic,
     deternarize_groups: scheme::deternarize_groups,
     deternarize: ternary::deternarize,
+    pack_two_bit: ternary::pack_two_bit,
+    unpack_two_bit: ternary::unpack_two_bit,
+    five_trits: ternary::five_trits,
+    count_nonzeros: mask_sign::count_nonzeros,
+    count_ones: mask_sign::count_ones,
+    unpack_mask_sign: mask_sign::unpack_mask_sign,
+    mask_sign_trits: mask_sign::mask_sign_trits,
+    pack_mask_sign: mask_sign::pack_mask_sign,
+    unpack_mask_sign_in_steps: mask_sign::unpack_mask_sign_in_steps,
+    mask_sign_trits_in_steps: mask_sign::mask_sign_trits_in_steps,
+    pack_mask_sign_in_steps: mask_sign::pack_mask_sign_in_steps,
     pack_five: ternary::pack_five,
     unpack_five: ternary::unpack_five,
     holds_code_three: ternary::holds_code_three,
