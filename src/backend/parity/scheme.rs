@@ -13,11 +13,7 @@ type Scheme = fn(&Launch, &View, usize, &mut ViewMut, &mut ViewMut) -> Result<()
 /// The schemes that find both thresholds and scales.
 fn schemes(row: &Row) -> [(&'static str, Scheme); 3] {
     let kernels = row.kernels;
-    [
-        ("absmean", kernels.absmean),
-        ("absmedian", kernels.absmedian),
-        ("least_squares", kernels.least_squares),
-    ]
+    [("absmean", kernels.absmean), ("absmedian", kernels.absmedian), ("least_squares", kernels.least_squares)]
 }
 
 /// [rows, columns]: odd widths, widths that fill bytes, and enough for several chunks.

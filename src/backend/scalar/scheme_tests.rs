@@ -14,8 +14,14 @@ fn count_scales([n, k]: [usize; 2], group: usize) -> (usize, Vec<usize>) {
 fn find<T: Float>(scheme: Scheme, w: &[T], shape: [usize; 2], group: usize) -> (Vec<T>, Vec<T>) {
     let (count, dims) = count_scales(shape, group);
     let (mut thresholds, mut scales) = (of::<T>(&vec![7.0; count]), of::<T>(&vec![7.0; count]));
-    scheme(&launch(), &view(w, &shape), group, &mut view_mut(&mut thresholds, &dims), &mut view_mut(&mut scales, &dims))
-        .unwrap();
+    scheme(
+        &launch(),
+        &view(w, &shape),
+        group,
+        &mut view_mut(&mut thresholds, &dims),
+        &mut view_mut(&mut scales, &dims),
+    )
+    .unwrap();
     (thresholds, scales)
 }
 

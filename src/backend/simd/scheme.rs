@@ -16,13 +16,7 @@ use std::ops::Range;
 /// Weights of a chunk, and from where on a group is cut into chunks: what is done here does little more than read.
 pub const CHUNK: usize = 4 * ELEMENTS;
 
-pub fn absmean(
-    launch: &Launch,
-    w: &View,
-    group: usize,
-    thresholds: &mut ViewMut,
-    scales: &mut ViewMut,
-) -> Result<()> {
+pub fn absmean(launch: &Launch, w: &View, group: usize, thresholds: &mut ViewMut, scales: &mut ViewMut) -> Result<()> {
     let groups = Groups::new("absmean", w.dims(), group)?;
     groups.check("absmean: thresholds", thresholds.dims())?;
     groups.check("absmean: scales", scales.dims())?;
@@ -88,13 +82,7 @@ fn long_mean_above(launch: &Launch, w: &[f32], threshold: f32) -> Result<f32> {
                 let (sums, counts) = unsafe { (shared_sums.part(blocks.clone()), shared_counts.part(blocks)) };
                 // SAFETY: one sum and one count for each block of w.
                 unsafe {
-                    (launch.spans.sums_above)(
-                        w.as_ptr(),
-                        w.len(),
-                        threshold,
-                        sums.as_mut_ptr(),
-                        counts.as_mut_ptr(),
-                    );
+                    (launch.spans.sums_above)(w.as_ptr(), w.len(), threshold, sums.as_mut_ptr(), counts.as_mut_ptr());
                 }
             });
             let sum = sums.iter().fold(0.0, |sum, &block| sum + f64::from(block));
@@ -165,10 +153,18 @@ pub fn deternarize(launch: &Launch, packed: &View, group: usize, scales: &View, 
     Ok(())
 }
 
+/// The groups as those of one long row, where every row ends with a whole one.
+fn in_one_row(groups: &Groups) -> Groups {
+    if groups.whole || !groups.columns.is_multiple_of(groups.width) {
+        return *groups;
+    }
+    Groups { rows: 1, columns: groups.rows * groups.columns, per_row: groups.count(), ..*groups }
+}
+
 /// Calls `row(weights, groups, width)` for parts that cover all weights: each begins with a group, is inside of a row (or the
 /// whole matrix), and has about [`CHUNK`] weights in whole groups, or what is left of its row.
 fn rows_of_groups(launch: &Launch, groups: &Groups, row: impl Fn(Range<usize>, Range<usize>, usize) + Sync) {
-    let per_chunk = (CHUNK / groups.width).max(1);
+    let (groups, per_chunk) = (in_one_row(groups), (CHUNK / groups.width).max(1));
     chunks::run(launch, groups.count(), per_chunk, |range| {
         let mut start = range.start;
         while start < range.end {
@@ -179,7 +175,7 @@ fn rows_of_groups(launch: &Launch, groups: &Groups, row: impl Fn(Range<usize>, R
     });
 }
 
-/// A part of a matrix of trits, inside of a row, unless rows end between bytes and share a scale.
+/// A part of a matrix of trits, inside of a row, unless rows end between bytes and with whole groups.
 struct Part {
     weights: Range<usize>,
     /// The packed bytes, four weights each.
@@ -192,6 +188,7 @@ struct Part {
 /// Calls `part` for parts that cover all weights, about `size` at a time.
 fn parts(launch: &Launch, groups: &Groups, size: usize, part: impl Fn(Part) + Sync) {
     let whole_bytes = groups.columns.is_multiple_of(4);
+    let groups = if whole_bytes && groups.width <= size { in_one_row(groups) } else { *groups };
     let (rows, columns) = match groups.whole && whole_bytes {
         true => (1, groups.rows * groups.columns),
         false => (groups.rows, groups.columns),
