@@ -5,7 +5,7 @@
 //! | `packing.rs` | [`Matrix`] and [`Packing`]: how trits lie in bytes; pack, unpack, count, check |
 //! | `group.rs` | [`Group`]: which weights share a scale |
 //! | `scheme.rs` | [`Scheme`]: float weights to trits and scales, and back |
-//! | `report.rs` | [`Report`]: the error and the bytes of a quantized matrix |
+//! | `report.rs` | [`report::Report`]: the error and the bytes of a quantized matrix |
 //! | `product.rs` | activations to 8 bits; the ternary product and its gradient |
 //! | `gradients.rs` | gradients to int8 codes, one scale a block, and back |
 //! | `packed.rs` | [`PackedTensor`]: a matrix checked once and kept ready |
@@ -27,7 +27,7 @@ pub use group::Group;
 pub use packed::PackedTensor;
 pub use packing::{Matrix, Packing, histogram, pack, unpack};
 pub use product::{matmul, matmul_backward, quantize_activations};
-pub use report::{Report, measure};
+pub use report::measure;
 pub use scheme::{Quantization, Rounding, Scheme, dequantize, quantize};
 
 use crate::backend::Context;

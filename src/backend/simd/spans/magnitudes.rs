@@ -135,7 +135,7 @@ unsafe fn sort_eight(
             [0, 1, 2, 3, 4, 5, 6, 7].map(|g| part_of(groups, lengths, g, count, i))
         };
         let mut rows = f32x8::transpose(rows).map(|row| row.abs());
-        let bits = rows.map(|row| cast::<f32x8, i32x8>(row));
+        let bits = rows.map(cast::<f32x8, i32x8>);
         let four = [bits[0].max(bits[1]), bits[2].max(bits[3]), bits[4].max(bits[5]), bits[6].max(bits[7])];
         largest = largest.max(four[0].max(four[1]).max(four[2].max(four[3])));
         sort_rows(&mut rows);
