@@ -108,6 +108,20 @@ pub struct Kernels {
     /// g[n] f32 = scales[ceil(n / block)] f32 * codes[n] i8.
     pub dequantize_gradients: fn(&Launch, codes: &View, scales: &View, block: usize, g: &mut ViewMut) -> Result<()>,
 
+    /// Ternary gradients with error feedback (arXiv 1705.07878, 1901.09847). Per block of `block` elements, a multiple of 32, of
+    /// x = g[n] f32 + error[n] f32: with m the canonical mean of |x|, rounded to f32, h = 0.7 * m (arXiv 1605.04711);
+    /// scales[ceil(n / block)] f32 = the canonical mean of |x| over |x| > h, where others add +0, or 0 where there is none:
+    /// the scale of least error for the trits t = (x > h) - (x < -h), packed[ceil(n / 4)] u8 two bits each.
+    /// In place, error = x - scale * t. Fails with ARGUMENT, and writes nothing, when a mean is beyond f32.
+    pub ternarize_gradients: fn(
+        &Launch,
+        g: &View,
+        block: usize,
+        error: &mut ViewMut,
+        packed: &mut ViewMut,
+        scales: &mut ViewMut,
+    ) -> Result<()>,
+
     // --- products ------------------------------------------------------------------------------------------------
     /// c[m, n] f = a[m, k] f (strided) * b[k, n] f (strided), or += when `accumulate`. c is contiguous.
     pub matmul: fn(&Launch, a: &View, b: &View, accumulate: bool, c: &mut ViewMut) -> Result<()>,

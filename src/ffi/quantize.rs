@@ -180,6 +180,14 @@ impl Choice {
     }
 }
 
+pub fn c_group(group: Group) -> i64 {
+    match group {
+        Group::Matrix => 0,
+        Group::Row => SETUN_GROUP_ROW,
+        Group::Columns(width) => width as i64,
+    }
+}
+
 fn group(value: i64) -> Result<Group> {
     match value {
         0 => Ok(Group::Matrix),

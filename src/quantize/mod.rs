@@ -7,11 +7,13 @@
 //! | `scheme.rs` | [`Scheme`]: float weights to trits and scales, and back |
 //! | `report.rs` | [`report::Report`]: the error and the bytes of a quantized matrix |
 //! | `product.rs` | activations to 8 bits; the ternary product and its gradient |
-//! | `gradients.rs` | gradients to int8 codes, one scale a block, and back |
+//! | `gradients.rs` | gradients to int8 codes or trits, one scale a block, and back |
+//! | `archive.rs` | [`Archive`]: packed matrices and tensors in files |
 //! | `packed.rs` | [`PackedTensor`]: a matrix checked once and kept ready |
 //!
 //! Bad input is found before anything is written, so that outputs of a failed call are untouched.
 
+mod archive;
 mod gradients;
 mod group;
 mod packed;
@@ -22,7 +24,11 @@ mod scheme;
 #[cfg(test)]
 mod tests;
 
-pub use gradients::{GradientCodes, dequantize_gradients, gradient_blocks, quantize_gradients};
+pub use archive::{Archive, EntryKind};
+pub use gradients::{
+    GradientCodes, dequantize_gradients, deternarize_gradients, gradient_blocks, quantize_gradients,
+    ternarize_gradients,
+};
 pub use group::Group;
 pub use packed::PackedTensor;
 pub use packing::{Matrix, Packing, histogram, pack, unpack};

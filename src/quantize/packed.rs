@@ -3,7 +3,7 @@
 use super::packing::{Matrix, Packing};
 use super::{Group, Quantization, product, scheme};
 use crate::backend::Context;
-use crate::tensor::error::ensure;
+use crate::tensor::error::{ensure, error};
 use crate::tensor::{Result, View, ViewMut, vec_zeroed};
 use std::sync::Arc;
 
@@ -25,6 +25,28 @@ impl PackedTensor {
         let mut scale = [0.0];
         scheme::quantize(&context, &matrix, how, weights, &mut packed, &mut scale)?;
         Ok(PackedTensor { context, matrix, packed, scale: scale[0] })
+    }
+
+    /// A matrix that was packed before. FORMAT for bytes that are no trits and for scales that are not finite.
+    pub fn from_parts(
+        context: Arc<Context>,
+        matrix: Matrix,
+        group: Group,
+        packed: Vec<u8>,
+        scales: Vec<f32>,
+    ) -> Result<PackedTensor> {
+        matrix.check_packed(&packed)?;
+        group.check_count(matrix.rows(), matrix.columns(), scales.len())?;
+        if let Some(index) = scales.iter().position(|scale| !scale.is_finite()) {
+            return Err(error!(Format, "scales[{index}] is {}, expected a finite number", scales[index]));
+        }
+        ensure!(group == Group::Matrix, Unsupported, "group is {group:?}, expected that of the matrix");
+        Ok(PackedTensor { context, matrix, packed, scale: scales[0] })
+    }
+
+    /// What it is made of: the size, which weights share a scale, the packed bytes and the scales.
+    pub fn parts(&self) -> (Matrix, Group, &[u8], &[f32]) {
+        (self.matrix, Group::Matrix, &self.packed, std::slice::from_ref(&self.scale))
     }
 
     /// Copies the scales.

@@ -57,6 +57,7 @@ pub const KERNELS: Kernels = Kernels {
     dequantize_activations: activation::dequantize_activations,
     quantize_gradients: gradient::quantize_gradients,
     dequantize_gradients: gradient::dequantize_gradients,
+    ternarize_gradients: gradient::ternarize_gradients,
     matmul: matmul::matmul,
     matmul_ternary: matmul::matmul_ternary,
     matmul_ternary_backward: matmul::matmul_ternary_backward,

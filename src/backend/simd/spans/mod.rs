@@ -135,6 +135,12 @@ pub struct Spans {
     /// scale.
     pub quantize_gradients:
         unsafe extern "C" fn(stream: *const PhiloxStream, block: u64, g: *const f32, n: usize, codes: *mut i8) -> f32,
+    /// The canonical sum of |g + error| above `threshold` of n <= 4096 elements; above[1] = how many there are.
+    pub gradient_magnitudes:
+        unsafe extern "C" fn(g: *const f32, error: *const f32, n: usize, threshold: f32, above: *mut usize) -> f32,
+    /// error[n], in place, and packed[ceil(n / 4)] of a block with its threshold and scale.
+    pub ternarize_gradients:
+        unsafe extern "C" fn(g: *const f32, n: usize, threshold: f32, scale: f32, error: *mut f32, packed: *mut u8),
     // --- products ------------------------------------------------------------------------------------------------
     /// panel[groups][16][4]: the codes of 4 * groups columns of `rows` (at most 16) weight rows that lie `stride` bytes
     /// apart; zeros for the rows that are missing.
@@ -352,6 +358,8 @@ pub static SPANS: Spans = Spans {
     quantize_activations: activation::quantize_activations,
     dequantize_activations: activation::dequantize_activations,
     quantize_gradients: gradient::quantize_gradients,
+    gradient_magnitudes: gradient::gradient_magnitudes,
+    ternarize_gradients: gradient::ternarize_gradients,
     unpack_panel: matmul::unpack_panel,
     panel_product: matmul::panel_product,
     split_codes: matmul::split_codes,
