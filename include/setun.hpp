@@ -546,6 +546,17 @@ inline quantized quantize(span<const float> weights, std::int64_t rows, std::int
     return q;
 }
 
+/** What quantizing `weights` to `q` cost. */
+inline setun_quantize_report quantize_measure(span<const float> weights, const quantized &q)
+{
+    detail::fits("weights", weights.size(), {q.rows, q.columns});
+    setun_quantize_report report{};
+    report.struct_size = sizeof report;
+    check(setun_quantize_measure(weights.data(), q.rows, q.columns, q.packed.data(), q.packed.size(), q.scales.data(),
+                                 q.count(), &q.options, &report));
+    return report;
+}
+
 inline std::vector<float> dequantize(const quantized &q)
 {
     std::vector<float> weights(detail::count({q.rows, q.columns}));

@@ -51,7 +51,7 @@ pub fn measure(
         entropy,
         scale_count: scales.len(),
         bytes,
-        bits_per_weight: 8.0 * bytes as f64 / all.max(1.0),
+        bits_per_weight: if weights.is_empty() { 0.0 } else { 8.0 * bytes as f64 / all },
         ratio: 4.0 * all / bytes.max(1) as f64,
     })
 }

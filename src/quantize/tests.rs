@@ -1,5 +1,7 @@
 //! The verb on every row that a context can have: exact answers, agreement between packings and rows, refusals.
 
+mod scheme;
+
 use super::*;
 use crate::backend::{Backend, ContextOptions};
 use crate::tensor::random::{Purpose, Stream};

@@ -514,6 +514,12 @@ TABLE = {
                        packed=Out("uint8_t", 2), packed_size=InOut("size_t", 2), scales=Out("float"), scale_count=1),
         null=OPTIONS, expect=SCALES,
     ),
+    "setun_quantize_measure": Entry(
+        lambda w: dict(weights=weights(), rows=2, columns=4, packed=In("uint8_t", [0x55, 0x55]), packed_size=2,
+                       scales=In("float", [0.5]), scale_count=1, options=w.options("setun_quantize_options"),
+                       report=w.filled("setun_quantize_report")),
+        null=OPTIONS, expect={**EMPTY, **SCALES},
+    ),
     "setun_dequantize": Entry(
         lambda w: dict(packed=In("uint8_t", [0x55, 0x55]), packed_size=2, rows=2, columns=4, scales=In("float", [0.5]), scale_count=1,
                        options=w.options("setun_quantize_options"), weights=Out("float", 8)),

@@ -34,7 +34,7 @@ pub use adamw::AdamWFactors;
 pub use attention::AttentionShape;
 pub use ceiling::{FLOAT_PEAK_ROUND, INT8_PEAK_CODES, INT8_PEAK_ROUND, READ_PEAK_BYTES};
 pub use elementwise::PhiloxStream;
-pub use magnitudes::{Bins, COUNT_SHIFT, HISTOGRAM, SMALL, integer_factors, mean_scale};
+pub use magnitudes::{Bins, COUNT_SHIFT, HISTOGRAM, SMALL, TABLES, integer_factors, mean_scale};
 pub use matmul::PANEL;
 
 /// One entry per inner loop. All entries: unsafe, because pointers must be valid for the lengths that the entry states, and
@@ -75,7 +75,7 @@ pub struct Spans {
     /// they are.
     pub sums_above: unsafe extern "C" fn(x: *const f32, n: usize, threshold: f32, sums: *mut f32, counts: *mut u32),
     /// thresholds and scales[count] of groups[count][lengths], each of at most [`SMALL`] weights, 1 to 8 groups: see
-    /// `Kernels::absmedian`. room[8 * (p + 1)], where p is at least 8 and the longest length, and a power of two.
+    /// `Kernels::absmedian`. room[8 * p], where p is at least 8 and the longest length, and a power of two.
     pub small_medians: unsafe extern "C" fn(
         groups: *const *const f32,
         lengths: *const usize,
@@ -95,8 +95,8 @@ pub struct Spans {
     ),
     /// The bits of the largest |w[n]|; those of NaN are above all others.
     pub largest_magnitude: unsafe extern "C" fn(w: *const f32, n: usize) -> u32,
-    /// tables[2][bins.count] += 1 << COUNT_SHIFT | m in the bin of each |w[n]|, finite: see [`Bins`]. The two tables together
-    /// hold the sum; no more than [`HISTOGRAM`] weights fit before they are cleared.
+    /// tables[TABLES][bins.count] += 1 << COUNT_SHIFT | m in the bin of each |w[n]|, finite: see [`Bins`]. The sum of the tables
+    /// is the histogram; no more than [`HISTOGRAM`] weights fit before they are cleared.
     pub magnitude_histogram: unsafe extern "C" fn(bins: *const Bins, w: *const f32, n: usize, tables: *mut u64),
     /// Writes the bits of the |w[n]| with low <= bits < high, below 2^31, to out, which has room for them; returns how many.
     pub magnitudes_between: unsafe extern "C" fn(w: *const f32, n: usize, low: u32, high: u32, out: *mut u32) -> usize,
