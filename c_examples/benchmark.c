@@ -134,7 +134,7 @@ int main(int argc, char **argv)
     setun_benchmark_options_init(&how, sizeof how);
     const argument table[] = {
         {"filter", ARGUMENT_TEXT, &how.filter, NULL, "only operations with this in their name"},
-        {"level", ARGUMENT_TEXT, &how.level, NULL, "only this CPU level: baseline or x86-64-v3; default: all"},
+        {"level", ARGUMENT_TEXT, &how.level, NULL, "only this CPU level: baseline, x86-64-v3, x86-64-v4 or x86-64-v4+vnni; default: all"},
         {"threads", ARGUMENT_COUNT, &threads, NULL, "of parallel; 0 = as many as there are"},
         {"seconds", ARGUMENT_REAL, &how.seconds, NULL, "for each operation, size and backend"},
         {"quick", ARGUMENT_FLAG, &how.quick, NULL, "the smallest size of each, in some seconds"},

@@ -36,8 +36,8 @@ pub struct setun_benchmark_options {
     pub struct_size: usize,
     /// Only operations with this in their name; NULL = all. Default NULL.
     pub filter: *const c_char,
-    /// Only this CPU level, "baseline" or "x86-64-v3"; NULL = each that build and machine have, and that the
-    /// environment variable SETUN_CPU_LEVEL leaves. `parallel` takes the best of them. Default NULL.
+    /// Only this CPU level, by a name that `setun_context_level` gives, at most that of the environment variable
+    /// SETUN_CPU_LEVEL; NULL = each that build and machine have, and that SETUN_CPU_LEVEL leaves. `parallel` takes the best of them. Default NULL.
     pub level: *const c_char,
     /// Stops the run from another thread; NULL = no token. Default NULL.
     pub cancel: *const setun_cancel,
@@ -90,7 +90,7 @@ pub struct setun_benchmark_result {
     pub sizes: *const c_char,
     /// "scalar", "simd" or "parallel".
     pub backend_name: *const c_char,
-    /// "baseline" or "x86-64-v3"; "" on `scalar`, which has none.
+    /// The CPU level, "x86-64-v3"; "" on `scalar`, which has none.
     pub level: *const c_char,
     /// The unit of `rate`: "GFLOP/s", "GOP/s" (of 8-bit integers) or "GB/s".
     pub unit: *const c_char,
