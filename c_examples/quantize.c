@@ -30,10 +30,10 @@ static int report(matrix *m, int32_t packing, const char *name)
     setun_quantize_options_init(&o, sizeof o);
     o.packing = packing;
     if (failed(setun_pack_size(n, k, packing, &bytes)) ||
-        failed(setun_quantize(m->w, n, k, &o, m->packed, bytes, &scale)) ||
-        failed(setun_dequantize(m->packed, bytes, n, k, scale, &o, m->back)) ||
+        failed(setun_quantize(m->w, n, k, &o, m->packed, &bytes, &scale, 1)) ||
+        failed(setun_dequantize(m->packed, bytes, n, k, &scale, 1, &o, m->back)) ||
         failed(setun_trit_histogram(m->packed, bytes, n, k, &o, trits)) ||
-        failed(setun_matmul(m->w, 1, m->packed, bytes, n, k, scale, &o, m->y)) ||
+        failed(setun_matmul(m->w, 1, m->packed, bytes, n, k, &scale, 1, &o, m->y)) ||
         failed(setun_quantize_activations(m->w, 1, k, &o, m->codes, &x_scale)))
         return 1;
     for (int64_t row = 0; row < n; row++) {

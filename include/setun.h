@@ -2,9 +2,9 @@
  * setun.h: train, compress and run 1.58-bit (ternary) language models.
  *
  * Setun turns text into small language models whose linear layers have the weights -1, 0 and +1 only,
- * packs them at 2 or 1.6 bits a weight, and runs them. Everything is here, in eleven sections: LIBRARY,
- * CONTEXT, TENSOR, QUANTIZE, CLUSTER, STEP, TEXT, MODEL, TRAIN, GENERATE, BENCHMARK. Each begins with the
- * simplest use. The whole way from a text to a file, and from the file to a text:
+ * packs them at 2 or 1.6 bits a weight, and runs them. Everything is here, in fourteen sections: LIBRARY,
+ * CONTEXT, TENSOR, QUANTIZE, PACK, MATMUL, GRADIENT, CLUSTER, STEP, TEXT, MODEL, TRAIN, GENERATE,
+ * BENCHMARK. Each begins with the simplest use. The whole way from a text to a file, and from the file to a text:
  *
  *     setun_model *model = NULL;
  *     setun_tokenizer *tokenizer = NULL;
@@ -451,62 +451,115 @@ setun_status setun_tensor_read(const setun_tensor *tensor, void *data, size_t nb
 void setun_tensor_free(setun_tensor *tensor);
 
 /*
- * QUANTIZE: float weights to ternary, and products on the packed form
+ * QUANTIZE: float weights to ternary, and back
  *
- * Weights become trits, -1, 0 or +1, and one scale: W ~ scale * t (absmean, BitNet b1.58, arXiv
- * 2402.17764: gamma = mean |W|, t = round(W / gamma) clipped to -1..1, scale = max(gamma, 1e-5)). Matrices
- * are row-major, [rows, columns] = [n, k]: one row per output, as in a linear layer. Every row is packed
- * by itself, from its first byte:
+ * Weights become trits, -1, 0 or +1, and scales: W ~ scale * t. Matrices are row-major, [rows, columns] =
+ * [n, k]: one row per output, as in a linear layer. A scale belongs to the whole matrix, to a row, or to a
+ * group of columns of a row: `group` in the options. Scales are [1], or [rows, ceil(columns / group)]: as
+ * many as `setun_scale_count` says. How they and the thresholds above which a weight is +-1 are found is
+ * the scheme; how the trits lie in bytes is the packing (next section). The calls of these four sections
+ * take plain pointers; outputs may not overlap inputs, and stay untouched when a call fails.
  *
- *     two bits:  byte = (t0 + 1) + (t1 + 1) * 4 + (t2 + 1) * 16 + (t3 + 1) * 64          ceil(k / 4) bytes a row
- *     five:      byte = (t0 + 1) + (t1 + 1) * 3 + ... + (t4 + 1) * 81                    ceil(k / 5) bytes a row
- *
- * and positions past the last column hold t = 0. Products quantize the activations to 8 bits, one scale
- * per row, and sum integers: exact, and the same on every backend. Gradients become 8-bit codes by blocks,
- * rounded at random so that nothing is lost on average. The calls below take plain pointers; outputs may
- * not overlap inputs, and stay untouched when a call fails. A `setun_packed` keeps a matrix ready instead
- * of checking it at every call.
- *
- *     float w[2 * 4] = {.9f, -.8f, .1f, 0, -.7f, .6f, 0, .1f}, x[4] = {1, 2, 3, 4}, y[2], scale;
+ *     float w[2 * 4] = {.9f, -.8f, .1f, 0, -.7f, .6f, 0, .1f}, back[2 * 4], scale;
  *     size_t bytes;
  *     setun_pack_size(2, 4, SETUN_PACKING_TWO_BIT, &bytes);
  *     uint8_t *packed = malloc(bytes);
- *     setun_quantize(w, 2, 4, NULL, packed, bytes, &scale);
- *     setun_matmul(x, 1, packed, bytes, 2, 4, scale, NULL, y);
+ *     setun_quantize(w, 2, 4, NULL, packed, &bytes, &scale, 1);
+ *     setun_dequantize(packed, bytes, 2, 4, &scale, 1, NULL, back);
  */
 
-/** How weights are stored. */
-typedef enum {
-    /** Four trits a byte, 2 bits a weight: the form that products run on. */
-    SETUN_PACKING_TWO_BIT = 0,
-    /** Five trits a byte, 1.6 bits a weight: the form for files; products unpack it first. */
-    SETUN_PACKING_FIVE_PER_BYTE = 1,
-    /** Not packed: 32-bit floats. Only for `setun_model_save`. */
-    SETUN_PACKING_FULL = 2,
-} setun_packing;
+/** For `group`: one scale a row. */
+#define SETUN_GROUP_ROW -1
 
-/** How a threshold and a scale are found. */
+/** How a threshold h and a scale s are found; a weight above h is +1, one below -h is -1, others are 0. */
 typedef enum {
-    /** The mean magnitude of the whole matrix is the scale, half of it the threshold (arXiv 2402.17764). */
+    /** s = the mean magnitude, at least 1e-5; h = s / 2 (BitNet b1.58, arXiv 2402.17764). */
     SETUN_SCHEME_ABSMEAN = 0,
 } setun_scheme;
-
-/** A packed weight matrix, checked once. */
-typedef struct setun_packed setun_packed;
 
 /** How to quantize and where. Fill it with `setun_quantize_options_init`. */
 typedef struct {
     size_t struct_size;
     /** A `setun_scheme`. Default SETUN_SCHEME_ABSMEAN. */
     int32_t scheme;
-    /** SETUN_PACKING_TWO_BIT or SETUN_PACKING_FIVE_PER_BYTE. Default SETUN_PACKING_TWO_BIT. */
+    /** A `setun_packing`, but SETUN_PACKING_FULL. Default SETUN_PACKING_TWO_BIT. */
     int32_t packing;
     /** Where it runs; NULL = the default context. Default NULL. */
     const setun_context *context;
+    /**
+     * Columns of a row that share a scale; the last group of a row may be shorter. 0 = the whole matrix;
+     * SETUN_GROUP_ROW = the row. Default 0.
+     */
+    int64_t group;
 } setun_quantize_options;
 
 /** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */
 void setun_quantize_options_init(setun_quantize_options *options, size_t size);
+
+/**
+ * Says how many scales [rows, columns] weights have in groups of `group` columns (see the options): 1, rows,
+ * or rows * ceil(columns / group). Returns ARGUMENT (negative sizes, a group below -1), SHAPE (too large).
+ */
+setun_status setun_scale_count(int64_t rows, int64_t columns, int64_t group, int64_t *out);
+
+/**
+ * Quantizes `weights` [rows, columns]: the trits into `packed`, of which `packed_size` says the room before
+ * and the bytes used after (`setun_pack_size` says how many are enough), and their scales [scale_count].
+ * NULL options = absmean, two bits, one scale, default context.
+ *
+ * Returns ARGUMENT (a NaN or an infinity, naming the first; overlap; misaligned), SHAPE (packed_size or
+ * scale_count does not fit), MEMORY.
+ */
+setun_status setun_quantize(const float *weights,
+                            int64_t rows,
+                            int64_t columns,
+                            const setun_quantize_options *options,
+                            uint8_t *packed,
+                            size_t *packed_size,
+                            float *scales,
+                            int64_t scale_count);
+
+/**
+ * The inverse: weights [rows, columns] = scale * t. Of the options, packing, group and context count.
+ * Returns FORMAT (bytes that are no trits, naming the first), ARGUMENT (a scale that is not finite; overlap;
+ * misaligned), SHAPE (packed_size or scale_count does not fit), MEMORY.
+ */
+setun_status setun_dequantize(const uint8_t *packed,
+                              size_t packed_size,
+                              int64_t rows,
+                              int64_t columns,
+                              const float *scales,
+                              int64_t scale_count,
+                              const setun_quantize_options *options,
+                              float *weights);
+
+/*
+ * PACK: trits in bytes
+ *
+ * Every row is packed by itself, from its first byte; positions past the last column hold t = 0, so that a
+ * matrix has one packed form. What is not one is refused, and never decoded to nonsense.
+ *
+ *     two bits:  byte = (t0 + 1) + (t1 + 1) * 4 + (t2 + 1) * 16 + (t3 + 1) * 64          ceil(k / 4) bytes a row
+ *     five:      byte = (t0 + 1) + (t1 + 1) * 3 + ... + (t4 + 1) * 81                    ceil(k / 5) bytes a row
+ *
+ * Where a call writes packed bytes, its size argument says the room before and the bytes used after.
+ *
+ *     int8_t t[2 * 4] = {1, -1, 0, 0, -1, 1, 0, 0};
+ *     uint8_t packed[2];
+ *     size_t bytes = sizeof packed;
+ *     setun_pack(t, 2, 4, NULL, packed, &bytes);
+ *     setun_unpack(packed, bytes, 2, 4, NULL, t);
+ */
+
+/** How weights are stored. */
+typedef enum {
+    /** Four trits a byte, 2 bits a weight: the form that products run on. */
+    SETUN_PACKING_TWO_BIT = 0,
+    /** Five trits a byte, 1.6 bits a weight: the form for files. */
+    SETUN_PACKING_FIVE_PER_BYTE = 1,
+    /** Not packed: 32-bit floats. Only for `setun_model_save`. */
+    SETUN_PACKING_FULL = 2,
+} setun_packing;
 
 /**
  * Says how many bytes [rows, columns] trits take: rows * ceil(columns / 4), or / 5. `packing` is a
@@ -516,42 +569,16 @@ void setun_quantize_options_init(setun_quantize_options *options, size_t size);
 setun_status setun_pack_size(int64_t rows, int64_t columns, int32_t packing, size_t *out);
 
 /**
- * Quantizes `weights` [rows, columns] into `packed`, `packed_size` bytes as `setun_pack_size` says, and
- * writes the scale. NULL options = absmean, two bits, default context.
- *
- * Returns ARGUMENT (a NaN or an infinity, naming the first; overlap; misaligned), SHAPE (packed_size does
- * not fit).
- */
-setun_status setun_quantize(const float *weights,
-                            int64_t rows,
-                            int64_t columns,
-                            const setun_quantize_options *options,
-                            uint8_t *packed,
-                            size_t packed_size,
-                            float *scale);
-
-/**
- * The inverse: weights [rows, columns] = scale * t. Returns FORMAT (bytes that are no trits, naming the
- * first), ARGUMENT (scale is not finite; overlap; misaligned), SHAPE (packed_size does not fit).
- */
-setun_status setun_dequantize(const uint8_t *packed,
-                              size_t packed_size,
-                              int64_t rows,
-                              int64_t columns,
-                              float scale,
-                              const setun_quantize_options *options,
-                              float *weights);
-
-/**
- * Packs `trits` [rows, columns], one int8 each, -1, 0 or +1, into `packed`. Returns ARGUMENT (another
- * value, naming the first; overlap), SHAPE (packed_size does not fit).
+ * Packs `trits` [rows, columns], one int8 each, -1, 0 or +1, into `packed`; `packed_size` is the room before
+ * and the bytes used after. Returns ARGUMENT (another value, naming the first; overlap), SHAPE (too little
+ * room), MEMORY.
  */
 setun_status setun_pack(const int8_t *trits,
                         int64_t rows,
                         int64_t columns,
                         const setun_quantize_options *options,
                         uint8_t *packed,
-                        size_t packed_size);
+                        size_t *packed_size);
 
 /**
  * The inverse: `trits` [rows, columns], one int8 each. Returns FORMAT (bytes that are no trits, naming the
@@ -565,6 +592,35 @@ setun_status setun_unpack(const uint8_t *packed,
                           int8_t *trits);
 
 /**
+ * Counts the trits of [rows, columns]: `counts` has room for three, of -1, 0 and +1. Returns FORMAT,
+ * ARGUMENT, SHAPE.
+ */
+setun_status setun_trit_histogram(const uint8_t *packed,
+                                  size_t packed_size,
+                                  int64_t rows,
+                                  int64_t columns,
+                                  const setun_quantize_options *options,
+                                  int64_t *counts);
+
+/*
+ * MATMUL: products with ternary weights
+ *
+ * A linear layer: y = x W^T with W ~ scale * t. The activations x are quantized to 8 bits, one scale a row,
+ * and the products summed as integers: exact for every k up to 2^24, and the same on every backend. A
+ * `setun_packed` keeps a matrix ready instead of checking it at every call.
+ *
+ *     float x[4] = {1, 2, 3, 4}, y[2];
+ *     setun_matmul(x, 1, packed, bytes, 2, 4, &scale, 1, NULL, y);
+ *     setun_packed *weight;
+ *     setun_packed_create(NULL, w, NULL, &weight);
+ *     setun_packed_matmul(weight, x_tensor, y_tensor);
+ *     setun_packed_free(weight);
+ */
+
+/** A packed weight matrix, checked once. */
+typedef struct setun_packed setun_packed;
+
+/**
  * Quantizes activations x [m, k] to 8 bits, row by row: a = max(max |x|, 1e-5), codes [m, k] = round(x *
  * 127 / a), half to even, scales [m] = a / 127, so that x ~ scale * code. Returns ARGUMENT (a NaN or an
  * infinity, naming the first; overlap; misaligned).
@@ -575,6 +631,85 @@ setun_status setun_quantize_activations(const float *x,
                                         const setun_quantize_options *options,
                                         int8_t *codes,
                                         float *scales);
+
+/**
+ * A linear layer: y [m, n] = x [m, k] * (scale * t [n, k]) transposed, from `packed`, whose n rows have k
+ * columns. x is quantized to 8 bits per row as `setun_quantize_activations` does, and the products are
+ * summed as integers.
+ *
+ * Returns ARGUMENT (NaN or infinity in x or scale; overlap; misaligned), SHAPE (packed_size does not fit,
+ * k above 2^24), FORMAT (bytes that are no trits), MEMORY.
+ */
+setun_status setun_matmul(const float *x,
+                          int64_t m,
+                          const uint8_t *packed,
+                          size_t packed_size,
+                          int64_t n,
+                          int64_t k,
+                          const float *scales,
+                          int64_t scale_count,
+                          const setun_quantize_options *options,
+                          float *y);
+
+/**
+ * The gradient of `setun_matmul` to its input, straight through the quantization of x: dx [m, k] = dy
+ * [m, n] * (scale * t [n, k]). Float arithmetic; backends agree to rounding. Returns what `setun_matmul`
+ * does.
+ */
+setun_status setun_matmul_backward(const float *dy,
+                                   int64_t m,
+                                   const uint8_t *packed,
+                                   size_t packed_size,
+                                   int64_t n,
+                                   int64_t k,
+                                   const float *scales,
+                                   int64_t scale_count,
+                                   const setun_quantize_options *options,
+                                   float *dx);
+
+/**
+ * Quantizes the tensor w [n, k] f32 into a matrix that products can use again and again; w itself is not
+ * kept. The products run on `context`; NULL = the options' context, and then the default one. Free it with
+ * `setun_packed_free`.
+ *
+ * SETUN_PACKING_FIVE_PER_BYTE keeps 1.6 bits a weight in memory and unpacks at every product: slower.
+ * Returns ARGUMENT (NaN or infinity, naming the first), DTYPE, SHAPE, STATE, MEMORY.
+ */
+setun_status setun_packed_create(const setun_context *context,
+                                 const setun_tensor *w,
+                                 const setun_quantize_options *options,
+                                 setun_packed **out);
+
+/**
+ * The product of `setun_matmul` on tensors: y [.., n] f32 = x [.., k] f32 * packed [n, k] transposed; the
+ * sizes before the last are the same in x and y. Returns ARGUMENT (NaN or infinity in x; y overlaps x),
+ * DTYPE, SHAPE, STATE (y in use, or y is x), MEMORY.
+ */
+setun_status setun_packed_matmul(const setun_packed *packed, const setun_tensor *x, setun_tensor *y);
+
+/** Writes w [n, k] f32 = scale * t. Returns DTYPE, SHAPE, STATE. */
+setun_status setun_packed_dequantize(const setun_packed *packed, setun_tensor *w);
+
+/** Writes the scales [count], as many as `setun_scale_count` says. Returns SHAPE (another count). */
+setun_status setun_packed_scales(const setun_packed *packed, float *scales, int64_t count);
+
+/** Says how many bytes the packed trits take, without the scales. */
+setun_status setun_packed_nbytes(const setun_packed *packed, size_t *out);
+
+/** Frees the matrix; NULL is fine. */
+void setun_packed_free(setun_packed *packed);
+
+/*
+ * GRADIENT: gradients in few bits
+ *
+ * What machines that train together exchange, or what a trainer keeps of a gradient: codes with one scale
+ * for every block, rounded at random so that nothing is lost on average.
+ *
+ *     float g[512], back[512], scales[2];
+ *     int8_t codes[512];
+ *     setun_quantize_gradients(g, 512, 256, seed, step, 0, NULL, codes, scales);
+ *     setun_dequantize_gradients(codes, scales, 512, 256, NULL, back);
+ */
 
 /**
  * Quantizes a gradient g [n] to 8 bits by blocks: for every `block` elements, a positive multiple of 32 (the
@@ -607,82 +742,6 @@ setun_status setun_dequantize_gradients(const int8_t *codes,
                                         int64_t block,
                                         const setun_quantize_options *options,
                                         float *g);
-
-/**
- * A linear layer: y [m, n] = x [m, k] * (scale * t [n, k]) transposed, from `packed`, whose n rows have k
- * columns. x is quantized to 8 bits per row as `setun_quantize_activations` does, and the products are
- * summed as integers.
- *
- * Returns ARGUMENT (NaN or infinity in x or scale; overlap; misaligned), SHAPE (packed_size does not fit,
- * k above 2^24), FORMAT (bytes that are no trits), MEMORY.
- */
-setun_status setun_matmul(const float *x,
-                          int64_t m,
-                          const uint8_t *packed,
-                          size_t packed_size,
-                          int64_t n,
-                          int64_t k,
-                          float scale,
-                          const setun_quantize_options *options,
-                          float *y);
-
-/**
- * The gradient of `setun_matmul` to its input, straight through the quantization of x: dx [m, k] = dy
- * [m, n] * (scale * t [n, k]). Float arithmetic; backends agree to rounding. Returns what `setun_matmul`
- * does.
- */
-setun_status setun_matmul_backward(const float *dy,
-                                   int64_t m,
-                                   const uint8_t *packed,
-                                   size_t packed_size,
-                                   int64_t n,
-                                   int64_t k,
-                                   float scale,
-                                   const setun_quantize_options *options,
-                                   float *dx);
-
-/**
- * Counts the trits of [rows, columns]: `counts` has room for three, of -1, 0 and +1. Returns FORMAT,
- * ARGUMENT, SHAPE.
- */
-setun_status setun_trit_histogram(const uint8_t *packed,
-                                  size_t packed_size,
-                                  int64_t rows,
-                                  int64_t columns,
-                                  const setun_quantize_options *options,
-                                  int64_t *counts);
-
-/**
- * Quantizes the tensor w [n, k] f32 into a matrix that products can use again and again; w itself is not
- * kept. The products run on `context`; NULL = the options' context, and then the default one. Free it with
- * `setun_packed_free`.
- *
- * SETUN_PACKING_FIVE_PER_BYTE keeps 1.6 bits a weight in memory and unpacks at every product: slower.
- * Returns ARGUMENT (NaN or infinity, naming the first), DTYPE, SHAPE, STATE, MEMORY.
- */
-setun_status setun_packed_create(const setun_context *context,
-                                 const setun_tensor *w,
-                                 const setun_quantize_options *options,
-                                 setun_packed **out);
-
-/**
- * The product of `setun_matmul` on tensors: y [.., n] f32 = x [.., k] f32 * packed [n, k] transposed; the
- * sizes before the last are the same in x and y. Returns ARGUMENT (NaN or infinity in x; y overlaps x),
- * DTYPE, SHAPE, STATE (y in use, or y is x), MEMORY.
- */
-setun_status setun_packed_matmul(const setun_packed *packed, const setun_tensor *x, setun_tensor *y);
-
-/** Writes w [n, k] f32 = scale * t. Returns DTYPE, SHAPE, STATE. */
-setun_status setun_packed_dequantize(const setun_packed *packed, setun_tensor *w);
-
-/** Says the scale. */
-setun_status setun_packed_scale(const setun_packed *packed, float *out);
-
-/** Says how many bytes the packed trits take, without the scale. */
-setun_status setun_packed_nbytes(const setun_packed *packed, size_t *out);
-
-/** Frees the matrix; NULL is fine. */
-void setun_packed_free(setun_packed *packed);
 
 /*
  * CLUSTER: exact k-means

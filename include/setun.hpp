@@ -513,19 +513,26 @@ inline std::size_t pack_size(std::int64_t rows, std::int64_t columns, setun_pack
     return detail::said<std::size_t>([&](auto out) { return setun_pack_size(rows, columns, packing, out); });
 }
 
-/** A matrix [rows, columns] as packed trits and a scale, in memory of its own. */
+inline std::int64_t scale_count(std::int64_t rows, std::int64_t columns, std::int64_t group)
+{
+    return detail::said<std::int64_t>([&](auto out) { return setun_scale_count(rows, columns, group, out); });
+}
+
+/** A matrix [rows, columns] as packed trits and scales, in memory of its own. */
 struct quantized {
     std::int64_t rows = 0, columns = 0;
-    float scale = 1;
     quantize_options options{};
+    std::vector<float> scales{};
     std::vector<std::uint8_t> packed{};
 
     /** Room for the trits of a matrix. */
     quantized(std::int64_t rows_, std::int64_t columns_, const quantize_options &options_)
         : rows(rows_), columns(columns_), options(options_),
+          scales(static_cast<std::size_t>(scale_count(rows_, columns_, options_.group)), 1),
           packed(pack_size(rows_, columns_, static_cast<setun_packing>(options_.packing)))
     {
     }
+    std::int64_t count() const { return static_cast<std::int64_t>(scales.size()); }
 };
 
 inline quantized quantize(span<const float> weights, std::int64_t rows, std::int64_t columns,
@@ -533,24 +540,29 @@ inline quantized quantize(span<const float> weights, std::int64_t rows, std::int
 {
     detail::fits("weights", weights.size(), {rows, columns});
     quantized q(rows, columns, options);
-    check(setun_quantize(weights.data(), rows, columns, &options, q.packed.data(), q.packed.size(), &q.scale));
+    std::size_t size = q.packed.size();
+    check(setun_quantize(weights.data(), rows, columns, &options, q.packed.data(), &size, q.scales.data(), q.count()));
+    q.packed.resize(size);
     return q;
 }
 
 inline std::vector<float> dequantize(const quantized &q)
 {
     std::vector<float> weights(detail::count({q.rows, q.columns}));
-    check(setun_dequantize(q.packed.data(), q.packed.size(), q.rows, q.columns, q.scale, &q.options, weights.data()));
+    check(setun_dequantize(q.packed.data(), q.packed.size(), q.rows, q.columns, q.scales.data(), q.count(),
+                           &q.options, weights.data()));
     return weights;
 }
 
-/** Trits of yours, one a byte, with a scale of 1. */
+/** Trits of yours, one a byte, with scales of 1. */
 inline quantized pack(span<const std::int8_t> trits, std::int64_t rows, std::int64_t columns,
                       const quantize_options &options = {})
 {
     detail::fits("trits", trits.size(), {rows, columns});
     quantized q(rows, columns, options);
-    check(setun_pack(trits.data(), rows, columns, &options, q.packed.data(), q.packed.size()));
+    std::size_t size = q.packed.size();
+    check(setun_pack(trits.data(), rows, columns, &options, q.packed.data(), &size));
+    q.packed.resize(size);
     return q;
 }
 
@@ -577,8 +589,8 @@ inline std::vector<float> matmul(span<const float> x, std::int64_t m, const quan
 {
     detail::fits("x", x.size(), {m, q.columns});
     std::vector<float> y(detail::count({m, q.rows}));
-    check(setun_matmul(x.data(), m, q.packed.data(), q.packed.size(), q.rows, q.columns, q.scale, &q.options,
-                       y.data()));
+    check(setun_matmul(x.data(), m, q.packed.data(), q.packed.size(), q.rows, q.columns, q.scales.data(),
+                       q.count(), &q.options, y.data()));
     return y;
 }
 
@@ -587,8 +599,8 @@ inline std::vector<float> matmul_backward(span<const float> dy, std::int64_t m, 
 {
     detail::fits("dy", dy.size(), {m, q.rows});
     std::vector<float> dx(detail::count({m, q.columns}));
-    check(setun_matmul_backward(dy.data(), m, q.packed.data(), q.packed.size(), q.rows, q.columns, q.scale,
-                                &q.options, dx.data()));
+    check(setun_matmul_backward(dy.data(), m, q.packed.data(), q.packed.size(), q.rows, q.columns, q.scales.data(),
+                                q.count(), &q.options, dx.data()));
     return dx;
 }
 
@@ -634,9 +646,10 @@ public:
     }
     void matmul(const tensor &x, tensor &y) const { check(setun_packed_matmul(get(), x.get(), y.get())); }
     void dequantize(tensor &w) const { check(setun_packed_dequantize(get(), w.get())); }
-    float scale() const
+    /** Writes the scales: as many as `scale_count` says. */
+    void scales(span<float> to) const
     {
-        return detail::said<float>([&](auto out) { return setun_packed_scale(get(), out); });
+        check(setun_packed_scales(get(), to.data(), static_cast<std::int64_t>(to.size())));
     }
     std::size_t nbytes() const
     {

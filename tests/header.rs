@@ -4,8 +4,22 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The sections of the header, in their order: the files of src/ffi that hold exports.
-const SECTIONS: [&str; 11] =
-    ["library", "context", "tensor", "quantize", "cluster", "step", "text", "model", "train", "generate", "benchmark"];
+const SECTIONS: [&str; 14] = [
+    "library",
+    "context",
+    "tensor",
+    "quantize",
+    "pack",
+    "matmul",
+    "gradient",
+    "cluster",
+    "step",
+    "text",
+    "model",
+    "train",
+    "generate",
+    "benchmark",
+];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

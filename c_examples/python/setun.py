@@ -264,7 +264,13 @@ class ContextOptions(_Options):
 
 
 class QuantizeOptions(_Options):
-    _fields_ = [("struct_size", c_size_t), ("scheme", c_int32), ("packing", c_int32), ("context", c_void_p)]
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("scheme", c_int32),
+        ("packing", c_int32),
+        ("context", c_void_p),
+        ("group", c_int64),
+    ]
     _enums = {"scheme": Scheme, "packing": Packing}
 
 
@@ -575,21 +581,22 @@ SIGNATURES = {
     "tensor_nbytes": [_p, _p],
     "tensor_write": [_p, _p, _z],
     "tensor_read": [_p, _p, _z],
+    "scale_count": [_n, _n, _n, _p],
     "pack_size": [_n, _n, _i, _p],
-    "quantize": [_p, _n, _n, _p, _p, _z, _p],
-    "dequantize": [_p, _z, _n, _n, _f, _p, _p],
-    "pack": [_p, _n, _n, _p, _p, _z],
+    "quantize": [_p, _n, _n, _p, _p, _p, _p, _n],
+    "dequantize": [_p, _z, _n, _n, _p, _n, _p, _p],
+    "pack": [_p, _n, _n, _p, _p, _p],
     "unpack": [_p, _z, _n, _n, _p, _p],
     "quantize_activations": [_p, _n, _n, _p, _p, _p],
-    "matmul": [_p, _n, _p, _z, _n, _n, _f, _p, _p],
-    "matmul_backward": [_p, _n, _p, _z, _n, _n, _f, _p, _p],
+    "matmul": [_p, _n, _p, _z, _n, _n, _p, _n, _p, _p],
+    "matmul_backward": [_p, _n, _p, _z, _n, _n, _p, _n, _p, _p],
     "quantize_gradients": [_p, _n, _n, _u, c_uint32, c_uint32, _p, _p, _p],
     "dequantize_gradients": [_p, _p, _n, _n, _p, _p],
     "trit_histogram": [_p, _z, _n, _n, _p, _p],
     "packed_create": [_p, _p, _p, _p],
     "packed_matmul": [_p, _p, _p],
     "packed_dequantize": [_p, _p],
-    "packed_scale": [_p, _p],
+    "packed_scales": [_p, _p, _n],
     "packed_nbytes": [_p, _p],
     "cluster": [_p, _n, _n, _n, _p, _p, _p, _p],
     "kmeans_create": [_n, _p, _p],
@@ -1141,14 +1148,30 @@ class Tensor(_Handle):
 # --- quantize ---------------------------------------------------------------------------------------------------------
 
 
+# For `group`: one scale a row.
+GROUP_ROW = -1
+
+
 class Quantized(NamedTuple):
-    """A matrix [rows, columns] as packed trits and a scale."""
+    """A matrix [rows, columns] as packed trits and scales: one of the matrix, or one for every `group` columns of a row."""
 
     packed: object
-    scale: float
+    scales: object
     rows: int
     columns: int
     packing: Packing
+    group: int = 0
+
+    @property
+    def scale(self):
+        """The scale, where there is one."""
+        if _count(_view(self.scales, "float32", "scales")) != 1:
+            raise ValueError(f"the matrix has a scale for every {self.group} columns, not one")
+        return self.scales[0]
+
+
+def scale_count(rows, columns, group=0):
+    return _said(c_int64, _library.setun_scale_count, rows, columns, group)
 
 
 def pack_size(rows, columns, packing=Packing.TWO_BIT):
@@ -1172,29 +1195,38 @@ def _for(quantized, context):
     """What is packed, and the options for its packing."""
     view = _view(quantized.packed, "uint8", "packed")
     options = None
-    if context is not None or quantized.packing != Packing.TWO_BIT:
-        options = QuantizeOptions(packing=quantized.packing, context=context)
+    if context is not None or quantized.packing != Packing.TWO_BIT or quantized.group != 0:
+        options = QuantizeOptions(packing=quantized.packing, context=context, group=quantized.group)
     return view, options
 
 
+def _group(options):
+    return options.group if options is not None else 0
+
+
+def _used(packed, size):
+    """As much of the room as was used."""
+    return packed if size.value == memoryview(packed).nbytes else packed[: size.value]
+
+
 def quantize(weights, rows=None, columns=None, **options):
-    """Weights, float32 [rows, columns], to packed trits and a scale. Options: scheme, packing, context."""
+    """Weights, float32 [rows, columns], to packed trits and scales. Options: scheme, packing, context, group."""
     view = _view(weights, "float32", "weights")
     rows, columns = _matrix(view, "weights", rows, columns)
     options = _quantize_options(options)
-    packing, scale, size = _packing(options), c_float(), c_size_t()
+    packing, group, size = _packing(options), _group(options), c_size_t()
     _check(_library.setun_pack_size(rows, columns, packing, byref(size)))
-    packed = _made((size.value,), "uint8")
-    pointer = _pointer(options)
-    _check(
-        _library.setun_quantize(_memory(view), rows, columns, pointer, _out(packed), size.value, byref(scale))
-    )
-    return Quantized(packed, scale.value, rows, columns, packing)
+    count = 1 if group == 0 else scale_count(rows, columns, group)
+    packed, scales = _made((size.value,), "uint8"), _made((count,), "float32")
+    pointer, out = _pointer(options), _out(packed)
+    _check(_library.setun_quantize(_memory(view), rows, columns, pointer, out, byref(size), _out(scales), count))
+    return Quantized(_used(packed, size), scales, rows, columns, packing, group)
 
 
 def dequantize(quantized, context=None):
     """scale * trits, float32 [rows, columns]."""
     packed, options = _for(quantized, context)
+    scales = _view(quantized.scales, "float32", "scales")
     weights = _made((quantized.rows, quantized.columns), "float32")
     _check(
         _library.setun_dequantize(
@@ -1202,7 +1234,8 @@ def dequantize(quantized, context=None):
             packed.nbytes,
             quantized.rows,
             quantized.columns,
-            quantized.scale,
+            _memory(scales),
+            _count(scales),
             _pointer(options),
             _out(weights),
         )
@@ -1215,10 +1248,11 @@ def pack(trits, rows=None, columns=None, scale=1.0, **options):
     view = _view(trits, "int8", "trits")
     rows, columns = _matrix(view, "trits", rows, columns)
     options = _quantize_options(options)
-    size = pack_size(rows, columns, _packing(options))
-    packed = _made((size,), "uint8")
-    _check(_library.setun_pack(_memory(view), rows, columns, _pointer(options), _out(packed), size))
-    return Quantized(packed, scale, rows, columns, _packing(options))
+    size = c_size_t(pack_size(rows, columns, _packing(options)))
+    packed, scales = _made((size.value,), "uint8"), _made((1,), "float32")
+    scales[0] = scale
+    _check(_library.setun_pack(_memory(view), rows, columns, _pointer(options), _out(packed), byref(size)))
+    return Quantized(_used(packed, size), scales, rows, columns, _packing(options))
 
 
 def unpack(quantized, context=None):
@@ -1246,6 +1280,7 @@ def quantize_activations(x, rows=None, columns=None, context=None):
 def _product(function, x, name, quantized, inner, outer, context):
     view = _view(x, "float32", name)
     packed, options = _for(quantized, context)
+    scales = _view(quantized.scales, "float32", "scales")
     m, _ = _matrix(view, name, None, inner)
     if view.ndim > 1 and view.shape[-1] != inner:
         raise ValueError(f"{name} has {view.shape[-1]} columns, the matrix has {inner}")
@@ -1258,7 +1293,8 @@ def _product(function, x, name, quantized, inner, outer, context):
             packed.nbytes,
             quantized.rows,
             quantized.columns,
-            quantized.scale,
+            _memory(scales),
+            _count(scales),
             _pointer(options),
             _out(y),
         )
@@ -1321,6 +1357,7 @@ class Packed(_Handle):
             weights = _borrowed(weights, "weights")
         self._shape = weights.shape
         options = QuantizeOptions(**options)
+        self._group = options.group
         self._take(_library.setun_packed_create, _context(context), weights._handle, byref(options))
 
     def matmul(self, x):
@@ -1337,8 +1374,13 @@ class Packed(_Handle):
         return out.read()
 
     @property
-    def scale(self):
-        return _said(c_float, _library.setun_packed_scale, self._handle)
+    def scales(self):
+        """float32: one, or one for every group."""
+        rows, columns = self._shape
+        count = scale_count(rows, columns, self._group)
+        scales = _made((count,), "float32")
+        _check(_library.setun_packed_scales(self._handle, _out(scales), count))
+        return scales
 
     @property
     def nbytes(self):

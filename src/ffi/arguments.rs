@@ -190,6 +190,46 @@ pub fn check_apart(outputs: &[Extent], inputs: &[Extent]) -> Result<()> {
     Ok(())
 }
 
+/// The size argument of an output whose length is known only afterwards: the room before, the bytes used after (as zlib's
+/// `compress` has it).
+pub struct Room {
+    size: *mut usize,
+    bytes: usize,
+    name: &'static str,
+}
+
+impl Room {
+    /// # Safety
+    /// `size` is NULL or holds a readable and writable `usize` that nobody else uses while this lives.
+    pub unsafe fn read(size: *mut usize, name: &'static str) -> Result<Room> {
+        check_pointer(size, name)?;
+        // SAFETY: not NULL and aligned; the rest is the caller's contract.
+        let bytes = self::bytes(unsafe { size.read() }, name)?;
+        Ok(Room { size, bytes, name })
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn extent(&self) -> Extent {
+        extent(self.name, self.size, 1)
+    }
+
+    /// `needed`, or SHAPE when there is less room.
+    pub fn at_least(&self, needed: usize, output: &str) -> Result<usize> {
+        let (name, bytes) = (self.name, self.bytes);
+        ensure!(bytes >= needed, Shape, "{output} needs {needed} bytes, {name} says that it has {bytes}");
+        Ok(needed)
+    }
+
+    /// Tells the caller what was used.
+    pub fn used(&self, bytes: usize) -> Result<()> {
+        // SAFETY: checked when it was read; still the caller's contract.
+        unsafe { store(self.size, bytes, self.name) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -22,7 +22,7 @@ use super::handle::{self, Handle};
 use super::library::setun_status;
 use super::model_object::{ModelObject, copy, file_packing, file_rest, fitting, geometry, read, window_sizes};
 use super::options::{self, Versioned};
-use super::quantize::setun_packing;
+use super::pack::setun_packing;
 use super::tensor::{setun_dtype, setun_tensor};
 use super::text::{check_tokens, setun_tokenizer};
 use crate::model::{Activations, Model, file};

@@ -4,7 +4,7 @@
 use super::arguments::{one_of, size};
 use super::handle;
 use super::model::{setun_model, setun_model_options};
-use super::quantize::setun_packing;
+use super::pack::setun_packing;
 use super::tensor::setun_dtype;
 use crate::model::{Model, ModelOptions, describe, file};
 use crate::quantize::{self, Matrix, Packing};

@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `packing.rs` | [`Matrix`] and [`Packing`]: how trits lie in bytes; pack, unpack, count, check |
+//! | `group.rs` | [`Group`]: which weights share a scale |
 //! | `scheme.rs` | float weights to trits and a scale (absmean), and back |
 //! | `product.rs` | activations to 8 bits; the ternary product and its gradient |
 //! | `gradients.rs` | gradients to int8 codes, one scale a block, and back |
@@ -11,6 +12,7 @@
 //! Bad input is found before anything is written, so that outputs of a failed call are untouched.
 
 mod gradients;
+mod group;
 mod packed;
 mod packing;
 mod product;
@@ -19,6 +21,7 @@ mod scheme;
 mod tests;
 
 pub use gradients::{GradientCodes, dequantize_gradients, gradient_blocks, quantize_gradients};
+pub use group::Group;
 pub use packed::PackedTensor;
 pub use packing::{Matrix, Packing, histogram, pack, unpack};
 pub use product::{matmul, matmul_backward, quantize_activations};

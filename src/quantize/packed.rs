@@ -25,8 +25,11 @@ impl PackedTensor {
         Ok(PackedTensor { context, matrix, packed, scale })
     }
 
-    pub fn scale(&self) -> f32 {
-        self.scale
+    /// Copies the scales.
+    pub fn scales(&self, scales: &mut [f32]) -> Result<()> {
+        super::check_length("scales", scales.len(), 1)?;
+        scales[0] = self.scale;
+        Ok(())
     }
 
     /// The bytes of the trits.

@@ -53,7 +53,7 @@ pub fn dequantize(context: &Context, matrix: &Matrix, packed: &[u8], scale: f32,
 }
 
 pub fn check_scale(scale: f32) -> Result<()> {
-    ensure!(scale.is_finite(), Argument, "scale is {scale}, expected a finite number");
+    ensure!(scale.is_finite(), Argument, "scales[0] is {scale}, expected a finite number");
     Ok(())
 }
 

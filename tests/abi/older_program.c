@@ -24,6 +24,7 @@ static int32_t hear(const char *piece, size_t bytes, void *user_data) {
 int main(void) {
     float weights[8] = {1, -1, 2, 0, 0, 1, -2, 1}, scale;
     uint8_t packed[2];
+    size_t packed_size = sizeof packed;
     size_t heard = 0;
     setun_context_options where;
     setun_quantize_options how;
@@ -42,7 +43,7 @@ int main(void) {
     CHECK_OK(setun_context_create(&where, &context));
     setun_quantize_options_init(&how, sizeof how);
     how.packing = SETUN_PACKING_FIVE_PER_BYTE;
-    CHECK_OK(setun_quantize(weights, 2, 4, &how, packed, sizeof packed, &scale));
+    CHECK_OK(setun_quantize(weights, 2, 4, &how, packed, &packed_size, &scale, 1));
     setun_model_options_init(&geometry, sizeof geometry);
     geometry.width = 16;
     geometry.layers = 1;

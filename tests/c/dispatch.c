@@ -51,13 +51,14 @@ static setun_statistics of(const setun_context *context, const char *operation) 
 /* Multiplies a vector [1, n] with zeros [N, n]: one call of matmul_ternary, of N * n multiplications. */
 static void multiply(const setun_context *context, int64_t n) {
     static uint8_t packed[N * N];
+    static const float one = 1;
     static float x[N], y[N];
     size_t bytes = (size_t)((n + 3) / 4 * N);
     setun_quantize_options options;
     setun_quantize_options_init(&options, sizeof options);
     options.context = context;
     memset(packed, 0x55, bytes); /* four codes 1 a byte: t = 0 */
-    CHECK_OK(setun_matmul(x, 1, packed, bytes, N, n, 1, &options, y));
+    CHECK_OK(setun_matmul(x, 1, packed, bytes, N, n, &one, 1, &options, y));
 }
 
 static void statistics(void) {

@@ -79,9 +79,9 @@ void tensors_and_matrices()
     assert(setun::trit_histogram(q) == std::vector<std::int64_t>({2, 2, 2}));
     const float x[3] = {1, 2, 4};
     const std::vector<float> y = setun::matmul(x, 1, q);
-    assert(y.size() == 2 && std::fabs(y[0] + q.scale) < .05f && std::fabs(y[1] - q.scale) < .05f);
-    assert(setun::matmul_backward(std::vector<float>{1, 0}, 1, q)[1] == -q.scale);
-    assert(setun::dequantize(q)[0] == q.scale);
+    assert(y.size() == 2 && std::fabs(y[0] + q.scales[0]) < .05f && std::fabs(y[1] - q.scales[0]) < .05f);
+    assert(setun::matmul_backward(std::vector<float>{1, 0}, 1, q)[1] == -q.scales[0]);
+    assert(setun::dequantize(q)[0] == q.scales[0]);
     assert(setun::pack(setun::unpack(q), 2, 3).packed == q.packed);
     const auto [codes, scales] = setun::quantize_activations(x, 1, 3);
     assert(codes[2] == 127 && std::fabs(scales[0] * 127 - 4) < 1e-5f);
@@ -89,7 +89,9 @@ void tensors_and_matrices()
     fails(SETUN_ERR_ARGUMENT, "a size is -1", [&] { setun::quantize(memory, -1, -6); });
 
     setun::packed layer(w);
-    assert(layer.scale() == q.scale && layer.nbytes() == 2);
+    std::vector<float> held(1);
+    layer.scales(held);
+    assert(held[0] == q.scales[0] && layer.nbytes() == 2);
     setun::tensor in(SETUN_DTYPE_F32, std::vector<std::int64_t>{1, 3}), out(SETUN_DTYPE_F32, std::vector<std::int64_t>{1, 2});
     in.write(setun::span<const float>(x));
     layer.matmul(in, out);

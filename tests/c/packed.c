@@ -30,15 +30,15 @@ static void round_trip(int32_t packing) {
     setun_quantize_options_init(&options, sizeof options);
     options.packing = packing;
     CHECK_OK(setun_pack_size(N, K, packing, &size));
-    CHECK_OK(setun_quantize(weights, N, K, &options, bytes, size, &scale));
+    CHECK_OK(setun_quantize(weights, N, K, &options, bytes, &size, &scale, 1));
     CHECK_OK(setun_packed_create(NULL, w, &options, &packed));
-    CHECK_OK(setun_packed_scale(packed, &held_scale));
+    CHECK_OK(setun_packed_scales(packed, &held_scale, 1));
     CHECK_OK(setun_packed_nbytes(packed, &held));
     CHECK(held_scale == scale && held == size);
 
     memset(y, 0, sizeof y);
     CHECK_OK(setun_packed_matmul(packed, in, out));
-    CHECK_OK(setun_matmul(x, 2 * M, bytes, size, N, K, scale, &options, plain));
+    CHECK_OK(setun_matmul(x, 2 * M, bytes, size, N, K, &scale, 1, &options, plain));
     CHECK(memcmp(y, plain, sizeof y) == 0);
     CHECK_OK(setun_packed_dequantize(packed, back));
     for (i = 0; i < N * K; i++) {
@@ -50,7 +50,7 @@ static void round_trip(int32_t packing) {
     setun_tensor_free(out);
     setun_tensor_free(back);
     setun_packed_free(packed);
-    CHECK_FAILS(setun_packed_scale(packed, &scale), SETUN_ERR_ARGUMENT, "freed already");
+    CHECK_FAILS(setun_packed_scales(packed, &scale, 1), SETUN_ERR_ARGUMENT, "freed already");
 }
 
 static void refused(void) {

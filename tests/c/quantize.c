@@ -7,12 +7,21 @@
 #define ROWS 2
 #define COLUMNS 4
 
+static const float one = 1;
+
 /* mean |w| = 3.2 / 8 = 0.4, so the scale is 0.4 and the threshold 0.2. */
 static const float weights[ROWS * COLUMNS] = {.9f, -.8f, .1f, 0, -.7f, .6f, 0, .1f};
 static const int8_t trits[ROWS * COLUMNS] = {1, -1, 0, 0, -1, 1, 0, 0};
 /* t + 1 = 2 0 1 1 and 0 2 1 1. */
 static const uint8_t two_bit[2] = {2 + 16 + 64, 8 + 16 + 64};
 static const uint8_t five[2] = {2 + 9 + 27 + 81, 6 + 9 + 27 + 81};
+
+/* The room for packed bytes, anew at each call: it becomes what was used. */
+static size_t *room(size_t bytes) {
+    static size_t size;
+    size = bytes;
+    return &size;
+}
 
 static void known_answers(const setun_quantize_options *options, const uint8_t *expected) {
     /* 127 * x / 4 = 31.75, 63.5, 95.25, 127: codes 32, 64 (half to even), 95, 127. */
@@ -28,15 +37,15 @@ static void known_answers(const setun_quantize_options *options, const uint8_t *
 
     CHECK_OK(setun_pack_size(ROWS, COLUMNS, options->packing, &bytes));
     CHECK(bytes == 2);
-    CHECK_OK(setun_quantize(weights, ROWS, COLUMNS, options, packed, bytes, &scale));
+    CHECK_OK(setun_quantize(weights, ROWS, COLUMNS, options, packed, room(bytes), &scale, 1));
     CHECK_NEAR(scale, .4, 1e-7);
     CHECK(memcmp(packed, expected, 2) == 0);
-    CHECK_OK(setun_dequantize(packed, bytes, ROWS, COLUMNS, scale, options, restored));
+    CHECK_OK(setun_dequantize(packed, bytes, ROWS, COLUMNS, &scale, 1, options, restored));
     for (i = 0; i < ROWS * COLUMNS; i++) CHECK(restored[i] == scale * trits[i]);
     CHECK_OK(setun_unpack(packed, bytes, ROWS, COLUMNS, options, back));
     CHECK(memcmp(back, trits, sizeof trits) == 0);
     memset(packed, 0, sizeof packed);
-    CHECK_OK(setun_pack(trits, ROWS, COLUMNS, options, packed, bytes));
+    CHECK_OK(setun_pack(trits, ROWS, COLUMNS, options, packed, room(bytes)));
     CHECK(memcmp(packed, expected, 2) == 0);
     CHECK_OK(setun_trit_histogram(packed, bytes, ROWS, COLUMNS, options, counts));
     CHECK(counts[0] == 2 && counts[1] == 4 && counts[2] == 2);
@@ -44,10 +53,10 @@ static void known_answers(const setun_quantize_options *options, const uint8_t *
     CHECK_OK(setun_quantize_activations(x, 1, COLUMNS, options, codes, scales));
     CHECK(memcmp(codes, codes_expected, sizeof codes) == 0);
     CHECK_NEAR(scales[0], 4.0 / 127, 1e-8);
-    CHECK_OK(setun_matmul(x, 1, packed, bytes, ROWS, COLUMNS, scale, options, y));
+    CHECK_OK(setun_matmul(x, 1, packed, bytes, ROWS, COLUMNS, &scale, 1, options, y));
     CHECK_NEAR(y[0], (32 - 64) * .4 * 4 / 127, 1e-6);
     CHECK_NEAR(y[1], (64 - 32) * .4 * 4 / 127, 1e-6);
-    CHECK_OK(setun_matmul_backward(dy, 1, packed, bytes, ROWS, COLUMNS, scale, options, dx));
+    CHECK_OK(setun_matmul_backward(dy, 1, packed, bytes, ROWS, COLUMNS, &scale, 1, options, dx));
     for (i = 0; i < COLUMNS; i++) CHECK_NEAR(dx[i], dx_expected[i], 1e-6);
 }
 
@@ -120,9 +129,9 @@ static void long_rows(void) {
         w[i] = 1;
         x[i] = 3;
     }
-    CHECK_OK(setun_quantize(w, 1, K, NULL, packed, sizeof packed, &scale));
+    CHECK_OK(setun_quantize(w, 1, K, NULL, packed, room(sizeof packed), &scale, 1));
     CHECK(scale == 1);
-    CHECK_OK(setun_matmul(x, 1, packed, sizeof packed, 1, K, scale, NULL, &y));
+    CHECK_OK(setun_matmul(x, 1, packed, sizeof packed, 1, K, &scale, 1, NULL, &y));
     CHECK_NEAR(y, 3.0 * K, 1e-2);
 }
 
@@ -132,13 +141,13 @@ static void empty(void) {
     size_t bytes = 9;
     CHECK_OK(setun_pack_size(0, 100, SETUN_PACKING_TWO_BIT, &bytes));
     CHECK(bytes == 0);
-    CHECK_OK(setun_quantize(NULL, 0, 100, NULL, NULL, 0, &scale));
+    CHECK_OK(setun_quantize(NULL, 0, 100, NULL, NULL, room(0), &scale, 1));
     CHECK_NEAR(scale, 1e-5, 1e-11);
     /* No columns: sums of nothing. */
-    CHECK_OK(setun_matmul(NULL, 1, NULL, 0, 2, 0, 1, NULL, y));
+    CHECK_OK(setun_matmul(NULL, 1, NULL, 0, 2, 0, &one, 1, NULL, y));
     CHECK(y[0] == 0 && y[1] == 0);
     /* No rows of x: nothing to write. */
-    CHECK_OK(setun_matmul(NULL, 0, &byte, 1, 1, 1, 1, NULL, NULL));
+    CHECK_OK(setun_matmul(NULL, 0, &byte, 1, 1, 1, &one, 1, NULL, NULL));
 }
 
 static void bad_sizes_and_options(void) {
@@ -153,18 +162,18 @@ static void bad_sizes_and_options(void) {
     CHECK_FAILS(setun_pack_size(1, (1 << 24) + 1, SETUN_PACKING_TWO_BIT, &bytes), SETUN_ERR_SHAPE, "16777217");
     CHECK_FAILS(setun_pack_size(1, 1, SETUN_PACKING_TWO_BIT, NULL), SETUN_ERR_ARGUMENT, "out is NULL");
     CHECK(bytes == 77);
-    CHECK_FAILS(setun_quantize(weights, 2, 4, NULL, packed, 3, &scale), SETUN_ERR_SHAPE, "packed has 3 bytes");
-    CHECK_FAILS(setun_quantize(NULL, 2, 4, NULL, packed, 2, &scale), SETUN_ERR_ARGUMENT, "weights is NULL");
-    CHECK_FAILS(setun_quantize(weights, 2, 4, NULL, NULL, 2, &scale), SETUN_ERR_ARGUMENT, "packed is NULL");
-    CHECK_FAILS(setun_quantize(weights, 2, 4, NULL, packed, 2, NULL), SETUN_ERR_ARGUMENT, "scale is NULL");
+    CHECK_FAILS(setun_quantize(weights, 2, 4, NULL, packed, room(1), &scale, 1), SETUN_ERR_SHAPE, "packed needs 2 bytes");
+    CHECK_FAILS(setun_quantize(NULL, 2, 4, NULL, packed, room(2), &scale, 1), SETUN_ERR_ARGUMENT, "weights is NULL");
+    CHECK_FAILS(setun_quantize(weights, 2, 4, NULL, NULL, room(2), &scale, 1), SETUN_ERR_ARGUMENT, "packed is NULL");
+    CHECK_FAILS(setun_quantize(weights, 2, 4, NULL, packed, room(2), NULL, 1), SETUN_ERR_ARGUMENT, "scales is NULL");
     setun_quantize_options_init(&options, sizeof options);
     options.scheme = 1;
-    CHECK_FAILS(setun_quantize(weights, 2, 4, &options, packed, 2, &scale), SETUN_ERR_ARGUMENT, "scheme is 1");
+    CHECK_FAILS(setun_quantize(weights, 2, 4, &options, packed, room(2), &scale, 1), SETUN_ERR_ARGUMENT, "scheme is 1");
     options.scheme = SETUN_SCHEME_ABSMEAN;
     options.packing = SETUN_PACKING_FULL;
-    CHECK_FAILS(setun_quantize(weights, 2, 4, &options, packed, 2, &scale), SETUN_ERR_ARGUMENT, "packing is 2");
-    CHECK_FAILS(setun_matmul(weights, -1, two_bit, 2, 2, 4, 1, NULL, y), SETUN_ERR_ARGUMENT, "m is -1");
-    CHECK_FAILS(setun_matmul(weights, INT64_MAX, two_bit, 2, 2, 4, 1, NULL, y), SETUN_ERR_ARGUMENT, "x of sizes");
+    CHECK_FAILS(setun_quantize(weights, 2, 4, &options, packed, room(2), &scale, 1), SETUN_ERR_ARGUMENT, "packing is 2");
+    CHECK_FAILS(setun_matmul(weights, -1, two_bit, 2, 2, 4, &one, 1, NULL, y), SETUN_ERR_ARGUMENT, "m is -1");
+    CHECK_FAILS(setun_matmul(weights, INT64_MAX, two_bit, 2, 2, 4, &one, 1, NULL, y), SETUN_ERR_ARGUMENT, "x of sizes");
     CHECK(scale == 5);
 }
 
@@ -179,22 +188,22 @@ static void bad_values(void) {
         memcpy(values, weights, sizeof values);
         values[5] = bad[i];
         values[7] = bad[i];
-        CHECK_FAILS(setun_quantize(values, 2, 4, NULL, packed, 2, &scale), SETUN_ERR_ARGUMENT, "weights[5] is");
+        CHECK_FAILS(setun_quantize(values, 2, 4, NULL, packed, room(2), &scale, 1), SETUN_ERR_ARGUMENT, "weights[5] is");
         CHECK(packed[0] == 0xEE && packed[1] == 0xEE && scale == 5);
         CHECK_FAILS(setun_quantize_activations(values, 2, 4, NULL, codes, scales), SETUN_ERR_ARGUMENT, "x[5] is");
         CHECK(codes[0] == 7 && scales[0] == 7);
-        CHECK_FAILS(setun_matmul(values + 4, 1, two_bit, 2, 2, 4, 1, NULL, y), SETUN_ERR_ARGUMENT, "x[1] is");
-        CHECK_FAILS(setun_matmul(weights, 1, two_bit, 2, 2, 4, bad[i], NULL, y), SETUN_ERR_ARGUMENT, "scale is");
-        CHECK_FAILS(setun_matmul_backward(values + 4, 1, two_bit, 2, 2, 4, 1, NULL, restored), SETUN_ERR_ARGUMENT,
+        CHECK_FAILS(setun_matmul(values + 4, 1, two_bit, 2, 2, 4, &one, 1, NULL, y), SETUN_ERR_ARGUMENT, "x[1] is");
+        CHECK_FAILS(setun_matmul(weights, 1, two_bit, 2, 2, 4, &bad[i], 1, NULL, y), SETUN_ERR_ARGUMENT, "scales[0] is");
+        CHECK_FAILS(setun_matmul_backward(values + 4, 1, two_bit, 2, 2, 4, &one, 1, NULL, restored), SETUN_ERR_ARGUMENT,
                     "dy[1] is");
-        CHECK_FAILS(setun_dequantize(two_bit, 2, 2, 4, bad[i], NULL, restored), SETUN_ERR_ARGUMENT, "scale is");
+        CHECK_FAILS(setun_dequantize(two_bit, 2, 2, 4, &bad[i], 1, NULL, restored), SETUN_ERR_ARGUMENT, "scales[0] is");
         CHECK(y[0] == 7 && y[1] == 7 && restored[0] == 7);
     }
     for (i = 0; i < 128; i++) huge[i] = FLT_MAX;
-    CHECK_FAILS(setun_quantize(huge, 1, 128, NULL, large, 32, &scale), SETUN_ERR_ARGUMENT, "too large for f32");
-    CHECK_FAILS(setun_pack(wrong, 1, 4, NULL, packed, 1), SETUN_ERR_ARGUMENT, "trits[2] is 2");
-    CHECK_FAILS(setun_dequantize(damaged, 2, 2, 4, 1, NULL, restored), SETUN_ERR_FORMAT, "byte 1 of packed is 0xff");
-    CHECK_FAILS(setun_matmul(weights, 1, damaged, 2, 2, 4, 1, NULL, y), SETUN_ERR_FORMAT, "byte 1 of packed");
+    CHECK_FAILS(setun_quantize(huge, 1, 128, NULL, large, room(32), &scale, 1), SETUN_ERR_ARGUMENT, "too large for f32");
+    CHECK_FAILS(setun_pack(wrong, 1, 4, NULL, packed, room(1)), SETUN_ERR_ARGUMENT, "trits[2] is 2");
+    CHECK_FAILS(setun_dequantize(damaged, 2, 2, 4, &one, 1, NULL, restored), SETUN_ERR_FORMAT, "byte 1 of packed is 0xff");
+    CHECK_FAILS(setun_matmul(weights, 1, damaged, 2, 2, 4, &one, 1, NULL, y), SETUN_ERR_FORMAT, "byte 1 of packed");
     CHECK_FAILS(setun_unpack(damaged, 2, 2, 4, NULL, codes), SETUN_ERR_FORMAT, "byte 1 of packed");
     damaged[1] = 88 + 64;
     CHECK_FAILS(setun_unpack(damaged, 2, 2, 3, NULL, codes), SETUN_ERR_FORMAT, "past the last of 3 columns");
@@ -239,17 +248,17 @@ static void overlap_and_alignment(void) {
     float scale = 0, *odd;
     memset(&memory, 0, sizeof memory);
     odd = (float *)(void *)(memory.u + 1);
-    CHECK_FAILS(setun_quantize(memory.f, 2, 4, NULL, memory.u + 30, 2, &scale), SETUN_ERR_ARGUMENT,
+    CHECK_FAILS(setun_quantize(memory.f, 2, 4, NULL, memory.u + 30, room(2), &scale, 1), SETUN_ERR_ARGUMENT,
                 "packed overlaps weights");
-    CHECK_FAILS(setun_quantize(memory.f, 2, 4, NULL, memory.u + 40, 2, memory.f + 3), SETUN_ERR_ARGUMENT,
-                "scale overlaps weights");
-    CHECK_OK(setun_quantize(memory.f, 2, 4, NULL, memory.u + 32, 2, &scale));
-    CHECK_FAILS(setun_matmul(memory.f, 1, two_bit, 2, 2, 4, 1, NULL, memory.f + 3), SETUN_ERR_ARGUMENT,
+    CHECK_FAILS(setun_quantize(memory.f, 2, 4, NULL, memory.u + 40, room(2), memory.f + 3, 1), SETUN_ERR_ARGUMENT,
+                "scales overlaps weights");
+    CHECK_OK(setun_quantize(memory.f, 2, 4, NULL, memory.u + 32, room(2), &scale, 1));
+    CHECK_FAILS(setun_matmul(memory.f, 1, two_bit, 2, 2, 4, &one, 1, NULL, memory.f + 3), SETUN_ERR_ARGUMENT,
                 "y overlaps x");
-    CHECK_FAILS(setun_dequantize(memory.u + 8, 2, 2, 4, 1, NULL, memory.f), SETUN_ERR_ARGUMENT,
+    CHECK_FAILS(setun_dequantize(memory.u + 8, 2, 2, 4, &one, 1, NULL, memory.f), SETUN_ERR_ARGUMENT,
                 "weights overlaps packed");
-    CHECK_FAILS(setun_quantize(odd, 2, 4, NULL, memory.u + 40, 2, &scale), SETUN_ERR_ARGUMENT, "weights is at");
-    CHECK_FAILS(setun_matmul(weights, 1, two_bit, 2, 2, 4, 1, NULL, odd), SETUN_ERR_ARGUMENT, "y is at");
+    CHECK_FAILS(setun_quantize(odd, 2, 4, NULL, memory.u + 40, room(2), &scale, 1), SETUN_ERR_ARGUMENT, "weights is at");
+    CHECK_FAILS(setun_matmul(weights, 1, two_bit, 2, 2, 4, &one, 1, NULL, odd), SETUN_ERR_ARGUMENT, "y is at");
 }
 
 int main(void) {

@@ -40,6 +40,23 @@ class Out:
         return bytes(self.array) == self.before
 
 
+class InOut(Out):
+    """A value that is read and written, in room of its own; a failing call must leave it as it is."""
+
+    def __init__(self, base, value):
+        super().__init__(base)
+        self.value = value
+        self.again()
+
+    def again(self):
+        """As before the call."""
+        self.array[0] = self.value
+        self.before = bytes(self.array)
+
+    def holding(self, value):
+        return type(self)("size_t", value)
+
+
 class In:
     """An input array; of its elements the first `count` are read."""
 
@@ -338,7 +355,11 @@ def zeros(base, count):
 
 
 OPTIONS = ("options",)
-EMPTY = {"rows = 0": ("SHAPE",), "columns = 0": ("SHAPE",)}  # packed_size is that of the full matrix
+GROUP = {"options.group = -1": ("OK",), "options.group = INT64_MAX": ("OK",)}  # of what has no scales
+# packed_size is that of the full matrix.
+EMPTY = {"rows = 0": ("SHAPE",), "columns = 0": ("SHAPE",), **GROUP}
+# There is one scale.
+SCALES = {"scale_count = 0": ("SHAPE",), "options.group = -1": ("SHAPE",), "options.group = INT64_MAX": ("SHAPE",)}
 TRAINING = {
     "options.batch_size = 0": ("ARGUMENT",),
     "options.accumulation = 0": ("ARGUMENT",),
@@ -348,7 +369,7 @@ TRAINING = {
 # A box that is open to one side or both.
 BOX = {"options.lower = -infinity": ("OK",), "options.upper = infinity": ("OK",)}
 CLUSTERS = {"[ndk] = 0": ("ARGUMENT",), "options.n_init = 0": ("ARGUMENT",)}
-PRODUCT = {"n = 0": ("SHAPE",), "k = 0": ("SHAPE",)}
+PRODUCT = {**SCALES, "n = 0": ("SHAPE",), "k = 0": ("SHAPE",)}
 
 TABLE = {
     # LIBRARY
@@ -445,20 +466,28 @@ TABLE = {
         expect={"packing = 2": ("ARGUMENT",)},
         more=lambda w, good: [("rows * columns = 2^64", dict(rows=1 << 44, columns=1 << 20), ("SHAPE",), "")],
     ),
+    "setun_scale_count": Entry(
+        lambda w: dict(rows=2, columns=4, group=3, out=Out("int64_t")),
+        expect={"group = -1": ("OK",), "group = INT64_MAX": ("OK",)},
+        more=lambda w, good: [
+            ("rows * columns = 2^64", dict(rows=1 << 44, columns=1 << 20), ("SHAPE",), ""),
+            ("group = -2", dict(group=-2), ("ARGUMENT",), "group"),
+        ],
+    ),
     "setun_quantize": Entry(
         lambda w: dict(weights=weights(), rows=2, columns=4, options=w.options("setun_quantize_options"),
-                       packed=Out("uint8_t", 2), packed_size=2, scale=Out("float")),
-        null=OPTIONS, expect=EMPTY,
+                       packed=Out("uint8_t", 2), packed_size=InOut("size_t", 2), scales=Out("float"), scale_count=1),
+        null=OPTIONS, expect=SCALES,
     ),
     "setun_dequantize": Entry(
-        lambda w: dict(packed=In("uint8_t", [0x55, 0x55]), packed_size=2, rows=2, columns=4, scale=0.5,
+        lambda w: dict(packed=In("uint8_t", [0x55, 0x55]), packed_size=2, rows=2, columns=4, scales=In("float", [0.5]), scale_count=1,
                        options=w.options("setun_quantize_options"), weights=Out("float", 8)),
-        null=OPTIONS, expect=EMPTY,
+        null=OPTIONS, expect={**EMPTY, **SCALES},
     ),
     "setun_pack": Entry(
         lambda w: dict(trits=In("int8_t", [1, 0, -1, 0, 1, 1, 1, 0]), rows=2, columns=4,
-                       options=w.options("setun_quantize_options"), packed=Out("uint8_t", 2), packed_size=2),
-        null=OPTIONS, expect=EMPTY,
+                       options=w.options("setun_quantize_options"), packed=Out("uint8_t", 2), packed_size=InOut("size_t", 2)),
+        null=OPTIONS, expect=GROUP,
     ),
     "setun_unpack": Entry(
         lambda w: dict(packed=In("uint8_t", [0x55, 0x55]), packed_size=2, rows=2, columns=4,
@@ -468,22 +497,22 @@ TABLE = {
     "setun_quantize_activations": Entry(
         lambda w: dict(x=weights(), m=2, k=4, options=w.options("setun_quantize_options"), codes=Out("int8_t", 8),
                        scales=Out("float", 2)),
-        null=OPTIONS,
+        null=OPTIONS, expect=GROUP,
     ),
     "setun_matmul": Entry(
-        lambda w: dict(x=weights(), m=2, packed=In("uint8_t", [0x55] * 3), packed_size=3, n=3, k=4, scale=0.5,
+        lambda w: dict(x=weights(), m=2, packed=In("uint8_t", [0x55] * 3), packed_size=3, n=3, k=4, scales=In("float", [0.5]), scale_count=1,
                        options=w.options("setun_quantize_options"), y=Out("float", 6)),
         null=OPTIONS, expect=PRODUCT,
     ),
     "setun_matmul_backward": Entry(
-        lambda w: dict(dy=weights(6), m=2, packed=In("uint8_t", [0x55] * 3), packed_size=3, n=3, k=4, scale=0.5,
+        lambda w: dict(dy=weights(6), m=2, packed=In("uint8_t", [0x55] * 3), packed_size=3, n=3, k=4, scales=In("float", [0.5]), scale_count=1,
                        options=w.options("setun_quantize_options"), dx=Out("float", 8)),
         null=OPTIONS, expect=PRODUCT,
     ),
     "setun_quantize_gradients": Entry(
         lambda w: dict(g=weights(32), n=32, block=32, seed=1, step=2, tensor=3, options=w.options("setun_quantize_options"),
                        codes=Out("int8_t", 32), scales=Out("float", 32)),
-        null=OPTIONS, expect={"block = 0": ("ARGUMENT",), "block = INT64_MAX": ("ARGUMENT",)},
+        null=OPTIONS, expect={**GROUP, "block = 0": ("ARGUMENT",), "block = INT64_MAX": ("ARGUMENT",)},
         more=lambda w, good: [("block = 33", dict(block=33), ("ARGUMENT",), "block")],
     ),
     "setun_dequantize_gradients": Entry(
@@ -491,7 +520,7 @@ TABLE = {
                        options=w.options("setun_quantize_options"), g=Out("float", 32)),
         null=OPTIONS,
         # Every int8 is a code.
-        expect={"block = 0": ("ARGUMENT",), "block = INT64_MAX": ("ARGUMENT",), "the last of codes = 5": ("OK",)},
+        expect={**GROUP, "block = 0": ("ARGUMENT",), "block = INT64_MAX": ("ARGUMENT",), "the last of codes = 5": ("OK",)},
         more=lambda w, good: [("block = 33", dict(block=33), ("ARGUMENT",), "block")],
     ),
     "setun_trit_histogram": Entry(
@@ -502,7 +531,7 @@ TABLE = {
     "setun_packed_create": Entry(
         lambda w: dict(context=w["setun_context"], w=w["setun_tensor"], options=w.options("setun_quantize_options"),
                        out=Out(ctypes.c_void_p)),
-        null=("context", "options"),
+        null=("context", "options"), expect=GROUP,
         more=lambda w, good: [
             ("w is not f32", dict(w=w.tensor([2, 4], 2)), ("DTYPE",), ""),
             ("w has three dimensions", dict(w=w.tensor([2, 2, 4])), ("SHAPE",), ""),
@@ -528,7 +557,8 @@ TABLE = {
             ("w has another shape", dict(w=w.tensor([4, 2])), ("SHAPE",), "w"),
         ],
     ),
-    "setun_packed_scale": Entry(lambda w: dict(packed=w["setun_packed"], out=Out("float"))),
+    "setun_packed_scales": Entry(lambda w: dict(packed=w["setun_packed"], scales=Out("float"), count=1),
+                                  expect={"count = 0": ("SHAPE",)}),
     "setun_packed_nbytes": Entry(lambda w: dict(packed=w["setun_packed"], out=Out("size_t"))),
     "setun_packed_free": Entry(lambda w: dict(packed=w.make("setun_packed"))),
     # CLUSTER

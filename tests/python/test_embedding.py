@@ -248,7 +248,7 @@ class Arrays(Embedding):
                 q = module.quantize(weights)
                 self.assertEqual(flat(packed.matmul(x)), flat(module.matmul(x, q)))
                 self.assertEqual(flat(packed.dequantize()), flat(module.dequantize(q)))
-                self.assertEqual((packed.nbytes, packed.scale), (2, q.scale))
+                self.assertEqual((packed.nbytes, list(packed.scales)), (2, [q.scale]))
                 with self.fails("SHAPE", "x"):
                     packed.matmul(memoryview(array.array("f", [1, 2])).cast("B").cast("f", (1, 2)))
 
@@ -569,9 +569,9 @@ class Overhead(Embedding):
         context = setun.Context(backend="simd")
         library, handle = setun._library, context._handle
         threads, weights = ctypes.c_int32(), (ctypes.c_float * 16)(*range(16))
-        packed, scale = (ctypes.c_uint8 * 4)(), ctypes.c_float()
+        packed, size, scale = (ctypes.c_uint8 * 4)(), ctypes.c_size_t(4), ctypes.c_float()
         options = setun.QuantizeOptions(context=context)
-        arguments = weights, 4, 4, ctypes.byref(options), packed, 4, ctypes.byref(scale)
+        arguments = weights, 4, 4, ctypes.byref(options), packed, ctypes.byref(size), ctypes.byref(scale), 1
         self.assertEqual(library.setun_quantize(*arguments), 0)
         matrix = array.array("f", range(16))
         calls = {

@@ -20,7 +20,8 @@ int main(void)
 {
     float w[4] = {1, -1, 0, 1}, scale;
     uint8_t packed[1];
-    if (setun_quantize(w, 1, 4, NULL, packed, 1, &scale) != SETUN_OK) return 1;
+    size_t size = 1;
+    if (setun_quantize(w, 1, 4, NULL, packed, &size, &scale, 1) != SETUN_OK) return 1;
     return printf("setun %s, scale %g\\n", setun_version_string(), scale) < 0;
 }
 """

@@ -5,6 +5,7 @@ What is tried comes from the function's prototype in include/setun.h:
     a pointer               NULL, an odd address
     a handle                NULL, freed, of another type, a number, an address; in use on another thread
     an output               over each other array of the call
+    a size that is written  one too small, the largest
     a size                  negative, 0, the largest; of a number of bytes also one more, one less, the largest
     an enum value           those that do not exist
     a float                 NaN, infinities, also inside an array; tokens, trits and packed bytes that do not exist
@@ -21,7 +22,7 @@ import sys
 import tempfile
 import time
 
-from right_use import BUSY, CORPUS, HEADER, MAKE, STATUS, STRUCTS, TABLE, In, Out, World
+from right_use import BUSY, CORPUS, HEADER, MAKE, STATUS, STRUCTS, TABLE, In, InOut, Out, World
 
 ANY = ("OK", "ARGUMENT", "SHAPE", "MEMORY", "STATE", "UNSUPPORTED")
 INT64_MAX, INT64_MIN = 2**63 - 1, -(2**63)
@@ -76,6 +77,9 @@ class Bad:
                 yield Wrong(f"{name} at an odd address", {name: address(good) + 1}, ("ARGUMENT",), name)
             if isinstance(good, ctypes.Structure):
                 yield from self.struct(name, parameter, good)
+            if isinstance(good, InOut):
+                yield Wrong(f"{name} = {good.value - 1}", {name: good.holding(good.value - 1)}, ("SHAPE",), name)
+                yield Wrong(f"{name} = SIZE_MAX", {name: good.holding(2**64 - 1)}, ("ARGUMENT",), name)
             if isinstance(good, In) and parameter.base == good.base:
                 yield from self.elements(name, good)
             if parameter.base == "char" and isinstance(good, bytes) and parameter.const:
@@ -198,6 +202,8 @@ class Bad:
                 block = In("double", [0.0] * 512)
                 source = self.good[other.name].array
                 ctypes.memmove(block.array, source, ctypes.sizeof(source))
+                if isinstance(self.good[output.name], InOut):
+                    ctypes.memmove(block.array, ctypes.byref(ctypes.c_size_t(self.good[output.name].value)), 8)
                 yield Wrong(f"{output.name} overlaps {other.name}", {output.name: block, other.name: block}, ("ARGUMENT",), "overlaps")
 
 
@@ -289,6 +295,9 @@ class Check:
     def refresh(self):
         if self.entry.fresh:
             self.good = self.entry.call(self.world)
+        for value in self.good.values():
+            if isinstance(value, InOut):
+                value.again()
 
     def right_call(self, when):
         self.refresh()
