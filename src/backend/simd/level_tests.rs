@@ -108,8 +108,10 @@ fn an_archive_exports_its_table_and_nothing_else() {
         for line in listing.lines() {
             if let Some((_, member)) = line.strip_suffix("]:").and_then(|line| line.rsplit_once('[')) {
                 ours = member.starts_with("setun_spans");
-            } else if let (true, Some(symbol)) = (ours, line.split(' ').next().filter(|symbol| !symbol.is_empty())) {
-                exported.push(symbol);
+            } else if let (true, [symbol, kind, ..]) = (ours, &line.split(' ').collect::<Vec<_>>()[..])
+                && kind.len() == 1
+            {
+                exported.push(*symbol);
             }
         }
         assert_eq!(exported, [stem.to_string_lossy().trim_start_matches("lib")], "{}", level.name());
