@@ -61,6 +61,14 @@ fn read_exactly(
     Ok(contents)
 }
 
+/// The `bytes` bytes of an open file from `offset` on; `path` is its name in errors.
+pub fn read_part(file: &File, path: &Path, offset: u64, bytes: usize) -> Result<Vec<u8>> {
+    read_exactly(bytes, path, &|| Ok(()), |buffer, done| {
+        let piece = buffer.len().min(PIECE);
+        read_at(file, &mut buffer[..piece], offset + done)
+    })
+}
+
 /// A pipe or a device has neither length nor places.
 fn read_stream(mut stream: impl Read, path: &Path, check: &dyn Fn() -> Result<()>) -> Result<Vec<u8>> {
     let (mut contents, mut piece) = (Vec::new(), [0; 1 << 16]);

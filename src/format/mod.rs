@@ -1,7 +1,16 @@
-//! Bytes in, bytes out: files that are replaced whole or not at all, and the safetensors format.
+//! Bytes in, bytes out.
+//!
+//! | file | what |
+//! |---|---|
+//! | `files.rs` | files that are replaced whole or not at all |
+//! | `safetensors.rs` | the safetensors format |
+//! | `npy.rs` | the header of NumPy's .npy format |
+//! | `tensor_file.rs` | the arrays of a file of either kind, read one at a time |
 
 pub mod files;
+mod npy;
 pub mod safetensors;
+pub mod tensor_file;
 
 #[cfg(test)]
 pub mod scratch;

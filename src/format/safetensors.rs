@@ -8,8 +8,7 @@ use crate::tensor::error::{ensure, error};
 use crate::tensor::{DType, Result, reserve, vec_zeroed};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use safetensors::tensor::{Dtype, TensorInfo};
-use safetensors::{SafeTensorError, SafeTensors};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -96,42 +95,77 @@ fn json(value: &(impl serde::Serialize + ?Sized)) -> Result<String> {
 #[derive(Debug)]
 pub struct File {
     bytes: Vec<u8>,
-    metadata: BTreeMap<String, String>,
-    tensors: BTreeMap<String, Place>,
+    header: Header,
 }
 
+/// What a file says of its tensors.
 #[derive(Debug)]
-struct Place {
-    dtype: Dtype,
-    dims: Vec<usize>,
-    data: Range<usize>,
+pub struct Header {
+    pub metadata: BTreeMap<String, String>,
+    pub tensors: BTreeMap<String, Place>,
+}
+
+/// Where a tensor lies in a file, in bytes from its beginning.
+#[derive(Debug)]
+pub struct Place {
+    pub dtype: Dtype,
+    pub dims: Vec<usize>,
+    pub data: Range<usize>,
+}
+
+impl Header {
+    /// The bytes of a file of `there` bytes that the header takes, of which the first eight say so.
+    pub fn extent(first: &[u8], there: usize) -> Result<usize> {
+        let length = first
+            .first_chunk::<8>()
+            .ok_or_else(|| error!(Format, "not a safetensors file: it has {there} bytes, the shortest has 10"))?;
+        let length = u64::from_le_bytes(*length);
+        let end = usize::try_from(length).ok().and_then(|length| length.checked_add(8)).filter(|&end| end <= there);
+        end.ok_or_else(|| {
+            error!(
+                Format,
+                "truncated, or not a safetensors file: it has {there} bytes, and would begin with a header of {length}"
+            )
+        })
+    }
+
+    /// From the first bytes of a file of `there` bytes, as many as `extent` says.
+    pub fn parse(first: &[u8], there: usize) -> Result<Header> {
+        let start = first.len();
+        check_ends(&first[8..], (there - start) as u64)?;
+        let header: Metadata =
+            serde_json::from_slice(&first[8..]).map_err(|e| error!(Format, "damaged safetensors header: {e}"))?;
+        let metadata = header.metadata().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
+        let place = |(name, info): (String, &TensorInfo)| {
+            let (from, to) = info.data_offsets;
+            (name, Place { dtype: info.dtype, dims: info.shape.clone(), data: start + from..start + to })
+        };
+        let tensors: BTreeMap<String, Place> = header.tensors().into_iter().map(place).collect();
+        let end = tensors.values().map(|place| place.data.end).max().unwrap_or(start);
+        ensure!(end == there, Format, "damaged safetensors file: it is longer than its tensors");
+        Ok(Header { metadata, tensors })
+    }
 }
 
 impl File {
     pub fn parse(bytes: Vec<u8>) -> Result<File> {
-        let start = check_extent(&bytes)?;
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(explain)?;
-        let tensors = header.tensors().into_iter().map(|(name, info)| {
-            let (from, to) = info.data_offsets;
-            (name, Place { dtype: info.dtype, dims: info.shape.clone(), data: start + from..start + to })
-        });
-        let tensors = tensors.collect();
-        let metadata = header.metadata().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
-        Ok(File { bytes, metadata, tensors })
+        let extent = Header::extent(&bytes, bytes.len())?;
+        let header = Header::parse(&bytes[..extent], bytes.len())?;
+        Ok(File { bytes, header })
     }
 
     pub fn metadata(&self) -> &BTreeMap<String, String> {
-        &self.metadata
+        &self.header.metadata
     }
 
     /// The names of the tensors, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.tensors.keys().map(String::as_str)
+        self.header.tensors.keys().map(String::as_str)
     }
 
     /// FORMAT when the file has no tensor of that name, or one of a type that Setun does not use.
     pub fn tensor(&self, name: &str) -> Result<EntryRef<'_>> {
-        let place = self.tensors.get(name).ok_or_else(|| error!(Format, "the tensor {name} is missing"))?;
+        let place = self.header.tensors.get(name).ok_or_else(|| error!(Format, "the tensor {name} is missing"))?;
         let dtype = DTYPES.iter().find(|(_, stored)| *stored == place.dtype).map(|(dtype, _)| *dtype);
         let dtype = dtype.ok_or_else(|| {
             let ours: Vec<String> = DTYPES.iter().map(|(_, stored)| stored.to_string()).collect();
@@ -141,45 +175,19 @@ impl File {
     }
 }
 
-/// Where the data starts, once it is known that the header and every tensor end inside the file. That tells a truncated file
-/// from a foreign one, and keeps the sums of lengths in the checks that follow far from overflow.
-fn check_extent(bytes: &[u8]) -> Result<usize> {
-    let there = bytes.len();
-    let (length, rest) = bytes
-        .split_first_chunk::<8>()
-        .ok_or_else(|| error!(Format, "not a safetensors file: it has {there} bytes, the shortest has 10"))?;
-    let length = u64::from_le_bytes(*length);
-    let header = usize::try_from(length).ok().and_then(|length| rest.get(..length)).ok_or_else(|| {
-        error!(
-            Format,
-            "truncated, or not a safetensors file: it has {there} bytes, and would begin with a header of {length}"
-        )
-    })?;
+/// Every tensor ends inside the `data` bytes after the header. That tells a truncated file from a foreign one, and keeps the
+/// sums of lengths in the checks that follow far from overflow.
+fn check_ends(header: &[u8], data: u64) -> Result<()> {
+    let length = header.len();
     let header: serde_json::Value = serde_json::from_slice(header)
         .map_err(|e| error!(Format, "not a safetensors file: its header of {length} bytes is not JSON: {e}"))?;
     let fields = header.as_object().ok_or_else(|| error!(Format, "not a safetensors file: its header is no object"))?;
-    let data = rest.len() as u64 - length;
     for (name, info) in fields.iter().filter(|(name, _)| *name != METADATA) {
         let end = info.get("data_offsets").and_then(|offsets| offsets.get(1)?.as_u64());
         let end = end.ok_or_else(|| error!(Format, "the safetensors header does not say where tensor {name} ends"))?;
         ensure!(end <= data, Format, "truncated: tensor {name} ends at byte {end} of the data, which has {data} bytes");
     }
-    Ok(there - data as usize)
-}
-
-fn explain(error: SafeTensorError) -> crate::tensor::Error {
-    match error {
-        SafeTensorError::InvalidOffset(name) => {
-            error!(Format, "damaged safetensors header: tensor {name} does not begin where the one before it ends")
-        }
-        SafeTensorError::TensorInvalidInfo => {
-            error!(Format, "damaged safetensors header: a tensor's type and shape do not give its number of bytes")
-        }
-        SafeTensorError::MetadataIncompleteBuffer => {
-            error!(Format, "damaged safetensors file: it is longer than its tensors")
-        }
-        other => error!(Format, "damaged safetensors header: {other}"),
-    }
+    Ok(())
 }
 
 /// The f16 nearest to each value, as bytes. FORMAT for what is or would become an infinity or NaN: f16 ends at 65504.
