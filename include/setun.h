@@ -2,9 +2,9 @@
  * setun.h: train, compress and run 1.58-bit (ternary) language models.
  *
  * Setun turns text into small language models whose linear layers have the weights -1, 0 and +1 only,
- * packs them at 2 or 1.6 bits a weight, and runs them. Everything is here, in fourteen sections: LIBRARY,
- * CONTEXT, TENSOR, QUANTIZE, PACK, MATMUL, GRADIENT, CLUSTER, STEP, TEXT, MODEL, TRAIN, GENERATE,
- * BENCHMARK. Each begins with the simplest use. The whole way from a text to a file, and from the file to a text:
+ * packs them at 2 or 1.6 bits a weight, and runs them. Everything is here, in fifteen sections: LIBRARY,
+ * CONTEXT, TENSOR, QUANTIZE, PACK, MATMUL, GRADIENT, FILE, CLUSTER, STEP, TEXT, MODEL, TRAIN,
+ * GENERATE, BENCHMARK. Each begins with the simplest use. The whole way from a text to a file, and from the file to a text:
  *
  *     setun_model *model = NULL;
  *     setun_tokenizer *tokenizer = NULL;
@@ -742,6 +742,112 @@ setun_status setun_dequantize_gradients(const int8_t *codes,
                                         int64_t block,
                                         const setun_quantize_options *options,
                                         float *g);
+
+/*
+ * FILE: packed matrices and tensors in files
+ *
+ * Reads the arrays of .npy files (NumPy) and of .safetensors files (Hugging Face), and writes packed
+ * matrices and tensors into .safetensors files. A packed matrix x is stored as x, its packed bytes (u8), and
+ * x_scale, its scales (f32); the metadata entry setun.packed says rows, columns, packing and group. Entries
+ * have an index, in the order of their names, or, of a file that is being made, in which they were added.
+ *
+ *     setun_file *from, *to;
+ *     setun_file_open("weights.safetensors", &from);
+ *     setun_file_create(&to);
+ *     setun_file_read(from, 0, &tensor);
+ *     setun_packed_create(NULL, tensor, NULL, &packed);
+ *     setun_file_add_packed(to, "w", packed);
+ *     setun_file_save(to, "packed.safetensors", &bytes);
+ */
+
+/** The entries of a file, or of one to be. */
+typedef struct setun_file setun_file;
+
+/** One entry. Set `struct_size` before it is filled. */
+typedef struct {
+    size_t struct_size;
+    /** Whether it is a packed matrix; else it is a tensor. */
+    int32_t is_packed;
+    /**
+     * Of a tensor: the `setun_dtype` that it is read as (floats of any width as SETUN_DTYPE_F32), or -1 for
+     * a type that Setun does not read. Of a packed matrix: SETUN_DTYPE_U8.
+     */
+    int32_t dtype;
+    /** The dimensions; tensors of more than SETUN_MAX_RANK cannot be read. */
+    int64_t rank;
+    /**
+     * The first SETUN_MAX_RANK sizes, outermost first, those past the rank 1; of a packed matrix its rows and
+     * columns.
+     */
+    int64_t dims[4];
+    /**
+     * Of a packed matrix: its `setun_packing`, its group (as in the quantize options) and its scales. Of a
+     * tensor 0.
+     */
+    int64_t packing;
+    int64_t group;
+    int64_t scale_count;
+} setun_file_entry;
+
+/** Begins a file without entries, in memory. Free it with `setun_file_free`. Returns MEMORY. */
+setun_status setun_file_create(setun_file **out);
+
+/**
+ * Opens a .npy or a .safetensors file: what it is, its first bytes tell. The array of a .npy file has the name
+ * of the file without .npy. Contents are read later, one entry at a time, so the file must stay as it is.
+ * Free it with `setun_file_free`. Returns IO, FORMAT (neither of the two kinds; damaged; truncated), UNSUPPORTED
+ * (a .npy file of other elements than little-endian f2, f4, f8, i1, u1, i4 and u4), MEMORY.
+ */
+setun_status setun_file_open(const char *path, setun_file **out);
+
+/** Says how many entries there are. */
+setun_status setun_file_count(const setun_file *file, int64_t *out);
+
+/**
+ * Writes the name of an entry into `text`, as much of it as fits into `capacity` bytes with a NUL at the end.
+ * `bytes`, unless NULL, becomes what the whole name takes with its NUL; NULL `text` with capacity 0 asks for
+ * that alone. Returns ARGUMENT (no such entry).
+ */
+setun_status setun_file_name(const setun_file *file, int64_t index, char *text, size_t capacity, size_t *bytes);
+
+/** Says the index of the entry of this name. Returns ARGUMENT (there is none). */
+setun_status setun_file_find(const setun_file *file, const char *name, int64_t *out);
+
+/** Says what an entry is. Returns ARGUMENT (no such entry). */
+setun_status setun_file_describe(const setun_file *file, int64_t index, setun_file_entry *out);
+
+/**
+ * Reads an entry that is a tensor: floats of any width as f32, integers as they are. Free it with
+ * `setun_tensor_free`. Returns ARGUMENT (no such entry; it is packed), UNSUPPORTED (a type that Setun does not
+ * read), FORMAT (an f64 that is beyond f32), SHAPE (more than SETUN_MAX_RANK dimensions), IO, MEMORY.
+ */
+setun_status setun_file_read(const setun_file *file, int64_t index, setun_tensor **out);
+
+/**
+ * Reads an entry that is a packed matrix, whose products run on `context`; NULL = the default one. Free it with
+ * `setun_packed_free`. Returns ARGUMENT (no such entry; it is a tensor), FORMAT (bytes that are no trits,
+ * scales that are not finite), IO, MEMORY.
+ */
+setun_status setun_file_read_packed(const setun_file *file, int64_t index, const setun_context *context, setun_packed **out);
+
+/** Adds a copy of a tensor under a name. Returns ARGUMENT (the name is empty or taken), DTYPE (f16), MEMORY. */
+setun_status setun_file_add(setun_file *file, const char *name, const setun_tensor *tensor);
+
+/**
+ * Adds a copy of a packed matrix under a name; its scales take the name with _scale after it. Returns ARGUMENT
+ * (the name is empty or taken), MEMORY.
+ */
+setun_status setun_file_add_packed(setun_file *file, const char *name, const setun_packed *packed);
+
+/**
+ * Writes all entries into a .safetensors file, whatever its name ends with; a file that is there is replaced
+ * whole or not at all. `bytes`, unless NULL, becomes its size. Returns IO, UNSUPPORTED (an entry of the file
+ * that was opened has a type that Setun does not read), ARGUMENT (the name "__metadata__"), MEMORY.
+ */
+setun_status setun_file_save(const setun_file *file, const char *path, size_t *bytes);
+
+/** Frees what is in memory; NULL is fine. */
+void setun_file_free(setun_file *file);
 
 /*
  * CLUSTER: exact k-means

@@ -657,6 +657,64 @@ public:
     }
 };
 
+/* --- file -------------------------------------------------------------------------------------------------------- */
+
+/** Packed matrices and tensors: of a .npy or .safetensors file, or, made without a path, of one to be saved. */
+class file : public detail::owner<setun_file, setun_file_free> {
+public:
+    using owner::owner;
+    file() : owner(detail::made<setun_file>([](auto out) { return setun_file_create(out); })) {}
+    explicit file(const std::string &path)
+        : owner(detail::made<setun_file>(
+              [&](auto out) { return setun_file_open(detail::c_string("path", path), out); }))
+    {
+    }
+    std::int64_t count() const
+    {
+        return detail::said<std::int64_t>([&](auto out) { return setun_file_count(get(), out); });
+    }
+    std::string name(std::int64_t index) const
+    {
+        return detail::sentence([&](char *text, std::size_t capacity, std::size_t *bytes) {
+            return setun_file_name(get(), index, text, capacity, bytes);
+        });
+    }
+    std::int64_t find(const std::string &name) const
+    {
+        return detail::said<std::int64_t>(
+            [&](auto out) { return setun_file_find(get(), detail::c_string("name", name), out); });
+    }
+    setun_file_entry describe(std::int64_t index) const
+    {
+        auto entry = detail::empty<setun_file_entry>();
+        check(setun_file_describe(get(), index, &entry));
+        return entry;
+    }
+    tensor read(std::int64_t index) const
+    {
+        return tensor(detail::made<setun_tensor>([&](auto out) { return setun_file_read(get(), index, out); }));
+    }
+    packed read_packed(std::int64_t index, const context &where = {}) const
+    {
+        return packed(detail::made<setun_packed>(
+            [&](auto out) { return setun_file_read_packed(get(), index, where.get(), out); }));
+    }
+    void add(const std::string &name, const tensor &value)
+    {
+        check(setun_file_add(get(), detail::c_string("name", name), value.get()));
+    }
+    void add(const std::string &name, const packed &value)
+    {
+        check(setun_file_add_packed(get(), detail::c_string("name", name), value.get()));
+    }
+    /** Writes a .safetensors file, and returns its size in bytes. */
+    std::size_t save(const std::string &path) const
+    {
+        return detail::said<std::size_t>(
+            [&](auto out) { return setun_file_save(get(), detail::c_string("path", path), out); });
+    }
+};
+
 /* --- cluster ----------------------------------------------------------------------------------------------------- */
 
 using kmeans_options = detail::with_defaults<setun_kmeans_options, setun_kmeans_options_init>;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The sections of the header, in their order: the files of src/ffi that hold exports.
-const SECTIONS: [&str; 14] = [
+const SECTIONS: [&str; 15] = [
     "library",
     "context",
     "tensor",
@@ -12,6 +12,7 @@ const SECTIONS: [&str; 14] = [
     "pack",
     "matmul",
     "gradient",
+    "file",
     "cluster",
     "step",
     "text",

@@ -356,6 +356,19 @@ class StepReport(_Result):
     ]
 
 
+class FileEntry(_Result):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("is_packed", c_int32),
+        ("dtype", c_int32),
+        ("rank", c_int64),
+        ("dims", c_int64 * 4),
+        ("packing", c_int64),
+        ("group", c_int64),
+        ("scale_count", c_int64),
+    ]
+
+
 class BenchmarkResult(_Result):
     _fields_ = [
         ("struct_size", c_size_t),
@@ -598,6 +611,19 @@ SIGNATURES = {
     "packed_dequantize": [_p, _p],
     "packed_scales": [_p, _p, _n],
     "packed_nbytes": [_p, _p],
+    "ternarize_gradients": [_p, _n, _n, _p, _p, _p, _p, _p],
+    "deternarize_gradients": [_p, _z, _p, _n, _n, _p, _p],
+    "file_create": [_p],
+    "file_open": [_s, _p],
+    "file_count": [_p, _p],
+    "file_name": [_p, _n, _p, _z, _p],
+    "file_find": [_p, _s, _p],
+    "file_describe": [_p, _n, _p],
+    "file_read": [_p, _n, _p],
+    "file_read_packed": [_p, _n, _p, _p],
+    "file_add": [_p, _s, _p],
+    "file_add_packed": [_p, _s, _p],
+    "file_save": [_p, _s, _p],
     "cluster": [_p, _n, _n, _n, _p, _p, _p, _p],
     "kmeans_create": [_n, _p, _p],
     "kmeans_fit": [_p, _p, _n, _n, _p, _p],
@@ -1110,6 +1136,12 @@ class Tensor(_Handle):
         self._take(_library.setun_tensor_wrap, memory, dtype, *_dims(view.shape))
 
     @classmethod
+    def _made(cls, function, *arguments):
+        made = cls.__new__(cls)
+        made._take(function, *arguments)
+        return made
+
+    @classmethod
     def zeros(cls, dtype, shape):
         """A tensor with memory of its own."""
         made = cls.__new__(cls)
@@ -1385,6 +1417,62 @@ class Packed(_Handle):
     @property
     def nbytes(self):
         return _said(c_size_t, _library.setun_packed_nbytes, self._handle)
+
+
+class File(_Handle):
+    """Packed matrices and tensors by name: of a .npy or .safetensors file, or, without a path, of one to be saved."""
+
+    _free = _library.setun_file_free
+
+    def __init__(self, path=None):
+        if path is None:
+            self._take(_library.setun_file_create)
+        else:
+            self._take(_library.setun_file_open, _path(path, "path"))
+
+    def __len__(self):
+        return _said(c_int64, _library.setun_file_count, self._handle)
+
+    def names(self):
+        return [_sentence(_library.setun_file_name, self._handle, index) for index in range(len(self))]
+
+    def _index(self, name):
+        return _said(c_int64, _library.setun_file_find, self._handle, _text(name, "name"))
+
+    def describe(self, name):
+        """A FileEntry."""
+        entry = FileEntry()
+        _check(_library.setun_file_describe(self._handle, self._index(name), byref(entry)))
+        return entry
+
+    def read(self, name):
+        """A Tensor: floats of any width as float32, integers as they are."""
+        return Tensor._made(_library.setun_file_read, self._handle, self._index(name))
+
+    def read_packed(self, name, context=None):
+        """A Packed."""
+        index = self._index(name)
+        entry = FileEntry()
+        _check(_library.setun_file_describe(self._handle, index, byref(entry)))
+        packed = Packed.__new__(Packed)
+        packed._take(_library.setun_file_read_packed, self._handle, index, _context(context))
+        packed._shape, packed._group = tuple(entry.dims[:2]), entry.group
+        return packed
+
+    def add(self, name, value):
+        """Adds a copy of a Packed, a Tensor, or an array of float32."""
+        name = _text(name, "name")
+        if isinstance(value, Packed):
+            _check(_library.setun_file_add_packed(self._handle, name, value._handle))
+        else:
+            value = value if isinstance(value, Tensor) else Tensor(value)
+            _check(_library.setun_file_add(self._handle, name, value._handle))
+
+    def save(self, path):
+        """Writes a .safetensors file, and returns its size in bytes."""
+        size = c_size_t()
+        _check(_library.setun_file_save(self._handle, _path(path, "path"), byref(size)))
+        return size.value
 
 
 def _borrowed(array, name):

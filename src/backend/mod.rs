@@ -37,3 +37,4 @@ mod workspace;
 pub use dispatch::{Backend, Context, ContextOptions, Level};
 pub use launch::Launch;
 pub use table::{AdamW, Operation};
+pub use workspace::with_scratch;

@@ -54,15 +54,34 @@ pub struct Kernels {
     /// The index of the first NaN or infinity of x[..] f.
     pub first_non_finite: fn(&Launch, x: &View) -> Result<Option<usize>>,
 
+    // --- schemes -------------------------------------------------------------------------------------------------
+    // Weights w[n, k] f share scales by groups of `group` columns of a row, the last of a row being what is left: thresholds
+    // and scales f are [n, ceil(k / group)]; or, where `group` is 0, by the whole matrix: [1]. A group that holds a NaN or an
+    // infinity has a scale that is NaN or infinite, under every scheme.
+    /// The absmean scheme of BitNet b1.58 (arXiv 2402.17764): gamma = canonical sum of |w| / count of the group, counted from
+    /// its first weight and rounded to f; scale = max(gamma, 1e-5); threshold = scale / 2.
+    pub absmean: fn(&Launch, w: &View, group: usize, thresholds: &mut ViewMut, scales: &mut ViewMut) -> Result<()>,
+    /// The same with the lower median of |w| for gamma: number floor((count - 1) / 2) in ascending order, 0 of none.
+    pub absmedian: fn(&Launch, w: &View, group: usize, thresholds: &mut ViewMut, scales: &mut ViewMut) -> Result<()>,
+    /// The trits and scale with the least sum of (w - scale * t)^2. With e the least exponent for which all |w| < 2^e, the
+    /// magnitudes are the integers m = trunc(|w| * 2^(31 - e)), and P_k is the exact sum of the k largest; k, with m_k > m_(k+1)
+    /// or the number of all, is the least that maximizes (P_k * P_k) * (1 / k) in f64, P_k rounded to it; scale =
+    /// P_k / k * 2^(e - 31) in f64, rounded to f; threshold = scale / 2. Both are 0 where all w are. SHAPE for groups above 2^33.
+    pub least_squares: fn(&Launch, w: &View, group: usize, thresholds: &mut ViewMut, scales: &mut ViewMut) -> Result<()>,
+    /// scale = the canonical sum of |w| over the |w| above the threshold h >= 0 of the group, others counting as 0 in their
+    /// place, / how many those are, rounded to f; 0 for none.
+    pub mean_above: fn(&Launch, w: &View, group: usize, thresholds: &View, scales: &mut ViewMut) -> Result<()>,
     // --- ternary weights -----------------------------------------------------------------------------------------
-    /// The absmean scheme of BitNet b1.58 (arXiv 2402.17764): gamma = canonical sum of |w| / count, rounded to f;
-    /// scale[1] f = max(gamma, 1e-5); threshold[1] f = scale / 2.
-    pub absmean: fn(&Launch, w: &View, threshold: &mut ViewMut, scale: &mut ViewMut) -> Result<()>,
-    /// Trits t = (w > h) - (w < -h) of w[n, k] f with h = threshold[1] f, packed four a byte into packed[n, ceil(k / 4)] u8:
-    /// byte j of a row is sum over i in 0..4 of (t[4 j + i] + 1) << 2 i. Positions past k hold code 1 (t = 0).
-    pub ternarize: fn(&Launch, w: &View, threshold: &View, packed: &mut ViewMut) -> Result<()>,
-    /// w[n, k] f = scale[1] f * t, from packed[n, ceil(k / 4)] u8.
-    pub deternarize: fn(&Launch, packed: &View, scale: &View, w: &mut ViewMut) -> Result<()>,
+    /// Trits t = (w > h) - (w < -h) of w[n, k] f with the threshold h >= 0 or NaN of the group, packed four a byte into
+    /// packed[n, ceil(k / 4)] u8: byte j of a row is sum over i in 0..4 of (t[4 j + i] + 1) << 2 i. Positions past k hold code
+    /// 1 (t = 0).
+    pub ternarize: fn(&Launch, w: &View, group: usize, thresholds: &View, packed: &mut ViewMut) -> Result<()>,
+    /// The same with t = sign(w) * (u * s < |w|), s >= 0 the scale of the group and u = `stream.uniform(i)` for weight i of the
+    /// matrix: the mean of s * t over the streams is w where |w| <= s.
+    pub ternarize_stochastic:
+        fn(&Launch, w: &View, group: usize, scales: &View, stream: Stream, packed: &mut ViewMut) -> Result<()>,
+    /// w[n, k] f = scale * t, from packed[n, ceil(k / 4)] u8 and the scale of the group.
+    pub deternarize: fn(&Launch, packed: &View, group: usize, scales: &View, w: &mut ViewMut) -> Result<()>,
     /// Two bits a trit, packed[n, ceil(k / 4)] u8, to five trits a byte, five[n, ceil(k / 5)] u8: byte j of a row is
     /// sum over i in 0..5 of (t[5 j + i] + 1) * 3^i. Positions past k hold digit 1 (t = 0). Fails with FORMAT, naming the
     /// byte, on the code 3, which is no trit.
@@ -88,6 +107,20 @@ pub struct Kernels {
         fn(&Launch, g: &View, stream: Stream, block: usize, codes: &mut ViewMut, scales: &mut ViewMut) -> Result<()>,
     /// g[n] f32 = scales[ceil(n / block)] f32 * codes[n] i8.
     pub dequantize_gradients: fn(&Launch, codes: &View, scales: &View, block: usize, g: &mut ViewMut) -> Result<()>,
+
+    /// Ternary gradients with error feedback (arXiv 1705.07878, 1901.09847). Per block of `block` elements, a multiple of 32, of
+    /// x = g[n] f32 + error[n] f32: with m the canonical mean of |x|, rounded to f32, h = 0.7 * m (arXiv 1605.04711);
+    /// scales[ceil(n / block)] f32 = the canonical mean of |x| over |x| > h, where others add +0, or 0 where there is none:
+    /// the scale of least error for the trits t = (x > h) - (x < -h), packed[ceil(n / 4)] u8 two bits each.
+    /// In place, error = x - scale * t. Fails with ARGUMENT, and writes nothing, when a mean is beyond f32.
+    pub ternarize_gradients: fn(
+        &Launch,
+        g: &View,
+        block: usize,
+        error: &mut ViewMut,
+        packed: &mut ViewMut,
+        scales: &mut ViewMut,
+    ) -> Result<()>,
 
     // --- products ------------------------------------------------------------------------------------------------
     /// c[m, n] f = a[m, k] f (strided) * b[k, n] f (strided), or += when `accumulate`. c is contiguous.

@@ -79,7 +79,7 @@ pub unsafe extern "C" fn setun_matmul(
         let choice = unsafe { Choice::read(options) }?;
         let m = size(m, "m")?;
         let matrix = Matrix::new(size(n, "n")?, size(k, "k")?, choice.packing)?;
-        let scale_count = choice.scales(&matrix, scale_count)?;
+        let scale_count = choice.one_scale(&matrix, scale_count)?;
         let (inputs, outputs) = (count::<f32>(&[m, matrix.columns()], "x")?, count::<f32>(&[m, matrix.rows()], "y")?);
         check_apart(
             &[extent("y", y, outputs)],
@@ -119,7 +119,7 @@ pub unsafe extern "C" fn setun_matmul_backward(
         let choice = unsafe { Choice::read(options) }?;
         let m = size(m, "m")?;
         let matrix = Matrix::new(size(n, "n")?, size(k, "k")?, choice.packing)?;
-        let scale_count = choice.scales(&matrix, scale_count)?;
+        let scale_count = choice.one_scale(&matrix, scale_count)?;
         let (inputs, outputs) = (count::<f32>(&[m, matrix.rows()], "dy")?, count::<f32>(&[m, matrix.columns()], "dx")?);
         check_apart(
             &[extent("dx", dx, outputs)],
@@ -157,7 +157,7 @@ pub unsafe extern "C" fn setun_packed_create(
         let choice = unsafe { Choice::read(options) }?;
         let context = if context.is_null() { choice.context } else { context::resolve(context)? };
         let w = handle::shared(w, "w")?;
-        let packed = PackedTensor::new(context, &w.view(), choice.packing)?;
+        let packed = PackedTensor::new(context, &w.view(), choice.packing, &choice.how)?;
         // SAFETY: NULL is checked; a valid pointer is the caller's contract.
         unsafe { handle::give(out, packed) }
     })

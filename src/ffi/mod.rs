@@ -20,6 +20,7 @@ mod arguments;
 mod benchmark;
 mod cluster;
 mod context;
+mod file;
 mod generate;
 mod gradient;
 mod guard;

@@ -7,7 +7,7 @@ use super::model::{setun_model, setun_model_options};
 use super::pack::setun_packing;
 use super::tensor::setun_dtype;
 use crate::model::{Model, ModelOptions, describe, file};
-use crate::quantize::{self, Matrix, Packing};
+use crate::quantize::{self, Group, Matrix, Packing};
 use crate::tensor::error::{ensure, error};
 use crate::tensor::{DType, Result, Tensor};
 use parking_lot::RwLock;
@@ -112,7 +112,7 @@ pub fn copy(model: &Model, name: &CStr) -> Result<Tensor> {
     let matrix = Matrix::new(linear.rows, linear.columns, Packing::TwoBit)?;
     let scale = ternary.scale.host::<f32>()?.first().copied().ok_or_else(missing)?;
     let mut copy = Tensor::zeros(DType::F32, &[linear.rows, linear.columns])?;
-    quantize::dequantize(model.context(), &matrix, ternary.packed.host()?, scale, copy.host_mut()?)?;
+    quantize::dequantize(model.context(), &matrix, Group::Matrix, ternary.packed.host()?, &[scale], copy.host_mut()?)?;
     Ok(copy)
 }
 

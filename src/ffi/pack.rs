@@ -42,6 +42,13 @@ pub fn packing(value: i32) -> Result<Packing> {
     one_of(value, "packing", &packings)
 }
 
+pub fn c_packing(packing: Packing) -> setun_packing {
+    match packing {
+        Packing::TwoBit => setun_packing::TwoBit,
+        Packing::FivePerByte => setun_packing::FivePerByte,
+    }
+}
+
 pub fn matrix(rows: i64, columns: i64, packing: Packing) -> Result<Matrix> {
     Matrix::new(size(rows, "rows")?, size(columns, "columns")?, packing)
 }

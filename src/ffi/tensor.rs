@@ -62,6 +62,18 @@ pub fn dtype(value: i32, name: &str) -> Result<DType> {
     one_of(value, name, &dtypes)
 }
 
+pub fn c_dtype(dtype: DType) -> Result<setun_dtype> {
+    match dtype {
+        DType::F32 => Ok(setun_dtype::F32),
+        DType::F16 => Ok(setun_dtype::F16),
+        DType::I8 => Ok(setun_dtype::I8),
+        DType::U8 => Ok(setun_dtype::U8),
+        DType::I32 => Ok(setun_dtype::I32),
+        DType::U32 => Ok(setun_dtype::U32),
+        DType::F64 => Err(error!(Unsupported, "a tensor of f64 has no setun_dtype")),
+    }
+}
+
 /// # Safety
 /// `dims` is NULL or holds `rank` sizes.
 pub unsafe fn shape(dims: *const i64, rank: i32) -> Result<Vec<usize>> {
@@ -134,15 +146,7 @@ pub unsafe extern "C" fn setun_tensor_wrap(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_tensor_dtype(tensor: *const setun_tensor, out: *mut i32) -> setun_status {
     guard("tensor_dtype", || {
-        let dtype = match handle::shared(tensor, "tensor")?.dtype() {
-            DType::F32 => setun_dtype::F32,
-            DType::F16 => setun_dtype::F16,
-            DType::I8 => setun_dtype::I8,
-            DType::U8 => setun_dtype::U8,
-            DType::I32 => setun_dtype::I32,
-            DType::U32 => setun_dtype::U32,
-            DType::F64 => return Err(error!(Unsupported, "a tensor of f64 has no setun_dtype")),
-        };
+        let dtype = c_dtype(handle::shared(tensor, "tensor")?.dtype())?;
         // SAFETY: NULL is checked; a valid pointer is the caller's contract.
         unsafe { store(out, dtype as i32, "out") }
     })

@@ -40,6 +40,18 @@ pub enum setun_schedule {
     Linear = 2,
 }
 
+/// What gradients pass through before the update.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum setun_gradient_quantization {
+    /// Nothing.
+    None = 0,
+    /// 8-bit codes, rounded at random, as `setun_quantize_gradients` makes them.
+    Int8 = 1,
+    /// Trits, whose error is added to the next gradient, as `setun_ternarize_gradients` makes them.
+    Ternary = 2,
+}
+
 /// What is known after a step.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -113,10 +125,10 @@ pub struct setun_train_options {
     /// Non-zero: train ternary weights; 0: plain floats. A trainer's must agree with its model's;
     /// `setun_train` trains plain floats when either is 0. Default 1.
     pub quantize_weights: i32,
-    /// Non-zero: before the update, the summed gradient of every matrix passes through int8 codes, as
-    /// `setun_quantize_gradients` makes them in blocks of 256: the update sees what 8 bits can carry. The
-    /// memory is that of float gradients, and one byte more for each element of the largest matrix. Default
-    /// 1.
+    /// A `setun_gradient_quantization`: what the summed gradient of every matrix passes through before the
+    /// update, in blocks of 256. The memory is that of float gradients, and one byte more for each element of
+    /// the largest matrix, or, with trits, four for each element of every matrix. Default
+    /// SETUN_GRADIENT_QUANTIZATION_INT8.
     pub quantize_gradients: i32,
     /// Non-zero: the peak of the learning rate is kept in a band that the weights the run starts from decide:
     /// where one step moves them by 0.4% to 1.5% of their size. Inside the band the run is bit for bit that of
@@ -193,7 +205,7 @@ unsafe impl Versioned for setun_train_options {
             n_clusters: 10,
             learning_rate: 1e-3,
             quantize_weights: 1,
-            quantize_gradients: 1,
+            quantize_gradients: setun_gradient_quantization::Int8 as i32,
             use_adaptive_lr: 1,
             checkpoint_dir: std::ptr::null(),
             max_steps: 0,

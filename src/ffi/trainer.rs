@@ -7,11 +7,15 @@ use super::library::UserData;
 use super::model_object::{ModelObject, check_poison, geometry};
 use super::options;
 use super::text::{tokenizer_kind, tokenizer_vocabulary};
-use super::train::{c_metrics, setun_progress_callback, setun_schedule, setun_train_options};
+use super::train::{
+    c_metrics, setun_gradient_quantization, setun_progress_callback, setun_schedule, setun_train_options,
+};
 use crate::model::ModelOptions;
 use crate::tensor::Result;
 use crate::tensor::error::ensure;
-use crate::train::{Dataset, Metrics, Plan, RunEnd, Schedule, Tokenizer, TokenizerKind, TrainOptions, Trainer};
+use crate::train::{
+    Dataset, GradientQuantization, Metrics, Plan, RunEnd, Schedule, Tokenizer, TokenizerKind, TrainOptions, Trainer,
+};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -132,6 +136,11 @@ impl TrainingOptions {
             (setun_schedule::Linear as i32, "linear", Schedule::Linear),
         ];
         let schedule = one_of(options.schedule, "schedule", &schedules)?;
+        let quantizations = [
+            (setun_gradient_quantization::None as i32, "none", GradientQuantization::None),
+            (setun_gradient_quantization::Int8 as i32, "int8", GradientQuantization::Int8),
+            (setun_gradient_quantization::Ternary as i32, "ternary", GradientQuantization::Ternary),
+        ];
         let cancel = match options.cancel.is_null() {
             true => None,
             false => Some(Arc::clone(&*handle::shared(options.cancel, "cancel")?)),
@@ -143,7 +152,7 @@ impl TrainingOptions {
             n_clusters: size(options.n_clusters, "n_clusters")?,
             cluster_balance: options.cluster_balance,
             quantize_weights: options.quantize_weights != 0,
-            quantize_gradients: options.quantize_gradients != 0,
+            quantize_gradients: one_of(options.quantize_gradients, "quantize_gradients", &quantizations)?,
             use_adaptive_lr: options.use_adaptive_lr != 0,
             checkpoint_dir,
             max_steps: count(options.max_steps, "max_steps")?,

@@ -61,10 +61,10 @@ impl Linear {
         let (Some(master), Some(ternary)) = (self.master, &mut self.ternary) else { return Ok(()) };
         let (launch, kernels) = (context.launch(), context.kernels());
         let w = parameters[master].tensor.view();
-        (kernels.absmean)(launch, &w, &mut ternary.threshold.view_mut(), &mut ternary.scale.view_mut())?;
-        (kernels.ternarize)(launch, &w, &ternary.threshold.view(), &mut ternary.packed.view_mut())?;
+        (kernels.absmean)(launch, &w, 0, &mut ternary.threshold.view_mut(), &mut ternary.scale.view_mut())?;
+        (kernels.ternarize)(launch, &w, 0, &ternary.threshold.view(), &mut ternary.packed.view_mut())?;
         if let Some(unpacked) = &mut ternary.unpacked {
-            (kernels.deternarize)(launch, &ternary.packed.view(), &ternary.scale.view(), &mut unpacked.view_mut())?;
+            (kernels.deternarize)(launch, &ternary.packed.view(), 0, &ternary.scale.view(), &mut unpacked.view_mut())?;
         }
         Ok(())
     }

@@ -1,11 +1,13 @@
-//! Gradients as int8 codes with one scale a block, rounded at random so that nothing is lost on average (block-wise
-//! quantization: arXiv 2110.02861; stochastic rounding: QSGD, arXiv 1610.02132).
+//! Gradients in few bits, one scale a block. As int8 codes, rounded at random so that nothing is lost on average (block-wise
+//! quantization: arXiv 2110.02861; stochastic rounding: QSGD, arXiv 1610.02132); as trits, whose error is added to the next
+//! gradient (arXiv 1705.07878, 1901.09847).
 
+use super::packing::check_two_bit;
 use super::{check_finite, check_length};
 use crate::backend::Context;
 use crate::tensor::error::ensure;
 use crate::tensor::random::Stream;
-use crate::tensor::{Result, Tensor, View, ViewMut, vec_zeroed};
+use crate::tensor::{DType, Result, Tensor, View, ViewMut, vec_zeroed};
 
 /// Elements that share a scale in the trainer.
 const GRADIENT_BLOCK: usize = 256;
@@ -51,6 +53,59 @@ pub fn dequantize_gradients(
     )
 }
 
+/// x = g[n] + error[n] to trits and scales, packed[ceil(n / 4)] two bits each and scales[ceil(n / block)]; what the trits lose,
+/// x - scale * t, becomes the error, to be given with the next gradient. Returns the bytes of the trits. ARGUMENT for a NaN or
+/// an infinity, naming the first, and for sums that overflow; then nothing is written.
+pub fn ternarize_gradients(
+    context: &Context,
+    g: &[f32],
+    block: usize,
+    error: &mut [f32],
+    packed: &mut [u8],
+    scales: &mut [f32],
+) -> Result<usize> {
+    let (n, bytes) = (g.len(), g.len().div_ceil(4));
+    check_sizes(n, block, error.len(), scales.len())?;
+    ensure!(packed.len() >= bytes, Shape, "packed has {} bytes, {n} trits take {bytes}", packed.len());
+    check_finite(context, g, "g")?;
+    check_finite(context, error, "error")?;
+    (context.kernels().ternarize_gradients)(
+        context.launch(),
+        &View::of(g, &[n])?,
+        block,
+        &mut ViewMut::of(error, &[n])?,
+        &mut ViewMut::of(&mut packed[..bytes], &[bytes])?,
+        &mut ViewMut::of(scales, &[scales.len()])?,
+    )?;
+    Ok(bytes)
+}
+
+/// The inverse but for the error: g[n] = scales[ceil(n / block)] * t. ARGUMENT for scales that are not finite; FORMAT, naming
+/// the byte, for packed[ceil(n / 4)] that holds no trits, or trits past the last.
+pub fn deternarize_gradients(
+    context: &Context,
+    packed: &[u8],
+    scales: &[f32],
+    block: usize,
+    g: &mut [f32],
+) -> Result<()> {
+    let n = g.len();
+    check_sizes(n, block, n, scales.len())?;
+    check_length("packed", packed.len(), n.div_ceil(4))?;
+    check_finite(context, scales, "scales")?;
+    check_two_bit(packed, n)?;
+    deternarize(context, packed, scales, block, &mut ViewMut::of(g, &[1, n])?)
+}
+
+/// g[1, n] from bytes that hold trits.
+fn deternarize(context: &Context, packed: &[u8], scales: &[f32], block: usize, g: &mut ViewMut) -> Result<()> {
+    if packed.is_empty() {
+        return Ok(());
+    }
+    let (packed, scales) = (View::of(packed, &[1, packed.len()])?, View::of(scales, &[1, scales.len()])?);
+    (context.kernels().deternarize)(context.launch(), &packed, block, &scales, g)
+}
+
 /// How many scales `count` elements have.
 pub fn gradient_blocks(count: usize, block: usize) -> Result<usize> {
     ensure!(block > 0 && block.is_multiple_of(32), Argument, "block is {block}, expected a positive multiple of 32");
@@ -62,29 +117,83 @@ fn check_sizes(count: usize, block: usize, codes: usize, scales: usize) -> Resul
     check_length("codes", codes, count)
 }
 
-/// Room for the codes of one gradient at a time.
-pub struct GradientCodes {
-    codes: Vec<i8>,
-    scales: Vec<f32>,
+/// What gradients pass through on their way to the update.
+pub enum GradientCodes {
+    /// Room for the codes of one gradient at a time.
+    Int8 { codes: Vec<i8>, scales: Vec<f32> },
+    /// Room for the trits of one gradient at a time, and what each gradient is still owed; None: it stays as it is.
+    Ternary { packed: Vec<u8>, scales: Vec<f32>, errors: Vec<Option<Tensor>> },
 }
 
 impl GradientCodes {
-    /// For gradients of up to `largest` elements.
-    pub fn new(largest: usize) -> Result<GradientCodes> {
+    /// Int8 codes for gradients of up to `largest` elements.
+    pub fn int8(largest: usize) -> Result<GradientCodes> {
         let scales = gradient_blocks(largest, GRADIENT_BLOCK)?;
-        Ok(GradientCodes { codes: vec_zeroed(largest)?, scales: vec_zeroed(scales)? })
+        Ok(GradientCodes::Int8 { codes: vec_zeroed(largest)?, scales: vec_zeroed(scales)? })
     }
 
-    /// Replaces a finite gradient by what its codes say.
-    pub fn pass(&mut self, context: &Context, stream: Stream, gradient: &mut Tensor) -> Result<()> {
-        let count = gradient.view().count();
-        let blocks = gradient_blocks(count, GRADIENT_BLOCK)?;
-        let (codes, scales) = (&mut self.codes[..count], &mut self.scales[..blocks]);
-        let (mut codes, mut scales) = (ViewMut::of(codes, &[count])?, ViewMut::of(scales, &[blocks])?);
-        let (launch, kernels) = (context.launch(), context.kernels());
-        let g = &gradient.view();
-        (kernels.quantize_gradients)(launch, g, stream, GRADIENT_BLOCK, &mut codes, &mut scales)?;
-        let (codes, scales) = (codes.as_view(), scales.as_view());
-        (kernels.dequantize_gradients)(launch, &codes, &scales, GRADIENT_BLOCK, &mut gradient.view_mut())
+    /// Trits for those of these gradients that are matrices.
+    pub fn ternary<'a>(gradients: impl Iterator<Item = &'a Tensor>) -> Result<GradientCodes> {
+        let (mut largest, mut errors) = (0, Vec::new());
+        for gradient in gradients {
+            errors.push(if is_matrix(gradient) { Some(Tensor::zeros(DType::F32, gradient.dims())?) } else { None });
+            largest = largest.max(gradient.count());
+        }
+        let scales = vec_zeroed(gradient_blocks(largest, GRADIENT_BLOCK)?)?;
+        Ok(GradientCodes::Ternary { packed: vec_zeroed(largest.div_ceil(4))?, scales, errors })
     }
+
+    /// What the gradients are still owed, by their index.
+    pub fn errors(&self) -> &[Option<Tensor>] {
+        match self {
+            GradientCodes::Int8 { .. } => &[],
+            GradientCodes::Ternary { errors, .. } => errors,
+        }
+    }
+
+    pub fn errors_mut(&mut self) -> &mut [Option<Tensor>] {
+        match self {
+            GradientCodes::Int8 { .. } => &mut [],
+            GradientCodes::Ternary { errors, .. } => errors,
+        }
+    }
+
+    /// Replaces a finite gradient, the one of this index, by what its codes say. Vectors are few, and stay floats.
+    pub fn pass(&mut self, context: &Context, index: usize, stream: Stream, gradient: &mut Tensor) -> Result<()> {
+        if !is_matrix(gradient) {
+            return Ok(());
+        }
+        let count = gradient.count();
+        let blocks = gradient_blocks(count, GRADIENT_BLOCK)?;
+        let (launch, kernels) = (context.launch(), context.kernels());
+        match self {
+            GradientCodes::Int8 { codes, scales } => {
+                let (codes, scales) = (&mut codes[..count], &mut scales[..blocks]);
+                let (mut codes, mut scales) = (ViewMut::of(codes, &[count])?, ViewMut::of(scales, &[blocks])?);
+                let g = &gradient.view();
+                (kernels.quantize_gradients)(launch, g, stream, GRADIENT_BLOCK, &mut codes, &mut scales)?;
+                let (codes, scales) = (codes.as_view(), scales.as_view());
+                (kernels.dequantize_gradients)(launch, &codes, &scales, GRADIENT_BLOCK, &mut gradient.view_mut())
+            }
+            GradientCodes::Ternary { packed, scales, errors } => {
+                let Some(Some(error)) = errors.get_mut(index) else { return Ok(()) };
+                let (packed, scales) = (&mut packed[..count.div_ceil(4)], &mut scales[..blocks]);
+                let bytes = packed.len();
+                (kernels.ternarize_gradients)(
+                    launch,
+                    &gradient.view().reshape(&[count])?,
+                    GRADIENT_BLOCK,
+                    &mut error.view_mut().reshape(&[count])?,
+                    &mut ViewMut::of(packed, &[bytes])?,
+                    &mut ViewMut::of(scales, &[blocks])?,
+                )?;
+                let g = &mut gradient.view_mut().reshape(&[1, count])?;
+                deternarize(context, packed, scales, GRADIENT_BLOCK, g)
+            }
+        }
+    }
+}
+
+fn is_matrix(gradient: &Tensor) -> bool {
+    gradient.dims().len() == 2
 }

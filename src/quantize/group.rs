@@ -23,6 +23,15 @@ impl Group {
         }
     }
 
+    /// The group as kernels are told it, of rows with so many columns: 0 is the whole matrix.
+    pub fn width(self, columns: usize) -> usize {
+        match self {
+            Group::Matrix => 0,
+            Group::Row => columns.max(1),
+            Group::Columns(width) => width,
+        }
+    }
+
     /// SHAPE unless there are as many scales as [rows, columns] need.
     pub fn check_count(self, rows: usize, columns: usize, count: usize) -> Result<()> {
         let expected = self.scale_count(rows, columns);

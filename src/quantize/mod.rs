@@ -4,28 +4,37 @@
 //! |---|---|
 //! | `packing.rs` | [`Matrix`] and [`Packing`]: how trits lie in bytes; pack, unpack, count, check |
 //! | `group.rs` | [`Group`]: which weights share a scale |
-//! | `scheme.rs` | float weights to trits and a scale (absmean), and back |
+//! | `scheme.rs` | [`Scheme`]: float weights to trits and scales, and back |
+//! | `report.rs` | [`Report`]: the error and the bytes of a quantized matrix |
 //! | `product.rs` | activations to 8 bits; the ternary product and its gradient |
-//! | `gradients.rs` | gradients to int8 codes, one scale a block, and back |
+//! | `gradients.rs` | gradients to int8 codes or trits, one scale a block, and back |
+//! | `archive.rs` | [`Archive`]: packed matrices and tensors in files |
 //! | `packed.rs` | [`PackedTensor`]: a matrix checked once and kept ready |
 //!
 //! Bad input is found before anything is written, so that outputs of a failed call are untouched.
 
+mod archive;
 mod gradients;
 mod group;
 mod packed;
 mod packing;
 mod product;
+mod report;
 mod scheme;
 #[cfg(test)]
 mod tests;
 
-pub use gradients::{GradientCodes, dequantize_gradients, gradient_blocks, quantize_gradients};
+pub use archive::{Archive, EntryKind};
+pub use gradients::{
+    GradientCodes, dequantize_gradients, deternarize_gradients, gradient_blocks, quantize_gradients,
+    ternarize_gradients,
+};
 pub use group::Group;
 pub use packed::PackedTensor;
 pub use packing::{Matrix, Packing, histogram, pack, unpack};
 pub use product::{matmul, matmul_backward, quantize_activations};
-pub use scheme::{dequantize, quantize};
+pub use report::{Report, measure};
+pub use scheme::{Quantization, Rounding, Scheme, dequantize, quantize};
 
 use crate::backend::Context;
 use crate::tensor::error::error;

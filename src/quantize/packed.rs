@@ -1,9 +1,9 @@
 //! A packed weight matrix that has been checked once and is kept ready for products.
 
 use super::packing::{Matrix, Packing};
-use super::{product, scheme};
+use super::{Group, Quantization, product, scheme};
 use crate::backend::Context;
-use crate::tensor::error::ensure;
+use crate::tensor::error::{ensure, error};
 use crate::tensor::{Result, View, ViewMut, vec_zeroed};
 use std::sync::Arc;
 
@@ -15,14 +15,38 @@ pub struct PackedTensor {
 }
 
 impl PackedTensor {
-    /// Quantizes w[n, k] f32 by absmean.
-    pub fn new(context: Arc<Context>, w: &View, packing: Packing) -> Result<PackedTensor> {
+    /// Quantizes w[n, k] f32, with one scale.
+    pub fn new(context: Arc<Context>, w: &View, packing: Packing, how: &Quantization) -> Result<PackedTensor> {
+        ensure!(how.group == Group::Matrix, Unsupported, "group is {:?}, expected that of the matrix", how.group);
         ensure!(w.dims().len() == 2, Shape, "w has shape {}, expected [n, k]", w.shape());
         let weights = w.slice::<f32>().map_err(|e| e.within("w"))?;
         let matrix = Matrix::new(w.dim(0), w.dim(1), packing)?;
         let mut packed = vec_zeroed(matrix.bytes())?;
-        let scale = scheme::quantize(&context, &matrix, weights, &mut packed)?;
-        Ok(PackedTensor { context, matrix, packed, scale })
+        let mut scale = [0.0];
+        scheme::quantize(&context, &matrix, how, weights, &mut packed, &mut scale)?;
+        Ok(PackedTensor { context, matrix, packed, scale: scale[0] })
+    }
+
+    /// A matrix that was packed before. FORMAT for bytes that are no trits and for scales that are not finite.
+    pub fn from_parts(
+        context: Arc<Context>,
+        matrix: Matrix,
+        group: Group,
+        packed: Vec<u8>,
+        scales: Vec<f32>,
+    ) -> Result<PackedTensor> {
+        matrix.check_packed(&packed)?;
+        group.check_count(matrix.rows(), matrix.columns(), scales.len())?;
+        if let Some(index) = scales.iter().position(|scale| !scale.is_finite()) {
+            return Err(error!(Format, "scales[{index}] is {}, expected a finite number", scales[index]));
+        }
+        ensure!(group == Group::Matrix, Unsupported, "group is {group:?}, expected that of the matrix");
+        Ok(PackedTensor { context, matrix, packed, scale: scales[0] })
+    }
+
+    /// What it is made of: the size, which weights share a scale, the packed bytes and the scales.
+    pub fn parts(&self) -> (Matrix, Group, &[u8], &[f32]) {
+        (self.matrix, Group::Matrix, &self.packed, std::slice::from_ref(&self.scale))
     }
 
     /// Copies the scales.
@@ -56,6 +80,6 @@ impl PackedTensor {
         let expected = [self.matrix.rows(), self.matrix.columns()];
         ensure!(w.dims() == expected, Shape, "w has shape {}, expected {expected:?}", w.shape());
         let weights = w.slice_mut::<f32>().map_err(|e| e.within("w"))?;
-        scheme::dequantize(&self.context, &self.matrix, &self.packed, self.scale, weights)
+        scheme::dequantize(&self.context, &self.matrix, Group::Matrix, &self.packed, &[self.scale], weights)
     }
 }

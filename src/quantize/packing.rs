@@ -19,6 +19,16 @@ pub enum Packing {
 }
 
 impl Packing {
+    pub const ALL: [Packing; 2] = [Packing::TwoBit, Packing::FivePerByte];
+
+    /// As files name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Packing::TwoBit => "two-bit",
+            Packing::FivePerByte => "five-per-byte",
+        }
+    }
+
     pub const fn trits_per_byte(self) -> usize {
         match self {
             Packing::TwoBit => 4,
@@ -175,6 +185,24 @@ impl Matrix {
                 packed[block * BLOCK..].iter().position(bad).map(|at| block * BLOCK + at)
             }
             Packing::FivePerByte => packed.iter().position(|&byte| byte > 242),
+        }
+    }
+}
+
+/// Whether a row of `count` trits, two bits each, is one; FORMAT, naming the byte.
+pub fn check_two_bit(packed: &[u8], count: usize) -> Result<()> {
+    let bad = packed.iter().position(|byte| byte & byte >> 1 & 0x55 != 0);
+    // With `rest` codes in the last byte, those above are all 1: 0x55 with its low 2 * rest bits gone.
+    let rest = 0xFFu8.checked_shl(2 * (count % 4) as u32).filter(|_| count % 4 != 0).unwrap_or(0);
+    let padded = packed.last().is_some_and(|last| last & rest != 0x55 & rest);
+    match bad.or(if padded { Some(packed.len() - 1) } else { None }) {
+        None => Ok(()),
+        Some(index) => {
+            let byte = packed[index];
+            Err(error!(
+                Format,
+                "byte {index} of packed is {byte:#04x}, which holds no trits, or one past the last of {count}"
+            ))
         }
     }
 }

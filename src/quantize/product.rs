@@ -1,7 +1,7 @@
 //! Products on the packed form: y = x W^T with W ~ scale * t [n, k] and x quantized to 8 bits a row, summed as integers.
 
 use super::packing::Matrix;
-use super::scheme::{check_scale, run_form, two_bit};
+use super::scheme::{check_scales, run_form, two_bit};
 use super::{check_finite, check_length};
 use crate::backend::Context;
 use crate::tensor::{Result, View, ViewMut, vec_zeroed};
@@ -34,7 +34,7 @@ pub fn matmul(
     scale: f32,
     y: &mut [f32],
 ) -> Result<()> {
-    check_scale(scale)?;
+    check_scales(&[scale])?;
     matmul_two_bit(context, matrix, x, m, &two_bit(context, matrix, packed)?, scale, y)
 }
 
@@ -77,7 +77,7 @@ pub fn matmul_backward(
     let (n, k) = (matrix.rows(), matrix.columns());
     check_length("dy", dy.len(), m * n)?;
     check_length("dx", dx.len(), m * k)?;
-    check_scale(scale)?;
+    check_scales(&[scale])?;
     check_finite(context, dy, "dy")?;
     let two_bit = two_bit(context, matrix, packed)?;
     (context.kernels().matmul_ternary_backward)(

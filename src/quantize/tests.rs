@@ -23,6 +23,15 @@ fn normal(count: usize, seed: u64, deviation: f32) -> Vec<f32> {
     (0..count as u64).map(|i| stream.normal(i) * deviation).collect()
 }
 
+/// By the default options; returns the scale.
+fn absmean(context: &Context, matrix: &Matrix, weights: &[f32], packed: &mut [u8]) -> Result<f32> {
+    let mut scale = [-7.0];
+    let used = quantize(context, matrix, &Quantization::default(), weights, packed, &mut scale);
+    assert!(used.is_ok() || scale == [-7.0]);
+    assert_eq!(used?, matrix.bytes());
+    Ok(scale[0])
+}
+
 /// Trits and scale by their definition: gamma = mean |w| in f64, t = (w > gamma / 2) - (w < -gamma / 2).
 fn defined(weights: &[f32]) -> (Vec<i8>, f64) {
     let gamma = weights.iter().map(|w| f64::from(w.abs())).sum::<f64>() / weights.len() as f64;
@@ -37,14 +46,14 @@ fn quantizing_follows_the_definition() {
             let matrix = Matrix::new(33, 130, packing).unwrap();
             let weights = normal(matrix.count(), 1, 0.05);
             let mut packed = vec![0; matrix.bytes()];
-            let scale = quantize(&context, &matrix, &weights, &mut packed).unwrap();
+            let scale = absmean(&context, &matrix, &weights, &mut packed).unwrap();
             let (trits, gamma) = defined(&weights);
             assert!((f64::from(scale) - gamma).abs() < 1e-6 * gamma, "scale {scale}, defined {gamma}");
             let mut found = vec![0; trits.len()];
             unpack(&matrix, &packed, &mut found).unwrap();
             assert_eq!(found, trits);
             let mut restored = vec![0.0; trits.len()];
-            dequantize(&context, &matrix, &packed, scale, &mut restored).unwrap();
+            dequantize(&context, &matrix, Group::Matrix, &packed, &[scale], &mut restored).unwrap();
             assert!(restored.iter().zip(&trits).all(|(&w, &t)| w == scale * f32::from(t)));
         }
     }
@@ -61,7 +70,7 @@ fn products_sum_integers_exactly() {
         for packing in BOTH {
             let matrix = Matrix::new(n, k, packing).unwrap();
             let mut packed = vec![0; matrix.bytes()];
-            let scale = quantize(&context, &matrix, &weights, &mut packed).unwrap();
+            let scale = absmean(&context, &matrix, &weights, &mut packed).unwrap();
             let mut trits = vec![0; n * k];
             unpack(&matrix, &packed, &mut trits).unwrap();
             let mut y = vec![0.0; m * n];
@@ -85,9 +94,9 @@ fn the_gradient_to_the_input_is_the_product_with_the_weights() {
         for packing in BOTH {
             let matrix = Matrix::new(n, k, packing).unwrap();
             let mut packed = vec![0; matrix.bytes()];
-            let scale = quantize(&context, &matrix, &weights, &mut packed).unwrap();
+            let scale = absmean(&context, &matrix, &weights, &mut packed).unwrap();
             let mut restored = vec![0.0; n * k];
-            dequantize(&context, &matrix, &packed, scale, &mut restored).unwrap();
+            dequantize(&context, &matrix, Group::Matrix, &packed, &[scale], &mut restored).unwrap();
             let mut dx = vec![0.0; m * k];
             matmul_backward(&context, &matrix, &dy, m, &packed, scale, &mut dx).unwrap();
             for (i, &dx) in dx.iter().enumerate() {
@@ -109,10 +118,11 @@ fn a_packed_tensor_is_its_matrix() {
         for packing in BOTH {
             let matrix = Matrix::new(n, k, packing).unwrap();
             let mut packed = vec![0; matrix.bytes()];
-            let scale = quantize(&context, &matrix, &weights, &mut packed).unwrap();
+            let scale = absmean(&context, &matrix, &weights, &mut packed).unwrap();
             let mut expected = vec![0.0; m * n];
             matmul(&context, &matrix, &x, m, &packed, scale, &mut expected).unwrap();
-            let tensor = PackedTensor::new(context.clone(), &View::of(&weights, &[n, k]).unwrap(), packing).unwrap();
+            let w = View::of(&weights, &[n, k]).unwrap();
+            let tensor = PackedTensor::new(context.clone(), &w, packing, &Quantization::default()).unwrap();
             let mut held = [0.0];
             tensor.scales(&mut held).unwrap();
             assert_eq!((held[0], tensor.bytes()), (scale, matrix.bytes()));
@@ -133,7 +143,7 @@ fn what_is_not_finite_is_named_and_nothing_is_written() {
                 weights[index] = bad;
                 *weights.last_mut().unwrap() = bad;
                 let mut packed = vec![0xEE; matrix.bytes()];
-                let error = quantize(&context, &matrix, &weights, &mut packed).unwrap_err();
+                let error = absmean(&context, &matrix, &weights, &mut packed).unwrap_err();
                 assert_eq!(error.kind, ErrorKind::Argument);
                 assert!(error.message.starts_with(&format!("weights[{index}] is ")), "{}", error.message);
                 assert!(packed.iter().all(|&byte| byte == 0xEE));
@@ -147,7 +157,7 @@ fn a_mean_beyond_f32_is_refused() {
     for context in contexts() {
         let matrix = Matrix::new(1, 4096, Packing::TwoBit).unwrap();
         let mut packed = vec![0xEE; matrix.bytes()];
-        let error = quantize(&context, &matrix, &[f32::MAX; 4096], &mut packed).unwrap_err();
+        let error = absmean(&context, &matrix, &[f32::MAX; 4096], &mut packed).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Argument);
         assert!(error.message.contains("too large for f32"), "{}", error.message);
         assert!(packed.iter().all(|&byte| byte == 0xEE));
@@ -168,7 +178,7 @@ fn gradients_have_the_same_codes_on_every_row_and_come_back_within_a_step() {
         }
         // What the trainer does to a gradient is this and nothing else.
         let mut tensor = crate::tensor::Tensor::from_slice(&g, &[10, 100]).unwrap();
-        GradientCodes::new(2000).unwrap().pass(&context, stream, &mut tensor).unwrap();
+        GradientCodes::int8(2000).unwrap().pass(&context, 0, stream, &mut tensor).unwrap();
         assert_eq!(tensor.host::<f32>().unwrap(), restored);
         assert_eq!(first.get_or_insert_with(|| (codes.clone(), scales.clone())), &(codes, scales));
     }

@@ -21,6 +21,7 @@ pub enum Purpose {
     Sample = 4,
     Gradient = 6,
     Cluster = 7,
+    Quantize = 8,
     #[cfg(test)]
     Test = 255,
 }

@@ -1,5 +1,5 @@
 //! Checkpoints: `<checkpoint_dir>/step-00000100/` holds model.safetensors (f32 masters, tokenizer in the metadata),
-//! optimizer.safetensors (`m.<parameter>`, `v.<parameter>`, `adaptive`) and trainer.json ([`Record`]).
+//! optimizer.safetensors (`m.<parameter>`, `v.<parameter>`, `adaptive`, `error.<parameter>`) and trainer.json ([`Record`]).
 //!
 //! A checkpoint is written as a hidden folder beside and renamed when it is whole and on disk. It is read whole and
 //! verified before anything is used. A damaged one is an error that names the newest good one before it; which of the two

@@ -6,6 +6,17 @@ use crate::tensor::error::{ensure, error};
 use serde::Serialize;
 use std::path::PathBuf;
 
+/// What the gradient of every matrix passes through before the update: see `quantize/gradients.rs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GradientQuantization {
+    None,
+    /// Int8 codes, rounded at random.
+    Int8,
+    /// Trits, whose error is added to the next gradient.
+    Ternary,
+}
+
 /// The options of a training run. Serialized into every checkpoint, so that a resume can compare them: see `record.rs`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TrainOptions {
@@ -21,8 +32,7 @@ pub struct TrainOptions {
     pub cluster_balance: f64,
     /// Must agree with the model, whose own option decides.
     pub quantize_weights: bool,
-    /// The gradient of every matrix passes through int8 codes before the update: see `quantize/gradients.rs`.
-    pub quantize_gradients: bool,
+    pub quantize_gradients: GradientQuantization,
     /// The learning rate is kept in a band that the weights decide: see `adaptive.rs`.
     pub use_adaptive_lr: bool,
     /// Where checkpoints and metrics.jsonl go; None writes nothing.
@@ -72,7 +82,7 @@ impl Default for TrainOptions {
             n_clusters: 10,
             cluster_balance: 0.0,
             quantize_weights: true,
-            quantize_gradients: true,
+            quantize_gradients: GradientQuantization::Int8,
             use_adaptive_lr: true,
             checkpoint_dir: None,
             max_steps: 0,

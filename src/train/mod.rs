@@ -41,7 +41,7 @@ mod tokenizer;
 mod trainer;
 mod windows;
 
-pub use config::TrainOptions;
+pub use config::{GradientQuantization, TrainOptions};
 pub use dataset::{Dataset, Split};
 pub use generate::Generation;
 pub use metrics::Metrics;

@@ -35,11 +35,13 @@ pub fn encode_model(model: &Model, tokenizer_json: Option<&str>) -> Result<Vec<u
 /// The name of the learning rate's rule among the states of the optimizer.
 const ADAPTIVE: &str = "adaptive";
 
-/// `m.<parameter>` and `v.<parameter>`, and `adaptive` when the run has that rule.
+/// `m.<parameter>` and `v.<parameter>`; `adaptive` when the run has that rule; `error.<parameter>` of what a gradient is still
+/// owed, in the order of the parameters.
 pub fn encode_optimizer(
     parameters: &[Parameter],
     optimizer: &Optimizer,
     adaptive: Option<Adaptive>,
+    errors: &[Option<Tensor>],
 ) -> Result<Vec<u8>> {
     let mut entries = Vec::new();
     let adaptive = adaptive.map(Adaptive::to_tensor).transpose()?;
@@ -52,7 +54,39 @@ pub fn encode_optimizer(
             entries.push(entry(format!("{prefix}.{}", parameter.name), state)?);
         }
     }
+    for (parameter, error) in parameters.iter().zip(errors) {
+        if let Some(error) = error {
+            entries.push(entry(error_name(parameter), error)?);
+        }
+    }
     encode(&entries, &BTreeMap::new())
+}
+
+fn error_name(parameter: &Parameter) -> String {
+    format!("error.{}", parameter.name)
+}
+
+/// Whether the file holds what gradients are still owed; FORMAT names the tensor and both shapes.
+pub fn check_errors(model: &Model, states: &File, errors: &[Option<Tensor>]) -> Result<()> {
+    for (parameter, error) in model.parameters().iter().zip(errors) {
+        let Some(error) = error else { continue };
+        let name = error_name(parameter);
+        let found = states.tensor(&name)?;
+        let fits = found.dtype == DType::F32 && found.dims == error.dims();
+        let (dtype, dims, expected) = (found.dtype, found.dims, error.dims());
+        ensure!(fits, Format, "{name} is {dtype} {dims:?}, expected f32 {expected:?}");
+    }
+    Ok(())
+}
+
+/// Copies what gradients are still owed from a file that `check_errors` has passed.
+pub fn restore_errors(model: &Model, states: &File, errors: &mut [Option<Tensor>]) -> Result<()> {
+    for (parameter, error) in model.parameters().iter().zip(errors) {
+        if let Some(error) = error {
+            copy(states, &error_name(parameter), error)?;
+        }
+    }
+    Ok(())
 }
 
 fn entry(name: String, tensor: &Tensor) -> Result<Entry<'_>> {

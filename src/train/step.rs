@@ -2,7 +2,7 @@
 
 use super::adaptive::Adaptive;
 use super::cluster_loss::{ClusterLoss, LossSums};
-use super::config::TrainOptions;
+use super::config::{GradientQuantization, TrainOptions};
 use super::dataset::Dataset;
 use super::evaluation::Evaluation;
 use super::optimizer::{self, Optimizer};
@@ -21,7 +21,7 @@ pub struct Work {
     /// None when `use_adaptive_lr` is off.
     pub adaptive: Option<Adaptive>,
     /// None when `quantize_gradients` is off.
-    codes: Option<GradientCodes>,
+    pub codes: Option<GradientCodes>,
     gradients: Gradients,
     activations: Activations,
     tokens: Vec<u32>,
@@ -58,12 +58,18 @@ impl Work {
         let interval = if options.log_interval > 0 { options.log_interval } else { options.evaluation_interval };
         let cluster_loss =
             sampling.clusters().map(|clusters| ClusterLoss::new(clusters.count(), interval)).transpose()?;
+        let gradients = Gradients::new(model)?;
+        let codes = match options.quantize_gradients {
+            GradientQuantization::None => None,
+            GradientQuantization::Int8 => Some(GradientCodes::int8(largest)?),
+            GradientQuantization::Ternary => Some(GradientCodes::ternary(gradients.tensors().iter())?),
+        };
         Ok(Work {
             dataset,
             optimizer: Optimizer::new(model.parameters())?,
             adaptive: if options.use_adaptive_lr { Some(Adaptive::new(model, options)?) } else { None },
-            codes: if options.quantize_gradients { Some(GradientCodes::new(largest)?) } else { None },
-            gradients: Gradients::new(model)?,
+            codes,
+            gradients,
             activations: Activations::new(model, batch, length, true)?,
             tokens: vec_zeroed(batch * length)?,
             targets: vec_zeroed(batch * length)?,
@@ -123,18 +129,13 @@ impl Work {
         Ok(Done { loss, learning_rate, learning_rate_factor, gradient_norm })
     }
 
-    /// Passes the gradient of every matrix through int8 codes. Vectors are few, and stay floats.
+    /// Passes the gradient of every matrix through its codes.
     fn quantize_gradients(&mut self, model: &Model, options: &TrainOptions, step: u64) -> Result<()> {
         let Some(codes) = &mut self.codes else { return Ok(()) };
         for (i, gradient) in self.gradients.tensors_mut().iter_mut().enumerate() {
-            if gradient.dims().len() == 2 {
-                // The step of a run fits: `TrainOptions::resolve` has checked it.
-                codes.pass(
-                    model.context(),
-                    Stream::new(options.seed, Purpose::Gradient, step as u32, i as u32),
-                    gradient,
-                )?;
-            }
+            // The step of a run fits: `TrainOptions::resolve` has checked it.
+            let stream = Stream::new(options.seed, Purpose::Gradient, step as u32, i as u32);
+            codes.pass(model.context(), i, stream, gradient)?;
         }
         Ok(())
     }

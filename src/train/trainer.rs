@@ -16,6 +16,7 @@ use super::step::{Done, Work};
 use super::tokenizer::Tokenizer;
 use crate::backend::Context;
 use crate::model::{Model, ModelOptions};
+use crate::quantize::GradientCodes;
 use crate::tensor::error::{ensure, error};
 use crate::tensor::log::{LogLevel, log};
 use crate::tensor::{Cancelled, Error, ErrorKind, Result};
@@ -294,7 +295,10 @@ impl Trainer {
         state::check_finite(&guard, &self.work.optimizer)
             .map_err(|error| error.within(format_args!("step {} is not saved", self.step)))?;
         let model = state::encode_model(&guard, self.tokenizer_json.as_deref())?;
-        let optimizer = state::encode_optimizer(guard.parameters(), &self.work.optimizer, self.work.adaptive)?;
+        let optimizer = {
+            let errors = self.work.codes.as_ref().map_or(&[][..], GradientCodes::errors);
+            state::encode_optimizer(guard.parameters(), &self.work.optimizer, self.work.adaptive, errors)?
+        };
         drop(guard);
         let files = BTreeMap::from([
             (checkpoint::MODEL_FILE.to_string(), FileSum::of(&model)),
@@ -340,6 +344,8 @@ impl Trainer {
         );
         let mut guard = self.model.try_write().ok_or_else(in_use)?;
         state::check_tensors(&guard, &model, &optimizer).map_err(refused)?;
+        let errors = self.work.codes.as_mut().map_or(&mut [][..], GradientCodes::errors_mut);
+        state::check_errors(&guard, &optimizer, errors).map_err(refused)?;
         let adaptive = self.work.adaptive.map(|_| state::read_adaptive(&optimizer)).transpose().map_err(refused)?;
         // From here on nothing can be wrong with the checkpoint; the metrics are the last thing that could fail.
         let inside = self.options.checkpoint_dir.as_deref().is_some_and(|own| is_parent(own, &path));
@@ -348,6 +354,8 @@ impl Trainer {
             metrics::truncate(own, reported)?;
         }
         state::restore(&mut guard, &mut self.work.optimizer, &model, &optimizer)?;
+        let errors = self.work.codes.as_mut().map_or(&mut [][..], GradientCodes::errors_mut);
+        state::restore_errors(&guard, &optimizer, errors)?;
         self.work.restore_cluster_loss(record.cluster_losses.as_ref());
         drop(guard);
         self.work.adaptive = adaptive;

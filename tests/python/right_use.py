@@ -57,6 +57,19 @@ class InOut(Out):
         return type(self)("size_t", value)
 
 
+class InOuts(Out):
+    """An array that is read and written; a failing call must leave it as it is."""
+
+    def __init__(self, base, values):
+        super().__init__(base, len(values))
+        self.values = values
+        self.again()
+
+    def again(self):
+        self.array[: len(self.values)] = self.values
+        self.before = bytes(self.array)
+
+
 class In:
     """An input array; of its elements the first `count` are read."""
 
@@ -213,6 +226,20 @@ class World:
         return path
 
 
+    def archive(self):
+        """A file with a tensor and a packed matrix."""
+        file = self.setun.made("file_create")
+        self.setun.ok("file_add", file, b"t", self["setun_tensor"])
+        self.setun.ok("file_add_packed", file, b"p", self["setun_packed"])
+        return file
+
+    def archive_file(self):
+        path = self.path("packed.safetensors")
+        if not os.path.exists(path):
+            self.setun.ok("file_save", self.archive(), path, None)
+        return path
+
+
 MAKE = {
     "setun_cancel": lambda w: w.setun.made("cancel_create"),
     "setun_context": lambda w: w.context(),
@@ -224,6 +251,7 @@ MAKE = {
     "setun_trainer": lambda w: w.trainer(),
     "setun_sampler": lambda w: w.setun.made("sampler_create", w["setun_model"], None),
     "setun_optimizer": lambda w: w.optimizer(8),
+    "setun_file": lambda w: w.archive(),
     "setun_kmeans": lambda w: w.fitted(w.setun.made("kmeans_create", 2, None)),
 }
 
@@ -318,8 +346,15 @@ def busy_optimizer(world):
     return Busy(optimizer, lambda _: world.setun.optimizer_step(optimizer, gradients, 2, None))
 
 
+def busy_file(world):
+    # The name is taken, which is found after the copy was made.
+    file, tensor = world.archive(), world.tensor([1 << 22])
+    return Busy(file, lambda _: world.setun.file_add(file, b"t", tensor))
+
+
 # Each type that some function takes without const.
 BUSY = {
+    "setun_file": busy_file,
     "setun_optimizer": busy_optimizer,
     "setun_kmeans": busy_kmeans,
     "setun_trainer": busy_trainer,
@@ -561,6 +596,62 @@ TABLE = {
                                   expect={"count = 0": ("SHAPE",)}),
     "setun_packed_nbytes": Entry(lambda w: dict(packed=w["setun_packed"], out=Out("size_t"))),
     "setun_packed_free": Entry(lambda w: dict(packed=w.make("setun_packed"))),
+    "setun_ternarize_gradients": Entry(
+        lambda w: dict(g=weights(40), n=40, block=32, options=w.options("setun_quantize_options"),
+                       error=InOuts("float", [0.5] * 40), packed=Out("uint8_t", 10), packed_size=InOut("size_t", 10),
+                       scales=Out("float", 2)),
+        null=OPTIONS, expect={**GROUP, "block = 0": ("ARGUMENT",), "block = INT64_MAX": ("ARGUMENT",)},
+        more=lambda w, good: [
+            ("block = 33", dict(block=33), ("ARGUMENT",), "block"),
+            ("error has a NaN", dict(error=InOuts("float", [float("nan")] * 40)), ("ARGUMENT",), "error[0]"),
+        ],
+    ),
+    "setun_deternarize_gradients": Entry(
+        lambda w: dict(packed=In("uint8_t", [0x55] * 8), packed_size=8, scales=In("float", [0.5]), n=32, block=32,
+                       options=w.options("setun_quantize_options"), g=Out("float", 32)),
+        null=OPTIONS,
+        expect={**GROUP, "block = 0": ("ARGUMENT",), "block = INT64_MAX": ("ARGUMENT",), "n = 0": ("SHAPE",)},
+        more=lambda w, good: [("block = 33", dict(block=33), ("ARGUMENT",), "block")],
+    ),
+    # FILE
+    "setun_file_create": Entry(lambda w: dict(out=Out(ctypes.c_void_p))),
+    "setun_file_open": Entry(
+        lambda w: dict(path=w.archive_file(), out=Out(ctypes.c_void_p)),
+        more=lambda w, good: [("path is a text", dict(path=w.text), ("FORMAT",), "corpus.txt")],
+    ),
+    "setun_file_count": Entry(lambda w: dict(file=w["setun_file"], out=Out("int64_t"))),
+    "setun_file_name": Entry(
+        lambda w: dict(file=w["setun_file"], index=1, text=Out("char", 64), capacity=64, bytes=Out("size_t", kept=False)),
+        null=("bytes",), expect={"capacity [-+] 1": ("OK",)},
+    ),
+    "setun_file_find": Entry(
+        lambda w: dict(file=w["setun_file"], name=b"p", out=Out("int64_t")),
+        more=lambda w, good: [("name = x", dict(name=b"x"), ("ARGUMENT",), "'x'")],
+    ),
+    "setun_file_describe": Entry(
+        lambda w: dict(file=w["setun_file"], index=1, out=w.filled("setun_file_entry")),
+        more=lambda w, good: [("index = 2", dict(index=2), ("ARGUMENT",), "index is 2")],
+    ),
+    "setun_file_read": Entry(
+        lambda w: dict(file=w["setun_file"], index=0, out=Out(ctypes.c_void_p)),
+        more=lambda w, good: [("index = 1", dict(index=1), ("ARGUMENT",), "p is packed")],
+    ),
+    "setun_file_read_packed": Entry(
+        lambda w: dict(file=w["setun_file"], index=1, context=w["setun_context"], out=Out(ctypes.c_void_p)),
+        null=("context",), expect={"index = 0": ("ARGUMENT",)},
+    ),
+    "setun_file_add": Entry(
+        lambda w: dict(file=w.archive(), name=b"a", tensor=w["setun_tensor"]), fresh=True,
+        more=lambda w, good: [("name = p_scale", dict(name=b"p_scale"), ("ARGUMENT",), "p_scale")],
+    ),
+    "setun_file_add_packed": Entry(
+        lambda w: dict(file=w.archive(), name=b"a", packed=w["setun_packed"]), fresh=True,
+        more=lambda w, good: [("name = t", dict(name=b"t"), ("ARGUMENT",), "'t'")],
+    ),
+    "setun_file_save": Entry(
+        lambda w: dict(file=w["setun_file"], path=w.path("saved.safetensors"), bytes=Out("size_t")), null=("bytes",),
+    ),
+    "setun_file_free": Entry(lambda w: dict(file=w.make("setun_file"))),
     # CLUSTER
     "setun_kmeans_options_init": Entry(lambda w: {}),
     "setun_cluster": Entry(

@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 
-from right_use import BUSY, CORPUS, HEADER, MAKE, STATUS, STRUCTS, TABLE, In, InOut, Out, World
+from right_use import BUSY, CORPUS, HEADER, MAKE, STATUS, STRUCTS, TABLE, In, InOut, InOuts, Out, World
 
 ANY = ("OK", "ARGUMENT", "SHAPE", "MEMORY", "STATE", "UNSUPPORTED")
 INT64_MAX, INT64_MIN = 2**63 - 1, -(2**63)
@@ -296,7 +296,7 @@ class Check:
         if self.entry.fresh:
             self.good = self.entry.call(self.world)
         for value in self.good.values():
-            if isinstance(value, InOut):
+            if isinstance(value, (InOut, InOuts)):
                 value.again()
 
     def right_call(self, when):

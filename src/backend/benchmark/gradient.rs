@@ -24,5 +24,15 @@ pub fn cases(cases: &mut Cases) {
                 (kernels.dequantize_gradients)(launch, &codes.view(), &scales.view(), BLOCK, &mut g.view_mut())
             })
         });
+        let (bytes, owed) = (n.div_ceil(4), 2 * floats);
+        let work = Work::elements(n, owed, floats + bytes + 4 * scales);
+        cases.add("ternarize_gradients", n.to_string(), work, move || {
+            let (g, mut error) = (normal(&[n], 1)?, normal(&[n], 2)?);
+            let (mut packed, mut out) = (Tensor::zeros(DType::U8, &[bytes])?, zeros(&[scales])?);
+            call(move |kernels, launch| {
+                let (error, packed, out) = (&mut error.view_mut(), &mut packed.view_mut(), &mut out.view_mut());
+                (kernels.ternarize_gradients)(launch, &g.view(), BLOCK, error, packed, out)
+            })
+        });
     }
 }

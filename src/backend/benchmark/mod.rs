@@ -32,6 +32,7 @@ mod norm;
 pub mod recording;
 mod reduce;
 mod rope;
+mod scheme;
 mod ternary;
 #[cfg(test)]
 mod tests;
@@ -55,6 +56,7 @@ fn cases() -> Vec<Case> {
     for add in [
         elementwise::cases,
         reduce::cases,
+        scheme::cases,
         ternary::cases,
         activation::cases,
         matmul::cases,

@@ -60,6 +60,44 @@ fn dequantize_gradients() {
 }
 
 #[test]
+fn ternarize_gradients() {
+    for n in SIZES.into_iter().chain([4097, 70_001]) {
+        for block in BLOCKS.into_iter().chain([8224]) {
+            check(&format!("ternarize_gradients {n} by {block}"), EXACT, |row| {
+                let (g, mut error, blocks) = (normal(&[n], 44), normal(&[n], 45), n.div_ceil(block));
+                let (mut packed, mut scales) = (dirty(DType::U8, &[n.div_ceil(4)]), dirty(DType::F32, &[blocks]));
+                // Zeros of both signs, and a block of nothing.
+                error.host_mut::<f32>().unwrap().iter_mut().skip(3).step_by(7).for_each(|e| *e = -0.0);
+                let mut g = g;
+                for (i, g) in g.host_mut::<f32>().unwrap().iter_mut().enumerate() {
+                    *g = if i % 5 == 0 || i / 100 == 13 { -0.0 } else { *g };
+                }
+                let (error_view, packed_view) = (&mut error.view_mut(), &mut packed.view_mut());
+                let scales_view = &mut scales.view_mut();
+                (row.kernels.ternarize_gradients)(&row.launch, &g.view(), block, error_view, packed_view, scales_view)?;
+                Ok(vec![error, packed, scales])
+            });
+        }
+    }
+}
+
+#[test]
+fn ternary_blocks_beyond_f32_fail_alike_and_write_nothing() {
+    check("ternarize_gradients of the largest numbers", EXACT, |row| {
+        let n = 500;
+        let (mut g, mut error) = (normal(&[n], 46), normal(&[n], 47));
+        g.host_mut::<f32>().unwrap()[400..440].fill(f32::MAX);
+        let before = error.host::<f32>().unwrap().to_vec();
+        let (mut packed, mut scales) = (dirty(DType::U8, &[n.div_ceil(4)]), dirty(DType::F32, &[4]));
+        let outputs = (&mut error.view_mut(), &mut packed.view_mut(), &mut scales.view_mut());
+        let result = (row.kernels.ternarize_gradients)(&row.launch, &g.view(), 128, outputs.0, outputs.1, outputs.2);
+        assert!(error.host::<f32>().unwrap() == before, "{}", row.name);
+        assert!(packed.host::<u8>().unwrap().iter().all(|&byte| byte == 0xAB));
+        result.map(|()| vec![])
+    });
+}
+
+#[test]
 fn wrong_blocks_and_sizes_fail_alike() {
     for (block, blocks) in [(0, 1), (31, 3), (32, 2)] {
         check(&format!("blocks of {block}"), EXACT, |row| {

@@ -12,7 +12,7 @@ fn ternarized(w: &Tensor) -> Tensor {
     let threshold = Tensor::from_slice(&[0.5f32], &[1]).unwrap();
     let mut packed = dirty(DType::U8, &[w.dims()[0], w.dims()[1].div_ceil(4)]);
     let row = &rows()[0];
-    (row.kernels.ternarize)(&row.launch, &w.view(), &threshold.view(), &mut packed.view_mut()).unwrap();
+    (row.kernels.ternarize)(&row.launch, &w.view(), 0, &threshold.view(), &mut packed.view_mut()).unwrap();
     packed
 }
 

@@ -19,6 +19,7 @@ mod matmul_ternary;
 mod norm;
 mod reduce;
 mod rope;
+mod scheme;
 mod ternary;
 
 use super::launch::{Executor, Launch};

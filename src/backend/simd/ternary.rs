@@ -1,48 +1,11 @@
-//! Ternary weights and their packings: `scalar/ternary.rs` for the vector units.
+//! Packed trits: `scalar/ternary.rs` for the vector units.
 
 use super::chunks::{self, ELEMENTS, Shared};
-use super::reduce::canonical_sum;
 use crate::backend::Launch;
 use crate::backend::scalar;
-use crate::backend::scalar::ternary::{LEAST_SCALE, check_packed};
-use crate::tensor::error::ensure;
+use crate::backend::scalar::ternary::check_packed;
 use crate::tensor::{Result, View, ViewMut};
 use std::sync::atomic::{AtomicBool, Ordering};
-
-pub fn absmean(launch: &Launch, w: &View, threshold: &mut ViewMut, scale: &mut ViewMut) -> Result<()> {
-    let w = w.slice::<f32>()?;
-    let sum = canonical_sum(launch, w, |spans| spans.absolute_sums)?;
-    let gamma = ((sum / w.len().max(1) as f64) as f32).max(LEAST_SCALE as f32);
-    scale.slice_mut::<f32>()?.fill(gamma);
-    threshold.slice_mut::<f32>()?.fill(0.5 * gamma);
-    Ok(())
-}
-
-pub fn ternarize(launch: &Launch, w: &View, threshold: &View, packed: &mut ViewMut) -> Result<()> {
-    let (rows, columns) = (w.dim(0), w.dim(1));
-    check_packed("ternarize", packed.dims(), rows, columns, 4)?;
-    let threshold = single("ternarize: threshold", threshold)?;
-    let w = w.slice::<f32>()?;
-    let span = launch.spans.ternarize;
-    rows_between(launch, [rows, columns], 1, w, 4, packed.slice_mut()?, |w, n, packed| {
-        // SAFETY: w[n] and packed[ceil(n / 4)].
-        unsafe { span(w.as_ptr(), n, threshold, packed.as_mut_ptr()) }
-    });
-    Ok(())
-}
-
-pub fn deternarize(launch: &Launch, packed: &View, scale: &View, w: &mut ViewMut) -> Result<()> {
-    let (rows, columns) = (w.dim(0), w.dim(1));
-    check_packed("deternarize", packed.dims(), rows, columns, 4)?;
-    let scale = single("deternarize: scale", scale)?;
-    let packed = packed.slice::<u8>()?;
-    let span = launch.spans.deternarize;
-    rows_between(launch, [rows, columns], 4, packed, 1, w.slice_mut()?, |packed, n, w| {
-        // SAFETY: packed[ceil(n / 4)] and w[n].
-        unsafe { span(packed.as_ptr(), n, scale, w.as_mut_ptr()) }
-    });
-    Ok(())
-}
 
 pub fn pack_five(launch: &Launch, packed: &View, columns: usize, five: &mut ViewMut) -> Result<()> {
     let rows = packed.dim(0);
@@ -86,12 +49,6 @@ pub fn unpack_five(launch: &Launch, five: &View, columns: usize, packed: &mut Vi
 fn digits_end_in_one(byte: u8, used: usize) -> bool {
     let power = [1, 3, 9, 27, 81][used];
     byte / power == 121 / power
-}
-
-fn single(name: &str, x: &View) -> Result<f32> {
-    let x = x.slice::<f32>()?;
-    ensure!(x.len() == 1, Shape, "{name} has {} elements, expected 1", x.len());
-    Ok(x[0])
 }
 
 /// Whether `test` holds for any chunk of `bytes`.

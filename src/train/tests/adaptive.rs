@@ -70,7 +70,7 @@ fn ten_and_ten_steps_are_twenty_outside_the_band() {
     let context = context(Backend::Simd, 1);
     for learning_rate in [middle(&context) / 20.0, middle(&context) * 20.0] {
         let options = TrainOptions { learning_rate, ..options() };
-        assert!(options.use_adaptive_lr && options.quantize_gradients);
+        assert!(options.use_adaptive_lr && options.quantize_gradients == GradientQuantization::Int8);
         let whole = {
             let scratch = Scratch::new();
             let mut straight =
@@ -110,7 +110,8 @@ fn a_checkpoint_without_the_rules_state_is_refused() {
 fn gradients_pass_through_codes() {
     let serial = context(Backend::Simd, 1);
     let (metrics, quantized) = outcome(&serial, options());
-    let (plain_metrics, plain) = outcome(&serial, TrainOptions { quantize_gradients: false, ..options() });
+    let (plain_metrics, plain) =
+        outcome(&serial, TrainOptions { quantize_gradients: GradientQuantization::None, ..options() });
     assert!(quantized != plain);
     // Rounding to one part in 127 of the largest of a block hardly shows in the norm, or in what is learned.
     let ratio = metrics[0].gradient_norm / plain_metrics[0].gradient_norm;
@@ -119,4 +120,35 @@ fn gradients_pass_through_codes() {
     assert!((last - plain_last).abs() < 0.1, "{last} and {plain_last}");
     let (_, threads) = outcome(&context(Backend::Parallel, 3), options());
     assert!(quantized == threads);
+}
+
+/// Trits and what they leave over: the same on every row, learning nearly what floats learn, and whole after a resume.
+#[test]
+fn gradients_pass_through_trits_whose_error_is_kept() {
+    let ternary = TrainOptions { quantize_gradients: GradientQuantization::Ternary, ..options() };
+    let serial = context(Backend::Simd, 1);
+    let (metrics, quantized) = outcome(&serial, ternary.clone());
+    let (_, threads) = outcome(&context(Backend::Parallel, 3), ternary.clone());
+    assert!(quantized == threads);
+    let plain_options = TrainOptions { quantize_gradients: GradientQuantization::None, ..options() };
+    let (plain_metrics, plain) = outcome(&serial, plain_options);
+    assert!(quantized != plain);
+    let (last, plain_last) = (metrics[19].validation_loss.unwrap(), plain_metrics[19].validation_loss.unwrap());
+    assert!((last - plain_last).abs() < 0.2, "{last} and {plain_last}");
+
+    let scratch = Scratch::new();
+    let with_folder = TrainOptions { checkpoint_dir: Some(scratch.path()), ..ternary };
+    let mut first = trainer(&serial, with_folder.clone());
+    steps(&mut first, 10);
+    let path = first.save().unwrap();
+    let states = std::fs::read(path.join(checkpoint::OPTIMIZER_FILE)).unwrap();
+    let file = crate::format::safetensors::File::parse(states).unwrap();
+    let owed = file.names().filter(|name| name.starts_with("error.")).count();
+    let zero = |name: &str| file.tensor(name).unwrap().data.iter().all(|&byte| byte == 0);
+    assert!(owed > 0 && !file.names().filter(|name| name.starts_with("error.")).all(zero));
+    let mut second = trainer(&serial, with_folder);
+    second.resume(&scratch.path(), false).unwrap();
+    run(&mut second);
+    let [model, _] = state(&scratch.path().join("step-00000020"));
+    assert!(model == quantized);
 }

@@ -11,7 +11,7 @@ mod training;
 
 use super::checkpoint;
 use super::dataset::{Dataset, Split};
-use super::{RunEnd, Schedule, TrainOptions, Trainer};
+use super::{GradientQuantization, RunEnd, Schedule, TrainOptions, Trainer};
 use crate::backend::{Backend, Context, ContextOptions};
 use crate::model::{Model, ModelOptions};
 use parking_lot::RwLock;

@@ -103,7 +103,10 @@ fn another_runs_checkpoint_is_refused_with_both_values() {
         ("options.schedule was \"cosine\" and is \"linear\"", TrainOptions { schedule: Schedule::Linear, ..options() }),
         ("options.seed was 3 and is 4", TrainOptions { seed: 4, ..options() }),
         ("options.use_adaptive_lr was true and is false", TrainOptions { use_adaptive_lr: false, ..options() }),
-        ("options.quantize_gradients was true and is false", TrainOptions { quantize_gradients: false, ..options() }),
+        (
+            "options.quantize_gradients was \"int8\" and is \"none\"",
+            TrainOptions { quantize_gradients: GradientQuantization::None, ..options() },
+        ),
         ("options.accumulation was 1 and is 2", TrainOptions { accumulation: 2, ..options() }),
         ("options.context_length was 8 and is 4", TrainOptions { context_length: 4, ..options() }),
     ];

@@ -113,7 +113,7 @@ fn accumulation_equals_a_larger_batch_of_the_same_windows() {
         warmup_steps: 0,
         clip: 0.0,
         use_adaptive_lr: false,
-        quantize_gradients: false,
+        quantize_gradients: GradientQuantization::None,
         ..options()
     };
     let context = context(Backend::Scalar, 1);

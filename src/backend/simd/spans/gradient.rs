@@ -1,8 +1,10 @@
-//! Gradients as int8 codes: see `scalar/gradient.rs`.
+//! Gradients in few bits: see `scalar/gradient.rs`.
 
 use super::activation::absmax;
 use super::elementwise::{PhiloxStream, philox};
-use super::vector::{load, narrow_signed, to_float, write};
+use super::reduce::{LANES, fold};
+use super::scheme::ternarize;
+use super::vector::{lanes_sum, load, narrow_signed, store, to_float, write};
 use bytemuck::cast;
 use wide::{f32x8, i32x8, u32x8};
 
@@ -48,4 +50,83 @@ fn code(g: f32x8, scale: f32, words: u32x8) -> i32x8 {
     let code = below - up;
     let negative: i32x8 = cast(g.simd_lt(f32x8::ZERO));
     (code ^ negative) - negative
+}
+
+/// The sum of |g + error| above `threshold` of at most 4096 elements as a canonical block, and how many there are.
+pub unsafe extern "C" fn gradient_magnitudes(
+    g: *const f32,
+    error: *const f32,
+    n: usize,
+    threshold: f32,
+    above: *mut usize,
+) -> f32 {
+    let thresholds = f32x8::splat(threshold);
+    let mut lanes = [f32x8::ZERO; 4];
+    let mut counts = [i32x8::ZERO; 4];
+    let mut i = 0;
+    while i < n {
+        let count = if n - i < LANES { n - i } else { LANES };
+        let (mut rest, mut from, mut owed) = ([[0f32; LANES]; 2], g.add(i), error.add(i));
+        if count < LANES {
+            core::ptr::copy_nonoverlapping(from, rest[0].as_mut_ptr(), count);
+            core::ptr::copy_nonoverlapping(owed, rest[1].as_mut_ptr(), count);
+            (from, owed) = (rest[0].as_ptr(), rest[1].as_ptr());
+        }
+        for j in 0..4 {
+            let magnitude = (load(from.add(8 * j)) + load(owed.add(8 * j))).abs();
+            let mask = magnitude.simd_gt(thresholds);
+            // What is not above adds +0 to a lane that holds +0 or more: no bit changes.
+            lanes[j] += magnitude & mask;
+            counts[j] -= cast::<f32x8, i32x8>(mask);
+        }
+        i += LANES;
+    }
+    // The padding of the last vectors is counted where 0 is above the threshold.
+    let padding = if threshold < 0.0 { n.next_multiple_of(LANES) - n } else { 0 };
+    *above = lanes_sum((counts[0] + counts[1]) + (counts[2] + counts[3])) as usize - padding;
+    fold(lanes)
+}
+
+/// Elements at a time: their packed bytes are a vector.
+const PIECE: usize = 128;
+
+/// error[n] = x - scale * t and the packed trits of x = g[n] + error[n].
+pub unsafe extern "C" fn ternarize_gradients(
+    g: *const f32,
+    n: usize,
+    threshold: f32,
+    scale: f32,
+    error: *mut f32,
+    packed: *mut u8,
+) {
+    let (high, low) = (f32x8::splat(threshold), f32x8::splat(-threshold));
+    let (plus, minus) = (f32x8::splat(scale), f32x8::splat(-scale));
+    let mut x = [0f32; PIECE];
+    let mut i = 0;
+    while i < n {
+        let count = if n - i < PIECE { n - i } else { PIECE };
+        let mut j = 0;
+        while j + 8 <= count {
+            let sum = load(g.add(i + j)) + load(error.add(i + j));
+            store(x.as_mut_ptr().add(j), sum);
+            let taken = (sum.simd_gt(high) & plus) | (sum.simd_lt(low) & minus);
+            store(error.add(i + j), sum - taken);
+            j += 8;
+        }
+        while j < count {
+            let sum = *g.add(i + j) + *error.add(i + j);
+            *x.as_mut_ptr().add(j) = sum;
+            let taken = if sum > threshold {
+                scale
+            } else if sum < -threshold {
+                -scale
+            } else {
+                0.0
+            };
+            *error.add(i + j) = sum - taken;
+            j += 1;
+        }
+        ternarize(x.as_ptr(), count, PIECE, &threshold, packed.add(i / 4));
+        i += PIECE;
+    }
 }

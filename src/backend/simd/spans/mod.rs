@@ -19,12 +19,14 @@ mod embedding;
 mod feed_forward;
 mod gradient;
 mod kmeans;
+mod magnitudes;
 mod math;
 mod matmul;
 mod norm;
 mod panels;
 mod reduce;
 mod rope;
+mod scheme;
 mod ternary;
 mod vector;
 
@@ -32,6 +34,7 @@ pub use adamw::AdamWFactors;
 pub use attention::AttentionShape;
 pub use ceiling::{FLOAT_PEAK_ROUND, INT8_PEAK_CODES, INT8_PEAK_ROUND, READ_PEAK_BYTES};
 pub use elementwise::PhiloxStream;
+pub use magnitudes::{Bins, COUNT_SHIFT, HISTOGRAM, SMALL, integer_factors, mean_scale};
 pub use matmul::{PANEL, PLANE};
 
 /// One entry per inner loop. All entries: unsafe, because pointers must be valid for the lengths that the entry states, and
@@ -62,9 +65,57 @@ pub struct Spans {
     pub square_sums: unsafe extern "C" fn(x: *const f32, n: usize, sums: *mut f32),
     /// The index of the first NaN or infinity of x[n], or n.
     pub first_non_finite: unsafe extern "C" fn(x: *const f32, n: usize) -> usize,
+    // --- schemes -------------------------------------------------------------------------------------------------
+    /// thresholds and scales[ceil(n / width)] of the groups of w[n]: see `Kernels::absmean`. width is at least 1.
+    pub absmean: unsafe extern "C" fn(w: *const f32, n: usize, width: usize, thresholds: *mut f32, scales: *mut f32),
+    /// scales[ceil(n / width)] from thresholds: see `Kernels::mean_above`.
+    pub mean_above:
+        unsafe extern "C" fn(w: *const f32, n: usize, width: usize, thresholds: *const f32, scales: *mut f32),
+    /// sums and counts[ceil(n / 4096)]: of each block of x[n] the canonical sum of the |x| above the threshold, and how many
+    /// they are.
+    pub sums_above: unsafe extern "C" fn(x: *const f32, n: usize, threshold: f32, sums: *mut f32, counts: *mut u32),
+    /// thresholds and scales[count] of groups[count][lengths], each of at most [`SMALL`] weights, 1 to 8 groups: see
+    /// `Kernels::absmedian`. room[8 * (p + 1)], where p is at least 8 and the longest length, and a power of two.
+    pub small_medians: unsafe extern "C" fn(
+        groups: *const *const f32,
+        lengths: *const usize,
+        count: usize,
+        room: *mut f32,
+        thresholds: *mut f32,
+        scales: *mut f32,
+    ),
+    /// The same: see `Kernels::least_squares`.
+    pub small_least_squares: unsafe extern "C" fn(
+        groups: *const *const f32,
+        lengths: *const usize,
+        count: usize,
+        room: *mut f32,
+        thresholds: *mut f32,
+        scales: *mut f32,
+    ),
+    /// The bits of the largest |w[n]|; those of NaN are above all others.
+    pub largest_magnitude: unsafe extern "C" fn(w: *const f32, n: usize) -> u32,
+    /// tables[2][bins.count] += 1 << COUNT_SHIFT | m in the bin of each |w[n]|, finite: see [`Bins`]. The two tables together
+    /// hold the sum; no more than [`HISTOGRAM`] weights fit before they are cleared.
+    pub magnitude_histogram: unsafe extern "C" fn(bins: *const Bins, w: *const f32, n: usize, tables: *mut u64),
+    /// Writes the bits of the |w[n]| with low <= bits < high, below 2^31, to out, which has room for them; returns how many.
+    pub magnitudes_between: unsafe extern "C" fn(w: *const f32, n: usize, low: u32, high: u32, out: *mut u32) -> usize,
+    /// packed[ceil(n / 4)] from w[n], whose groups of `width` have thresholds[ceil(n / width)].
+    pub ternarize: unsafe extern "C" fn(w: *const f32, n: usize, width: usize, thresholds: *const f32, packed: *mut u8),
+    /// The same with scales, rounding at random; w[0] is weight `first` of the stream.
+    pub ternarize_stochastic: unsafe extern "C" fn(
+        stream: *const PhiloxStream,
+        first: u64,
+        w: *const f32,
+        n: usize,
+        width: usize,
+        scales: *const f32,
+        packed: *mut u8,
+    ),
+    /// w[n] from packed[ceil(n / 4)] and scales[ceil(n / width)].
+    pub deternarize_groups:
+        unsafe extern "C" fn(packed: *const u8, n: usize, width: usize, scales: *const f32, w: *mut f32),
     // --- ternary weights -----------------------------------------------------------------------------------------
-    /// packed[ceil(n / 4)] from w[n].
-    pub ternarize: unsafe extern "C" fn(w: *const f32, n: usize, threshold: f32, packed: *mut u8),
     /// w[n] from packed[ceil(n / 4)].
     pub deternarize: unsafe extern "C" fn(packed: *const u8, n: usize, scale: f32, w: *mut f32),
     /// five[ceil(n / 5)] from the n trits of packed[ceil(n / 4)], which holds no code 3 among them.
@@ -85,6 +136,12 @@ pub struct Spans {
     /// scale.
     pub quantize_gradients:
         unsafe extern "C" fn(stream: *const PhiloxStream, block: u64, g: *const f32, n: usize, codes: *mut i8) -> f32,
+    /// The canonical sum of |g + error| above `threshold` of n <= 4096 elements; above[1] = how many there are.
+    pub gradient_magnitudes:
+        unsafe extern "C" fn(g: *const f32, error: *const f32, n: usize, threshold: f32, above: *mut usize) -> f32,
+    /// error[n], in place, and packed[ceil(n / 4)] of a block with its threshold and scale.
+    pub ternarize_gradients:
+        unsafe extern "C" fn(g: *const f32, n: usize, threshold: f32, scale: f32, error: *mut f32, packed: *mut u8),
     // --- products ------------------------------------------------------------------------------------------------
     /// panel[groups][16][4]: the codes of 4 * groups columns of `rows` (at most 16) weight rows that lie `stride` bytes
     /// apart; zeros for the rows that are missing.
@@ -284,7 +341,17 @@ pub static SPANS: Spans = Spans {
     absolute_sums: reduce::absolute_sums,
     square_sums: reduce::square_sums,
     first_non_finite: reduce::first_non_finite,
-    ternarize: ternary::ternarize,
+    absmean: scheme::absmean,
+    mean_above: scheme::mean_above,
+    sums_above: scheme::sums_above,
+    small_medians: magnitudes::small_medians,
+    small_least_squares: magnitudes::small_least_squares,
+    largest_magnitude: magnitudes::largest_magnitude,
+    magnitude_histogram: magnitudes::magnitude_histogram,
+    magnitudes_between: magnitudes::magnitudes_between,
+    ternarize: scheme::ternarize,
+    ternarize_stochastic: scheme::ternarize_stochastic,
+    deternarize_groups: scheme::deternarize_groups,
     deternarize: ternary::deternarize,
     pack_five: ternary::pack_five,
     unpack_five: ternary::unpack_five,
@@ -293,6 +360,8 @@ pub static SPANS: Spans = Spans {
     quantize_activations: activation::quantize_activations,
     dequantize_activations: activation::dequantize_activations,
     quantize_gradients: gradient::quantize_gradients,
+    gradient_magnitudes: gradient::gradient_magnitudes,
+    ternarize_gradients: gradient::ternarize_gradients,
     unpack_panel: matmul::unpack_panel,
     panel_product: matmul::panel_product,
     split_codes: matmul::split_codes,

@@ -28,8 +28,9 @@ unsafe fn block_sums(x: *const f32, n: usize, sums: *mut f32, term: impl Fn(f32x
     }
 }
 
+/// The sum of one block, of at most 4096; zeros pad it.
 #[inline(always)]
-unsafe fn block_sum(x: *const f32, len: usize, term: impl Fn(f32x8) -> f32x8) -> f32 {
+pub unsafe fn block_sum(x: *const f32, len: usize, mut term: impl FnMut(f32x8) -> f32x8) -> f32 {
     let mut lanes = [f32x8::ZERO; 4];
     let mut i = 0;
     while i + LANES <= len {

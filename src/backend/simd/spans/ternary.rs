@@ -1,44 +1,7 @@
-//! Ternary weights: threshold and 2-bit packing in one pass, and the two packings into each other.
+//! Packed trits: to weights with one scale, and the two packings into each other. How they come from weights: `scheme.rs`.
 
-use super::vector::{load, narrow_signed, narrow_unsigned, read, store, to_float, write};
-use bytemuck::cast;
+use super::vector::{read, store, to_float, write};
 use wide::{f32x8, i32x8, u8x32, u32x8};
-
-pub unsafe extern "C" fn ternarize(w: *const f32, n: usize, threshold: f32, packed: *mut u8) {
-    let (high, low) = (f32x8::splat(threshold), f32x8::splat(-threshold));
-    let mut i = 0;
-    while i + 128 <= n {
-        let bytes = [0, 32, 64, 96].map(|j| eight_bytes(w.add(i + j), high, low));
-        write(packed.add(i / 4), narrow_unsigned(bytes));
-        i += 128;
-    }
-    while i < n {
-        let mut byte = 0;
-        for j in 0..4 {
-            // Past the last column stands code 1, which is t = 0.
-            let w = if i + j < n { *w.add(i + j) } else { 0.0 };
-            let code = 1 + (w > threshold) as u8 - (w < -threshold) as u8;
-            byte |= code << (2 * j);
-        }
-        *packed.add(i / 4) = byte;
-        i += 4;
-    }
-}
-
-/// The eight packed bytes of 32 weights, one in each lane.
-#[inline(always)]
-unsafe fn eight_bytes(w: *const f32, high: f32x8, low: f32x8) -> i32x8 {
-    // A comparison is -1 where it holds: t = (w > h) - (w < -h) is the difference of the two masks.
-    let trits = [0, 8, 16, 24].map(|j| {
-        let w = load(w.add(j));
-        cast::<f32x8, i32x8>(w.simd_lt(low)) - cast::<f32x8, i32x8>(w.simd_gt(high))
-    });
-    let codes: u8x32 = cast::<[i8; 32], u8x32>(narrow_signed(trits)) + u8x32::splat(1);
-    // Each lane holds c0 | c1 << 8 | c2 << 16 | c3 << 24 and becomes c0 | c1 << 2 | c2 << 4 | c3 << 6.
-    let x: u32x8 = cast(codes);
-    let pairs = x | (x >> 6u32);
-    cast((pairs | (pairs >> 12u32)) & u32x8::splat(0xFF))
-}
 
 pub unsafe extern "C" fn deternarize(packed: *const u8, n: usize, scale: f32, w: *mut f32) {
     let scales = f32x8::splat(scale);
@@ -59,7 +22,7 @@ pub unsafe extern "C" fn deternarize(packed: *const u8, n: usize, scale: f32, w:
 /// Trit i of the eight in the low 16 bits of lane i. A variable shift is slow below AVX2; instead each lane keeps its code in
 /// place, 4^i too large, and the exact product with 4^-i corrects it.
 #[inline(always)]
-fn eight_trits(codes: i32x8) -> f32x8 {
+pub fn eight_trits(codes: i32x8) -> f32x8 {
     let mask = i32x8::new([3, 3 << 2, 3 << 4, 3 << 6, 3 << 8, 3 << 10, 3 << 12, 3 << 14]);
     let factor =
         f32x8::new([1.0, 1.0 / 4.0, 1.0 / 16.0, 1.0 / 64.0, 1.0 / 256.0, 1.0 / 1024.0, 1.0 / 4096.0, 1.0 / 16384.0]);

@@ -79,3 +79,9 @@ unsafe fn in_order<T: Pod>(packed: __m256i) -> T {
 pub fn to_float(v: i32x8) -> f32x8 {
     v.round_float()
 }
+
+/// The sum of the eight lanes, modulo 2^32.
+#[inline(always)]
+pub fn lanes_sum(v: i32x8) -> i32 {
+    v.to_array().iter().fold(0, |sum: i32, &lane| sum.wrapping_add(lane))
+}
