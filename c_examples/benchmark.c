@@ -11,11 +11,14 @@ static const char about[] =
     "benchmark: how fast each operation runs on each backend and CPU level, beside what this machine can do at all.\n\n"
     "  benchmark --filter matmul\n\n"
     "Times are the least of many; the median stands beside it. 'of read 16 MiB' is the share of the ceiling that bounds\n"
-    "the operation, measured in the same run. About two minutes in all. Defaults in brackets.";
+    "the operation, measured in the same run. About two minutes in all.\n\n"
+    "With --parity nothing is timed: every operation is compared on every backend and CPU level of this machine with\n"
+    "scalar, and a difference ends the program with status 1. Defaults in brackets.";
 
-/* How to print, and the case that is being printed. */
+/* How to print, the case that is being printed, and what a comparison came to. */
 typedef struct {
     int32_t json;
+    long compared, differ;
     setun_context *context; /* whose dispatcher is asked what it would choose */
     char operation[64], sizes[64];
 } output;
@@ -78,14 +81,31 @@ static void print_json(const setun_benchmark_result *r)
     print_number("speedup", r->speedup);
     print_number("operations", r->operations);
     print_number("bytes", r->bytes);
-    printf(", \"call_size\": %" PRId64 ", \"repeats\": %" PRId64 "}\n", r->call_size, r->repeats);
+    printf(", \"call_size\": %" PRId64 ", \"repeats\": %" PRId64, r->call_size, r->repeats);
+    if (r->agrees >= 0)
+        printf(", \"agrees\": %s, \"difference\": \"%s\"", r->agrees ? "true" : "false", r->difference);
+    printf("}\n");
+}
+
+/* A line for each case, and one for each row that differs. */
+static void print_comparison(const output *o, const setun_benchmark_result *r)
+{
+    char where[40];
+    if (strcmp(o->operation, r->operation) != 0 || strcmp(o->sizes, r->sizes) != 0)
+        printf("%s  %s\n", r->operation, r->sizes);
+    if (r->agrees == 0)
+        printf("  DIFFERS on %s: %s\n", place(r, where), r->difference);
 }
 
 static int32_t show(const setun_benchmark_result *r, void *user_data)
 {
     output *o = user_data;
+    o->compared += r->agrees >= 0 && r->backend != SETUN_BACKEND_SCALAR;
+    o->differ += r->agrees == 0;
     if (o->json)
         print_json(r);
+    else if (r->agrees >= 0)
+        print_comparison(o, r);
     else
         print_line(o, r);
     snprintf(o->operation, sizeof o->operation, "%s", r->operation);
@@ -127,17 +147,18 @@ static setun_status print_header(const setun_context *context, const char *level
 
 int main(int argc, char **argv)
 {
-    output o = {0, NULL, "", ""};
+    output o = {0, 0, 0, NULL, "", ""};
     int64_t threads = 0;
     setun_context_options where;
     setun_benchmark_options how;
     setun_benchmark_options_init(&how, sizeof how);
     const argument table[] = {
         {"filter", ARGUMENT_TEXT, &how.filter, NULL, "only operations with this in their name"},
-        {"level", ARGUMENT_TEXT, &how.level, NULL, "only this CPU level: baseline or x86-64-v3; default: all"},
+        {"level", ARGUMENT_TEXT, &how.level, NULL, "only this CPU level: baseline, x86-64-v3, x86-64-v4 or x86-64-v4+vnni; default: all"},
         {"threads", ARGUMENT_COUNT, &threads, NULL, "of parallel; 0 = as many as there are"},
         {"seconds", ARGUMENT_REAL, &how.seconds, NULL, "for each operation, size and backend"},
         {"quick", ARGUMENT_FLAG, &how.quick, NULL, "the smallest size of each, in some seconds"},
+        {"parity", ARGUMENT_FLAG, &how.parity, NULL, "compare every backend and level with scalar instead of timing"},
         {"json", ARGUMENT_FLAG, &o.json, NULL, "a line of JSON for each result"},
     };
     arguments_result read = arguments_read(argc, argv, table, sizeof table / sizeof *table, about);
@@ -153,6 +174,8 @@ int main(int argc, char **argv)
         status = setun_benchmark(&how, show, &o);
     if (status != SETUN_OK)
         fprintf(stderr, "benchmark: %s (%s)\n", setun_last_error(), setun_status_name(status));
+    else if (how.parity && !o.json)
+        printf("%ld comparisons, %ld differ; %s\n", o.compared, o.differ, setun_build_info());
     setun_context_free(o.context);
-    return status != SETUN_OK;
+    return status != SETUN_OK || o.differ > 0;
 }

@@ -282,7 +282,7 @@ void setun_context_options_init(setun_context_options *options, size_t size);
  * Makes a context and its thread pool. NULL options = the defaults. Free it with `setun_context_free`.
  *
  * The CPU level is the best that this build contains and this machine has; the environment variable
- * SETUN_CPU_LEVEL ("baseline", "x86-64-v3") lowers it. Returns ARGUMENT (a backend, device or number of
+ * SETUN_CPU_LEVEL (a name that setun_context_level gives) lowers it. Returns ARGUMENT (a backend, device or number of
  * threads that does not exist), UNSUPPORTED (a backend or level that this build or machine lacks), MEMORY
  * (the threads cannot be started), ABI; for SETUN_BACKEND_CUDA also DEVICE (no driver, no device, or a
  * driver that fails, in its own words) and STATE (the process was forked after the driver was loaded).
@@ -296,8 +296,8 @@ setun_status setun_context_backend(const setun_context *context, int32_t *out);
 setun_status setun_context_threads(const setun_context *context, int32_t *out);
 
 /**
- * Says which CPU level the vector code was compiled for: "baseline" or "x86-64-v3". NULL = the default
- * context. The string is static: never freed.
+ * Says which CPU level the vector code was compiled for: "baseline", "x86-64-v3", "x86-64-v4" or
+ * "x86-64-v4+vnni". NULL = the default context. The string is static: never freed.
  */
 setun_status setun_context_level(const setun_context *context, const char **out);
 
@@ -609,11 +609,17 @@ setun_status setun_dequantize(const uint8_t *packed,
 /*
  * PACK: trits in bytes
  *
- * Every row is packed by itself, from its first byte; positions past the last column hold t = 0, so that a
- * matrix has one packed form. What is not one is refused, and never decoded to nonsense.
+ * Rows of [n, k] begin at a byte of their own; positions past the last column hold t = 0, so that a matrix
+ * has one packed form. What is not one is refused, and never decoded to nonsense.
  *
  *     two bits:  byte = (t0 + 1) + (t1 + 1) * 4 + (t2 + 1) * 16 + (t3 + 1) * 64          ceil(k / 4) bytes a row
  *     five:      byte = (t0 + 1) + (t1 + 1) * 3 + ... + (t4 + 1) * 81                    ceil(k / 5) bytes a row
+ *     mask and sign: [offset: uint32 x blocks] [mask: n rows of ceil(k / 8) bytes] [signs], where a block is
+ *         max(1, ceil(2048 / k)) rows (the last may have fewer), so that it can be read by itself;
+ *         mask:   bit i of a row, lowest first, is 1 where t [i] is not 0
+ *         signs:  for each block, from a byte of its own, a bit for each t that is not 0, in order: 1 = -1; the
+ *                 bits that are left over in its last byte are 0
+ *         offset: of the block's signs, from where the signs begin, little endian
  *
  * Where a call writes packed bytes, its size argument says the room before and the bytes used after.
  *
@@ -624,6 +630,17 @@ setun_status setun_dequantize(const uint8_t *packed,
  *     setun_unpack(packed, bytes, 2, 4, NULL, t);
  */
 
+/**
+ * The ternary block types of GGUF files, by GGML's numbers. Both hold blocks of 256 weights with one 16-bit
+ * float as scale.
+ */
+typedef enum {
+    /** Five trits a byte, 54 bytes a block: 1.6875 bits a weight. */
+    SETUN_GGUF_TYPE_TQ1_0 = 34,
+    /** Four trits a byte, 66 bytes a block: 2.0625 bits a weight. */
+    SETUN_GGUF_TYPE_TQ2_0 = 35,
+} setun_gguf_type;
+
 /** How weights are stored. */
 typedef enum {
     /** Four trits a byte, 2 bits a weight: the form that products run on. */
@@ -632,14 +649,21 @@ typedef enum {
     SETUN_PACKING_FIVE_PER_BYTE = 1,
     /** Not packed: 32-bit floats. Only for `setun_model_save`. */
     SETUN_PACKING_FULL = 2,
+    /**
+     * A bit for each weight, and a sign for each that is not zero: 2 - z bits a weight where z is the share of
+     * zeros, 1.55 of Gaussian weights and least squares. For files; products unpack it first.
+     */
+    SETUN_PACKING_MASK_SIGN = 3,
 } setun_packing;
 
 /**
- * Says how many bytes [rows, columns] trits take: rows * ceil(columns / 4), or / 5. `packing` is a
- * `setun_packing`. Returns ARGUMENT (negative sizes, no such packing), SHAPE (more than the machine can
+ * Says how many bytes [rows, columns] trits take, with mask and sign: at most. `packing` is a `setun_packing`. Returns ARGUMENT (negative sizes, no such packing), SHAPE (more than the machine can
  * address, or columns above 2^24, past which products would not be exact).
  */
-setun_status setun_pack_size(int64_t rows, int64_t columns, int32_t packing, size_t *out);
+setun_status setun_pack_size(int64_t rows,
+                             int64_t columns,
+                             int32_t packing,
+                             size_t *out);
 
 /**
  * Packs `trits` [rows, columns], one int8 each, -1, 0 or +1, into `packed`; `packed_size` is the room before
@@ -674,6 +698,50 @@ setun_status setun_trit_histogram(const uint8_t *packed,
                                   int64_t columns,
                                   const setun_quantize_options *options,
                                   int64_t *counts);
+
+/**
+ * Packed trits [rows, columns] in `packing`, a `setun_packing`, into that of the options: `out`, of which
+ * `out_size` is the room before and the bytes used after. Returns FORMAT (bytes that are no trits, naming the
+ * first, or the block whose mask and signs disagree), ARGUMENT, SHAPE (packed_size does not fit; too little
+ * room), MEMORY.
+ */
+setun_status setun_repack(const uint8_t *packed,
+                          size_t packed_size,
+                          int64_t rows,
+                          int64_t columns,
+                          int32_t packing,
+                          const setun_quantize_options *options,
+                          uint8_t *out,
+                          size_t *out_size);
+
+/**
+ * Says how many bytes `count` weights, a multiple of 256, take as blocks of the `setun_gguf_type` `type`.
+ * Returns ARGUMENT (no such type), SHAPE (another count, or more than the machine can address).
+ */
+setun_status setun_gguf_size(int32_t type, int64_t count, size_t *bytes);
+
+/**
+ * Quantizes `weights`, `count` of them, a multiple of 256, into GGUF blocks of the `setun_gguf_type` `type`,
+ * `blocks_size` bytes as setun_gguf_size says: the same bytes as GGML's own writer (gguf-py, quants.py). The
+ * scale of a block is its largest magnitude, stored as the nearest 16-bit float; a weight is +-1 from half of
+ * that on, else 0.
+ *
+ * That is a rough rule for weights that are not ternary yet: quantize them with setun_quantize, or take those
+ * of a trained model, and hand over what setun_dequantize gives. Then every trit survives exactly, and the
+ * scales but for their rounding to 16 bits; every 256 weights share a scale, so a group is a multiple of 256
+ * columns, or the matrix. A row of a GGUF tensor is whole blocks: columns are a multiple of 256 too.
+ *
+ * Returns ARGUMENT (a weight that is not finite or whose magnitude no finite 16-bit float is nearest to, 65520
+ * and above, naming the first; overlap), SHAPE (count or blocks_size). Where it fails, nothing is written.
+ */
+setun_status setun_gguf_encode(int32_t type, const float *weights, int64_t count, uint8_t *blocks, size_t blocks_size);
+
+/**
+ * The inverse: `weights`, `count` of them, a multiple of 256, from GGUF blocks. Returns FORMAT (bytes that no
+ * writer makes: the code 3, a byte that is no five trits, a scale that is not finite; naming the first), ARGUMENT
+ * (overlap), SHAPE. Where it fails, nothing is written.
+ */
+setun_status setun_gguf_decode(int32_t type, const uint8_t *blocks, size_t blocks_size, int64_t count, float *weights);
 
 /*
  * MATMUL: products with ternary weights
@@ -775,13 +843,18 @@ void setun_packed_free(setun_packed *packed);
 /*
  * GRADIENT: gradients in few bits
  *
- * What machines that train together exchange, or what a trainer keeps of a gradient: codes with one scale
- * for every block, rounded at random so that nothing is lost on average.
+ * What machines that train together exchange, or what a trainer keeps of a gradient: 8-bit codes, rounded at
+ * random so that nothing is lost on average, or trits, whose error is kept and added to the next gradient.
+ * Both have one scale for every block of elements. Of the options, the context counts.
  *
- *     float g[512], back[512], scales[2];
+ *     float g[512], error[512] = {0}, back[512], scales[2];
  *     int8_t codes[512];
  *     setun_quantize_gradients(g, 512, 256, seed, step, 0, NULL, codes, scales);
  *     setun_dequantize_gradients(codes, scales, 512, 256, NULL, back);
+ *     uint8_t packed[128];
+ *     size_t bytes = sizeof packed;
+ *     setun_ternarize_gradients(g, 512, 256, NULL, error, packed, &bytes, scales);
+ *     setun_deternarize_gradients(packed, bytes, scales, 512, 256, NULL, back);
  */
 
 /**
@@ -815,6 +888,40 @@ setun_status setun_dequantize_gradients(const int8_t *codes,
                                         int64_t block,
                                         const setun_quantize_options *options,
                                         float *g);
+
+/**
+ * Quantizes a gradient with what the last one left over, x = g [n] + error [n], to trits by blocks: for every
+ * `block` elements, a positive multiple of 32, h = 0.7 * mean |x| (Ternary Weight Networks, arXiv 1605.04711),
+ * t = +-1 beyond h, scale = the mean of |x| beyond h, which is the best for these trits. `error` becomes x -
+ * scale * t: what is sent over the steps, and what is still owed, is the sum of the gradients (error feedback,
+ * arXiv 1901.09847; ternary gradients, arXiv 1705.07878). Begin with an error of zeros.
+ *
+ * `packed` are the trits, four a byte: byte j = sum over i of (t [4 j + i] + 1) * 4^i, positions past the last
+ * hold t = 0. `packed_size` is the room before, at least ceil(n / 4), and the bytes used after; `scales`
+ * [ceil(n / block)]. The same bits on every backend. Returns ARGUMENT (a NaN or an infinity in g or error,
+ * naming the first; sums beyond f32; block; n; overlap; misaligned), SHAPE (packed_size), MEMORY.
+ */
+setun_status setun_ternarize_gradients(const float *g,
+                                       int64_t n,
+                                       int64_t block,
+                                       const setun_quantize_options *options,
+                                       float *error,
+                                       uint8_t *packed,
+                                       size_t *packed_size,
+                                       float *scales);
+
+/**
+ * The inverse but for the error: g [n] = scale * t, from `packed`, ceil(n / 4) bytes, and scales [ceil(n /
+ * block)]. Returns ARGUMENT (a scale that is NaN or infinite, naming the first; block; n; overlap; misaligned),
+ * FORMAT (bytes that are no trits, naming the first), SHAPE (packed_size).
+ */
+setun_status setun_deternarize_gradients(const uint8_t *packed,
+                                         size_t packed_size,
+                                         const float *scales,
+                                         int64_t n,
+                                         int64_t block,
+                                         const setun_quantize_options *options,
+                                         float *g);
 
 /*
  * FILE: packed matrices and tensors in files
@@ -1669,6 +1776,16 @@ void setun_model_free(setun_model *model);
  *     if (setun_train("corpus.txt", &options, &model, NULL) != SETUN_OK) puts(setun_last_error());
  */
 
+/** What gradients pass through before the update. */
+typedef enum {
+    /** Nothing. */
+    SETUN_GRADIENT_QUANTIZATION_NONE = 0,
+    /** 8-bit codes, rounded at random, as `setun_quantize_gradients` makes them. */
+    SETUN_GRADIENT_QUANTIZATION_INT8 = 1,
+    /** Trits, whose error is added to the next gradient, as `setun_ternarize_gradients` makes them. */
+    SETUN_GRADIENT_QUANTIZATION_TERNARY = 2,
+} setun_gradient_quantization;
+
 /** How the learning rate goes after the warm-up. */
 typedef enum {
     /** Down to minimum_lr_ratio along half a cosine. */
@@ -1741,10 +1858,10 @@ typedef struct {
      */
     int32_t quantize_weights;
     /**
-     * Non-zero: before the update, the summed gradient of every matrix passes through int8 codes, as
-     * `setun_quantize_gradients` makes them in blocks of 256: the update sees what 8 bits can carry. The
-     * memory is that of float gradients, and one byte more for each element of the largest matrix. Default
-     * 1.
+     * A `setun_gradient_quantization`: what the summed gradient of every matrix passes through before the
+     * update, in blocks of 256. The memory is that of float gradients, and one byte more for each element of
+     * the largest matrix, or, with trits, four for each element of every matrix. Default
+     * SETUN_GRADIENT_QUANTIZATION_INT8.
      */
     int32_t quantize_gradients;
     /**
@@ -2029,8 +2146,8 @@ typedef struct {
     /** Only operations with this in their name; NULL = all. Default NULL. */
     const char *filter;
     /**
-     * Only this CPU level, "baseline" or "x86-64-v3"; NULL = each that build and machine have, and that the
-     * environment variable SETUN_CPU_LEVEL leaves. `parallel` takes the best of them. Default NULL.
+     * Only this CPU level, by a name that `setun_context_level` gives, at most that of the environment variable
+     * SETUN_CPU_LEVEL; NULL = each that build and machine have, and that SETUN_CPU_LEVEL leaves. `parallel` takes the best of them. Default NULL.
      */
     const char *level;
     /** Stops the run from another thread; NULL = no token. Default NULL. */
@@ -2052,6 +2169,15 @@ typedef struct {
     int32_t ceilings;
     /** Non-zero: only the smallest size of each operation, and 5 ms at most. Default 0. */
     int32_t quick;
+    /**
+     * Non-zero: compare instead of timing. Every case is called once on `scalar`, and on `simd` and `parallel`
+     * at every CPU level there is; `scalar`, `simd`, `parallel`, `seconds` and `ceilings` are not read. `simd`
+     * may differ from `scalar` by the tolerance of the operation, where it has one, and `parallel` not at all
+     * from `simd`. Results say so in `agrees`. Default 0.
+     */
+    int32_t parity;
+    /** 0. */
+    int32_t reserved;
 } setun_benchmark_options;
 
 /**
@@ -2067,7 +2193,7 @@ typedef struct {
     const char *sizes;
     /** "scalar", "simd" or "parallel". */
     const char *backend_name;
-    /** "baseline" or "x86-64-v3"; "" on `scalar`, which has none. */
+    /** The CPU level, "x86-64-v3"; "" on `scalar`, which has none. */
     const char *level;
     /** The unit of `rate`: "GFLOP/s", "GOP/s" (of 8-bit integers) or "GB/s". */
     const char *unit;
@@ -2104,8 +2230,10 @@ typedef struct {
     int32_t threads;
     /** Non-zero: a ceiling and not an operation. */
     int32_t is_ceiling;
-    /** 0. */
-    int32_t reserved;
+    /** Of a comparison: 1 where the row gives what it has to, 0 where it does not. -1 where nothing was compared. */
+    int32_t agrees;
+    /** The first element that is not as it has to be, in words; "" where none is. */
+    const char *difference;
 } setun_benchmark_result;
 
 /** Hears each result as it comes, on the thread that called. Return 0 to stop, anything else to go on. */
@@ -2121,7 +2249,7 @@ void setun_benchmark_options_init(setun_benchmark_options *options, size_t size)
  * A call is measured as a training step makes it, from a thread of the pool; its arguments are the same on
  * all rows. It takes up to 0.5 GB of memory. Returns OK also when the callback stopped it; ARGUMENT (a
  * filter that no operation has, no row at all, seconds or threads out of range, a level that does not
- * exist), UNSUPPORTED (a level that this build or machine lacks), CANCELLED, MEMORY, ABI.
+ * exist or is above SETUN_CPU_LEVEL), UNSUPPORTED (a level that this build or machine lacks), CANCELLED, MEMORY, ABI.
  */
 setun_status setun_benchmark(const setun_benchmark_options *options, setun_benchmark_callback callback, void *user_data);
 

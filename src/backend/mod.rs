@@ -7,6 +7,7 @@
 //! | `dispatch.rs` | [`Context`]: which row, level and pool a call runs on, and why |
 //! | `launch.rs` | [`Launch`]: what a kernel is given besides its views |
 //! | `pool.rs` | the thread pool, one per process id |
+//! | `tolerance.rs` | how far the rows may differ |
 //! | `workspace.rs` | scratch memory for kernels, per thread |
 //! | `scalar/` | the readable reference: the definition of every operation |
 //! | `simd/` | the vector kernels, for one thread (`simd`) or all (`parallel`) |
@@ -30,6 +31,7 @@ mod pool;
 mod scalar;
 mod simd;
 mod table;
+mod tolerance;
 mod workspace;
 
 pub use dispatch::{Backend, Context, ContextOptions, Level};

@@ -1,8 +1,8 @@
-//! What is made from the table's declaration: the struct itself, the list of its operations, and a table whose entries ask the
-//! dispatcher which row runs the call. So a new kernel is declared in `table.rs`, and nowhere else in this folder.
+//! What is made from the table's declaration: the struct itself, the list of its operations, a table whose entries ask the
+//! dispatcher which row runs the call, and one whose entries keep what a call wrote. So a new kernel is declared in `table.rs`, and nowhere else in this folder.
 
-/// Declares [`Kernels`](super::table::Kernels), [`Operation`](super::table::Operation) and
-/// [`DISPATCHED`](super::table::DISPATCHED). Every entry is a function of a `&Launch` and named arguments that returns a
+/// Declares [`Kernels`](super::table::Kernels), [`Operation`](super::table::Operation),
+/// [`DISPATCHED`](super::table::DISPATCHED) and [`RECORDED`](super::table::RECORDED). Every entry is a function of a `&Launch` and named arguments that returns a
 /// `Result`.
 macro_rules! operations {
     (
@@ -53,6 +53,30 @@ macro_rules! operations {
         /// The table of a context: each entry asks the launch's dispatcher which row takes the call, and hands it on. A launch
         /// without a dispatcher runs as it is, on the vector kernels.
         pub const DISPATCHED: Kernels = Kernels { $($name: dispatched::$name,)* };
+
+        /// The table of a benchmark that compares: each entry makes the call on the table that is being looked at, and keeps
+        /// what it wrote and returned.
+        pub const RECORDED: Kernels = Kernels { $($name: recorded::$name,)* };
+
+        mod recorded {
+            use super::*;
+            // An argument that is no view has no shape, and one that is not mutable is not written.
+            #[allow(unused_imports)]
+            use crate::backend::benchmark::recording::{self, NotWritten, Returned, Written};
+            #[allow(unused_imports)]
+            use crate::backend::dispatch::shape::{Argument, NoShape};
+
+            $(
+                #[allow(clippy::too_many_arguments)]
+                pub fn $name(launch: &Launch $(, $argument: $type)*) -> $result {
+                    let kernels = recording::begin(Operation::$name, &[$(Argument(&$argument).dims()),*]);
+                    let returned = (kernels.$name)(launch $(, $argument)*)?;
+                    $(recording::keep(Written(&$argument).copy())?;)*
+                    recording::keep(returned.tensor())?;
+                    Ok(returned)
+                }
+            )*
+        }
 
         mod dispatched {
             use super::*;

@@ -36,8 +36,8 @@ pub struct setun_benchmark_options {
     pub struct_size: usize,
     /// Only operations with this in their name; NULL = all. Default NULL.
     pub filter: *const c_char,
-    /// Only this CPU level, "baseline" or "x86-64-v3"; NULL = each that build and machine have, and that the
-    /// environment variable SETUN_CPU_LEVEL leaves. `parallel` takes the best of them. Default NULL.
+    /// Only this CPU level, by a name that `setun_context_level` gives, at most that of the environment variable
+    /// SETUN_CPU_LEVEL; NULL = each that build and machine have, and that SETUN_CPU_LEVEL leaves. `parallel` takes the best of them. Default NULL.
     pub level: *const c_char,
     /// Stops the run from another thread; NULL = no token. Default NULL.
     pub cancel: *const setun_cancel,
@@ -56,9 +56,16 @@ pub struct setun_benchmark_options {
     pub ceilings: i32,
     /// Non-zero: only the smallest size of each operation, and 5 ms at most. Default 0.
     pub quick: i32,
+    /// Non-zero: compare instead of timing. Every case is called once on `scalar`, and on `simd` and `parallel`
+    /// at every CPU level there is; `scalar`, `simd`, `parallel`, `seconds` and `ceilings` are not read. `simd`
+    /// may differ from `scalar` by the tolerance of the operation, where it has one, and `parallel` not at all
+    /// from `simd`. Results say so in `agrees`. Default 0.
+    pub parity: i32,
+    /// 0.
+    pub reserved: i32,
 }
 
-// SAFETY: repr(C), begins with struct_size, numbers and pointers only, 5 * 8 + 6 * 4 bytes: no padding.
+// SAFETY: repr(C), begins with struct_size, numbers and pointers only, 5 * 8 + 8 * 4 bytes: no padding.
 unsafe impl Versioned for setun_benchmark_options {
     fn defaults() -> Self {
         setun_benchmark_options {
@@ -73,6 +80,8 @@ unsafe impl Versioned for setun_benchmark_options {
             parallel: 1,
             ceilings: 1,
             quick: 0,
+            parity: 0,
+            reserved: 0,
         }
     }
 }
@@ -90,7 +99,7 @@ pub struct setun_benchmark_result {
     pub sizes: *const c_char,
     /// "scalar", "simd" or "parallel".
     pub backend_name: *const c_char,
-    /// "baseline" or "x86-64-v3"; "" on `scalar`, which has none.
+    /// The CPU level, "x86-64-v3"; "" on `scalar`, which has none.
     pub level: *const c_char,
     /// The unit of `rate`: "GFLOP/s", "GOP/s" (of 8-bit integers) or "GB/s".
     pub unit: *const c_char,
@@ -121,8 +130,10 @@ pub struct setun_benchmark_result {
     pub threads: i32,
     /// Non-zero: a ceiling and not an operation.
     pub is_ceiling: i32,
-    /// 0.
-    pub reserved: i32,
+    /// Of a comparison: 1 where the row gives what it has to, 0 where it does not. -1 where nothing was compared.
+    pub agrees: i32,
+    /// The first element that is not as it has to be, in words; "" where none is.
+    pub difference: *const c_char,
 }
 
 /// Hears each result as it comes, on the thread that called. Return 0 to stop, anything else to go on.
@@ -142,7 +153,7 @@ pub unsafe extern "C" fn setun_benchmark_options_init(options: *mut setun_benchm
 /// A call is measured as a training step makes it, from a thread of the pool; its arguments are the same on
 /// all rows. It takes up to 0.5 GB of memory. Returns OK also when the callback stopped it; ARGUMENT (a
 /// filter that no operation has, no row at all, seconds or threads out of range, a level that does not
-/// exist), UNSUPPORTED (a level that this build or machine lacks), CANCELLED, MEMORY, ABI.
+/// exist or is above SETUN_CPU_LEVEL), UNSUPPORTED (a level that this build or machine lacks), CANCELLED, MEMORY, ABI.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_benchmark(
     options: *const setun_benchmark_options,
@@ -191,6 +202,7 @@ unsafe fn chosen<'a>(options: &setun_benchmark_options) -> Result<Options<'a>> {
         seconds,
         ceilings: options.ceilings != 0,
         quick: options.quick != 0,
+        parity: options.parity != 0,
     })
 }
 
@@ -204,9 +216,11 @@ fn tell(outcome: &Outcome, hear: impl FnOnce(&setun_benchmark_result) -> bool) -
         Backend::Parallel => setun_backend::Parallel,
         Backend::Cuda => setun_backend::Cuda,
     };
-    let strings = [outcome.operation, outcome.sizes, outcome.backend.name(), level, outcome.unit, ceiling];
+    let difference = outcome.difference.as_str();
+    let strings = [outcome.operation, outcome.sizes, outcome.backend.name(), level, outcome.unit, ceiling, difference];
     let strings = strings.map(|string| CString::new(string).unwrap_or_default());
-    let [operation, sizes, backend_name, level, unit, ceiling] = strings.each_ref().map(|string| string.as_ptr());
+    let [operation, sizes, backend_name, level, unit, ceiling, difference] =
+        strings.each_ref().map(|string| string.as_ptr());
     hear(&setun_benchmark_result {
         struct_size: size_of::<setun_benchmark_result>(),
         operation,
@@ -227,6 +241,7 @@ fn tell(outcome: &Outcome, hear: impl FnOnce(&setun_benchmark_result) -> bool) -
         backend: backend as i32,
         threads: outcome.threads as i32,
         is_ceiling: i32::from(outcome.is_ceiling),
-        reserved: 0,
+        agrees: outcome.agrees.map_or(-1, i32::from),
+        difference,
     })
 }

@@ -130,7 +130,7 @@ pub unsafe extern "C" fn setun_context_options_init(options: *mut setun_context_
 /// Makes a context and its thread pool. NULL options = the defaults. Free it with `setun_context_free`.
 ///
 /// The CPU level is the best that this build contains and this machine has; the environment variable
-/// SETUN_CPU_LEVEL ("baseline", "x86-64-v3") lowers it. Returns ARGUMENT (a backend, device or number of
+/// SETUN_CPU_LEVEL (a name that setun_context_level gives) lowers it. Returns ARGUMENT (a backend, device or number of
 /// threads that does not exist), UNSUPPORTED (a backend or level that this build or machine lacks), MEMORY
 /// (the threads cannot be started), ABI; for SETUN_BACKEND_CUDA also DEVICE (no driver, no device, or a
 /// driver that fails, in its own words) and STATE (the process was forked after the driver was loaded).
@@ -207,14 +207,16 @@ pub unsafe extern "C" fn setun_context_threads(context: *const setun_context, ou
     })
 }
 
-/// Says which CPU level the vector code was compiled for: "baseline" or "x86-64-v3". NULL = the default
-/// context. The string is static: never freed.
+/// Says which CPU level the vector code was compiled for: "baseline", "x86-64-v3", "x86-64-v4" or
+/// "x86-64-v4+vnni". NULL = the default context. The string is static: never freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_context_level(context: *const setun_context, out: *mut *const c_char) -> setun_status {
     guard("context_level", || {
         let level = match resolve(context)?.level() {
             Level::Baseline => c"baseline",
             Level::V3 => c"x86-64-v3",
+            Level::V4 => c"x86-64-v4",
+            Level::V4Vnni => c"x86-64-v4+vnni",
         };
         // SAFETY: NULL is checked; a valid pointer is the caller's contract.
         unsafe { store(out, level.as_ptr(), "out") }

@@ -24,6 +24,7 @@ use super::arguments::{Room, check_apart, extent, one_of, size, slice, slice_mut
 use super::guard::guard;
 use super::library::setun_status;
 use super::quantize::{Choice, setun_quantize_options};
+use crate::format::gguf::{self, BlockType};
 use crate::quantize::{self, Matrix, Packing};
 use crate::tensor::Result;
 
@@ -174,5 +175,86 @@ pub unsafe extern "C" fn setun_repack(
         // SAFETY: NULL and overlap are checked; the lengths are the caller's contract.
         let (packed, out) = unsafe { (slice(packed, packed_size, "packed")?, slice_mut(out, room.bytes(), "out")?) };
         room.used(quantize::repack(&choice.context, &matrix, packed, choice.packing, out)?)
+    })
+}
+
+/// The ternary block types of GGUF files, by GGML's numbers. Both hold blocks of 256 weights with one 16-bit
+/// float as scale.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum setun_gguf_type {
+    /// Five trits a byte, 54 bytes a block: 1.6875 bits a weight.
+    Tq1_0 = 34,
+    /// Four trits a byte, 66 bytes a block: 2.0625 bits a weight.
+    Tq2_0 = 35,
+}
+
+fn gguf_type(value: i32) -> Result<BlockType> {
+    let types = [
+        (setun_gguf_type::Tq1_0 as i32, "TQ1_0", BlockType::Tq1_0),
+        (setun_gguf_type::Tq2_0 as i32, "TQ2_0", BlockType::Tq2_0),
+    ];
+    one_of(value, "type", &types)
+}
+
+/// Says how many bytes `count` weights, a multiple of 256, take as blocks of the `setun_gguf_type` `type`.
+/// Returns ARGUMENT (no such type), SHAPE (another count, or more than the machine can address).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_gguf_size(r#type: i32, count: i64, bytes: *mut usize) -> setun_status {
+    guard("gguf_size", || {
+        let size = gguf_type(r#type)?.size(size(count, "count")?)?;
+        // SAFETY: NULL is checked; a valid pointer is the caller's contract.
+        unsafe { store(bytes, size, "bytes") }
+    })
+}
+
+/// Quantizes `weights`, `count` of them, a multiple of 256, into GGUF blocks of the `setun_gguf_type` `type`,
+/// `blocks_size` bytes as setun_gguf_size says: the same bytes as GGML's own writer (gguf-py, quants.py). The
+/// scale of a block is its largest magnitude, stored as the nearest 16-bit float; a weight is +-1 from half of
+/// that on, else 0.
+///
+/// That is a rough rule for weights that are not ternary yet: quantize them with setun_quantize, or take those
+/// of a trained model, and hand over what setun_dequantize gives. Then every trit survives exactly, and the
+/// scales but for their rounding to 16 bits; every 256 weights share a scale, so a group is a multiple of 256
+/// columns, or the matrix. A row of a GGUF tensor is whole blocks: columns are a multiple of 256 too.
+///
+/// Returns ARGUMENT (a weight that is not finite or whose magnitude no finite 16-bit float is nearest to, 65520
+/// and above, naming the first; overlap), SHAPE (count or blocks_size). Where it fails, nothing is written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_gguf_encode(
+    r#type: i32,
+    weights: *const f32,
+    count: i64,
+    blocks: *mut u8,
+    blocks_size: usize,
+) -> setun_status {
+    guard("gguf_encode", || {
+        let (kind, count) = (gguf_type(r#type)?, size(count, "count")?);
+        check_apart(&[extent("blocks", blocks, blocks_size)], &[extent("weights", weights, count)])?;
+        // SAFETY: NULL, alignment and overlap are checked; the lengths are the caller's contract.
+        let (weights, blocks) =
+            unsafe { (slice(weights, count, "weights")?, slice_mut(blocks, blocks_size, "blocks")?) };
+        gguf::encode(kind, weights, blocks)
+    })
+}
+
+/// The inverse: `weights`, `count` of them, a multiple of 256, from GGUF blocks. Returns FORMAT (bytes that no
+/// writer makes: the code 3, a byte that is no five trits, a scale that is not finite; naming the first), ARGUMENT
+/// (overlap), SHAPE. Where it fails, nothing is written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_gguf_decode(
+    r#type: i32,
+    blocks: *const u8,
+    blocks_size: usize,
+    count: i64,
+    weights: *mut f32,
+) -> setun_status {
+    guard("gguf_decode", || {
+        let (kind, count) = (gguf_type(r#type)?, size(count, "count")?);
+        check_apart(&[extent("weights", weights, count)], &[extent("blocks", blocks, blocks_size)])?;
+        // SAFETY: NULL, alignment and overlap are checked; the lengths are the caller's contract.
+        let (blocks, weights) =
+            unsafe { (slice(blocks, blocks_size, "blocks")?, slice_mut(weights, count, "weights")?) };
+        gguf::decode(kind, blocks, weights)
     })
 }

@@ -10,7 +10,7 @@ static int32_t hear(const setun_benchmark_result *r, void *user_data)
 {
     seen *s = user_data;
     double amount = strcmp(r->unit, "GB/s") == 0 ? r->bytes : r->operations;
-    CHECK(r->struct_size == sizeof *r);
+    CHECK(r->struct_size == sizeof *r && r->agrees == -1 && *r->difference == '\0');
     CHECK(*r->operation != '\0' && *r->backend_name != '\0');
     CHECK(r->backend >= SETUN_BACKEND_SCALAR && r->backend <= SETUN_BACKEND_PARALLEL);
     CHECK((*r->level == '\0') == (r->backend == SETUN_BACKEND_SCALAR));
@@ -57,6 +57,40 @@ static void reports(void)
     CHECK(s.heard == 3);
 }
 
+typedef struct {
+    int heard, rows[SETUN_BACKEND_PARALLEL + 1];
+} compared;
+
+static int32_t hear_comparison(const setun_benchmark_result *r, void *user_data)
+{
+    compared *c = user_data;
+    c->heard++;
+    c->rows[r->backend]++;
+    if (r->agrees != 1)
+        fprintf(stderr, "%s %s on %s %s: %s\n", r->operation, r->sizes, r->backend_name, r->level, r->difference);
+    CHECK(r->agrees == 1 && *r->difference == '\0' && r->is_ceiling == 0);
+    CHECK(r->repeats == 1 && r->speedup != r->speedup && r->share != r->share);
+    return 1;
+}
+
+static void compares(void)
+{
+    setun_benchmark_options o;
+    compared c;
+    memset(&c, 0, sizeof c);
+    setun_benchmark_options_init(&o, sizeof o);
+    CHECK(o.parity == 0);
+    o.filter = "matmul_ternary";
+    o.quick = o.parity = 1;
+    o.threads = 2;
+    o.scalar = 0; /* it is what the others are compared with */
+    CHECK_OK(setun_benchmark(&o, hear_comparison, &c));
+    /* Both operations at their smallest size and the odd sizes; at each level simd and then parallel. */
+    CHECK(c.rows[SETUN_BACKEND_SCALAR] > 30 && c.rows[SETUN_BACKEND_SIMD] >= c.rows[SETUN_BACKEND_SCALAR]);
+    CHECK(c.rows[SETUN_BACKEND_SIMD] == c.rows[SETUN_BACKEND_PARALLEL]);
+    CHECK(c.heard == c.rows[SETUN_BACKEND_SCALAR] + 2 * c.rows[SETUN_BACKEND_SIMD]);
+}
+
 static void refuses(void)
 {
     setun_benchmark_options o;
@@ -95,6 +129,7 @@ static void refuses(void)
 int main(void)
 {
     reports();
+    compares();
     refuses();
     return 0;
 }

@@ -535,6 +535,12 @@ TABLE = {
                        options=w.options("setun_quantize_options"), trits=Out("int8_t", 8)),
         null=OPTIONS, expect=EMPTY,
     ),
+    "setun_repack": Entry(
+        lambda w: dict(packed=In("uint8_t", [0x55, 0x55]), packed_size=2, rows=2, columns=4, packing=0,
+                       options=w.options("setun_quantize_options", packing=1), out=Out("uint8_t", 2),
+                       out_size=InOut("size_t", 2)),
+        null=OPTIONS, expect={**EMPTY, "packing = 2": ("ARGUMENT",)},
+    ),
     "setun_quantize_activations": Entry(
         lambda w: dict(x=weights(), m=2, k=4, options=w.options("setun_quantize_options"), codes=Out("int8_t", 8),
                        scales=Out("float", 2)),

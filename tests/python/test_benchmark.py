@@ -1,5 +1,6 @@
 """c_examples/build/benchmark: the shape of what it prints, and that the numbers belong together. Not how fast anything is."""
 
+import os
 import re
 import subprocess
 import unittest
@@ -70,6 +71,22 @@ class Benchmark(unittest.TestCase):
         self.assertEqual(operation_speed.verdict([2.9], 3), "false")
         self.assertEqual([operation_speed.significant(x) for x in (0.0123, 0.5, 1.234, 56.78, 1234.5)],
                          ["0.01", "0.50", "1.23", "56.8", "1234"])
+
+    def test_every_row_gives_what_scalar_gives(self):
+        printed, _ = run("--quick", "--parity", "--threads", "2")
+        *cases, summary = printed.splitlines()[1:]
+        self.assertRegex(summary, r"^\d+ comparisons, 0 differ; setun .* levels: baseline")
+        self.assertTrue(all(not case.startswith(" ") for case in cases), cases)
+        self.assertGreaterEqual(len({case.split("  ")[0] for case in cases}), 30)
+
+    def test_a_level_above_the_environments_is_refused(self):
+        level = operation_speed.measure("--quick", "--filter", "fill")[-1]["level"]
+        if level == "baseline":
+            self.skipTest("this machine has no level above the baseline")
+        done = subprocess.run([PROGRAM, "--quick", "--filter", "fill", "--level", level], capture_output=True, text=True,
+                              env={**os.environ, "SETUN_CPU_LEVEL": "baseline"}, timeout=300)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(f"level is '{level}', above SETUN_CPU_LEVEL, 'baseline'", done.stderr)
 
     def test_what_it_refuses(self):
         for arguments, text in ((["--filter", "nothing"], "filter is 'nothing'"), (["--level", "x"], "level is 'x'"),

@@ -21,6 +21,8 @@ pub struct Case {
     pub operation: &'static str,
     pub sizes: String,
     pub work: Work,
+    /// Whether it is measured, and not only compared.
+    pub timed: bool,
     make: Box<dyn Fn() -> Result<Call>>,
 }
 
@@ -42,7 +44,18 @@ impl Cases {
         work: Work,
         make: impl Fn() -> Result<Call> + 'static,
     ) {
-        self.0.push(Case { operation, sizes: sizes.into(), work, make: Box::new(make) });
+        self.0.push(Case { operation, sizes: sizes.into(), work, timed: true, make: Box::new(make) });
+    }
+
+    /// Adds a case that is compared and not timed: of odd sizes, so that every tail of a loop runs.
+    pub fn add_odd(
+        &mut self,
+        operation: &'static str,
+        sizes: impl Into<String>,
+        make: impl Fn() -> Result<Call> + 'static,
+    ) {
+        let work = Work::elements(1, 0, 1);
+        self.0.push(Case { operation, sizes: sizes.into(), work, timed: false, make: Box::new(make) });
     }
 }
 

@@ -73,6 +73,8 @@ impl Ceilings {
                     unit,
                     ceiling: None,
                     speedup: None,
+                    agrees: None,
+                    difference: String::new(),
                 };
                 let name = format!("{operation} {sizes}").trim_end().to_owned();
                 let (threads, rate) = (row.threads(), amount / timing.minimum);

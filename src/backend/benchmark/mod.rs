@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `cases.rs` | [`Case`]: one operation at one size, its arguments and its work |
 //! | `ceilings.rs` | what bounds them on this machine, measured: arithmetic, reading, copying |
+//! | `comparing.rs`, `recording.rs` | whether every row gives what the reference gives |
 //! | `timing.rs` | seconds of one call, on a machine that does other things too |
 //! | the others | the cases of an operation or a group, under the names of `scalar/` |
 //!
@@ -18,6 +19,7 @@ mod adamw;
 mod attention;
 mod cases;
 mod ceilings;
+mod comparing;
 mod cross_entropy;
 mod elementwise;
 mod embedding;
@@ -28,6 +30,7 @@ mod mask_sign;
 mod matmul;
 mod matmul_ternary;
 mod norm;
+pub mod recording;
 mod reduce;
 mod rope;
 mod scheme;
@@ -42,7 +45,7 @@ use super::pool::Pool;
 use super::table::Kernels;
 use super::{Backend, Level, scalar, simd};
 use crate::tensor::Result;
-use crate::tensor::error::ensure;
+use crate::tensor::error::{ensure, error};
 use cases::{Case, Cases};
 use ceilings::Ceilings;
 use std::sync::Arc;
@@ -92,6 +95,9 @@ pub struct Options<'a> {
     pub ceilings: bool,
     /// The smallest size of each operation, in a few milliseconds.
     pub quick: bool,
+    /// Whether to compare the rows instead of timing them; then `parallel` runs at every level, and so do the sizes that are
+    /// not timed.
+    pub parity: bool,
 }
 
 /// How fast one operation of one size ran on one row, or how high a ceiling is.
@@ -116,6 +122,10 @@ pub struct Outcome<'a> {
     pub ceiling: Option<(&'a str, f64)>,
     /// The time on `scalar` over the time here.
     pub speedup: Option<f64>,
+    /// Whether the call gave what it has to; None where nothing was compared.
+    pub agrees: Option<bool>,
+    /// The first element that it did not, in words.
+    pub difference: String,
 }
 
 /// One way to run an operation.
@@ -143,7 +153,20 @@ fn rows(options: &Options) -> Result<Vec<Row>> {
     let best = Level::detect()?;
     let chosen = |level: &Level| level.available() && *level <= best && options.level.is_none_or(|only| only == *level);
     let levels: Vec<Level> = Level::ALL.into_iter().filter(chosen).collect();
+    if let (Some(only), true) = (options.level, levels.is_empty()) {
+        return Err(error!(Argument, "level is '{}', above SETUN_CPU_LEVEL, '{}'", only.name(), best.name()));
+    }
     let mut rows = Vec::new();
+    if options.parity {
+        // What `simd` is compared with, and for each level `simd` before the `parallel` that has to equal it.
+        let executor = Executor::Pool(Arc::new(Pool::new(options.threads)?));
+        rows.push(Row::new(Backend::Scalar, None, Executor::Serial));
+        for level in levels.into_iter().map(Some) {
+            rows.push(Row::new(Backend::Simd, level, Executor::Serial));
+            rows.push(Row::new(Backend::Parallel, level, executor.clone()));
+        }
+        return Ok(rows);
+    }
     if options.scalar {
         rows.push(Row::new(Backend::Scalar, None, Executor::Serial));
     }
@@ -163,12 +186,12 @@ fn rows(options: &Options) -> Result<Vec<Row>> {
 /// The cases that the options leave.
 fn selected(options: &Options) -> Result<Vec<Case>> {
     let mut cases = cases();
-    cases.retain(|case| case.operation.contains(options.filter));
+    cases.retain(|case| case.operation.contains(options.filter) && (case.timed || options.parity));
     ensure!(!cases.is_empty(), Argument, "filter is '{}', which is in the name of no operation", options.filter);
     if options.quick {
         let mut seen = Vec::new();
         cases.retain(|case| {
-            let first = !seen.contains(&case.operation);
+            let first = !case.timed || !seen.contains(&case.operation);
             seen.push(case.operation);
             first
         });
@@ -176,7 +199,7 @@ fn selected(options: &Options) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-/// Measures, and hands each result to `report`, ceilings first; it returns false to stop.
+/// Measures or compares, and hands each result to `report`, ceilings first; it returns false to stop.
 pub fn run(
     options: &Options,
     report: &mut dyn FnMut(&Outcome) -> bool,
@@ -188,6 +211,9 @@ pub fn run(
         "threads is {}, more than the {MAX_THREADS} allowed",
         options.threads
     );
+    if options.parity {
+        return comparing::compare(options, report, cancelled);
+    }
     let (cases, rows) = (selected(options)?, rows(options)?);
     let seconds = if options.quick { options.seconds.min(0.005) } else { options.seconds };
     let mut ceilings = Ceilings::default();
@@ -235,5 +261,7 @@ fn outcome<'a>(
         unit,
         ceiling: ceilings.bound(&case.work, row).map(|(name, least)| (name, least / timing.minimum)),
         speedup: reference.map(|reference| reference / timing.minimum),
+        agrees: None,
+        difference: String::new(),
     }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::tensor::ErrorKind;
+use crate::tensor::{ErrorKind, Tensor};
 use std::collections::BTreeSet;
 
 const QUICK: Options<'static> = Options {
@@ -12,6 +12,7 @@ const QUICK: Options<'static> = Options {
     seconds: 1e-4,
     ceilings: true,
     quick: true,
+    parity: false,
 };
 
 /// The entries of [`Kernels`], by their names in the source.
@@ -26,7 +27,7 @@ fn entries() -> BTreeSet<&'static str> {
 fn every_kernel_has_a_case() {
     let entries = entries();
     assert_eq!(entries.len(), size_of::<Kernels>() / size_of::<fn()>(), "entries that were found in table.rs");
-    let measured: BTreeSet<&str> = cases().iter().map(|case| case.operation).collect();
+    let measured: BTreeSet<&str> = cases().iter().filter(|case| case.timed).map(|case| case.operation).collect();
     assert_eq!(measured, entries);
 }
 
@@ -36,7 +37,7 @@ fn cases_have_names_of_their_own_and_begin_with_the_smallest() {
     let names: BTreeSet<_> = cases.iter().map(|case| (case.operation, &case.sizes)).collect();
     assert_eq!(names.len(), cases.len());
     let size = |case: &Case| case.work.bytes() + case.work.operations();
-    for case in &cases {
+    for case in cases.iter().filter(|case| case.timed) {
         let first = cases.iter().find(|first| first.operation == case.operation).expect("itself at least");
         assert!(size(first) <= size(case), "{}: {} comes before {}", case.operation, first.sizes, case.sizes);
     }
@@ -80,6 +81,48 @@ fn every_operation_is_measured_on_every_row() {
     let operations: BTreeSet<&str> = rows.iter().map(|(operation, _)| operation.as_str()).collect();
     assert_eq!(operations, entries());
     assert_eq!(rows.len(), operations.len() * (2 + levels), "scalar, simd at each level, parallel");
+}
+
+#[test]
+fn every_row_gives_what_the_reference_gives() {
+    let mut seen = Vec::new();
+    let options = Options { parity: true, ceilings: false, ..QUICK };
+    let mut report = |outcome: &Outcome| {
+        let (place, name) = (format!("{} {:?}", outcome.backend.name(), outcome.level), outcome.operation);
+        assert_eq!(outcome.agrees, Some(true), "{name} {} on {place}: {}", outcome.sizes, outcome.difference);
+        seen.push((name.to_owned(), outcome.backend));
+        true
+    };
+    run(&options, &mut report, &|| false).unwrap();
+    let operations: BTreeSet<&str> = seen.iter().map(|(operation, _)| operation.as_str()).collect();
+    assert_eq!(operations, entries());
+    let levels = Level::ALL.into_iter().filter(|level| level.available()).count();
+    assert_eq!(seen.len() % (1 + 2 * levels), 0, "scalar, then simd and parallel at each level");
+}
+
+/// A comparison that cannot fail compares nothing: every result of every operation is looked at.
+#[test]
+fn a_wrong_result_is_seen() {
+    use crate::backend::tolerance::{EXACT, first_difference, of};
+    let row = Row::new(Backend::Scalar, None, Executor::Serial);
+    for operation in entries() {
+        let case = cases().into_iter().find(|case| case.operation == operation).expect("it has a case");
+        let mut call = case.call().unwrap();
+        let recording = recording::record(row.kernels, &row.launch, &mut *call).unwrap();
+        assert_eq!(recording.operation.map(|operation| operation.name()), Some(operation));
+        assert!(!recording.results.is_empty(), "{operation}: nothing was recorded");
+        for result in recording.results {
+            let mut other =
+                Tensor::from_slice(result.host::<f32>().unwrap_or(&[]), &[result.host::<f32>().unwrap_or(&[]).len()])
+                    .unwrap();
+            let Some(last) = other.host_mut::<f32>().unwrap().last_mut() else { continue };
+            *last = *last * 1.01 + 0.01;
+            let tolerance = of(recording.operation.unwrap(), &recording.shapes);
+            let same = Tensor::from_slice(result.host::<f32>().unwrap(), &[result.count()]).unwrap();
+            assert!(first_difference(&same, &same, EXACT).unwrap().is_none());
+            assert!(first_difference(&same, &other, tolerance).unwrap().is_some(), "{operation}");
+        }
+    }
 }
 
 #[test]

@@ -1,9 +1,9 @@
-use super::{SIZES, Tolerance, check, normal, relative};
+use super::{SIZES, Tolerance, check, normal, tolerance};
 use crate::backend::AdamW;
 use crate::tensor::{DType, Tensor};
 
 /// Five updates; each adds the roundings of one fused where the reference rounds twice, and the other way round.
-const TOLERANCE: Tolerance = Tolerance { absolute: 1e-7, relative: 2e-6 };
+const TOLERANCE: Tolerance = tolerance::ADAMW;
 
 #[test]
 fn adamw() {
@@ -35,7 +35,7 @@ fn adamw() {
 #[test]
 fn adamw_squares() {
     for n in SIZES.into_iter().chain([31, 4095, 4097, 70_001]) {
-        check(&format!("adamw_squares {n}"), relative(2e-6), |row| {
+        check(&format!("adamw_squares {n}"), tolerance::ADAMW_SQUARES, |row| {
             let (gradient, parameter, m, mut v) =
                 (normal(&[n], 31), normal(&[n], 32), normal(&[n], 33), normal(&[n], 34));
             v.host_mut::<f32>()?.iter_mut().for_each(|v| *v *= *v);

@@ -1,4 +1,4 @@
-use super::{Row, Tolerance, check, dirty, normal};
+use super::{Row, Tolerance, check, dirty, normal, tolerance};
 use crate::tensor::{DType, Result, Tensor};
 
 /// Batch, queries, keys, heads, KV heads, elements of a head.
@@ -26,10 +26,8 @@ const SHAPES: [Sizes; 17] = [
     [3, 3, 3, 2, 2, 8],
 ];
 
-/// The logits are sums of up to 72 products of standard normal numbers, in f32 lanes; the reference sums in f64.
-const FORWARD: Tolerance = Tolerance { absolute: 3e-6, relative: 3e-6 };
-/// dk and dv sum over all queries of a group.
-const BACKWARD: Tolerance = Tolerance { absolute: 2e-5, relative: 1e-5 };
+const FORWARD: Tolerance = tolerance::ATTENTION;
+const BACKWARD: Tolerance = tolerance::ATTENTION_BACKWARD;
 
 fn forward(row: &Row, [b, tq, tk, h, g, e]: Sizes, scale: f32) -> Result<Vec<Tensor>> {
     let mut q = normal(&[b, tq, h, e], 14);

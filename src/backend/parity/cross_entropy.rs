@@ -1,11 +1,10 @@
-use super::{Row, Tolerance, check, dirty, integers, normal};
+use super::{Row, Tolerance, check, dirty, integers, normal, tolerance};
 use crate::tensor::{DType, Result, Tensor};
 
 const SHAPES: [(usize, usize); 11] =
     [(0, 5), (1, 1), (7, 2), (3, 7), (65, 63), (257, 64), (100, 65), (768, 256), (9, 257), (4, 4099), (3, 50_257)];
 
-/// A softmax's relative error is the absolute one of (logit - largest), half a unit in the last place, and exp's own.
-const TOLERANCE: Tolerance = Tolerance { absolute: 2e-7, relative: 2e-6 };
+const TOLERANCE: Tolerance = tolerance::CROSS_ENTROPY;
 
 fn inputs(n: usize, v: usize, spread: f32) -> Result<(Tensor, Tensor)> {
     let mut logits = normal(&[n, v], 21);

@@ -1,14 +1,7 @@
 //! Float products, within the rounding of f32 sums.
 
-use super::{Tolerance, check, dirty, normal};
+use super::{check, dirty, normal, tolerance};
 use crate::tensor::{DType, Tensor};
-
-/// The reference sums in f64. The partial sums of k products of standard normal numbers grow like sqrt(k), and so does each of
-/// the k roundings of an f32 sum; being of random sign, they come to about epsilon / 4 * k. Eight times that is beyond chance.
-fn tolerance(k: usize) -> Tolerance {
-    let epsilon = f64::from(f32::EPSILON);
-    Tolerance { absolute: 2.0 * epsilon * k as f64, relative: 4.0 * epsilon }
-}
 
 fn product([m, n, k]: [usize; 3], transposed: [bool; 2], accumulate: bool) {
     let stored = |rows: usize, columns: usize, transposed: bool, seed: u32| {
@@ -17,7 +10,7 @@ fn product([m, n, k]: [usize; 3], transposed: [bool; 2], accumulate: bool) {
     let a = stored(m, k, transposed[0], 9);
     let b = stored(k, n, transposed[1], 10);
     let name = format!("matmul {m} x {n} x {k}, transposed {transposed:?}, accumulate {accumulate}");
-    check(&name, tolerance(k), |row| {
+    check(&name, tolerance::products(k), |row| {
         let a = if transposed[0] { a.view().transpose() } else { a.view() };
         let b = if transposed[1] { b.view().transpose() } else { b.view() };
         let mut c = if accumulate { normal(&[m, n], 11) } else { dirty(DType::F32, &[m, n]) };

@@ -1,6 +1,6 @@
 //! int8 x ternary products are exact in integers, so the floats are equal bit for bit; the gradient is a float product.
 
-use super::{EXACT, Tolerance, check, dirty, integers, normal, rows};
+use super::{EXACT, check, dirty, integers, normal, rows, tolerance};
 use crate::tensor::{DType, Tensor};
 
 /// Random trits [n, k], packed.
@@ -99,9 +99,7 @@ fn the_gradient_to_the_input() {
     {
         let (dy, packed) = (normal(&[m, n], 16), packed(n, k));
         let weight_scale = Tensor::from_slice(&[0.4f32], &[1]).unwrap();
-        let epsilon = f64::from(f32::EPSILON);
-        let tolerance = Tolerance { absolute: 2.0 * epsilon * n as f64, relative: 4.0 * epsilon };
-        check(&format!("matmul_ternary_backward {m} x {n} x {k}"), tolerance, |row| {
+        check(&format!("matmul_ternary_backward {m} x {n} x {k}"), tolerance::products(n), |row| {
             let mut dx = dirty(DType::F32, &[m, k]);
             (row.kernels.matmul_ternary_backward)(
                 &row.launch,

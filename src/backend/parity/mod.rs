@@ -28,6 +28,8 @@ use super::pool::Pool;
 use super::scalar;
 use super::simd::{self, Level};
 use super::table::Kernels;
+use super::tolerance::{self, first_difference};
+pub use super::tolerance::{EXACT, Tolerance, relative};
 use crate::tensor::random::{Purpose, Stream};
 use crate::tensor::{DType, Element, Error, Result, Tensor};
 use std::sync::{Arc, OnceLock};
@@ -44,20 +46,6 @@ pub struct Row {
     parallel: bool,
     pub kernels: &'static Kernels,
     pub launch: Launch,
-}
-
-/// How far the floats of a row may be from the reference: |x - y| <= absolute + relative * max(|x|, |y|).
-#[derive(Clone, Copy)]
-pub struct Tolerance {
-    pub absolute: f64,
-    pub relative: f64,
-}
-
-/// For results that every row computes with the same roundings.
-pub const EXACT: Tolerance = Tolerance { absolute: 0.0, relative: 0.0 };
-
-pub fn relative(relative: f64) -> Tolerance {
-    Tolerance { absolute: 0.0, relative }
 }
 
 /// Runs `case` on every row and compares. A case that fails on the reference row must fail on all, with the same kind of
@@ -126,33 +114,10 @@ fn compare(place: &str, expected: &Result<Vec<Tensor>>, found: &Result<Vec<Tenso
 fn compare_tensors(place: &str, expected: &Tensor, found: &Tensor, tolerance: Tolerance) {
     assert_eq!(expected.dtype(), found.dtype(), "{place}: type");
     assert_eq!(expected.dims(), found.dims(), "{place}: shape");
-    match expected.dtype() {
-        DType::F32 => compare_floats::<f32>(place, expected, found, tolerance),
-        DType::F64 => compare_floats::<f64>(place, expected, found, tolerance),
-        DType::I8 => compare_integers::<i8>(place, expected, found),
-        DType::U8 => compare_integers::<u8>(place, expected, found),
-        DType::I32 => compare_integers::<i32>(place, expected, found),
-        DType::U32 => compare_integers::<u32>(place, expected, found),
-        DType::F16 => panic!("{place}: no operation writes f16"),
-    }
-}
-
-fn compare_integers<T: Element + PartialEq + std::fmt::Debug>(place: &str, expected: &Tensor, found: &Tensor) {
-    let pairs = expected.host::<T>().unwrap().iter().zip(found.host::<T>().unwrap());
-    for (i, (x, y)) in pairs.enumerate() {
-        assert_eq!(x, y, "{place}: element {i} of {:?}", expected.dims());
-    }
-}
-
-/// Equal means equal bits, but for NaN, where any will do: its payload is nobody's promise.
-fn compare_floats<T: Element + Into<f64> + Copy>(place: &str, expected: &Tensor, found: &Tensor, tolerance: Tolerance) {
-    let pairs = expected.host::<T>().unwrap().iter().zip(found.host::<T>().unwrap());
-    for (i, (&x, &y)) in pairs.enumerate() {
-        let (x, y): (f64, f64) = (x.into(), y.into());
-        let bound = tolerance.absolute + tolerance.relative * x.abs().max(y.abs());
-        let equal = x.to_bits() == y.to_bits() || (x.is_nan() && y.is_nan());
-        let close = bound > 0.0 && (x - y).abs() <= bound;
-        assert!(equal || close, "{place}: element {i} of {:?}: expected {x:e}, found {y:e}", expected.dims());
+    assert!(expected.dtype() != DType::F16, "{place}: no operation writes f16");
+    let difference = first_difference(expected, found, tolerance).unwrap();
+    if let Some((i, expected_element, found_element)) = difference {
+        panic!("{place}: element {i} of {:?}: expected {expected_element}, found {found_element}", expected.dims());
     }
 }
 

@@ -1,4 +1,4 @@
-use super::{SIZES, Tolerance, check, dirty, normal, relative};
+use super::{SIZES, check, dirty, normal, tolerance};
 use crate::tensor::{DType, Tensor};
 
 /// Rows and widths: the odd sizes, those of the reference models, and enough rows for many chunks.
@@ -7,17 +7,10 @@ fn shapes() -> impl Iterator<Item = (usize, usize)> {
     odd.chain([(768, 128), (300, 384), (3, 8192), (9000, 7)])
 }
 
-/// The row's sum is f32 lanes here, f64 in the reference.
-const FORWARD: f64 = 1e-6;
-/// dx is a difference of terms of the size of dy; dgain a sum over all rows, which grows with their root, in f32.
-fn backward(m: usize) -> Tolerance {
-    Tolerance { absolute: 1e-6 * (4.0 + (m as f64).sqrt()), relative: 1e-5 }
-}
-
 #[test]
 fn rms_norm() {
     for (m, d) in shapes() {
-        check(&format!("rms_norm [{m}, {d}]"), relative(FORWARD), |row| {
+        check(&format!("rms_norm [{m}, {d}]"), tolerance::RMS_NORM, |row| {
             let (x, gain) = (normal(&[m, d], 8), normal(&[d], 9));
             let (mut y, mut inverse) = (dirty(DType::F32, &[m, d]), dirty(DType::F32, &[m]));
             let launch = &row.launch;
@@ -30,7 +23,7 @@ fn rms_norm() {
 /// Epsilon decides where x is tiny, and a row of zeros is no NaN.
 #[test]
 fn rms_norm_of_small_rows() {
-    check("rms_norm of small rows", relative(FORWARD), |row| {
+    check("rms_norm of small rows", tolerance::RMS_NORM, |row| {
         let mut x = normal(&[4, 40], 8);
         for (i, x) in x.host_mut::<f32>()?.iter_mut().enumerate() {
             *x *= [0.0, 1e-20, 1e-3, 1e15][i / 40];
@@ -48,29 +41,33 @@ fn rms_norm_of_small_rows() {
 fn rms_norm_backward() {
     for (m, d) in shapes() {
         for accumulate in [false, true] {
-            check(&format!("rms_norm backward [{m}, {d}], accumulate {accumulate}"), backward(m), |row| {
-                let (x, gain, dy) = (normal(&[m, d], 8), normal(&[d], 9), normal(&[m, d], 10));
-                let inverse: Vec<f32> = x
-                    .host::<f32>()?
-                    .chunks(d.max(1))
-                    .map(|x| 1.0 / (x.iter().map(|x| x * x).sum::<f32>() / d as f32 + 1e-5).sqrt())
-                    .chain(std::iter::repeat(1.0))
-                    .take(m)
-                    .collect();
-                let inverse = Tensor::from_slice(&inverse, &[m])?;
-                let (mut dx, mut dgain) = (normal(&[m, d], 11), normal(&[d], 12));
-                (row.kernels.rms_norm_backward)(
-                    &row.launch,
-                    &x.view(),
-                    &gain.view(),
-                    &inverse.view(),
-                    &dy.view(),
-                    accumulate,
-                    &mut dx.view_mut(),
-                    &mut dgain.view_mut(),
-                )?;
-                Ok(vec![dx, dgain])
-            });
+            check(
+                &format!("rms_norm backward [{m}, {d}], accumulate {accumulate}"),
+                tolerance::rms_norm_backward(m),
+                |row| {
+                    let (x, gain, dy) = (normal(&[m, d], 8), normal(&[d], 9), normal(&[m, d], 10));
+                    let inverse: Vec<f32> = x
+                        .host::<f32>()?
+                        .chunks(d.max(1))
+                        .map(|x| 1.0 / (x.iter().map(|x| x * x).sum::<f32>() / d as f32 + 1e-5).sqrt())
+                        .chain(std::iter::repeat(1.0))
+                        .take(m)
+                        .collect();
+                    let inverse = Tensor::from_slice(&inverse, &[m])?;
+                    let (mut dx, mut dgain) = (normal(&[m, d], 11), normal(&[d], 12));
+                    (row.kernels.rms_norm_backward)(
+                        &row.launch,
+                        &x.view(),
+                        &gain.view(),
+                        &inverse.view(),
+                        &dy.view(),
+                        accumulate,
+                        &mut dx.view_mut(),
+                        &mut dgain.view_mut(),
+                    )?;
+                    Ok(vec![dx, dgain])
+                },
+            );
         }
     }
 }

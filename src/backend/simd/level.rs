@@ -1,5 +1,5 @@
-//! CPU levels: one [`Spans`] table each, from one source. The table for x86-64-v3 is compiled by build.rs as an archive of
-//! its own, because `wide` chooses its instructions at compile time.
+//! CPU levels: one [`Spans`] table each, from one source. The tables above the baseline are compiled by build.rs, each as an
+//! archive of its own, because `wide` chooses its instructions at compile time.
 
 use super::spans::{self, Spans};
 use crate::tensor::Result;
@@ -12,25 +12,39 @@ pub enum Level {
     Baseline,
     /// x86-64-v3: AVX2, FMA, BMI2.
     V3,
+    /// x86-64-v4: AVX-512 F, BW, CD, DQ and VL.
+    V4,
+    /// x86-64-v4 with AVX512-VNNI, which the psABI has in no level.
+    V4Vnni,
 }
 
 #[cfg(setun_spans_v3)]
 unsafe extern "C" {
     fn setun_spans_v3() -> *const Spans;
 }
+#[cfg(setun_spans_v4)]
+unsafe extern "C" {
+    fn setun_spans_v4() -> *const Spans;
+}
+#[cfg(setun_spans_v4_vnni)]
+unsafe extern "C" {
+    fn setun_spans_v4_vnni() -> *const Spans;
+}
 
 impl Level {
-    pub const ALL: [Level; 2] = [Level::Baseline, Level::V3];
+    pub const ALL: [Level; 4] = [Level::Baseline, Level::V3, Level::V4, Level::V4Vnni];
 
     pub const fn name(self) -> &'static str {
         match self {
             Level::Baseline => "baseline",
             Level::V3 => "x86-64-v3",
+            Level::V4 => "x86-64-v4",
+            Level::V4Vnni => "x86-64-v4+vnni",
         }
     }
 
     /// The best level that this build contains and this processor has. The environment variable SETUN_CPU_LEVEL lowers it
-    /// ("baseline", "x86-64-v3"), for tests and comparisons.
+    /// ("baseline", "x86-64-v3", ...), for tests and comparisons.
     pub fn detect() -> Result<Level> {
         let best = Level::ALL.into_iter().rev().find(|level| level.available()).unwrap_or(Level::Baseline);
         match std::env::var("SETUN_CPU_LEVEL") {
@@ -51,21 +65,60 @@ impl Level {
 
     /// Whether this build contains the level's table and this processor can run it.
     pub fn available(self) -> bool {
+        self.built() && self.detected()
+    }
+
+    /// Whether this build contains the level's table.
+    fn built(self) -> bool {
         match self {
             Level::Baseline => true,
-            Level::V3 => cfg!(setun_spans_v3) && has_v3(),
+            Level::V3 => cfg!(setun_spans_v3),
+            Level::V4 => cfg!(setun_spans_v4),
+            Level::V4Vnni => cfg!(setun_spans_v4_vnni),
+        }
+    }
+
+    /// Whether processor and system have every feature that compilers use at the level.
+    fn detected(self) -> bool {
+        let below = Level::ALL.into_iter().filter(|level| *level < self).all(Level::detected);
+        below && self.features().iter().all(|(_, found)| *found)
+    }
+
+    /// What the level adds to the one below, and whether processor and system have it: the features of the psABI, but for
+    /// LAHF and OSXSAVE, which no compiled code needs (detection itself asks the system for the registers).
+    fn features(self) -> Vec<(&'static str, bool)> {
+        macro_rules! found {
+            ($($feature:tt)*) => {{
+                #[cfg(target_arch = "x86_64")]
+                let found = vec![$(($feature, std::arch::is_x86_feature_detected!($feature))),*];
+                #[cfg(not(target_arch = "x86_64"))]
+                let found = vec![$(($feature, false)),*];
+                found
+            }};
+        }
+        match self {
+            Level::Baseline => Vec::new(),
+            Level::V3 => found!("sse3" "ssse3" "sse4.1" "sse4.2" "popcnt" "cmpxchg16b" "avx" "avx2" "fma" "f16c" "bmi1"
+                "bmi2" "lzcnt" "movbe"),
+            Level::V4 => found!("avx512f" "avx512bw" "avx512cd" "avx512dq" "avx512vl"),
+            Level::V4Vnni => found!("avx512vnni"),
         }
     }
 
     /// The level's table. The level must be available.
     pub fn spans(self) -> &'static Spans {
         match self {
-            Level::Baseline => &spans::SPANS,
             // SAFETY: the archive's table is a static of the same repr(C) type, compiled from the same source.
             #[cfg(setun_spans_v3)]
             Level::V3 => unsafe { &*setun_spans_v3() },
-            #[cfg(not(setun_spans_v3))]
-            Level::V3 => &spans::SPANS,
+            // SAFETY: as above.
+            #[cfg(setun_spans_v4)]
+            Level::V4 => unsafe { &*setun_spans_v4() },
+            // SAFETY: as above.
+            #[cfg(setun_spans_v4_vnni)]
+            Level::V4Vnni => unsafe { &*setun_spans_v4_vnni() },
+            #[allow(unreachable_patterns)]
+            _ => &spans::SPANS,
         }
     }
 }
@@ -90,47 +143,6 @@ pub fn deposits_fast() -> bool {
     })
 }
 
-/// The features of the x86-64-v3 psABI level that compilers use.
-fn has_v3() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::is_x86_feature_detected as has;
-        has!("avx2") && has!("fma") && has!("bmi1") && has!("bmi2") && has!("lzcnt") && has!("movbe") && has!("f16c")
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    false
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A build without the table works, and says so; but a build that is tested must not be one.
-    #[test]
-    fn the_table_for_this_processor_was_built() {
-        assert_eq!(Level::V3.available(), has_v3());
-    }
-
-    /// `wide` falls back silently where an instruction set is missing at compile time: correct, and several times too slow.
-    #[test]
-    fn the_v3_table_uses_its_instructions() {
-        let Some(archive) = option_env!("SETUN_SPANS_V3_ARCHIVE") else {
-            println!("skipped: this build has no table for x86-64-v3");
-            return;
-        };
-        let Ok(output) = std::process::Command::new("objdump").args(["-d", "--no-show-raw-insn", archive]).output()
-        else {
-            println!("skipped: there is no objdump here");
-            return;
-        };
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let listing = String::from_utf8_lossy(&output.stdout);
-        let uses = |instruction: &str, register: &str| {
-            listing.lines().any(|line| line.contains(instruction) && line.contains(register))
-        };
-        for instruction in ["vpmaddubsw", "vpmaddwd", "vpackssdw", "vcvtps2dq", "vfmadd"] {
-            assert!(uses(instruction, "ymm"), "no {instruction} on ymm registers");
-        }
-        assert!(!uses("v", "zmm"), "zmm registers, which x86-64-v3 has not");
-    }
-}
+#[path = "level_tests.rs"]
+mod tests;

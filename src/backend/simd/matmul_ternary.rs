@@ -3,7 +3,7 @@
 
 use super::chunks::{self, Shared};
 use super::matmul::{Matrix, product};
-use super::spans::PANEL;
+use super::spans::{PANEL, PLANE};
 use crate::backend::Launch;
 use crate::backend::scalar::matmul::{check_ternary, check_ternary_backward};
 use crate::backend::workspace::with_scratch;
@@ -63,9 +63,9 @@ const BLOCK_COLUMNS: usize = 4 * PANEL;
 const GROUPS: usize = 512;
 
 /// Rows of y in a block: enough to pay for unpacking, few enough that their codes (about 256 KiB) stay in the second-level
-/// cache while panel after panel passes over them. A multiple of the six rows of a tile.
+/// cache while panel after panel passes over them. A multiple of the rows of every level's tile.
 fn block_rows(k: usize) -> usize {
-    ((256 << 10) / k.max(1)).clamp(96, 384) / 6 * 6
+    ((256 << 10) / k.max(1)).clamp(96, 384) / 12 * 12
 }
 
 fn many_rows(launch: &Launch, operands: &Operands, y: &mut [f32]) -> Result<()> {
@@ -147,7 +147,7 @@ const CHUNK_WEIGHTS: usize = 1 << 19;
 fn few_rows(launch: &Launch, operands: &Operands, y: &mut [f32]) -> Result<()> {
     let &Operands { m, n, k, codes, packed, sums, factors } = operands;
     let bytes = k.div_ceil(4);
-    let plane = bytes.next_multiple_of(32);
+    let plane = bytes.next_multiple_of(PLANE);
     let y = Shared::new(y);
     with_scratch::<i8, _>(m * 4 * plane, |planes| {
         for (codes, planes) in codes.chunks_exact(k.max(1)).zip(planes.chunks_exact_mut((4 * plane).max(1))) {

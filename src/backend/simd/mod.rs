@@ -4,6 +4,8 @@
 
 mod activation;
 mod adamw;
+#[cfg(test)]
+mod archive_check;
 mod attention;
 mod chunks;
 mod cross_entropy;

@@ -26,7 +26,7 @@ fn quantized(context: &Context, matrix: &Matrix, how: &Quantization, weights: &[
     let used = quantize(context, matrix, how, weights, &mut packed, &mut scales).unwrap();
     packed.truncate(used);
     let mut trits = vec![0; weights.len()];
-    unpack(matrix, &packed, &mut trits).unwrap();
+    unpack(context, matrix, &packed, &mut trits).unwrap();
     Quantized { trits, scales, packed }
 }
 
@@ -214,7 +214,7 @@ fn reports_of_known_trits() {
         let of = |weights: &[f32], trits: &[i8], scale: f32| {
             let matrix = Matrix::new(1, weights.len(), Packing::TwoBit).unwrap();
             let mut packed = vec![0; matrix.bytes()];
-            pack(&matrix, trits, &mut packed).unwrap();
+            pack(&context, &matrix, trits, &mut packed).unwrap();
             measure(&context, &matrix, Group::Matrix, weights, &packed, &[scale])
         };
         let even = of(&[0.5, -0.5, 0.5, -0.5], &[1, -1, 1, -1], 0.5).unwrap();

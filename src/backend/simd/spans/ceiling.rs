@@ -1,28 +1,45 @@
-use super::matmul::{Steps, step_products};
-use super::vector::{lanes_sum, read};
-use wide::{f32x8, i32x8, u8x32};
+use super::dots::{Dots, Native};
+use super::vector::read;
+use bytemuck::{Zeroable, cast_slice};
+#[cfg(not(target_feature = "avx512f"))]
+use wide::f32x8;
+#[cfg(target_feature = "avx512f")]
+use wide::f32x16;
+use wide::i32x8;
 
-/// Sums in flight: enough to hide the latency of the arithmetic, few enough to stay in registers. Divides 60.
-const SUMS: usize = if cfg!(target_feature = "fma") { 12 } else { 5 };
+/// The widest vector of the level, and sums in flight: enough to hide the latency of the arithmetic, few enough to stay in
+/// registers. They divide the 60 vectors of eight of a round.
+#[cfg(target_feature = "avx512f")]
+type Floats = f32x16;
+#[cfg(not(target_feature = "avx512f"))]
+type Floats = f32x8;
+const SUMS: usize = if cfg!(target_feature = "avx512f") {
+    10
+} else if cfg!(target_feature = "fma") {
+    12
+} else {
+    5
+};
+const FLOATS: usize = size_of::<Floats>() / 4;
 
-/// Multiplications and additions in a round: 60 vectors.
+/// Multiplications and additions in a round: 60 vectors of eight.
 pub const FLOAT_PEAK_ROUND: usize = 2 * 8 * 60;
 
 pub unsafe extern "C" fn float_peak(factor: f32, rounds: usize) -> f32 {
-    let (factor, term) = (f32x8::splat(factor), f32x8::splat(1.0 - factor));
+    let (factor, term) = (Floats::splat(factor), Floats::splat(1.0 - factor));
     // Sums that differ, or the compiler would keep one for all.
-    let mut sums = [f32x8::ZERO; SUMS];
+    let mut sums = [Floats::ZERO; SUMS];
     for i in 0..SUMS {
-        sums[i] = f32x8::splat(i as f32);
+        sums[i] = Floats::splat(i as f32);
     }
     for _ in 0..rounds {
-        for _ in 0..60 / SUMS {
+        for _ in 0..8 * 60 / (FLOATS * SUMS) {
             for i in 0..SUMS {
                 sums[i] = sums[i].mul_add(factor, term);
             }
         }
     }
-    let mut total = f32x8::ZERO;
+    let mut total = Floats::ZERO;
     for i in 0..SUMS {
         total += sums[i];
     }
@@ -35,38 +52,43 @@ const FACTORS: usize = 4;
 /// Multiplications and additions in a round: one pass over the codes.
 pub const INT8_PEAK_ROUND: usize = 2 * FACTORS * INT8_PEAK_CODES;
 
-/// As many factors as leave two sums for each of them in registers.
+/// Factors and vectors of codes that meet at a time: as many as leave their sums in registers and hide a step's latency.
 const TILE: usize = if cfg!(target_feature = "avx2") { 4 } else { 2 };
+const VECTORS: usize = if cfg!(target_feature = "avx512f") { 4 } else { 2 };
 
 pub unsafe extern "C" fn int8_peak(codes: *const u8, rounds: usize) -> i32 {
-    let mut total = i32x8::ZERO;
+    type Bytes = <Native as Dots>::Bytes;
+    type Sums = <Native as Dots>::Sums;
+    const WIDTH: usize = <Native as Dots>::WIDTH;
+    let mut total = 0i32;
     for i in 0..FACTORS / TILE {
-        let mut factors = [u8x32::ZERO; TILE];
+        let mut factors = [Bytes::zeroed(); TILE];
         for j in 0..TILE {
             // Taken from the codes: a constant would let the compiler work ahead.
-            factors[j] = read(codes.add(32 * (i * TILE + j)));
+            factors[j] = read(codes.add(WIDTH * (i * TILE + j)));
         }
-        let mut sums = [[Steps::ZERO; 2]; TILE];
+        let mut sums = [[Sums::zeroed(); VECTORS]; TILE];
         for _ in 0..rounds {
             let mut at = 0;
             while at < INT8_PEAK_CODES {
-                let pair: [u8x32; 2] = read(codes.add(at));
+                let some: [Bytes; VECTORS] = core::array::from_fn(|v| read(codes.add(at + v * WIDTH)));
                 for j in 0..TILE {
-                    for half in 0..2 {
-                        sums[j][half] += step_products(pair[half], bytemuck::cast(factors[j]));
+                    for v in 0..VECTORS {
+                        sums[j][v] = Native::step(sums[j][v], some[v], factors[j]);
                     }
                 }
-                at += 64;
+                at += VECTORS * WIDTH;
             }
         }
         for j in 0..TILE {
-            for half in 0..2 {
-                // Any 256 bits will do: the sum keeps the work from being left out.
-                total += bytemuck::cast::<Steps, i32x8>(sums[j][half]);
+            for v in 0..VECTORS {
+                // Any bits will do: the sum keeps the work from being left out.
+                let words: &[i32] = cast_slice(core::slice::from_ref(&sums[j][v]));
+                total = words.iter().fold(total, |sum, &word| sum.wrapping_add(word));
             }
         }
     }
-    lanes_sum(total)
+    total
 }
 
 /// Bytes that are read at a time.

@@ -2,8 +2,10 @@
 
 use super::math::load_up_to;
 use super::reduce::{BLOCK, LANES, fold};
-use super::vector::load;
+use super::vector::read;
 use wide::f32x8;
+#[cfg(target_feature = "avx512f")]
+use wide::f32x16;
 
 /// Rows and centroids of a tile: their 8 accumulators, the 6 vectors they come from and a difference fit 16 registers.
 const ROWS: usize = 2;
@@ -68,23 +70,23 @@ unsafe fn tile(x: [*const f32; ROWS], c: [*const f32; CENTROIDS], d: usize) -> [
     totals
 }
 
-/// The sums of one canonical block. The four vectors of lanes come one after the other: so all of a tile's accumulators stay
+/// The sums of one canonical block. The vectors of lanes come one after the other: so all of a tile's accumulators stay
 /// in registers.
 #[inline(always)]
 unsafe fn block(x: [*const f32; ROWS], c: [*const f32; CENTROIDS], len: usize) -> [[f32; CENTROIDS]; ROWS] {
-    let mut lanes = [[[f32x8::ZERO; 4]; CENTROIDS]; ROWS];
+    let mut lanes = [[[Vector::ZERO; VECTORS]; CENTROIDS]; ROWS];
     let whole = len / LANES * LANES;
-    for vector in 0..4 {
-        let mut sums = [[f32x8::ZERO; CENTROIDS]; ROWS];
-        let mut at = 8 * vector;
+    for vector in 0..VECTORS {
+        let mut sums = [[Vector::ZERO; CENTROIDS]; ROWS];
+        let mut at = LANES / VECTORS * vector;
         while at < whole {
-            add_squares(&mut sums, x.map(|x| load(x.add(at))), c.map(|c| load(c.add(at))));
+            add_squares(&mut sums, x.map(|x| read(x.add(at))), c.map(|c| read(c.add(at))));
             at += LANES;
         }
         if at < len {
             // Padding adds +0 to a lane that holds +0 or more: no bit changes.
             let rest = len - at;
-            add_squares(&mut sums, x.map(|x| load_up_to(x.add(at), rest)), c.map(|c| load_up_to(c.add(at), rest)));
+            add_squares(&mut sums, x.map(|x| read_up_to(x.add(at), rest)), c.map(|c| read_up_to(c.add(at), rest)));
         }
         for i in 0..ROWS {
             for j in 0..CENTROIDS {
@@ -92,12 +94,27 @@ unsafe fn block(x: [*const f32; ROWS], c: [*const f32; CENTROIDS], len: usize) -
             }
         }
     }
-    lanes.map(|row| row.map(fold))
+    lanes.map(|row| row.map(|lanes| fold(bytemuck::cast(lanes))))
+}
+
+/// The widest vector of the level: the lanes of a canonical block are four of eight floats, or two of sixteen.
+#[cfg(target_feature = "avx512f")]
+type Vector = f32x16;
+#[cfg(not(target_feature = "avx512f"))]
+type Vector = f32x8;
+const VECTORS: usize = 4 * LANES / size_of::<Vector>();
+
+/// The first n floats, then +0.
+#[inline(always)]
+unsafe fn read_up_to(p: *const f32, n: usize) -> Vector {
+    let part = |half: usize| if n > 8 * half { load_up_to(p.add(8 * half), n - 8 * half) } else { f32x8::ZERO };
+    let parts: [f32x8; size_of::<Vector>() / 32] = core::array::from_fn(part);
+    bytemuck::cast(parts)
 }
 
 /// Square and sum are rounded apart.
 #[inline(always)]
-fn add_squares(sums: &mut [[f32x8; CENTROIDS]; ROWS], x: [f32x8; ROWS], c: [f32x8; CENTROIDS]) {
+fn add_squares(sums: &mut [[Vector; CENTROIDS]; ROWS], x: [Vector; ROWS], c: [Vector; CENTROIDS]) {
     for i in 0..ROWS {
         for j in 0..CENTROIDS {
             let difference = x[i] - c[j];

@@ -4,20 +4,20 @@
 //! sum over k of x[k] t[k]  =  sum over k of x[k] c[k]  -  sum over k of x[k]
 //! ```
 //!
-//! so that the inner loop multiplies unsigned bytes by signed ones, which is one instruction of AVX2 (maddubs) for 32
-//! products. It adds neighbours into 16 bits: at most 2 * 2 * 127 = 508 a step, so 64 steps fit before they are added into
-//! 32 bits. The 32-bit sums are taken modulo 2^32; the difference above is exact, because its true value is at most
-//! 127 * 2^24 < 2^31.
+//! so that the inner loop multiplies unsigned bytes by signed ones, for which processors have instructions (see `dots`). The
+//! 32-bit sums are taken modulo 2^32; the difference above is exact, because its true value is at most 127 * 2^24 < 2^31.
+//!
+//! The loops are written once, over the way that a CPU level multiplies: [`Dots`].
 
-use super::vector::{lanes_sum, narrow_signed, read, store, to_float, write};
-use bytemuck::cast;
-use wide::{f32x8, i8x32, i16x16, i32x8, u8x16, u8x32, u16x8, u16x16};
+use super::dots::{Dots, Native};
+use super::vector::{narrow_signed, read, store, to_float, write};
+use bytemuck::{Zeroable, cast, cast_slice};
+use wide::{f32x8, i32x8, u8x16, u16x8};
 
 /// Weight rows of a panel.
 pub const PANEL: usize = 16;
-
-/// Steps of 508 that fit into an i16.
-const STEPS: usize = 64;
+/// The planes of `split_codes` are a multiple of so many bytes.
+pub const PLANE: usize = 64;
 
 // --- many rows of x: panels of 16 weight rows, unpacked once and used by every row -----------------------------------------
 
@@ -88,99 +88,78 @@ pub unsafe extern "C" fn panel_product(
     groups: usize,
     totals: *mut i32,
 ) {
+    panel_product_by::<Native>(x, stride, rows, panel, groups, totals);
+}
+
+#[inline(always)]
+unsafe fn panel_product_by<D: Dots>(
+    x: *const i8,
+    stride: usize,
+    rows: usize,
+    panel: *const u8,
+    groups: usize,
+    totals: *mut i32,
+) {
     let mut row = 0;
     while row < rows {
         let left = rows - row;
         // The last rows in two equal passes rather than a full one and a poor one.
-        let pass = if left >= 2 * TILE {
-            TILE
-        } else if left > TILE {
+        let pass = if left >= 2 * D::TILE {
+            D::TILE
+        } else if left > D::TILE {
             left.div_ceil(2)
         } else {
             left
         };
         let (x, totals) = (x.add(row * stride), totals.add(row * PANEL));
-        match pass {
-            1 => tile::<1>(x, stride, panel, groups, totals),
-            2 => tile::<2>(x, stride, panel, groups, totals),
-            #[cfg(target_feature = "avx2")]
-            3 => tile::<3>(x, stride, panel, groups, totals),
-            #[cfg(target_feature = "avx2")]
-            4 => tile::<4>(x, stride, panel, groups, totals),
-            #[cfg(target_feature = "avx2")]
-            5 => tile::<5>(x, stride, panel, groups, totals),
-            _ => tile::<TILE>(x, stride, panel, groups, totals),
+        macro_rules! tiles {
+            ($($rows:literal)*) => {
+                match pass {
+                    // Those past the tile of D are never compiled: the condition is a constant.
+                    $($rows if $rows <= D::TILE => tile::<D, $rows>(x, stride, panel, groups, totals),)*
+                    _ => {}
+                }
+            };
         }
+        tiles!(1 2 3 4 5 6 7 8 9 10 11 12);
         row += pass;
     }
 }
 
-/// Rows of x in one pass over a panel: as many as leave their accumulators in registers.
-const TILE: usize = if cfg!(target_feature = "avx2") { 6 } else { 2 };
-
 /// totals[R][16] += x[R rows] times the panel.
-#[cfg(target_feature = "avx2")]
 #[inline(always)]
-unsafe fn tile<const R: usize>(x: *const i8, stride: usize, panel: *const u8, groups: usize, totals: *mut i32) {
+unsafe fn tile<D: Dots, const R: usize>(
+    x: *const i8,
+    stride: usize,
+    panel: *const u8,
+    groups: usize,
+    totals: *mut i32,
+) {
+    // The four bytes of 16 rows fill one register or two.
+    let parts = 4 * PANEL / D::WIDTH;
     let mut g = 0;
     while g < groups {
-        let end = if groups - g < STEPS { groups } else { g + STEPS };
-        let mut sums = [[i16x16::ZERO; 2]; R];
+        let end = if groups - g < D::STEPS { groups } else { g + D::STEPS };
+        let mut sums = [[D::Sums::zeroed(); 2]; R];
         while g < end {
-            let codes: [u8x32; 2] = read(panel.add(g * 64));
+            let codes: [D::Bytes; 2] = core::array::from_fn(|part| read(panel.add(g * 64 + part % parts * D::WIDTH)));
             for r in 0..R {
-                let four = cast(i32x8::splat(read(x.add(r * stride + 4 * g))));
-                sums[r][0] += pairs(codes[0], four);
-                sums[r][1] += pairs(codes[1], four);
+                let four = D::repeat(read(x.add(r * stride + 4 * g)));
+                for part in 0..parts {
+                    sums[r][part] = D::step(sums[r][part], codes[part], four);
+                }
             }
             g += 1;
         }
         for r in 0..R {
-            for half in 0..2 {
-                let total = totals.add(r * PANEL + 8 * half);
-                write(total, read::<i32x8, i32>(total) + sums[r][half].dot(i16x16::splat(1)));
+            for part in 0..parts {
+                let at = totals.add(r * PANEL + part * D::WIDTH / 4);
+                let mut total: D::Totals = read(at);
+                total += D::totals(sums[r][part]);
+                write(at, total);
             }
         }
     }
-}
-
-/// codes[2 i] * x[2 i] + codes[2 i + 1] * x[2 i + 1] in lane i: the one instruction that `wide` lacks.
-#[cfg(target_feature = "avx2")]
-#[inline(always)]
-fn pairs(codes: u8x32, x: i8x32) -> i16x16 {
-    // SAFETY: compiled for a target that has AVX2.
-    cast(unsafe { core::arch::x86_64::_mm256_maddubs_epi16(cast(codes), cast(x)) })
-}
-
-/// The same without maddubs: even and odd bytes as 16-bit numbers, whose products add into 32 bits at once.
-#[cfg(not(target_feature = "avx2"))]
-#[inline(always)]
-unsafe fn tile<const R: usize>(x: *const i8, stride: usize, panel: *const u8, groups: usize, totals: *mut i32) {
-    let mut sums = [[i32x8::ZERO; 2]; R];
-    for g in 0..groups {
-        let codes: [u8x32; 2] = read(panel.add(g * 64));
-        for r in 0..R {
-            let four = cast(i32x8::splat(read(x.add(r * stride + 4 * g))));
-            sums[r][0] += fours(codes[0], four);
-            sums[r][1] += fours(codes[1], four);
-        }
-    }
-    for r in 0..R {
-        for half in 0..2 {
-            let total = totals.add(r * PANEL + 8 * half);
-            write(total, read::<i32x8, i32>(total) + sums[r][half]);
-        }
-    }
-}
-
-/// The sum of codes[4 i + j] * x[4 i + j] over j in 0..4 in lane i.
-#[cfg(not(target_feature = "avx2"))]
-#[inline(always)]
-fn fours(codes: u8x32, x: i8x32) -> i32x8 {
-    let (codes, x): (i16x16, i16x16) = (cast(codes), cast(x));
-    let even = (codes & i16x16::splat(0xFF)).dot((x << 8u32) >> 8u32);
-    // Codes are below 128, so the sign that the shift copies is 0.
-    even + (codes >> 8u32).dot(x >> 8u32)
 }
 
 // --- few rows of x: straight from the packed bytes --------------------------------------------------------------------------
@@ -216,30 +195,39 @@ pub unsafe extern "C" fn row_products(
     rows: usize,
     totals: *mut i32,
 ) {
+    row_products_by::<Native>(planes, plane, x_rows, packed, bytes, rows, totals);
+}
+
+#[inline(always)]
+unsafe fn row_products_by<D: Dots>(
+    planes: *const i8,
+    plane: usize,
+    x_rows: usize,
+    packed: *const u8,
+    bytes: usize,
+    rows: usize,
+    totals: *mut i32,
+) {
     let mut row = 0;
+    // R weight rows at a time, as long as there are so many and as the sums of D fit registers.
+    macro_rules! passes {
+        ($x:literal: $($r:literal)*) => {
+            $(while $r <= D::ROWS[$x - 1] && row + $r <= rows {
+                products::<D, $r, $x>(planes, plane, packed.add(row * bytes), bytes, totals.add(row), rows);
+                row += $r;
+            })*
+        };
+    }
     if x_rows == 1 {
-        while row + 4 <= rows {
-            products::<4, 1>(planes, plane, packed.add(row * bytes), bytes, totals.add(row), rows);
-            row += 4;
-        }
-        while row < rows {
-            products::<1, 1>(planes, plane, packed.add(row * bytes), bytes, totals.add(row), rows);
-            row += 1;
-        }
+        passes!(1: 8 4 1);
     } else {
-        while row + 2 <= rows {
-            products::<2, 2>(planes, plane, packed.add(row * bytes), bytes, totals.add(row), rows);
-            row += 2;
-        }
-        if row < rows {
-            products::<1, 2>(planes, plane, packed.add(row * bytes), bytes, totals.add(row), rows);
-        }
+        passes!(2: 4 2 1);
     }
 }
 
 /// totals[X][R], at a distance of `stride` between the X: R weight rows of `bytes` packed bytes by X rows of planes.
 #[inline(always)]
-unsafe fn products<const R: usize, const X: usize>(
+unsafe fn products<D: Dots, const R: usize, const X: usize>(
     planes: *const i8,
     plane: usize,
     packed: *const u8,
@@ -247,73 +235,56 @@ unsafe fn products<const R: usize, const X: usize>(
     totals: *mut i32,
     stride: usize,
 ) {
-    let mut sums = [[i32x8::ZERO; X]; R];
+    let mut sums = [[D::Totals::zeroed(); X]; R];
     let mut j = 0;
-    while j + 32 <= bytes {
-        // Four steps of 508 for each 32 bytes.
-        let whole = bytes - (bytes - j) % 32;
-        let end = if whole - j < 32 * (STEPS / 4) { whole } else { j + 32 * (STEPS / 4) };
-        let mut steps = [[Steps::ZERO; X]; R];
+    while j + D::WIDTH <= bytes {
+        // Four steps for each register of packed bytes.
+        let whole = bytes - (bytes - j) % D::WIDTH;
+        let most = D::WIDTH * (D::STEPS / 4);
+        let end = if whole - j < most { whole } else { j + most };
+        let mut steps = [[D::Sums::zeroed(); X]; R];
         while j < end {
             for r in 0..R {
-                step(&mut steps[r], read(packed.add(r * bytes + j)), planes.add(j), plane);
+                step::<D, X>(&mut steps[r], read(packed.add(r * bytes + j)), planes.add(j), plane);
             }
-            j += 32;
+            j += D::WIDTH;
         }
-        flush(&mut sums, &steps);
+        flush::<D, R, X>(&mut sums, &steps);
     }
     if j < bytes {
-        let mut steps = [[Steps::ZERO; X]; R];
+        let mut steps = [[D::Sums::zeroed(); X]; R];
         for r in 0..R {
-            let mut rest = [0u8; 32];
-            core::ptr::copy_nonoverlapping(packed.add(r * bytes + j), rest.as_mut_ptr(), bytes - j);
-            step(&mut steps[r], cast(rest), planes.add(j), plane);
+            let mut rest = D::Bytes::zeroed();
+            let to = (&raw mut rest).cast::<u8>();
+            core::ptr::copy_nonoverlapping(packed.add(r * bytes + j), to, bytes - j);
+            step::<D, X>(&mut steps[r], rest, planes.add(j), plane);
         }
-        flush(&mut sums, &steps);
+        flush::<D, R, X>(&mut sums, &steps);
     }
     for r in 0..R {
         for x in 0..X {
-            *totals.add(x * stride + r) = lanes_sum(sums[r][x]);
+            let lanes: &[i32] = cast_slice(core::slice::from_ref(&sums[r][x]));
+            *totals.add(x * stride + r) = lanes.iter().fold(0, |sum: i32, &lane| sum.wrapping_add(lane));
         }
     }
 }
 
-/// The accumulator of `products`: 16 bits a lane where maddubs makes them, else 32.
-#[cfg(target_feature = "avx2")]
-pub type Steps = i16x16;
-#[cfg(not(target_feature = "avx2"))]
-pub type Steps = i32x8;
-
-/// The products of 32 codes and 32 bytes, neighbours added.
+/// Adds the products of a register of packed bytes with the planes of X rows.
 #[inline(always)]
-pub fn step_products(codes: u8x32, bytes: i8x32) -> Steps {
-    #[cfg(target_feature = "avx2")]
-    return pairs(codes, bytes);
-    #[cfg(not(target_feature = "avx2"))]
-    return fours(codes, bytes);
-}
-
-/// Adds the products of 32 packed bytes with the planes of X rows.
-#[inline(always)]
-unsafe fn step<const X: usize>(steps: &mut [Steps; X], packed: u8x32, planes: *const i8, plane: usize) {
+unsafe fn step<D: Dots, const X: usize>(steps: &mut [D::Sums; X], packed: D::Bytes, planes: *const i8, plane: usize) {
     for i in 0..4 {
-        let shifted: u8x32 = cast(cast::<u8x32, u16x16>(packed) >> (2 * i as u32));
-        let codes = shifted & u8x32::splat(3);
+        let codes = D::codes(packed, i as u32);
         for x in 0..X {
-            steps[x] += step_products(codes, read(planes.add((4 * x + i) * plane)));
+            steps[x] = D::step(steps[x], codes, read(planes.add((4 * x + i) * plane)));
         }
     }
 }
 
 #[inline(always)]
-fn flush<const R: usize, const X: usize>(sums: &mut [[i32x8; X]; R], steps: &[[Steps; X]; R]) {
+fn flush<D: Dots, const R: usize, const X: usize>(sums: &mut [[D::Totals; X]; R], steps: &[[D::Sums; X]; R]) {
     for r in 0..R {
         for x in 0..X {
-            #[cfg(target_feature = "avx2")]
-            let wide = steps[r][x].dot(i16x16::splat(1));
-            #[cfg(not(target_feature = "avx2"))]
-            let wide = steps[r][x];
-            sums[r][x] += wide;
+            sums[r][x] += D::totals(steps[r][x]);
         }
     }
 }
@@ -355,3 +326,7 @@ pub unsafe extern "C" fn scale_totals(
         }
     }
 }
+
+#[cfg(test)]
+#[path = "matmul_tests.rs"]
+mod tests;

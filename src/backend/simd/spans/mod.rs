@@ -13,6 +13,7 @@ mod adamw;
 mod attention;
 mod ceiling;
 mod cross_entropy;
+mod dots;
 mod elementwise;
 mod embedding;
 mod feed_forward;
@@ -35,7 +36,7 @@ pub use attention::AttentionShape;
 pub use ceiling::{FLOAT_PEAK_ROUND, INT8_PEAK_CODES, INT8_PEAK_ROUND, READ_PEAK_BYTES};
 pub use elementwise::PhiloxStream;
 pub use magnitudes::{Bins, COUNT_SHIFT, HISTOGRAM, SMALL, TABLES, integer_factors, mean_scale};
-pub use matmul::PANEL;
+pub use matmul::{PANEL, PLANE};
 
 /// One entry per inner loop. All entries: unsafe, because pointers must be valid for the lengths that the entry states, and
 /// outputs must not overlap inputs unless it says so.
@@ -220,7 +221,8 @@ pub struct Spans {
         groups: usize,
         totals: *mut i32,
     ),
-    /// planes[4][plane] of x[n]: plane i holds x[i], x[i + 4], ..., then zeros; plane is a multiple of 32, and at least n / 4.
+    /// planes[4][plane] of x[n]: plane i holds x[i], x[i + 4], ..., then zeros; plane is a multiple
+    /// of PLANE, and at least n / 4.
     pub split_codes: unsafe extern "C" fn(x: *const i8, n: usize, plane: usize, planes: *mut i8),
     /// totals[x_rows][rows] = the products of codes, modulo 2^32, of planes[x_rows][4][plane] and packed[rows][bytes];
     /// x_rows is 1 or 2.

@@ -3,14 +3,19 @@
 
 use super::attention::AttentionShape;
 use super::math::{by_vectors, load_up_to, store_up_to};
+#[cfg(any(target_feature = "avx512f", test))]
+use super::vector::read;
 use super::vector::{load, store};
 use wide::f32x8;
+#[cfg(any(target_feature = "avx512f", test))]
+use wide::f32x16;
 
 /// Rows of a tile, and columns of a panel.
 pub const ROWS: usize = 4;
 pub const PANEL: usize = 16;
 
 /// C[4, 16] = A[4, depth] B[depth, 16], from rows of A that lie `stride` apart and a packed panel of B.
+#[cfg(not(target_feature = "avx512f"))]
 #[inline(always)]
 pub unsafe fn tile(a: *const f32, stride: usize, panel: *const f32, depth: usize) -> [[f32x8; 2]; ROWS] {
     let mut c = [[f32x8::ZERO; 2]; ROWS];
@@ -24,6 +29,34 @@ pub unsafe fn tile(a: *const f32, stride: usize, panel: *const f32, depth: usize
     }
     c
 }
+
+/// The same where 16 floats are one register: even and odd steps of the depth add up apart, or four sums in flight would wait
+/// for each other.
+#[cfg(any(target_feature = "avx512f", test))]
+#[cfg_attr(not(target_feature = "avx512f"), allow(dead_code))]
+#[inline(always)]
+pub unsafe fn wide_tile(a: *const f32, stride: usize, panel: *const f32, depth: usize) -> [[f32x8; 2]; ROWS] {
+    let mut c = [[f32x16::ZERO; ROWS]; 2];
+    let mut step = |i: usize, half: usize| {
+        let b: f32x16 = read(panel.add(i * PANEL));
+        for row in 0..ROWS {
+            c[half][row] = f32x16::splat(*a.add(row * stride + i)).mul_add(b, c[half][row]);
+        }
+    };
+    let mut i = 0;
+    while i + 2 <= depth {
+        step(i, 0);
+        step(i + 1, 1);
+        i += 2;
+    }
+    if i < depth {
+        step(i, 0);
+    }
+    core::array::from_fn(|row| bytemuck::cast(c[0][row] + c[1][row]))
+}
+
+#[cfg(target_feature = "avx512f")]
+pub use wide_tile as tile;
 
 /// packed[dim / 16][padded keys][16] from keys rows of dim columns.
 #[inline(always)]
@@ -90,5 +123,22 @@ pub unsafe fn zero(p: *mut f32, n: usize) {
     while i < n {
         store(p.add(i), f32x8::ZERO);
         i += 8;
+    }
+}
+
+#[cfg(test)]
+#[test]
+fn the_wide_tile_is_the_tile() {
+    for depth in [0, 1, 2, 3, 8, 17, 64] {
+        // Small integers: every sum is exact, in any order.
+        let number = |i: usize| ((i * 37 + 11) % 17) as f32 - 8.0;
+        let (a, panel): (Vec<f32>, Vec<f32>) =
+            ((0..ROWS * 70).map(number).collect(), (0..depth * PANEL).map(number).collect());
+        // SAFETY: ROWS rows, 70 apart, and `depth` rows of a panel.
+        let (expected, found) =
+            unsafe { (tile(a.as_ptr(), 70, panel.as_ptr(), depth), wide_tile(a.as_ptr(), 70, panel.as_ptr(), depth)) };
+        assert_eq!(found, expected, "depth {depth}");
+        let sum: f32 = (0..depth).map(|i| a[70 + i] * panel[i * PANEL + 9]).sum();
+        assert_eq!(found[1][1].to_array()[1], sum, "depth {depth}");
     }
 }

@@ -1,0 +1,246 @@
+//! Sums of products of codes, unsigned bytes of at most 2, with signed ones of at most 127: the arithmetic of the int8 x
+//! ternary products. One way for each CPU level, [`Native`] the one of the level that is compiled.
+//!
+//! | level | a step | lanes |
+//! |---|---|---|
+//! | baseline | even and odd bytes as 16-bit numbers, multiplied and added into 32 bits | 8 of 32 bits |
+//! | x86-64-v3 | maddubs adds two products into 16 bits | 16 of 16 bits |
+//! | x86-64-v4 | the same, twice as wide | 32 of 16 bits |
+//! | x86-64-v4+vnni | dpbusd adds four products into 32 bits | 16 of 32 bits |
+//!
+//! What an instruction does that `wide` lacks stands beside it in portable form, so that every way compiles, and its algorithm
+//! runs in the tests, at every level.
+
+// A level uses one of them.
+#![cfg_attr(not(test), allow(dead_code))]
+
+use bytemuck::{Pod, cast};
+#[cfg(target_feature = "avx512bw")]
+use core::mem::transmute;
+use wide::{i8x32, i16x16, i16x32, i32x8, i32x16, u8x32, u16x16, u16x32};
+
+#[cfg(target_feature = "avx512vnni")]
+pub type Native = Dpbusd;
+#[cfg(all(target_feature = "avx512bw", not(target_feature = "avx512vnni")))]
+pub type Native = WideMaddubs;
+#[cfg(all(target_feature = "avx2", not(target_feature = "avx512bw")))]
+pub type Native = Maddubs;
+#[cfg(not(target_feature = "avx2"))]
+pub type Native = Halves;
+
+pub trait Dots {
+    /// A register of codes, or of the bytes that they are multiplied with.
+    type Bytes: Pod;
+    /// Sums of products of neighbours, as the steps add them up.
+    type Sums: Pod;
+    /// Sums of four neighbours each, in 32 bits, modulo 2^32.
+    type Totals: Pod + core::ops::AddAssign;
+    /// Bytes in a register.
+    const WIDTH: usize = size_of::<Self::Bytes>();
+    /// Steps that fit into `Sums` before they are added to totals.
+    const STEPS: usize;
+    /// Rows of x in one pass over a panel: as many as leave their sums in registers, and enough to hide a step's latency.
+    const TILE: usize;
+    /// Weight rows that are multiplied at a time, by one row of x and by two.
+    const ROWS: [usize; 2];
+
+    /// sums + the products of codes and bytes.
+    fn step(sums: Self::Sums, codes: Self::Bytes, bytes: Self::Bytes) -> Self::Sums;
+    fn totals(sums: Self::Sums) -> Self::Totals;
+    /// The four bytes of a word, again and again.
+    fn repeat(word: i32) -> Self::Bytes;
+    /// The codes at bits 2 i of packed bytes.
+    fn codes(packed: Self::Bytes, i: u32) -> Self::Bytes;
+}
+
+/// maddubs adds at most 2 * 2 * 127 = 508 to an i16 in a step.
+const MADDUBS_STEPS: usize = 64;
+/// 32-bit sums are modulo 2^32: they may go on for as long as there are bytes.
+const NO_LIMIT: usize = usize::MAX >> 8;
+
+/// Without instructions of its own.
+pub struct Halves;
+
+impl Dots for Halves {
+    type Bytes = u8x32;
+    type Sums = i32x8;
+    type Totals = i32x8;
+    const STEPS: usize = NO_LIMIT;
+    const TILE: usize = 2;
+    const ROWS: [usize; 2] = [4, 2];
+
+    #[inline(always)]
+    fn step(sums: i32x8, codes: u8x32, bytes: u8x32) -> i32x8 {
+        let (codes, bytes): (i16x16, i16x16) = (cast(codes), cast(bytes));
+        let even = (codes & i16x16::splat(0xFF)).dot((bytes << 8u32) >> 8u32);
+        // Codes are below 128, so the sign that the shift copies is 0.
+        sums + (even + (codes >> 8u32).dot(bytes >> 8u32))
+    }
+
+    #[inline(always)]
+    fn totals(sums: i32x8) -> i32x8 {
+        sums
+    }
+
+    #[inline(always)]
+    fn repeat(word: i32) -> u8x32 {
+        cast(i32x8::splat(word))
+    }
+
+    #[inline(always)]
+    fn codes(packed: u8x32, i: u32) -> u8x32 {
+        codes_of_32(packed, i)
+    }
+}
+
+/// 32 bytes by maddubs.
+pub struct Maddubs;
+
+impl Dots for Maddubs {
+    type Bytes = u8x32;
+    type Sums = i16x16;
+    type Totals = i32x8;
+    const STEPS: usize = MADDUBS_STEPS;
+    const TILE: usize = 6;
+    const ROWS: [usize; 2] = [4, 2];
+
+    #[inline(always)]
+    fn step(sums: i16x16, codes: u8x32, bytes: u8x32) -> i16x16 {
+        sums + maddubs(codes, cast(bytes))
+    }
+
+    #[inline(always)]
+    fn totals(sums: i16x16) -> i32x8 {
+        sums.dot(i16x16::splat(1))
+    }
+
+    #[inline(always)]
+    fn repeat(word: i32) -> u8x32 {
+        cast(i32x8::splat(word))
+    }
+
+    #[inline(always)]
+    fn codes(packed: u8x32, i: u32) -> u8x32 {
+        codes_of_32(packed, i)
+    }
+}
+
+/// 64 bytes by maddubs.
+pub struct WideMaddubs;
+
+impl Dots for WideMaddubs {
+    type Bytes = [u8; 64];
+    type Sums = i16x32;
+    type Totals = i32x16;
+    const STEPS: usize = MADDUBS_STEPS;
+    const TILE: usize = 12;
+    const ROWS: [usize; 2] = [8, 4];
+
+    #[inline(always)]
+    fn step(sums: i16x32, codes: [u8; 64], bytes: [u8; 64]) -> i16x32 {
+        sums + wide_maddubs(codes, cast(bytes))
+    }
+
+    #[inline(always)]
+    fn totals(sums: i16x32) -> i32x16 {
+        sums.dot(i16x32::splat(1))
+    }
+
+    #[inline(always)]
+    fn repeat(word: i32) -> [u8; 64] {
+        cast(i32x16::splat(word))
+    }
+
+    #[inline(always)]
+    fn codes(packed: [u8; 64], i: u32) -> [u8; 64] {
+        codes_of_64(packed, i)
+    }
+}
+
+/// 64 bytes by dpbusd.
+pub struct Dpbusd;
+
+impl Dots for Dpbusd {
+    type Bytes = [u8; 64];
+    type Sums = i32x16;
+    type Totals = i32x16;
+    const STEPS: usize = NO_LIMIT;
+    const TILE: usize = 12;
+    const ROWS: [usize; 2] = [8, 4];
+
+    #[inline(always)]
+    fn step(sums: i32x16, codes: [u8; 64], bytes: [u8; 64]) -> i32x16 {
+        dpbusd(sums, codes, cast(bytes))
+    }
+
+    #[inline(always)]
+    fn totals(sums: i32x16) -> i32x16 {
+        sums
+    }
+
+    #[inline(always)]
+    fn repeat(word: i32) -> [u8; 64] {
+        cast(i32x16::splat(word))
+    }
+
+    #[inline(always)]
+    fn codes(packed: [u8; 64], i: u32) -> [u8; 64] {
+        codes_of_64(packed, i)
+    }
+}
+
+#[inline(always)]
+fn codes_of_32(packed: u8x32, i: u32) -> u8x32 {
+    let shifted: u8x32 = cast(cast::<u8x32, u16x16>(packed) >> (2 * i));
+    shifted & u8x32::splat(3)
+}
+
+#[inline(always)]
+fn codes_of_64(packed: [u8; 64], i: u32) -> [u8; 64] {
+    cast((cast::<[u8; 64], u16x32>(packed) >> (2 * i)) & u16x32::splat(0x0303))
+}
+
+// --- the instructions that `wide` lacks --------------------------------------------------------------------------------------
+
+/// codes[2 i] * x[2 i] + codes[2 i + 1] * x[2 i + 1] in lane i.
+#[inline(always)]
+fn maddubs(codes: u8x32, x: i8x32) -> i16x16 {
+    #[cfg(target_feature = "avx2")]
+    // SAFETY: compiled for a target that has AVX2.
+    return cast(unsafe { core::arch::x86_64::_mm256_maddubs_epi16(cast(codes), cast(x)) });
+    #[cfg(not(target_feature = "avx2"))]
+    {
+        let (codes, x) = (codes.to_array(), x.to_array());
+        let product = |i: usize| i16::from(codes[i]) * i16::from(x[i]);
+        cast(core::array::from_fn::<i16, 16, _>(|i| product(2 * i).saturating_add(product(2 * i + 1))))
+    }
+}
+
+/// The same of 64 bytes.
+#[inline(always)]
+fn wide_maddubs(codes: [u8; 64], x: [i8; 64]) -> i16x32 {
+    #[cfg(target_feature = "avx512bw")]
+    // SAFETY: compiled for a target that has AVX512-BW; all are 64 bytes of integers.
+    return unsafe { transmute(core::arch::x86_64::_mm512_maddubs_epi16(transmute(codes), transmute(x))) };
+    #[cfg(not(target_feature = "avx512bw"))]
+    {
+        let product = |i: usize| i16::from(codes[i]) * i16::from(x[i]);
+        cast(core::array::from_fn::<i16, 32, _>(|i| product(2 * i).saturating_add(product(2 * i + 1))))
+    }
+}
+
+/// sums[i] + the sum of codes[4 i + j] * x[4 i + j] over j in 0..4 in lane i.
+#[inline(always)]
+fn dpbusd(sums: i32x16, codes: [u8; 64], x: [i8; 64]) -> i32x16 {
+    #[cfg(target_feature = "avx512vnni")]
+    // SAFETY: compiled for a target that has AVX512-VNNI; all are 64 bytes of integers.
+    return unsafe {
+        transmute(core::arch::x86_64::_mm512_dpbusd_epi32(transmute(sums), transmute(codes), transmute(x)))
+    };
+    #[cfg(not(target_feature = "avx512vnni"))]
+    {
+        let product = |i: usize| i32::from(codes[i]) * i32::from(x[i]);
+        let four = |i: usize| product(4 * i) + product(4 * i + 1) + product(4 * i + 2) + product(4 * i + 3);
+        cast(core::array::from_fn::<i32, 16, _>(|i| sums.to_array()[i].wrapping_add(four(i))))
+    }
+}
