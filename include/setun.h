@@ -834,6 +834,12 @@ setun_status setun_packed_dequantize(const setun_packed *packed, setun_tensor *w
 /** Writes the scales [count], as many as `setun_scale_count` says. Returns SHAPE (another count). */
 setun_status setun_packed_scales(const setun_packed *packed, float *scales, int64_t count);
 
+/**
+ * Measures what packing w [n, k] f32 cost, as `setun_quantize_measure` does, into `report`, whose struct_size is
+ * set. Returns ARGUMENT (NaN or infinity in w), DTYPE, SHAPE, STATE, MEMORY.
+ */
+setun_status setun_packed_measure(const setun_packed *packed, const setun_tensor *w, setun_quantize_report *report);
+
 /** Says how many bytes the packed trits take, without the scales. */
 setun_status setun_packed_nbytes(const setun_packed *packed, size_t *out);
 

@@ -657,6 +657,13 @@ public:
     }
     void matmul(const tensor &x, tensor &y) const { check(setun_packed_matmul(get(), x.get(), y.get())); }
     void dequantize(tensor &w) const { check(setun_packed_dequantize(get(), w.get())); }
+    /** What packing w cost. */
+    setun_quantize_report measure(const tensor &w) const
+    {
+        auto report = detail::empty<setun_quantize_report>();
+        check(setun_packed_measure(get(), w.get(), &report));
+        return report;
+    }
     /** Writes the scales: as many as `scale_count` says. */
     void scales(span<float> to) const
     {

@@ -636,6 +636,7 @@ SIGNATURES = {
     "packed_matmul": [_p, _p, _p],
     "packed_dequantize": [_p, _p],
     "packed_scales": [_p, _p, _n],
+    "packed_measure": [_p, _p, _p],
     "packed_nbytes": [_p, _p],
     "ternarize_gradients": [_p, _n, _n, _p, _p, _p, _p, _p],
     "deternarize_gradients": [_p, _z, _p, _n, _n, _p, _p],
@@ -1466,6 +1467,13 @@ class Packed(_Handle):
     @property
     def nbytes(self):
         return _said(c_size_t, _library.setun_packed_nbytes, self._handle)
+
+    def measure(self, weights):
+        """What packing these weights, float32 [rows, columns], cost: a QuantizeReport."""
+        weights = weights if isinstance(weights, Tensor) else _borrowed(weights, "weights")
+        report = QuantizeReport()
+        _check(_library.setun_packed_measure(self._handle, weights._handle, byref(report)))
+        return report
 
 
 class File(_Handle):

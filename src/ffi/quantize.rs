@@ -21,7 +21,7 @@ use super::library::setun_status;
 use super::options::{self, Versioned};
 use super::pack;
 use crate::backend::Context;
-use crate::quantize::{self, Group, Matrix, Packing, Quantization, Rounding, Scheme};
+use crate::quantize::{self, Group, Matrix, Packing, Quantization, Report, Rounding, Scheme};
 use crate::tensor::Result;
 use crate::tensor::error::ensure;
 use std::sync::Arc;
@@ -131,6 +131,23 @@ unsafe impl Versioned for setun_quantize_report {
             ratio: f64::NAN,
         }
     }
+}
+
+/// # Safety
+/// As for [`options::write`].
+pub unsafe fn write_report(out: *mut setun_quantize_report, found: &Report) -> Result<()> {
+    let report = setun_quantize_report {
+        struct_size: size_of::<setun_quantize_report>(),
+        relative_rmse: found.relative_rmse,
+        zero_fraction: found.zero_fraction,
+        entropy: found.entropy,
+        scale_count: found.scale_count as i64,
+        bytes: found.bytes,
+        bits_per_weight: found.bits_per_weight,
+        ratio: found.ratio,
+    };
+    // SAFETY: passed on to the caller.
+    unsafe { options::write(out, report, "report") }
 }
 
 /// The options of a call, checked.
@@ -297,18 +314,8 @@ pub unsafe extern "C" fn setun_quantize_measure(
             )
         };
         let found = quantize::measure(&choice.context, &matrix, choice.how.group, weights, packed, scales)?;
-        let found = setun_quantize_report {
-            struct_size: size_of::<setun_quantize_report>(),
-            relative_rmse: found.relative_rmse,
-            zero_fraction: found.zero_fraction,
-            entropy: found.entropy,
-            scale_count: found.scale_count as i64,
-            bytes: found.bytes,
-            bits_per_weight: found.bits_per_weight,
-            ratio: found.ratio,
-        };
         // SAFETY: its size field is checked; room for as much is the caller's contract.
-        unsafe { options::write(report, found, "report") }
+        unsafe { write_report(report, &found) }
     })
 }
 

@@ -1,6 +1,7 @@
 //! A packed weight matrix that has been checked once and is kept ready for products.
 
 use super::packing::{Matrix, with_two_bit};
+use super::report::{self, Report};
 use super::{Group, Quantization, product, scheme};
 use crate::backend::Context;
 use crate::tensor::error::{ensure, error};
@@ -75,6 +76,15 @@ impl PackedTensor {
         with_two_bit(&self.context, &self.matrix, &self.packed, |two_bit| {
             product::matmul_two_bit(&self.context, &self.matrix, x, m, two_bit, self.scale, y)
         })
+    }
+
+    /// What packing w[n, k] f32 cost.
+    pub fn measure(&self, w: &View) -> Result<Report> {
+        let expected = [self.matrix.rows(), self.matrix.columns()];
+        ensure!(w.dims() == expected, Shape, "w has shape {}, expected {expected:?}", w.shape());
+        let weights = w.slice::<f32>().map_err(|e| e.within("w"))?;
+        let (matrix, group, packed, scales) = self.parts();
+        report::measure(&self.context, &matrix, group, weights, packed, scales)
     }
 
     /// w[n, k] f32 = scale * t.

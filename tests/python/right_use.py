@@ -606,6 +606,13 @@ TABLE = {
     ),
     "setun_packed_scales": Entry(lambda w: dict(packed=w["setun_packed"], scales=Out("float"), count=1),
                                   expect={"count = 0": ("SHAPE",)}),
+    "setun_packed_measure": Entry(
+        lambda w: dict(packed=w["setun_packed"], w=w["setun_tensor"], report=w.filled("setun_quantize_report")),
+        more=lambda w, good: [
+            ("w is not f32", dict(w=w.tensor([2, 4], 5)), ("DTYPE",), "w"),
+            ("w has another shape", dict(w=w.tensor([4, 2])), ("SHAPE",), "w"),
+        ],
+    ),
     "setun_packed_nbytes": Entry(lambda w: dict(packed=w["setun_packed"], out=Out("size_t"))),
     "setun_packed_free": Entry(lambda w: dict(packed=w.make("setun_packed"))),
     "setun_ternarize_gradients": Entry(
