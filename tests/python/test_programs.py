@@ -353,7 +353,7 @@ class Sanitized(Programs):
         flags = "-std=c99 -g -fsanitize=address,undefined -fno-sanitize-recover=all".split()
         library = ROOT / "target" / "release"
         sources = {
-            "quantize": ["quantize"],
+            "quantize": ["quantize", "arguments"],
             "generate": ["generate", "arguments"],
             "train": ["train", "results", "options", "arguments", "progress", "curve"],
         }
