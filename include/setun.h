@@ -775,13 +775,18 @@ void setun_packed_free(setun_packed *packed);
 /*
  * GRADIENT: gradients in few bits
  *
- * What machines that train together exchange, or what a trainer keeps of a gradient: codes with one scale
- * for every block, rounded at random so that nothing is lost on average.
+ * What machines that train together exchange, or what a trainer keeps of a gradient: 8-bit codes, rounded at
+ * random so that nothing is lost on average, or trits, whose error is kept and added to the next gradient.
+ * Both have one scale for every block of elements. Of the options, the context counts.
  *
- *     float g[512], back[512], scales[2];
+ *     float g[512], error[512] = {0}, back[512], scales[2];
  *     int8_t codes[512];
  *     setun_quantize_gradients(g, 512, 256, seed, step, 0, NULL, codes, scales);
  *     setun_dequantize_gradients(codes, scales, 512, 256, NULL, back);
+ *     uint8_t packed[128];
+ *     size_t bytes = sizeof packed;
+ *     setun_ternarize_gradients(g, 512, 256, NULL, error, packed, &bytes, scales);
+ *     setun_deternarize_gradients(packed, bytes, scales, 512, 256, NULL, back);
  */
 
 /**
@@ -815,6 +820,40 @@ setun_status setun_dequantize_gradients(const int8_t *codes,
                                         int64_t block,
                                         const setun_quantize_options *options,
                                         float *g);
+
+/**
+ * Quantizes a gradient with what the last one left over, x = g [n] + error [n], to trits by blocks: for every
+ * `block` elements, a positive multiple of 32, h = 0.7 * mean |x| (Ternary Weight Networks, arXiv 1605.04711),
+ * t = +-1 beyond h, scale = the mean of |x| beyond h, which is the best for these trits. `error` becomes x -
+ * scale * t: what is sent over the steps, and what is still owed, is the sum of the gradients (error feedback,
+ * arXiv 1901.09847; ternary gradients, arXiv 1705.07878). Begin with an error of zeros.
+ *
+ * `packed` are the trits, four a byte: byte j = sum over i of (t [4 j + i] + 1) * 4^i, positions past the last
+ * hold t = 0. `packed_size` is the room before, at least ceil(n / 4), and the bytes used after; `scales`
+ * [ceil(n / block)]. The same bits on every backend. Returns ARGUMENT (a NaN or an infinity in g or error,
+ * naming the first; sums beyond f32; block; n; overlap; misaligned), SHAPE (packed_size), MEMORY.
+ */
+setun_status setun_ternarize_gradients(const float *g,
+                                       int64_t n,
+                                       int64_t block,
+                                       const setun_quantize_options *options,
+                                       float *error,
+                                       uint8_t *packed,
+                                       size_t *packed_size,
+                                       float *scales);
+
+/**
+ * The inverse but for the error: g [n] = scale * t, from `packed`, ceil(n / 4) bytes, and scales [ceil(n /
+ * block)]. Returns ARGUMENT (a scale that is NaN or infinite, naming the first; block; n; overlap; misaligned),
+ * FORMAT (bytes that are no trits, naming the first), SHAPE (packed_size).
+ */
+setun_status setun_deternarize_gradients(const uint8_t *packed,
+                                         size_t packed_size,
+                                         const float *scales,
+                                         int64_t n,
+                                         int64_t block,
+                                         const setun_quantize_options *options,
+                                         float *g);
 
 /*
  * FILE: packed matrices and tensors in files
@@ -1669,6 +1708,16 @@ void setun_model_free(setun_model *model);
  *     if (setun_train("corpus.txt", &options, &model, NULL) != SETUN_OK) puts(setun_last_error());
  */
 
+/** What gradients pass through before the update. */
+typedef enum {
+    /** Nothing. */
+    SETUN_GRADIENT_QUANTIZATION_NONE = 0,
+    /** 8-bit codes, rounded at random, as `setun_quantize_gradients` makes them. */
+    SETUN_GRADIENT_QUANTIZATION_INT8 = 1,
+    /** Trits, whose error is added to the next gradient, as `setun_ternarize_gradients` makes them. */
+    SETUN_GRADIENT_QUANTIZATION_TERNARY = 2,
+} setun_gradient_quantization;
+
 /** How the learning rate goes after the warm-up. */
 typedef enum {
     /** Down to minimum_lr_ratio along half a cosine. */
@@ -1741,10 +1790,10 @@ typedef struct {
      */
     int32_t quantize_weights;
     /**
-     * Non-zero: before the update, the summed gradient of every matrix passes through int8 codes, as
-     * `setun_quantize_gradients` makes them in blocks of 256: the update sees what 8 bits can carry. The
-     * memory is that of float gradients, and one byte more for each element of the largest matrix. Default
-     * 1.
+     * A `setun_gradient_quantization`: what the summed gradient of every matrix passes through before the
+     * update, in blocks of 256. The memory is that of float gradients, and one byte more for each element of
+     * the largest matrix, or, with trits, four for each element of every matrix. Default
+     * SETUN_GRADIENT_QUANTIZATION_INT8.
      */
     int32_t quantize_gradients;
     /**
