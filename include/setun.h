@@ -520,7 +520,7 @@ typedef struct {
      * SETUN_GROUP_ROW = the row. Default 0.
      */
     int64_t group;
-    /** Of SETUN_SCHEME_THRESHOLD: finite, 0 or more. Default 0. */
+    /** Of SETUN_SCHEME_THRESHOLD, but always finite, and 0 or more. Default 0. */
     float threshold;
     /** A `setun_rounding`. Default SETUN_ROUNDING_NEAREST. */
     int32_t rounding;

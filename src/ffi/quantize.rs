@@ -72,7 +72,7 @@ pub struct setun_quantize_options {
     /// Columns of a row that share a scale; the last group of a row may be shorter. 0 = the whole matrix;
     /// SETUN_GROUP_ROW = the row. Default 0.
     pub group: i64,
-    /// Of SETUN_SCHEME_THRESHOLD: finite, 0 or more. Default 0.
+    /// Of SETUN_SCHEME_THRESHOLD, but always finite, and 0 or more. Default 0.
     pub threshold: f32,
     /// A `setun_rounding`. Default SETUN_ROUNDING_NEAREST.
     pub rounding: i32,
@@ -117,7 +117,7 @@ pub struct setun_quantize_report {
     pub ratio: f64,
 }
 
-// SAFETY: repr(C), begins with struct_size, 8-byte numbers (4-byte sizes are followed by numbers of 8): no padding at the end.
+// SAFETY: repr(C), begins with struct_size, ends with 8-byte numbers: no padding at the end.
 unsafe impl Versioned for setun_quantize_report {
     fn defaults() -> Self {
         setun_quantize_report {
@@ -163,11 +163,17 @@ impl Choice {
     pub unsafe fn read(options: *const setun_quantize_options) -> Result<Choice> {
         // SAFETY: passed on to the caller.
         let options = unsafe { options::read(options, "options") }?;
+        let threshold = options.threshold;
+        ensure!(
+            threshold.is_finite() && threshold >= 0.0,
+            Argument,
+            "threshold is {threshold}, expected a finite number of 0 or more"
+        );
         let schemes = [
             (setun_scheme::Absmean as i32, "absmean", Scheme::Absmean),
             (setun_scheme::Absmedian as i32, "absmedian", Scheme::Absmedian),
             (setun_scheme::LeastSquares as i32, "least squares", Scheme::LeastSquares),
-            (setun_scheme::Threshold as i32, "threshold", Scheme::Threshold(options.threshold)),
+            (setun_scheme::Threshold as i32, "threshold", Scheme::Threshold(threshold)),
         ];
         let roundings = [
             (setun_rounding::Nearest as i32, "nearest", Rounding::Nearest),

@@ -96,6 +96,7 @@ fn kinds(count: usize) -> Vec<(&'static str, Vec<f32>)> {
         ("outlier", outlier),
         ("one that is not zero", zeros_and_one),
         ("zeros", vec![-0.0; count]),
+        ("equal errors", (0..count).map(|i| ((i + 1) as f32).sqrt() - (i as f32).sqrt()).collect()),
     ]
 }
 

@@ -295,13 +295,19 @@ impl Histogram {
             }
         }
         let least = slightly_less(best.f);
-        // Runs of bins that can hold a better one, with k and the sum before them.
-        let (mut k, mut sum) = (0, 0);
+        // Runs of bins that can hold a better one, with k and the sum before them. Each costs a pass over the weights: after
+        // some, one takes all that is left.
+        const RUNS: usize = 4;
+        let (mut k, mut sum, mut runs) = (0, 0, 0);
         let mut run: Option<(usize, u64, u64)> = None;
         for b in (end - 1..bins.len()).rev() {
-            let candidate = b >= end && self.can_reach(least, b, &bins[b], k, sum);
+            let goes_on = run.is_some() && (bins[b].count == 0 || runs == RUNS);
+            let candidate = b >= end && (goes_on || self.can_reach(least, b, &bins[b], k, sum));
             match run {
-                None if candidate => run = Some((b, k, sum)),
+                None if candidate => {
+                    run = Some((b, k, sum));
+                    runs += 1;
+                }
                 Some((top, run_k, run_sum)) if !candidate => {
                     let range = self.low(b + 1)..self.low(top + 1);
                     gather(launch, w, range, (k - run_k) as usize, |found| {
