@@ -282,7 +282,7 @@ void setun_context_options_init(setun_context_options *options, size_t size);
  * Makes a context and its thread pool. NULL options = the defaults. Free it with `setun_context_free`.
  *
  * The CPU level is the best that this build contains and this machine has; the environment variable
- * SETUN_CPU_LEVEL ("baseline", "x86-64-v3") lowers it. Returns ARGUMENT (a backend, device or number of
+ * SETUN_CPU_LEVEL (a name that setun_context_level gives) lowers it. Returns ARGUMENT (a backend, device or number of
  * threads that does not exist), UNSUPPORTED (a backend or level that this build or machine lacks), MEMORY
  * (the threads cannot be started), ABI; for SETUN_BACKEND_CUDA also DEVICE (no driver, no device, or a
  * driver that fails, in its own words) and STATE (the process was forked after the driver was loaded).
@@ -296,8 +296,8 @@ setun_status setun_context_backend(const setun_context *context, int32_t *out);
 setun_status setun_context_threads(const setun_context *context, int32_t *out);
 
 /**
- * Says which CPU level the vector code was compiled for: "baseline" or "x86-64-v3". NULL = the default
- * context. The string is static: never freed.
+ * Says which CPU level the vector code was compiled for: "baseline", "x86-64-v3", "x86-64-v4" or
+ * "x86-64-v4+vnni". NULL = the default context. The string is static: never freed.
  */
 setun_status setun_context_level(const setun_context *context, const char **out);
 
@@ -471,10 +471,39 @@ void setun_tensor_free(setun_tensor *tensor);
 /** For `group`: one scale a row. */
 #define SETUN_GROUP_ROW -1
 
-/** How a threshold h and a scale s are found; a weight above h is +1, one below -h is -1, others are 0. */
+/** How a weight between two trits is decided. */
+typedef enum {
+    /** By the threshold. */
+    SETUN_ROUNDING_NEAREST = 0,
+    /**
+     * At random, +-1 with the probability |w| / s: the mean of s * t over the seeds is w, for |w| up to s.
+     * The scheme's threshold is not used.
+     */
+    SETUN_ROUNDING_STOCHASTIC = 1,
+} setun_rounding;
+
+/**
+ * How the scale s and the threshold h of a group of weights are found; a weight above h is +1, one below -h is
+ * -1, others are 0. Every scheme gives the same bits on every backend and processor.
+ */
 typedef enum {
     /** s = the mean magnitude, at least 1e-5; h = s / 2 (BitNet b1.58, arXiv 2402.17764). */
     SETUN_SCHEME_ABSMEAN = 0,
+    /**
+     * s = the median magnitude, of an even number the lower of the two in the middle (as torch.median), at
+     * least 1e-5; h = s / 2.
+     */
+    SETUN_SCHEME_ABSMEDIAN = 1,
+    /**
+     * The s and the trits with the least squared error of all, found exactly; h = s / 2. Of normal weights
+     * the error is 0.436 of their norm, by absmean 0.513.
+     */
+    SETUN_SCHEME_LEAST_SQUARES = 2,
+    /**
+     * h = `threshold` of the options; s = the mean of the magnitudes above it, which is the best for these
+     * trits; 0 if there are none.
+     */
+    SETUN_SCHEME_THRESHOLD = 3,
 } setun_scheme;
 
 /** How to quantize and where. Fill it with `setun_quantize_options_init`. */
@@ -491,7 +520,34 @@ typedef struct {
      * SETUN_GROUP_ROW = the row. Default 0.
      */
     int64_t group;
+    /** Of SETUN_SCHEME_THRESHOLD: finite, 0 or more. Default 0. */
+    float threshold;
+    /** A `setun_rounding`. Default SETUN_ROUNDING_NEAREST. */
+    int32_t rounding;
+    /** Of SETUN_ROUNDING_STOCHASTIC: the same seed gives the same trits, on every backend. Default 0. */
+    uint64_t seed;
 } setun_quantize_options;
+
+/** What quantizing cost. Set `struct_size` to sizeof(setun_quantize_report) first. */
+typedef struct {
+    size_t struct_size;
+    /** sqrt(sum of (w - s * t)^2 / sum of w^2), in f64: 0 = restored exactly, 1 = no better than zeros. */
+    double relative_rmse;
+    /** The share of the trits that are 0. */
+    double zero_fraction;
+    /**
+     * Of the trits as independent symbols, in bits a trit, at most log2(3) = 1.585: no packing that knows no more
+     * of them than how often each comes can take less on average.
+     */
+    double entropy;
+    int64_t scale_count;
+    /** All that a reader needs: the packed trits, and 4 for each scale. */
+    size_t bytes;
+    /** 8 * bytes / weights. */
+    double bits_per_weight;
+    /** The bytes of the weights as 32-bit floats / bytes. */
+    double ratio;
+} setun_quantize_report;
 
 /** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */
 void setun_quantize_options_init(setun_quantize_options *options, size_t size);
@@ -505,10 +561,11 @@ setun_status setun_scale_count(int64_t rows, int64_t columns, int64_t group, int
 /**
  * Quantizes `weights` [rows, columns]: the trits into `packed`, of which `packed_size` says the room before
  * and the bytes used after (`setun_pack_size` says how many are enough), and their scales [scale_count].
- * NULL options = absmean, two bits, one scale, default context.
+ * NULL options = absmean, two bits, one scale, to the nearest, default context. The bits of the trits and of
+ * the scales are the same on every backend.
  *
- * Returns ARGUMENT (a NaN or an infinity, naming the first; overlap; misaligned), SHAPE (packed_size or
- * scale_count does not fit), MEMORY.
+ * Returns ARGUMENT (a NaN or an infinity, naming the first; a threshold that is negative or not finite; a mean
+ * magnitude beyond float; overlap; misaligned), SHAPE (packed_size or scale_count does not fit), MEMORY.
  */
 setun_status setun_quantize(const float *weights,
                             int64_t rows,
@@ -518,6 +575,22 @@ setun_status setun_quantize(const float *weights,
                             size_t *packed_size,
                             float *scales,
                             int64_t scale_count);
+
+/**
+ * Measures what `setun_quantize` made of `weights` [rows, columns]: the error, the entropy and all bytes, into
+ * `report`, whose struct_size is set. Of the options, packing, group and context count. Returns FORMAT (bytes
+ * that are no trits, naming the first), ARGUMENT (a weight or a scale that is not finite, naming the first;
+ * overlap; misaligned), SHAPE (packed_size or scale_count does not fit), ABI, MEMORY.
+ */
+setun_status setun_quantize_measure(const float *weights,
+                                    int64_t rows,
+                                    int64_t columns,
+                                    const uint8_t *packed,
+                                    size_t packed_size,
+                                    const float *scales,
+                                    int64_t scale_count,
+                                    const setun_quantize_options *options,
+                                    setun_quantize_report *report);
 
 /**
  * The inverse: weights [rows, columns] = scale * t. Of the options, packing, group and context count.
@@ -550,6 +623,17 @@ setun_status setun_dequantize(const uint8_t *packed,
  *     setun_pack(t, 2, 4, NULL, packed, &bytes);
  *     setun_unpack(packed, bytes, 2, 4, NULL, t);
  */
+
+/**
+ * The ternary block types of GGUF files, by GGML's numbers. Both hold blocks of 256 weights with one 16-bit
+ * float as scale.
+ */
+typedef enum {
+    /** Five trits a byte, 54 bytes a block: 1.6875 bits a weight. */
+    SETUN_GGUF_TYPE_TQ1_0 = 34,
+    /** Four trits a byte, 66 bytes a block: 2.0625 bits a weight. */
+    SETUN_GGUF_TYPE_TQ2_0 = 35,
+} setun_gguf_type;
 
 /** How weights are stored. */
 typedef enum {
@@ -601,6 +685,35 @@ setun_status setun_trit_histogram(const uint8_t *packed,
                                   int64_t columns,
                                   const setun_quantize_options *options,
                                   int64_t *counts);
+
+/**
+ * Says how many bytes `count` weights, a multiple of 256, take as blocks of the `setun_gguf_type` `type`.
+ * Returns ARGUMENT (no such type), SHAPE (another count, or more than the machine can address).
+ */
+setun_status setun_gguf_size(int32_t type, int64_t count, size_t *bytes);
+
+/**
+ * Quantizes `weights`, `count` of them, a multiple of 256, into GGUF blocks of the `setun_gguf_type` `type`,
+ * `blocks_size` bytes as setun_gguf_size says: the same bytes as GGML's own writer (gguf-py, quants.py). The
+ * scale of a block is its largest magnitude, stored as the nearest 16-bit float; a weight is +-1 from half of
+ * that on, else 0.
+ *
+ * That is a rough rule for weights that are not ternary yet: quantize them with setun_quantize, or take those
+ * of a trained model, and hand over what setun_dequantize gives. Then every trit survives exactly, and the
+ * scales but for their rounding to 16 bits; every 256 weights share a scale, so a group is a multiple of 256
+ * columns, or the matrix. A row of a GGUF tensor is whole blocks: columns are a multiple of 256 too.
+ *
+ * Returns ARGUMENT (a weight that is not finite or whose magnitude no finite 16-bit float is nearest to, 65520
+ * and above, naming the first; overlap), SHAPE (count or blocks_size). Where it fails, nothing is written.
+ */
+setun_status setun_gguf_encode(int32_t type, const float *weights, int64_t count, uint8_t *blocks, size_t blocks_size);
+
+/**
+ * The inverse: `weights`, `count` of them, a multiple of 256, from GGUF blocks. Returns FORMAT (bytes that no
+ * writer makes: the code 3, a byte that is no five trits, a scale that is not finite; naming the first), ARGUMENT
+ * (overlap), SHAPE. Where it fails, nothing is written.
+ */
+setun_status setun_gguf_decode(int32_t type, const uint8_t *blocks, size_t blocks_size, int64_t count, float *weights);
 
 /*
  * MATMUL: products with ternary weights
@@ -702,13 +815,18 @@ void setun_packed_free(setun_packed *packed);
 /*
  * GRADIENT: gradients in few bits
  *
- * What machines that train together exchange, or what a trainer keeps of a gradient: codes with one scale
- * for every block, rounded at random so that nothing is lost on average.
+ * What machines that train together exchange, or what a trainer keeps of a gradient: 8-bit codes, rounded at
+ * random so that nothing is lost on average, or trits, whose error is kept and added to the next gradient.
+ * Both have one scale for every block of elements. Of the options, the context counts.
  *
- *     float g[512], back[512], scales[2];
+ *     float g[512], error[512] = {0}, back[512], scales[2];
  *     int8_t codes[512];
  *     setun_quantize_gradients(g, 512, 256, seed, step, 0, NULL, codes, scales);
  *     setun_dequantize_gradients(codes, scales, 512, 256, NULL, back);
+ *     uint8_t packed[128];
+ *     size_t bytes = sizeof packed;
+ *     setun_ternarize_gradients(g, 512, 256, NULL, error, packed, &bytes, scales);
+ *     setun_deternarize_gradients(packed, bytes, scales, 512, 256, NULL, back);
  */
 
 /**
@@ -742,6 +860,40 @@ setun_status setun_dequantize_gradients(const int8_t *codes,
                                         int64_t block,
                                         const setun_quantize_options *options,
                                         float *g);
+
+/**
+ * Quantizes a gradient with what the last one left over, x = g [n] + error [n], to trits by blocks: for every
+ * `block` elements, a positive multiple of 32, h = 0.7 * mean |x| (Ternary Weight Networks, arXiv 1605.04711),
+ * t = +-1 beyond h, scale = the mean of |x| beyond h, which is the best for these trits. `error` becomes x -
+ * scale * t: what is sent over the steps, and what is still owed, is the sum of the gradients (error feedback,
+ * arXiv 1901.09847; ternary gradients, arXiv 1705.07878). Begin with an error of zeros.
+ *
+ * `packed` are the trits, four a byte: byte j = sum over i of (t [4 j + i] + 1) * 4^i, positions past the last
+ * hold t = 0. `packed_size` is the room before, at least ceil(n / 4), and the bytes used after; `scales`
+ * [ceil(n / block)]. The same bits on every backend. Returns ARGUMENT (a NaN or an infinity in g or error,
+ * naming the first; sums beyond f32; block; n; overlap; misaligned), SHAPE (packed_size), MEMORY.
+ */
+setun_status setun_ternarize_gradients(const float *g,
+                                       int64_t n,
+                                       int64_t block,
+                                       const setun_quantize_options *options,
+                                       float *error,
+                                       uint8_t *packed,
+                                       size_t *packed_size,
+                                       float *scales);
+
+/**
+ * The inverse but for the error: g [n] = scale * t, from `packed`, ceil(n / 4) bytes, and scales [ceil(n /
+ * block)]. Returns ARGUMENT (a scale that is NaN or infinite, naming the first; block; n; overlap; misaligned),
+ * FORMAT (bytes that are no trits, naming the first), SHAPE (packed_size).
+ */
+setun_status setun_deternarize_gradients(const uint8_t *packed,
+                                         size_t packed_size,
+                                         const float *scales,
+                                         int64_t n,
+                                         int64_t block,
+                                         const setun_quantize_options *options,
+                                         float *g);
 
 /*
  * FILE: packed matrices and tensors in files
@@ -1596,6 +1748,16 @@ void setun_model_free(setun_model *model);
  *     if (setun_train("corpus.txt", &options, &model, NULL) != SETUN_OK) puts(setun_last_error());
  */
 
+/** What gradients pass through before the update. */
+typedef enum {
+    /** Nothing. */
+    SETUN_GRADIENT_QUANTIZATION_NONE = 0,
+    /** 8-bit codes, rounded at random, as `setun_quantize_gradients` makes them. */
+    SETUN_GRADIENT_QUANTIZATION_INT8 = 1,
+    /** Trits, whose error is added to the next gradient, as `setun_ternarize_gradients` makes them. */
+    SETUN_GRADIENT_QUANTIZATION_TERNARY = 2,
+} setun_gradient_quantization;
+
 /** How the learning rate goes after the warm-up. */
 typedef enum {
     /** Down to minimum_lr_ratio along half a cosine. */
@@ -1668,10 +1830,10 @@ typedef struct {
      */
     int32_t quantize_weights;
     /**
-     * Non-zero: before the update, the summed gradient of every matrix passes through int8 codes, as
-     * `setun_quantize_gradients` makes them in blocks of 256: the update sees what 8 bits can carry. The
-     * memory is that of float gradients, and one byte more for each element of the largest matrix. Default
-     * 1.
+     * A `setun_gradient_quantization`: what the summed gradient of every matrix passes through before the
+     * update, in blocks of 256. The memory is that of float gradients, and one byte more for each element of
+     * the largest matrix, or, with trits, four for each element of every matrix. Default
+     * SETUN_GRADIENT_QUANTIZATION_INT8.
      */
     int32_t quantize_gradients;
     /**
@@ -1956,8 +2118,8 @@ typedef struct {
     /** Only operations with this in their name; NULL = all. Default NULL. */
     const char *filter;
     /**
-     * Only this CPU level, "baseline" or "x86-64-v3"; NULL = each that build and machine have, and that the
-     * environment variable SETUN_CPU_LEVEL leaves. `parallel` takes the best of them. Default NULL.
+     * Only this CPU level, by a name that `setun_context_level` gives, at most that of the environment variable
+     * SETUN_CPU_LEVEL; NULL = each that build and machine have, and that SETUN_CPU_LEVEL leaves. `parallel` takes the best of them. Default NULL.
      */
     const char *level;
     /** Stops the run from another thread; NULL = no token. Default NULL. */
@@ -1979,6 +2141,15 @@ typedef struct {
     int32_t ceilings;
     /** Non-zero: only the smallest size of each operation, and 5 ms at most. Default 0. */
     int32_t quick;
+    /**
+     * Non-zero: compare instead of timing. Every case is called once on `scalar`, and on `simd` and `parallel`
+     * at every CPU level there is; `scalar`, `simd`, `parallel`, `seconds` and `ceilings` are not read. `simd`
+     * may differ from `scalar` by the tolerance of the operation, where it has one, and `parallel` not at all
+     * from `simd`. Results say so in `agrees`. Default 0.
+     */
+    int32_t parity;
+    /** 0. */
+    int32_t reserved;
 } setun_benchmark_options;
 
 /**
@@ -1994,7 +2165,7 @@ typedef struct {
     const char *sizes;
     /** "scalar", "simd" or "parallel". */
     const char *backend_name;
-    /** "baseline" or "x86-64-v3"; "" on `scalar`, which has none. */
+    /** The CPU level, "x86-64-v3"; "" on `scalar`, which has none. */
     const char *level;
     /** The unit of `rate`: "GFLOP/s", "GOP/s" (of 8-bit integers) or "GB/s". */
     const char *unit;
@@ -2031,8 +2202,10 @@ typedef struct {
     int32_t threads;
     /** Non-zero: a ceiling and not an operation. */
     int32_t is_ceiling;
-    /** 0. */
-    int32_t reserved;
+    /** Of a comparison: 1 where the row gives what it has to, 0 where it does not. -1 where nothing was compared. */
+    int32_t agrees;
+    /** The first element that is not as it has to be, in words; "" where none is. */
+    const char *difference;
 } setun_benchmark_result;
 
 /** Hears each result as it comes, on the thread that called. Return 0 to stop, anything else to go on. */
@@ -2048,7 +2221,7 @@ void setun_benchmark_options_init(setun_benchmark_options *options, size_t size)
  * A call is measured as a training step makes it, from a thread of the pool; its arguments are the same on
  * all rows. It takes up to 0.5 GB of memory. Returns OK also when the callback stopped it; ARGUMENT (a
  * filter that no operation has, no row at all, seconds or threads out of range, a level that does not
- * exist), UNSUPPORTED (a level that this build or machine lacks), CANCELLED, MEMORY, ABI.
+ * exist or is above SETUN_CPU_LEVEL), UNSUPPORTED (a level that this build or machine lacks), CANCELLED, MEMORY, ABI.
  */
 setun_status setun_benchmark(const setun_benchmark_options *options, setun_benchmark_callback callback, void *user_data);
 
