@@ -584,6 +584,23 @@ inline std::vector<std::int8_t> unpack(const quantized &q)
     return trits;
 }
 
+/** Blocks of a setun_gguf_type, of a multiple of 256 weights. */
+inline std::vector<std::uint8_t> gguf_encode(std::int32_t type, span<const float> weights)
+{
+    std::size_t size = 0;
+    check(setun_gguf_size(type, static_cast<std::int64_t>(weights.size()), &size));
+    std::vector<std::uint8_t> blocks(size);
+    check(setun_gguf_encode(type, weights.data(), static_cast<std::int64_t>(weights.size()), blocks.data(), size));
+    return blocks;
+}
+
+inline std::vector<float> gguf_decode(std::int32_t type, span<const std::uint8_t> blocks, std::int64_t count)
+{
+    std::vector<float> weights(detail::count({count}));
+    check(setun_gguf_decode(type, blocks.data(), blocks.size(), count, weights.data()));
+    return weights;
+}
+
 /** Codes [m, k] and the scale of each row, [m]. */
 inline std::pair<std::vector<std::int8_t>, std::vector<float>>
 quantize_activations(span<const float> x, std::int64_t m, std::int64_t k, const quantize_options &options = {})

@@ -119,6 +119,11 @@ class Packing(enum.IntEnum):
     FULL = 2
 
 
+class GgufType(enum.IntEnum):
+    TQ1_0 = 34
+    TQ2_0 = 35
+
+
 class Scheme(enum.IntEnum):
     ABSMEAN = 0
     ABSMEDIAN = 1
@@ -414,7 +419,8 @@ class BenchmarkResult(_Result):
         ("backend", c_int32),
         ("threads", c_int32),
         ("is_ceiling", c_int32),
-        ("reserved", c_int32),
+        ("agrees", c_int32),
+        ("difference", c_char_p),
     ]
 
 
@@ -516,6 +522,8 @@ class BenchmarkOptions(_Options):
         ("parallel", c_int32),
         ("ceilings", c_int32),
         ("quick", c_int32),
+        ("parity", c_int32),
+        ("reserved", c_int32),
     ]
 
 
@@ -621,6 +629,9 @@ SIGNATURES = {
     "tensor_read": [_p, _p, _z],
     "scale_count": [_n, _n, _n, _p],
     "pack_size": [_n, _n, _i, _p],
+    "gguf_size": [_i, _n, _p],
+    "gguf_encode": [_i, _p, _n, _p, _z],
+    "gguf_decode": [_i, _p, _z, _n, _p],
     "quantize": [_p, _n, _n, _p, _p, _p, _p, _n],
     "quantize_measure": [_p, _n, _n, _p, _z, _p, _n, _p, _p],
     "dequantize": [_p, _z, _n, _n, _p, _n, _p, _p],
@@ -1347,6 +1358,24 @@ def unpack(quantized, context=None):
         )
     )
     return trits
+
+
+def gguf_encode(weights, type="tq2_0"):
+    """Blocks of GGUF, uint8, of weights, float32, a multiple of 256 of them. Weights that `Quantized.dequantize` made keep
+    their trits."""
+    view, size = _view(weights, "float32", "weights"), c_size_t()
+    kind, count = _choice(GgufType, type, "type"), view.nbytes // 4
+    _check(_library.setun_gguf_size(kind, count, byref(size)))
+    blocks = _made((size.value,), "uint8")
+    _check(_library.setun_gguf_encode(kind, _memory(view), count, _out(blocks), size.value))
+    return blocks
+
+
+def gguf_decode(blocks, count, type="tq2_0"):
+    """The inverse: `count` weights, float32."""
+    view, weights = _view(blocks, "uint8", "blocks"), _made((count,), "float32")
+    _check(_library.setun_gguf_decode(_choice(GgufType, type, "type"), _memory(view), view.nbytes, count, _out(weights)))
+    return weights
 
 
 def quantize_activations(x, rows=None, columns=None, context=None):

@@ -95,7 +95,7 @@ pub fn encode(kind: BlockType, weights: &[f32], blocks: &mut [u8]) -> Result<()>
 pub fn decode(kind: BlockType, blocks: &[u8], weights: &mut [f32]) -> Result<()> {
     check_sizes(kind, weights.len(), blocks.len())?;
     for (i, block) in blocks.chunks_exact(kind.bytes()).enumerate() {
-        check(kind, block).map_err(|e| e.within(format_args!("block {i}")))?;
+        check(kind, block).map_err(|e| e.within(format_args!("blocks: block {i}")))?;
     }
     for (block, weights) in blocks.chunks_exact(kind.bytes()).zip(weights.chunks_exact_mut(BLOCK)) {
         let mut codes = [0; BLOCK];

@@ -153,7 +153,8 @@ fn bytes_that_no_writer_makes_are_refused() {
                         assert_eq!(trits, &blocks[kind.bytes()..][..kind.trit_bytes()]);
                     }
                     Err(error) => {
-                        let sentence = format!("block 1: byte {at} is {byte}, which no trits have in {}", kind.name());
+                        let sentence =
+                            format!("blocks: block 1: byte {at} is {byte}, which no trits have in {}", kind.name());
                         assert_eq!((error.kind, error.message), (ErrorKind::Format, sentence));
                         assert!(weights.iter().all(|&w| w == -77.5));
                     }

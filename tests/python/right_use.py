@@ -541,6 +541,19 @@ TABLE = {
                        out_size=InOut("size_t", 2)),
         null=OPTIONS, expect={**EMPTY, "packing = 2": ("ARGUMENT",)},
     ),
+    "setun_gguf_size": Entry(
+        lambda w: dict(type=34, count=512, bytes=Out("size_t")),
+        expect={"count = INT64_MAX": ("SHAPE",)},
+        more=lambda w, good: [("count = 255", dict(count=255), ("SHAPE",), "count is 255")],
+    ),
+    "setun_gguf_encode": Entry(
+        lambda w: dict(type=35, weights=In("float", [0.5] * 256), count=256, blocks=Out("uint8_t", 66), blocks_size=66),
+        expect={"count = 0": ("SHAPE",)},
+    ),
+    "setun_gguf_decode": Entry(
+        lambda w: dict(type=35, blocks=In("uint8_t", [0x55] * 66), blocks_size=66, count=256, weights=Out("float", 256)),
+        expect={"count = 0": ("SHAPE",)},
+    ),
     "setun_quantize_activations": Entry(
         lambda w: dict(x=weights(), m=2, k=4, options=w.options("setun_quantize_options"), codes=Out("int8_t", 8),
                        scales=Out("float", 2)),
