@@ -601,6 +601,19 @@ inline std::vector<float> gguf_decode(std::int32_t type, span<const std::uint8_t
     return weights;
 }
 
+/** The same matrix in another packing. */
+inline quantized repack(const quantized &q, setun_packing packing)
+{
+    quantized r = q;
+    r.options.packing = packing;
+    r.packed.resize(pack_size(q.rows, q.columns, packing));
+    std::size_t size = r.packed.size();
+    check(setun_repack(q.packed.data(), q.packed.size(), q.rows, q.columns, q.options.packing, &r.options,
+                       r.packed.data(), &size));
+    r.packed.resize(size);
+    return r;
+}
+
 /** Codes [m, k] and the scale of each row, [m]. */
 inline std::pair<std::vector<std::int8_t>, std::vector<float>>
 quantize_activations(span<const float> x, std::int64_t m, std::int64_t k, const quantize_options &options = {})
@@ -652,6 +665,31 @@ inline std::vector<float> dequantize_gradients(span<const std::int8_t> codes, sp
         detail::fits("scales", scales.size(), {block > 0 ? n / block + (n % block != 0) : 0});
     std::vector<float> g(codes.size());
     check(setun_dequantize_gradients(codes.data(), scales.data(), n, block, &options, g.data()));
+    return g;
+}
+
+/** Packed trits [ceil(n / 4)] of g [n] + error [n], and a scale for every `block` elements; what they lose is left in
+    `error`. */
+inline std::pair<std::vector<std::uint8_t>, std::vector<float>>
+ternarize_gradients(span<const float> g, span<float> error, std::int64_t block, const quantize_options &options = {})
+{
+    const auto n = static_cast<std::int64_t>(g.size());
+    detail::fits("error", error.size(), {n});
+    std::vector<std::uint8_t> packed((g.size() + 3) / 4);
+    std::vector<float> scales(block > 0 ? static_cast<std::size_t>(n / block + (n % block != 0)) : 0);
+    std::size_t size = packed.size();
+    check(setun_ternarize_gradients(g.data(), n, block, &options, error.data(), packed.data(), &size, scales.data()));
+    return {std::move(packed), std::move(scales)};
+}
+
+inline std::vector<float> deternarize_gradients(span<const std::uint8_t> packed, span<const float> scales,
+                                                std::int64_t n, std::int64_t block,
+                                                const quantize_options &options = {})
+{
+    if (block > 0)
+        detail::fits("scales", scales.size(), {n / block + (n % block != 0)});
+    std::vector<float> g(detail::count({n}));
+    check(setun_deternarize_gradients(packed.data(), packed.size(), scales.data(), n, block, &options, g.data()));
     return g;
 }
 

@@ -173,6 +173,12 @@ class TokenizerKind(enum.IntEnum):
     BPE = 2
 
 
+class GradientQuantization(enum.IntEnum):
+    NONE = 0
+    INT8 = 1
+    TERNARY = 2
+
+
 class Schedule(enum.IntEnum):
     COSINE = 0
     CONSTANT = 1
@@ -592,6 +598,7 @@ STRUCTS = {
     "setun_benchmark_result": BenchmarkResult,
     "setun_quantize_options": QuantizeOptions,
     "setun_quantize_report": QuantizeReport,
+    "setun_file_entry": FileEntry,
     "setun_model_options": ModelOptions,
     "setun_save_options": SaveOptions,
     "setun_file_report": FileReport,
@@ -651,6 +658,7 @@ SIGNATURES = {
     "packed_nbytes": [_p, _p],
     "ternarize_gradients": [_p, _n, _n, _p, _p, _p, _p, _p],
     "deternarize_gradients": [_p, _z, _p, _n, _n, _p, _p],
+    "repack": [_p, _z, _n, _n, _i, _p, _p, _p],
     "file_create": [_p],
     "file_open": [_s, _p],
     "file_count": [_p, _p],
@@ -1378,6 +1386,28 @@ def gguf_decode(blocks, count, type="tq2_0"):
     return weights
 
 
+def repack(quantized, packing, context=None):
+    """The same matrix in another packing."""
+    view = _view(quantized.packed, "uint8", "packed")
+    packing = _choice(Packing, packing, "packing")
+    options = QuantizeOptions(packing=packing, context=context)
+    size = c_size_t(pack_size(quantized.rows, quantized.columns, packing))
+    out = _made((size.value,), "uint8")
+    _check(
+        _library.setun_repack(
+            _memory(view),
+            view.nbytes,
+            quantized.rows,
+            quantized.columns,
+            quantized.packing,
+            byref(options),
+            _out(out),
+            byref(size),
+        )
+    )
+    return quantized._replace(packed=_used(out, size), packing=Packing(packing))
+
+
 def quantize_activations(x, rows=None, columns=None, context=None):
     """x, float32 [m, k], to codes, int8 [m, k], and the scale of each row, float32 [m]."""
     view = _view(x, "float32", "x")
@@ -1443,6 +1473,31 @@ def dequantize_gradients(codes, scales, block=256, context=None):
     g = _made((n,), "float32")
     memory = _memory(view), _memory(factors)
     _check(_library.setun_dequantize_gradients(*memory, n, block, _pointer(options), _out(g)))
+    return g
+
+
+def ternarize_gradients(g, error, block=256, context=None):
+    """A gradient, float32 [n], with what the last one left over, to packed trits and a scale for every `block` elements. What
+    is left over now replaces `error`, float32 [n]."""
+    view, owed = _view(g, "float32", "g"), _written(error, "float32", "error")
+    n = _count(view)
+    _fits(error, n, "error")
+    options = QuantizeOptions(context=context) if context is not None else None
+    size = c_size_t(-(-n // 4))
+    packed, scales = _made((size.value,), "uint8"), _made((-(-n // block) if block > 0 else 0,), "float32")
+    out = _memory(owed), _out(packed), byref(size), _out(scales)
+    _check(_library.setun_ternarize_gradients(_memory(view), n, block, _pointer(options), *out))
+    return packed, scales
+
+
+def deternarize_gradients(packed, scales, n, block=256, context=None):
+    """scale * trit, float32 [n]."""
+    view, factors = _view(packed, "uint8", "packed"), _view(scales, "float32", "scales")
+    _fits(scales, -(-n // block) if block > 0 else 0, "scales")
+    options = QuantizeOptions(context=context) if context is not None else None
+    g = _made((n,), "float32")
+    memory = _memory(view), view.nbytes, _memory(factors)
+    _check(_library.setun_deternarize_gradients(*memory, n, block, _pointer(options), _out(g)))
     return g
 
 

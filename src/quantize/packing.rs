@@ -88,10 +88,10 @@ impl Matrix {
         Ok(())
     }
 
-    /// SHAPE unless `packed` has room for this many bytes.
-    fn check_room(&self, packed: &[u8], needed: usize) -> Result<()> {
+    /// SHAPE unless `packed` has room for this many bytes; `name` is that of its size.
+    fn check_room(&self, name: &str, packed: &[u8], needed: usize) -> Result<()> {
         let (rows, columns, room) = (self.rows, self.columns, packed.len());
-        ensure!(room >= needed, Shape, "packed has room for {room} bytes, [{rows}, {columns}] trits take {needed}");
+        ensure!(room >= needed, Shape, "{name} is {room}, [{rows}, {columns}] trits take {needed} bytes");
         Ok(())
     }
 
@@ -182,18 +182,24 @@ pub fn through_two_bit(
 ) -> Result<usize> {
     let run = matrix.packed_as(Packing::TwoBit);
     if matrix.packing == Packing::TwoBit {
-        matrix.check_room(packed, run.bytes())?;
+        matrix.check_room("packed_size", packed, run.bytes())?;
         make(&mut packed[..run.bytes()])?;
         return Ok(run.bytes());
     }
     with_scratch::<u8, _>(run.bytes(), |two_bit| {
         make(two_bit)?;
-        from_two_bit(context, matrix, two_bit, packed)
+        from_two_bit(context, matrix, two_bit, "packed_size", packed)
     })?
 }
 
 /// Packs trits of two bits each, and returns the bytes used. SHAPE for too little room, FORMAT for what is no trit.
-fn from_two_bit(context: &Context, matrix: &Matrix, two_bit: &[u8], packed: &mut [u8]) -> Result<usize> {
+fn from_two_bit(
+    context: &Context,
+    matrix: &Matrix,
+    two_bit: &[u8],
+    name: &str,
+    packed: &mut [u8],
+) -> Result<usize> {
     let run = matrix.packed_as(Packing::TwoBit);
     let (launch, kernels, columns) = (context.launch(), context.kernels(), matrix.columns);
     let from = View::of(two_bit, &run.shape(0))?;
@@ -201,7 +207,7 @@ fn from_two_bit(context: &Context, matrix: &Matrix, two_bit: &[u8], packed: &mut
         Packing::MaskSign => (kernels.mask_sign_bytes)(launch, &from, columns)?,
         _ => matrix.bytes(),
     };
-    matrix.check_room(packed, used)?;
+    matrix.check_room(name, packed, used)?;
     let packed = &mut packed[..used];
     match matrix.packing {
         Packing::TwoBit => packed.copy_from_slice(two_bit),
@@ -259,11 +265,11 @@ pub fn repack(context: &Context, matrix: &Matrix, packed: &[u8], packing: Packin
     let target = matrix.packed_as(packing);
     if packing == matrix.packing {
         matrix.check_packed(context, packed)?;
-        target.check_room(to, packed.len())?;
+        target.check_room("out_size", to, packed.len())?;
         to[..packed.len()].copy_from_slice(packed);
         return Ok(packed.len());
     }
-    with_two_bit(context, matrix, packed, |two_bit| from_two_bit(context, &target, two_bit, to))
+    with_two_bit(context, matrix, packed, |two_bit| from_two_bit(context, &target, two_bit, "out_size", to))
 }
 
 /// How many trits are -1, 0 and +1.

@@ -60,7 +60,7 @@ fn every_packing_becomes_every_other() {
                     let mut room = vec![0xEE; short];
                     let error = repack(&context, &matrix, &bytes, to, &mut room).unwrap_err();
                     assert_eq!(error.kind, ErrorKind::Shape);
-                    let needs = format!("room for {short} bytes, [{rows}, {columns}] trits take {}", expected.len());
+                    let needs = format!("out_size is {short}, [{rows}, {columns}] trits take {} bytes", expected.len());
                     assert!(error.message.contains(&needs) && room.iter().all(|&b| b == 0xEE), "{error}");
                 }
             }

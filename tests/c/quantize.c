@@ -162,7 +162,7 @@ static void bad_sizes_and_options(void) {
     CHECK_FAILS(setun_pack_size(1, (1 << 24) + 1, SETUN_PACKING_TWO_BIT, &bytes), SETUN_ERR_SHAPE, "16777217");
     CHECK_FAILS(setun_pack_size(1, 1, SETUN_PACKING_TWO_BIT, NULL), SETUN_ERR_ARGUMENT, "out is NULL");
     CHECK(bytes == 77);
-    CHECK_FAILS(setun_quantize(weights, 2, 4, NULL, packed, room(1), &scale, 1), SETUN_ERR_SHAPE, "packed needs 2 bytes");
+    CHECK_FAILS(setun_quantize(weights, 2, 4, NULL, packed, room(1), &scale, 1), SETUN_ERR_SHAPE, "packed_size is 1");
     CHECK_FAILS(setun_quantize(NULL, 2, 4, NULL, packed, room(2), &scale, 1), SETUN_ERR_ARGUMENT, "weights is NULL");
     CHECK_FAILS(setun_quantize(weights, 2, 4, NULL, NULL, room(2), &scale, 1), SETUN_ERR_ARGUMENT, "packed is NULL");
     CHECK_FAILS(setun_quantize(weights, 2, 4, NULL, packed, room(2), NULL, 1), SETUN_ERR_ARGUMENT, "scales is NULL");
