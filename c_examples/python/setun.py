@@ -117,6 +117,7 @@ class Packing(enum.IntEnum):
     TWO_BIT = 0
     FIVE_PER_BYTE = 1
     FULL = 2
+    MASK_SIGN = 3
 
 
 class GgufType(enum.IntEnum):
@@ -734,7 +735,10 @@ _SPECIAL = {
     "operation_count": (c_int64, []),
     "operation_name": (c_char_p, [_n]),
 }
-for _kind in ("cancel", "context", "tensor", "packed", "kmeans", "optimizer", "tokenizer", "dataset", "model", "trainer", "sampler"):
+for _kind in (
+    *("cancel", "context", "tensor", "packed", "file", "kmeans", "optimizer", "tokenizer", "dataset", "model", "trainer"),
+    "sampler",
+):
     _SPECIAL[_kind + "_free"] = (None, [_p])
 for _kind in ("context", "quantize", "kmeans", "optimizer", "parameter", "benchmark", "model", "save", "train", "sample"):
     _SPECIAL[_kind + "_options_init"] = (None, [_p, _z])

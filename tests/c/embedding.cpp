@@ -88,10 +88,33 @@ void tensors_and_matrices()
     fails(SETUN_ERR_SHAPE, "weights has 6 elements, its shape 9", [&] { setun::quantize(memory, 3, 3); });
     fails(SETUN_ERR_ARGUMENT, "a size is -1", [&] { setun::quantize(memory, -1, -6); });
 
+    for (const auto packing : {SETUN_PACKING_FIVE_PER_BYTE, SETUN_PACKING_MASK_SIGN}) {
+        const setun::quantized other = setun::repack(q, packing);
+        assert(setun::unpack(other) == setun::unpack(q) && setun::repack(other, SETUN_PACKING_TWO_BIT).packed == q.packed);
+    }
+    std::vector<float> g(40, .5f), error(40, 0);
+    const auto [packed_gradient, gradient_scales] = setun::ternarize_gradients(g, error, 32);
+    assert(packed_gradient.size() == 10 && gradient_scales == std::vector<float>({.5f, .5f}));
+    assert(setun::deternarize_gradients(packed_gradient, gradient_scales, 40, 32) == g && error[39] == 0);
+
     setun::packed layer(w);
     std::vector<float> held(1);
     layer.scales(held);
     assert(held[0] == q.scales[0] && layer.nbytes() == 2);
+    assert(layer.measure(w).scale_count == 1);
+    {
+        setun::file file;
+        file.add("layer", layer);
+        file.add("w", w);
+        assert(file.save("packed.safetensors") > 0);
+        const setun::file again("packed.safetensors");
+        assert(again.count() == 2 && again.name(0) == "layer" && again.find("w") == 1);
+        assert(again.describe(0).is_packed && again.describe(1).dims[1] == 3);
+        setun::tensor restored(SETUN_DTYPE_F32, dims);
+        again.read_packed(0).dequantize(restored);
+        assert(restored.read<float>() == setun::dequantize(q) && again.read(1).read<float>() == memory);
+        fails(SETUN_ERR_ARGUMENT, "no entry", [&] { again.find("x"); });
+    }
     setun::tensor in(SETUN_DTYPE_F32, std::vector<std::int64_t>{1, 3}), out(SETUN_DTYPE_F32, std::vector<std::int64_t>{1, 2});
     in.write(setun::span<const float>(x));
     layer.matmul(in, out);

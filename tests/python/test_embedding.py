@@ -126,6 +126,8 @@ class Layout(Embedding):
                  "split": ("SPLIT_", "Split"), "tokenizer_kind": ("TOKENIZER_", "TokenizerKind"),
                  "schedule": ("SCHEDULE_", "Schedule"), "kmeans_start": ("KMEANS_START_", "KMeansStart"),
                  "parameter_kind": ("PARAMETER_KIND_", "ParameterKind"),
+                 "rounding": ("ROUNDING_", "Rounding"), "gguf_type": ("GGUF_TYPE_", "GgufType"),
+                 "gradient_quantization": ("GRADIENT_QUANTIZATION_", "GradientQuantization"),
                  "radius_mode": ("RADIUS_MODE_", "RadiusMode"), "step_outcome": ("STEP_OUTCOME_", "StepOutcome")}
         enums = re.findall(r"typedef enum \{([^}]*)\} setun_(\w+);", declared)
         self.assertEqual({name for _, name in enums}, set(kinds))
@@ -251,6 +253,52 @@ class Arrays(Embedding):
                 self.assertEqual((packed.nbytes, list(packed.scales)), (2, [q.scale]))
                 with self.fails("SHAPE", "x"):
                     packed.matmul(memoryview(array.array("f", [1, 2])).cast("B").cast("f", (1, 2)))
+
+
+    def test_packings_become_each_other(self):
+        for module in (setun, plain):
+            q = module.quantize(WEIGHTS, 2, 4, scheme="least_squares")
+            for packing, size in [("five_per_byte", 2), ("mask_sign", 4 + 2 + 1), ("two_bit", 2)]:
+                other = module.repack(q, packing)
+                self.assertEqual(len(other.packed), size)
+                self.assertEqual(flat(module.unpack(other)), flat(module.unpack(q)))
+                self.assertEqual(flat(module.dequantize(other)), flat(module.dequantize(q)))
+                direct = module.quantize(WEIGHTS, 2, 4, scheme="least_squares", packing=packing)
+                self.assertEqual(flat(direct.packed), flat(other.packed))
+
+    def test_ternary_gradients_lose_nothing(self):
+        for module in (setun, plain):
+            g, error = array.array("f", [1.0, -2.0, 0.5, 0.25] * 20), array.array("f", [0.0] * 80)
+            sent = [0.0] * 80
+            for _ in range(50):
+                packed, scales = module.ternarize_gradients(g, error, 32)
+                self.assertEqual((len(packed), len(scales)), (20, 3))
+                sent = [a + b for a, b in zip(sent, flat(module.deternarize_gradients(packed, scales, 80, 32)))]
+            for i in range(80):
+                self.assertAlmostEqual(sent[i] + error[i], 50 * g[i], 3)
+
+    def test_files_hold_packed_matrices_and_tensors(self):
+        for module in (setun, plain):
+            with tempfile.TemporaryDirectory(prefix="setun-") as folder:
+                path = os.path.join(folder, "x.safetensors")
+                weights = memoryview(array.array("f", WEIGHTS)).cast("B").cast("f", (2, 4))
+                with module.File() as file, module.Packed(weights, packing="mask_sign") as packed:
+                    file.add("w", packed)
+                    file.add("norm", array.array("f", [1, 2]))
+                    self.assertEqual(file.save(path), os.path.getsize(path))
+                    restored = flat(packed.dequantize())
+                    self.assertAlmostEqual(packed.measure(weights).zero_fraction, 0.5)
+                    with self.fails("ARGUMENT", "'w_scale' is taken"):
+                        file.add("w_scale", array.array("f", [1]))
+                with module.File(path) as file:
+                    self.assertEqual(file.names(), ["norm", "w"])
+                    self.assertEqual((file.describe("w").is_packed, list(file.describe("w").dims[:2])), (1, [2, 4]))
+                    self.assertEqual(flat(file.read("norm").read()), [1, 2])
+                    self.assertEqual(flat(file.read_packed("w").dequantize()), restored)
+                    with self.fails("ARGUMENT", "no entry"):
+                        file.read("v")
+                    with self.fails("ARGUMENT", "w is packed"):
+                        file.read("w")
 
 
 class Objects(Embedding):
