@@ -1,6 +1,6 @@
 //! Packed trits: to weights with one scale, and the two packings into each other. How they come from weights: `scheme.rs`.
 
-use super::vector::{narrow_unsigned, read, store, to_float, write};
+use super::vector::{narrow_unsigned, narrow_words, read, store, to_float, write};
 use bytemuck::cast;
 use wide::{f32x8, i8x32, i32x8, u8x32, u16x16, u32x8};
 
@@ -45,18 +45,6 @@ static FIVE: [u8; 1024] = {
     table
 };
 
-/// The inverse: for a byte below 243 its five 2-bit codes.
-static CODES: [u16; 256] = {
-    let mut table = [0; 256];
-    let mut byte = 0;
-    while byte < 243 {
-        let b = byte as u16;
-        table[byte] = (b % 3) | (b / 3 % 3) << 2 | (b / 9 % 3) << 4 | (b / 27 % 3) << 6 | (b / 81) << 8;
-        byte += 1;
-    }
-    table
-};
-
 /// Twenty trits are five bytes at two bits and four at five trits.
 pub unsafe extern "C" fn pack_five(packed: *const u8, n: usize, five: *mut u8) {
     let mut i = 0;
@@ -81,27 +69,27 @@ fn four_bytes(codes: u64) -> [u8; 4] {
     [0, 10, 20, 30].map(|shift| FIVE[(codes >> shift & 1023) as usize])
 }
 
+/// 160 trits are 32 bytes of five and 40 of four.
 pub unsafe extern "C" fn unpack_five(five: *const u8, n: usize, packed: *mut u8) {
     let mut i = 0;
-    while i + 20 <= n {
-        let codes = twenty_codes(read(five.add(i / 5)));
-        write(packed.add(i / 4), codes as u32);
-        *packed.add(i / 4 + 4) = (codes >> 32) as u8;
-        i += 20;
+    while i + 160 <= n {
+        write(packed.add(i / 4), forty_bytes(five.add(i / 5)));
+        i += 160;
     }
     if i < n {
-        let left = n - i;
-        let mut bytes = [0; 4];
-        core::ptr::copy_nonoverlapping(five.add(i / 5), bytes.as_mut_ptr(), left.div_ceil(5));
-        let codes = padded(twenty_codes(bytes), left).to_le_bytes();
-        core::ptr::copy_nonoverlapping(codes.as_ptr(), packed.add(i / 4), left.div_ceil(4));
+        let bytes = forty_bytes(rest_of_five(five.add(i / 5), n - i).as_ptr());
+        // The digits of the last byte after the last column are 1, and so are those of the bytes that were added.
+        core::ptr::copy_nonoverlapping(bytes.as_ptr().cast(), packed.add(i / 4), (n - i).div_ceil(4));
     }
 }
 
+/// 40 bytes of two bits a trit.
 #[inline(always)]
-fn twenty_codes(bytes: [u8; 4]) -> u64 {
-    let [a, b, c, d] = bytes.map(|byte| u64::from(CODES[usize::from(byte)]));
-    a | b << 10 | c << 20 | d << 30
+unsafe fn forty_bytes(five: *const u8) -> [u64; 5] {
+    let lanes = [0, 1, 2, 3, 4].map(|v| codes_in_lanes(digits(five, v)));
+    let [a, b, c, d]: [u64; 4] = cast(narrow_unsigned([lanes[0], lanes[1], lanes[2], lanes[3]]));
+    let [e, ..]: [u64; 4] = cast(narrow_unsigned([lanes[4], i32x8::ZERO, i32x8::ZERO, i32x8::ZERO]));
+    [a, b, c, d, e]
 }
 
 /// The first `left` codes (below 20), with ones after them.
@@ -150,24 +138,24 @@ pub unsafe extern "C" fn largest_byte(x: *const u8, n: usize) -> u8 {
 pub unsafe extern "C" fn pack_two_bit(trits: *const i8, n: usize, packed: *mut u8) {
     let mut i = 0;
     while i + 128 <= n {
-        let four = [0, 32, 64, 96].map(|j| four_in_lanes(read(trits.add(i + j))));
+        let four = [0, 32, 64, 96].map(|j| codes_in_lanes(read::<u8x32, i8>(trits.add(i + j)) + u8x32::splat(1)));
         write(packed.add(i / 4), narrow_unsigned(four));
         i += 128;
     }
     if i < n {
         let (mut rest, mut bytes) = ([0i8; 128], [0u8; 32]);
         core::ptr::copy_nonoverlapping(trits.add(i), rest.as_mut_ptr(), n - i);
-        let four = [0, 32, 64, 96].map(|j| four_in_lanes(read(rest.as_ptr().add(j))));
+        let four = [0, 32, 64, 96].map(|j| codes_in_lanes(read::<u8x32, i8>(rest.as_ptr().add(j)) + u8x32::splat(1)));
         bytes.copy_from_slice(&narrow_unsigned(four));
         core::ptr::copy_nonoverlapping(bytes.as_ptr(), packed.add(i / 4), (n - i).div_ceil(4));
     }
 }
 
-/// The packed byte of each four trits, one in each lane.
+/// The packed byte of each four codes, one in each lane.
 #[inline(always)]
-fn four_in_lanes(trits: u8x32) -> i32x8 {
+fn codes_in_lanes(codes: u8x32) -> i32x8 {
     // Each lane holds c0 | c1 << 8 | c2 << 16 | c3 << 24 and becomes c0 | c1 << 2 | c2 << 4 | c3 << 6.
-    let x: u32x8 = cast(trits + u8x32::splat(1));
+    let x: u32x8 = cast(codes);
     let pairs = x | (x >> 6u32);
     cast((pairs | (pairs >> 12u32)) & u32x8::splat(0xFF))
 }
@@ -212,58 +200,50 @@ fn repeat(bytes: u64, indices: [u8; 32]) -> u8x32 {
 }
 
 /// 32 bytes are 160 trits: five vectors of 32, each from the eight bytes that hold them.
-///
-/// Digit p of a byte b is the top one of (b' * 3^(4 - p)) mod 256, where b' = ceil(256 b / 243) is the byte as a fraction of
-/// 256: that product, over 256, is the digits from p down as a fraction of 1, so that it is 0, 1 or 2 by thirds. (The
-/// division by 243 rounds up, which keeps the fraction above what it stands for by less than the least digit: the form of
-/// ggml's TQ1_0.)
 pub unsafe extern "C" fn five_trits(five: *const u8, n: usize, trits: *mut i8) {
     let mut i = 0;
     while i + 160 <= n {
-        let fractions = fractions(read(five.add(i / 5)));
         for v in 0..5 {
-            write(trits.add(i + 32 * v), trits_of_fractions(&fractions, v));
+            write(trits.add(i + 32 * v), digits(five.add(i / 5), v) - u8x32::splat(1));
         }
         i += 160;
     }
     if i < n {
-        // Bytes of 121 are five zeros.
-        let (mut rest, mut last) = ([121u8; 32], [0i8; 160]);
-        core::ptr::copy_nonoverlapping(five.add(i / 5), rest.as_mut_ptr(), (n - i).div_ceil(5));
-        let fractions = fractions(cast(rest));
+        let rest = rest_of_five(five.add(i / 5), n - i);
         for v in 0..5 {
-            write(last.as_mut_ptr().add(32 * v), trits_of_fractions(&fractions, v));
+            let (from, last) = (i + 32 * v, digits(rest.as_ptr(), v) - u8x32::splat(1));
+            if from + 32 <= n {
+                write(trits.add(from), last);
+            } else if from < n {
+                let last: [i8; 32] = cast(last);
+                core::ptr::copy_nonoverlapping(last.as_ptr(), trits.add(from), n - from);
+            }
         }
-        core::ptr::copy_nonoverlapping(last.as_ptr(), trits.add(i), n - i);
     }
 }
 
-/// ceil(256 b / 243) of bytes below 243, and eight bytes that are read with them.
+/// Up to 32 bytes of five trits; bytes of 121, five zeros, after them.
 #[inline(always)]
-fn fractions(bytes: u8x32) -> [u8; 40] {
-    // floor((256 b + 242) / 243), by a product: 34522 is just above 2^23 / 243, exact for all 243 bytes (tested).
-    let part = |wide: u16x16| ((wide << 8u32) + u16x16::splat(242)).mul_keep_high(u16x16::splat(34522)) >> 7u32;
-    let words: u16x16 = cast(bytes);
-    let (even, odd) = (part(words & u16x16::splat(0xFF)), part(words >> 8u32));
-    let all: [u8; 32] = cast(even | (odd << 8u32));
-    let mut padded = [0; 40];
-    padded[..32].copy_from_slice(&all);
-    padded
+unsafe fn rest_of_five(five: *const u8, n: usize) -> [u8; 32] {
+    let mut rest = [121u8; 32];
+    core::ptr::copy_nonoverlapping(five, rest.as_mut_ptr(), n.div_ceil(5));
+    rest
 }
 
 /// Where the eight bytes of each vector of 32 trits begin.
-const STARTS: [usize; 5] = [0, 6, 12, 19, 25];
+const STARTS: [usize; 5] = [0, 6, 12, 19, 24];
 
-/// For each vector the byte of each trit, counted from the start, and the power of three that brings its digit to the top.
-const PLACES: [([u8; 32], [u8; 32]); 5] = {
-    let mut places = [([0; 32], [0; 32]); 5];
+/// For each vector of 32 trits, as two of 16 words whose halves lie as packing puts them: the byte of each trit, counted from
+/// the start, with a zero above it; and ceil(2^16 / 3^(p + 1)) for its digit p.
+const PLACES: [[([u8; 32], [u16; 16]); 2]; 5] = {
+    let mut places = [[([0x80; 32], [0; 16]); 2]; 5];
     let mut v = 0;
     while v < 5 {
         let mut o = 0;
         while o < 32 {
-            let trit = 32 * v + o;
-            places[v].0[o] = (trit / 5 - STARTS[v]) as u8;
-            places[v].1[o] = [81, 27, 9, 3, 1][trit % 5];
+            let (trit, half, word) = (32 * v + o, o / 8 % 2, o % 8 + o / 16 * 8);
+            places[v][half].0[2 * word] = (trit / 5 - STARTS[v]) as u8;
+            places[v][half].1[word] = [21846, 7282, 2428, 810, 270][trit % 5];
             o += 1;
         }
         v += 1;
@@ -271,16 +251,17 @@ const PLACES: [([u8; 32], [u8; 32]); 5] = {
     places
 };
 
+/// The digits t + 1 of vector v of the 160 that 32 bytes hold.
+///
+/// For digit p of a byte b, b / 3^(p + 1) has after its point the digits from p down, so that floor(3 * (that part)) is the
+/// digit. In 16 bits: b * ceil(2^16 / 3^(p + 1)) modulo 2^16 is the part over 2^16, too large by at most 242 * 0.7, which is
+/// less than the 2^16 / 243 up to the next digit; the high half of its product with 3 is the digit.
 #[inline(always)]
-unsafe fn trits_of_fractions(fractions: &[u8; 40], v: usize) -> u8x32 {
-    let (indices, powers) = PLACES[v];
-    let bytes: u16x16 = cast(repeat(read(fractions.as_ptr().add(STARTS[v])), indices));
-    let powers: u16x16 = cast(powers);
-    // The low bytes of products, of even and of odd bytes.
-    let even = (bytes * powers) & u16x16::splat(0xFF);
-    let odd = (bytes & u16x16::splat(0xFF00)) * (powers >> 8u32);
-    let top: u8x32 = cast(even | odd);
-    // Below a third of 256, or from two thirds on.
-    let (minus, plus) = (top.min(u8x32::splat(85)).simd_eq(top), top.max(u8x32::splat(171)).simd_eq(top));
-    minus - plus
+unsafe fn digits(five: *const u8, v: usize) -> u8x32 {
+    let bytes = i8x32::new(cast([read::<u64, u8>(five.add(STARTS[v])); 4]));
+    let [low, high] = PLACES[v].map(|(indices, factors)| {
+        let words: u16x16 = cast(bytes.swizzle_half(cast(indices)));
+        (words * u16x16::new(factors)).mul_keep_high(u16x16::splat(3))
+    });
+    narrow_words(low, high)
 }
