@@ -520,7 +520,7 @@ typedef struct {
      * SETUN_GROUP_ROW = the row. Default 0.
      */
     int64_t group;
-    /** Of SETUN_SCHEME_THRESHOLD: finite, 0 or more. Default 0. */
+    /** Of SETUN_SCHEME_THRESHOLD, but always finite, and 0 or more. Default 0. */
     float threshold;
     /** A `setun_rounding`. Default SETUN_ROUNDING_NEAREST. */
     int32_t rounding;
@@ -609,11 +609,17 @@ setun_status setun_dequantize(const uint8_t *packed,
 /*
  * PACK: trits in bytes
  *
- * Every row is packed by itself, from its first byte; positions past the last column hold t = 0, so that a
- * matrix has one packed form. What is not one is refused, and never decoded to nonsense.
+ * Rows of [n, k] begin at a byte of their own; positions past the last column hold t = 0, so that a matrix
+ * has one packed form. What is not one is refused, and never decoded to nonsense.
  *
  *     two bits:  byte = (t0 + 1) + (t1 + 1) * 4 + (t2 + 1) * 16 + (t3 + 1) * 64          ceil(k / 4) bytes a row
  *     five:      byte = (t0 + 1) + (t1 + 1) * 3 + ... + (t4 + 1) * 81                    ceil(k / 5) bytes a row
+ *     mask and sign: [offset: uint32 x blocks] [mask: n rows of ceil(k / 8) bytes] [signs], where a block is
+ *         max(1, ceil(2048 / k)) rows (the last may have fewer), so that it can be read by itself;
+ *         mask:   bit i of a row, lowest first, is 1 where t [i] is not 0
+ *         signs:  for each block, from a byte of its own, a bit for each t that is not 0, in order: 1 = -1; the
+ *                 bits that are left over in its last byte are 0
+ *         offset: of the block's signs, from where the signs begin, little endian
  *
  * Where a call writes packed bytes, its size argument says the room before and the bytes used after.
  *
@@ -643,14 +649,21 @@ typedef enum {
     SETUN_PACKING_FIVE_PER_BYTE = 1,
     /** Not packed: 32-bit floats. Only for `setun_model_save`. */
     SETUN_PACKING_FULL = 2,
+    /**
+     * A bit for each weight, and a sign for each that is not zero: 2 - z bits a weight where z is the share of
+     * zeros, 1.55 of Gaussian weights and least squares. For files; products unpack it first.
+     */
+    SETUN_PACKING_MASK_SIGN = 3,
 } setun_packing;
 
 /**
- * Says how many bytes [rows, columns] trits take: rows * ceil(columns / 4), or / 5. `packing` is a
- * `setun_packing`. Returns ARGUMENT (negative sizes, no such packing), SHAPE (more than the machine can
+ * Says how many bytes [rows, columns] trits take, with mask and sign: at most. `packing` is a `setun_packing`. Returns ARGUMENT (negative sizes, no such packing), SHAPE (more than the machine can
  * address, or columns above 2^24, past which products would not be exact).
  */
-setun_status setun_pack_size(int64_t rows, int64_t columns, int32_t packing, size_t *out);
+setun_status setun_pack_size(int64_t rows,
+                             int64_t columns,
+                             int32_t packing,
+                             size_t *out);
 
 /**
  * Packs `trits` [rows, columns], one int8 each, -1, 0 or +1, into `packed`; `packed_size` is the room before
@@ -685,6 +698,21 @@ setun_status setun_trit_histogram(const uint8_t *packed,
                                   int64_t columns,
                                   const setun_quantize_options *options,
                                   int64_t *counts);
+
+/**
+ * Packed trits [rows, columns] in `packing`, a `setun_packing`, into that of the options: `out`, of which
+ * `out_size` is the room before and the bytes used after. Returns FORMAT (bytes that are no trits, naming the
+ * first, or the block whose mask and signs disagree), ARGUMENT, SHAPE (packed_size does not fit; too little
+ * room), MEMORY.
+ */
+setun_status setun_repack(const uint8_t *packed,
+                          size_t packed_size,
+                          int64_t rows,
+                          int64_t columns,
+                          int32_t packing,
+                          const setun_quantize_options *options,
+                          uint8_t *out,
+                          size_t *out_size);
 
 /**
  * Says how many bytes `count` weights, a multiple of 256, take as blocks of the `setun_gguf_type` `type`.
@@ -805,6 +833,12 @@ setun_status setun_packed_dequantize(const setun_packed *packed, setun_tensor *w
 
 /** Writes the scales [count], as many as `setun_scale_count` says. Returns SHAPE (another count). */
 setun_status setun_packed_scales(const setun_packed *packed, float *scales, int64_t count);
+
+/**
+ * Measures what packing w [n, k] f32 cost, as `setun_quantize_measure` does, into `report`, whose struct_size is
+ * set. Returns ARGUMENT (NaN or infinity in w), DTYPE, SHAPE, STATE, MEMORY.
+ */
+setun_status setun_packed_measure(const setun_packed *packed, const setun_tensor *w, setun_quantize_report *report);
 
 /** Says how many bytes the packed trits take, without the scales. */
 setun_status setun_packed_nbytes(const setun_packed *packed, size_t *out);

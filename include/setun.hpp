@@ -546,6 +546,17 @@ inline quantized quantize(span<const float> weights, std::int64_t rows, std::int
     return q;
 }
 
+/** What quantizing `weights` to `q` cost. */
+inline setun_quantize_report quantize_measure(span<const float> weights, const quantized &q)
+{
+    detail::fits("weights", weights.size(), {q.rows, q.columns});
+    setun_quantize_report report{};
+    report.struct_size = sizeof report;
+    check(setun_quantize_measure(weights.data(), q.rows, q.columns, q.packed.data(), q.packed.size(), q.scales.data(),
+                                 q.count(), &q.options, &report));
+    return report;
+}
+
 inline std::vector<float> dequantize(const quantized &q)
 {
     std::vector<float> weights(detail::count({q.rows, q.columns}));
@@ -663,6 +674,13 @@ public:
     }
     void matmul(const tensor &x, tensor &y) const { check(setun_packed_matmul(get(), x.get(), y.get())); }
     void dequantize(tensor &w) const { check(setun_packed_dequantize(get(), w.get())); }
+    /** What packing w cost. */
+    setun_quantize_report measure(const tensor &w) const
+    {
+        auto report = detail::empty<setun_quantize_report>();
+        check(setun_packed_measure(get(), w.get(), &report));
+        return report;
+    }
     /** Writes the scales: as many as `scale_count` says. */
     void scales(span<float> to) const
     {

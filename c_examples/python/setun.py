@@ -126,6 +126,14 @@ class GgufType(enum.IntEnum):
 
 class Scheme(enum.IntEnum):
     ABSMEAN = 0
+    ABSMEDIAN = 1
+    LEAST_SQUARES = 2
+    THRESHOLD = 3
+
+
+class Rounding(enum.IntEnum):
+    NEAREST = 0
+    STOCHASTIC = 1
 
 
 class KMeansStart(enum.IntEnum):
@@ -275,8 +283,11 @@ class QuantizeOptions(_Options):
         ("packing", c_int32),
         ("context", c_void_p),
         ("group", c_int64),
+        ("threshold", c_float),
+        ("rounding", c_int32),
+        ("seed", c_uint64),
     ]
-    _enums = {"scheme": Scheme, "packing": Packing}
+    _enums = {"scheme": Scheme, "packing": Packing, "rounding": Rounding}
 
 
 class ModelOptions(_Options):
@@ -324,6 +335,19 @@ class Statistics(_Result):
         ("calls", c_int64 * 5),
         ("elements", c_int64 * 5),
         ("seconds", c_double * 5),
+    ]
+
+
+class QuantizeReport(_Result):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("relative_rmse", c_double),
+        ("zero_fraction", c_double),
+        ("entropy", c_double),
+        ("scale_count", c_int64),
+        ("bytes", c_size_t),
+        ("bits_per_weight", c_double),
+        ("ratio", c_double),
     ]
 
 
@@ -567,6 +591,7 @@ STRUCTS = {
     "setun_benchmark_options": BenchmarkOptions,
     "setun_benchmark_result": BenchmarkResult,
     "setun_quantize_options": QuantizeOptions,
+    "setun_quantize_report": QuantizeReport,
     "setun_model_options": ModelOptions,
     "setun_save_options": SaveOptions,
     "setun_file_report": FileReport,
@@ -608,6 +633,7 @@ SIGNATURES = {
     "gguf_encode": [_i, _p, _n, _p, _z],
     "gguf_decode": [_i, _p, _z, _n, _p],
     "quantize": [_p, _n, _n, _p, _p, _p, _p, _n],
+    "quantize_measure": [_p, _n, _n, _p, _z, _p, _n, _p, _p],
     "dequantize": [_p, _z, _n, _n, _p, _n, _p, _p],
     "pack": [_p, _n, _n, _p, _p, _p],
     "unpack": [_p, _z, _n, _n, _p, _p],
@@ -621,6 +647,7 @@ SIGNATURES = {
     "packed_matmul": [_p, _p, _p],
     "packed_dequantize": [_p, _p],
     "packed_scales": [_p, _p, _n],
+    "packed_measure": [_p, _p, _p],
     "packed_nbytes": [_p, _p],
     "ternarize_gradients": [_p, _n, _n, _p, _p, _p, _p, _p],
     "deternarize_gradients": [_p, _z, _p, _n, _n, _p, _p],
@@ -1253,7 +1280,8 @@ def _used(packed, size):
 
 
 def quantize(weights, rows=None, columns=None, **options):
-    """Weights, float32 [rows, columns], to packed trits and scales. Options: scheme, packing, context, group."""
+    """Weights, float32 [rows, columns], to packed trits and scales. Options: scheme, packing, context,
+    group, threshold, rounding, seed."""
     view = _view(weights, "float32", "weights")
     rows, columns = _matrix(view, "weights", rows, columns)
     options = _quantize_options(options)
@@ -1264,6 +1292,28 @@ def quantize(weights, rows=None, columns=None, **options):
     pointer, out = _pointer(options), _out(packed)
     _check(_library.setun_quantize(_memory(view), rows, columns, pointer, out, byref(size), _out(scales), count))
     return Quantized(_used(packed, size), scales, rows, columns, packing, group)
+
+
+def quantize_measure(weights, quantized, context=None):
+    """What quantizing cost: a QuantizeReport of the float32 weights that were quantized."""
+    packed, options = _for(quantized, context)
+    scales, view = _view(quantized.scales, "float32", "scales"), _view(weights, "float32", "weights")
+    _matrix(view, "weights", quantized.rows, quantized.columns)
+    report = QuantizeReport()
+    _check(
+        _library.setun_quantize_measure(
+            _memory(view),
+            quantized.rows,
+            quantized.columns,
+            _memory(packed),
+            packed.nbytes,
+            _memory(scales),
+            _count(scales),
+            _pointer(options),
+            byref(report),
+        )
+    )
+    return report
 
 
 def dequantize(quantized, context=None):
@@ -1446,6 +1496,13 @@ class Packed(_Handle):
     @property
     def nbytes(self):
         return _said(c_size_t, _library.setun_packed_nbytes, self._handle)
+
+    def measure(self, weights):
+        """What packing these weights, float32 [rows, columns], cost: a QuantizeReport."""
+        weights = weights if isinstance(weights, Tensor) else _borrowed(weights, "weights")
+        report = QuantizeReport()
+        _check(_library.setun_packed_measure(self._handle, weights._handle, byref(report)))
+        return report
 
 
 class File(_Handle):

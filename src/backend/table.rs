@@ -82,6 +82,10 @@ pub struct Kernels {
         fn(&Launch, w: &View, group: usize, scales: &View, stream: Stream, packed: &mut ViewMut) -> Result<()>,
     /// w[n, k] f = scale * t, from packed[n, ceil(k / 4)] u8 and the scale of the group.
     pub deternarize: fn(&Launch, packed: &View, group: usize, scales: &View, w: &mut ViewMut) -> Result<()>,
+    /// Trits, one a byte, trits[n, k] i8 of -1, 0 and 1, to two bits, packed[n, ceil(k / 4)] u8, as `ternarize` has it.
+    pub pack_two_bit: fn(&Launch, trits: &View, packed: &mut ViewMut) -> Result<()>,
+    /// The inverse; packed holds no code 3.
+    pub unpack_two_bit: fn(&Launch, packed: &View, trits: &mut ViewMut) -> Result<()>,
     /// Two bits a trit, packed[n, ceil(k / 4)] u8, to five trits a byte, five[n, ceil(k / 5)] u8: byte j of a row is
     /// sum over i in 0..5 of (t[5 j + i] + 1) * 3^i. Positions past k hold digit 1 (t = 0). Fails with FORMAT, naming the
     /// byte, on the code 3, which is no trit.
@@ -89,6 +93,19 @@ pub struct Kernels {
     /// The inverse. Fails with FORMAT, naming the byte, on the bytes 243 to 255, which are no five trits, and on a digit
     /// past the last column other than 1.
     pub unpack_five: fn(&Launch, five: &View, columns: usize, packed: &mut ViewMut) -> Result<()>,
+    /// From five trits a byte, five[n, ceil(k / 5)] u8, to trits[n, k] i8; fails as `unpack_five` does.
+    pub five_trits: fn(&Launch, five: &View, trits: &mut ViewMut) -> Result<()>,
+    /// The size in bytes of packed[n, ceil(columns / 4)] u8, two bits a trit, as mask and signs: see
+    /// [`MaskSign`](crate::tensor::MaskSign). Fails with FORMAT, naming the byte, on the code 3; with SHAPE for more signs
+    /// than an offset can count.
+    pub mask_sign_bytes: fn(&Launch, packed: &View, columns: usize) -> Result<usize>,
+    /// packed[n, ceil(columns / 4)] u8 as mask and signs, mask_sign[bytes] u8. Fails as `mask_sign_bytes` does.
+    pub pack_mask_sign: fn(&Launch, packed: &View, columns: usize, mask_sign: &mut ViewMut) -> Result<()>,
+    /// The inverse. Fails with FORMAT, naming byte or block, and writes nothing, where the bytes are no such matrix: offsets
+    /// that do not rise, masks whose number of bits is not that of the signs, bits that stand for nothing.
+    pub unpack_mask_sign: fn(&Launch, mask_sign: &View, columns: usize, packed: &mut ViewMut) -> Result<()>,
+    /// The same to trits[n, k] i8.
+    pub mask_sign_trits: fn(&Launch, mask_sign: &View, trits: &mut ViewMut) -> Result<()>,
 
     // --- activations ---------------------------------------------------------------------------------------------
     /// Per row of x[m, k] f: a = max(max |x|, 1e-5); codes[m, k] i8 = clip(round_half_even(x * (127 / a)), -127, 127);

@@ -16,7 +16,8 @@ use super::context::{self, setun_context};
 use super::guard::{guard, guard_silent};
 use super::handle::{self, Handle};
 use super::library::setun_status;
-use super::quantize::{Choice, setun_quantize_options};
+use super::options;
+use super::quantize::{Choice, setun_quantize_options, setun_quantize_report, write_report};
 use super::tensor::setun_tensor;
 use crate::quantize::{self, Matrix, PackedTensor};
 
@@ -204,6 +205,24 @@ pub unsafe extern "C" fn setun_packed_scales(
         let count = size(count, "count")?;
         // SAFETY: NULL and alignment are checked; the length is the caller's contract.
         packed.scales(unsafe { slice_mut(scales, count, "scales") }?)
+    })
+}
+
+/// Measures what packing w [n, k] f32 cost, as `setun_quantize_measure` does, into `report`, whose struct_size is
+/// set. Returns ARGUMENT (NaN or infinity in w), DTYPE, SHAPE, STATE, MEMORY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_packed_measure(
+    packed: *const setun_packed,
+    w: *const setun_tensor,
+    report: *mut setun_quantize_report,
+) -> setun_status {
+    guard("packed_measure", || {
+        // SAFETY: a struct as large as it says is the caller's contract.
+        unsafe { options::check(report, "report") }?;
+        let packed = handle::shared(packed, "packed")?;
+        let found = packed.measure(&handle::shared(w, "w")?.view())?;
+        // SAFETY: its size field is checked; room for as much is the caller's contract.
+        unsafe { write_report(report, &found) }
     })
 }
 

@@ -1,10 +1,16 @@
 //! PACK: trits in bytes
 //!
-//! Every row is packed by itself, from its first byte; positions past the last column hold t = 0, so that a
-//! matrix has one packed form. What is not one is refused, and never decoded to nonsense.
+//! Rows of [n, k] begin at a byte of their own; positions past the last column hold t = 0, so that a matrix
+//! has one packed form. What is not one is refused, and never decoded to nonsense.
 //!
 //!     two bits:  byte = (t0 + 1) + (t1 + 1) * 4 + (t2 + 1) * 16 + (t3 + 1) * 64          ceil(k / 4) bytes a row
 //!     five:      byte = (t0 + 1) + (t1 + 1) * 3 + ... + (t4 + 1) * 81                    ceil(k / 5) bytes a row
+//!     mask and sign: [offset: uint32 x blocks] [mask: n rows of ceil(k / 8) bytes] [signs], where a block is
+//!         max(1, ceil(2048 / k)) rows (the last may have fewer), so that it can be read by itself;
+//!         mask:   bit i of a row, lowest first, is 1 where t [i] is not 0
+//!         signs:  for each block, from a byte of its own, a bit for each t that is not 0, in order: 1 = -1; the
+//!                 bits that are left over in its last byte are 0
+//!         offset: of the block's signs, from where the signs begin, little endian
 //!
 //! Where a call writes packed bytes, its size argument says the room before and the bytes used after.
 //!
@@ -32,12 +38,16 @@ pub enum setun_packing {
     FivePerByte = 1,
     /// Not packed: 32-bit floats. Only for `setun_model_save`.
     Full = 2,
+    /// A bit for each weight, and a sign for each that is not zero: 2 - z bits a weight where z is the share of
+    /// zeros, 1.55 of Gaussian weights and least squares. For files; products unpack it first.
+    MaskSign = 3,
 }
 
 pub fn packing(value: i32) -> Result<Packing> {
     let packings = [
         (setun_packing::TwoBit as i32, "two bits", Packing::TwoBit),
         (setun_packing::FivePerByte as i32, "five per byte", Packing::FivePerByte),
+        (setun_packing::MaskSign as i32, "mask and sign", Packing::MaskSign),
     ];
     one_of(value, "packing", &packings)
 }
@@ -46,6 +56,7 @@ pub fn c_packing(packing: Packing) -> setun_packing {
     match packing {
         Packing::TwoBit => setun_packing::TwoBit,
         Packing::FivePerByte => setun_packing::FivePerByte,
+        Packing::MaskSign => setun_packing::MaskSign,
     }
 }
 
@@ -53,8 +64,7 @@ pub fn matrix(rows: i64, columns: i64, packing: Packing) -> Result<Matrix> {
     Matrix::new(size(rows, "rows")?, size(columns, "columns")?, packing)
 }
 
-/// Says how many bytes [rows, columns] trits take: rows * ceil(columns / 4), or / 5. `packing` is a
-/// `setun_packing`. Returns ARGUMENT (negative sizes, no such packing), SHAPE (more than the machine can
+/// Says how many bytes [rows, columns] trits take, with mask and sign: at most. `packing` is a `setun_packing`. Returns ARGUMENT (negative sizes, no such packing), SHAPE (more than the machine can
 /// address, or columns above 2^24, past which products would not be exact).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_pack_size(rows: i64, columns: i64, packing: i32, out: *mut usize) -> setun_status {
@@ -90,9 +100,7 @@ pub unsafe extern "C" fn setun_pack(
         // SAFETY: NULL and overlap are checked; the lengths are the caller's contract.
         let (trits, packed) =
             unsafe { (slice(trits, matrix.count(), "trits")?, slice_mut(packed, room.bytes(), "packed")?) };
-        let used = room.at_least(matrix.bytes(), "packed")?;
-        quantize::pack(&matrix, trits, &mut packed[..used])?;
-        room.used(used)
+        room.used(quantize::pack(&choice.context, &matrix, trits, packed)?)
     })
 }
 
@@ -115,7 +123,7 @@ pub unsafe extern "C" fn setun_unpack(
         // SAFETY: NULL and overlap are checked; the lengths are the caller's contract.
         let (packed, trits) =
             unsafe { (slice(packed, packed_size, "packed")?, slice_mut(trits, matrix.count(), "trits")?) };
-        quantize::unpack(&matrix, packed, trits)
+        quantize::unpack(&choice.context, &matrix, packed, trits)
     })
 }
 
@@ -137,8 +145,36 @@ pub unsafe extern "C" fn setun_trit_histogram(
         check_apart(&[extent("counts", counts, 3)], &[extent("packed", packed, packed_size)])?;
         // SAFETY: NULL, alignment and overlap are checked; the lengths are the caller's contract.
         let (packed, counts) = unsafe { (slice(packed, packed_size, "packed")?, slice_mut(counts, 3, "counts")?) };
-        counts.copy_from_slice(&quantize::histogram(&matrix, packed)?);
+        counts.copy_from_slice(&quantize::histogram(&choice.context, &matrix, packed)?);
         Ok(())
+    })
+}
+
+/// Packed trits [rows, columns] in `packing`, a `setun_packing`, into that of the options: `out`, of which
+/// `out_size` is the room before and the bytes used after. Returns FORMAT (bytes that are no trits, naming the
+/// first, or the block whose mask and signs disagree), ARGUMENT, SHAPE (packed_size does not fit; too little
+/// room), MEMORY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_repack(
+    packed: *const u8,
+    packed_size: usize,
+    rows: i64,
+    columns: i64,
+    packing: i32,
+    options: *const setun_quantize_options,
+    out: *mut u8,
+    out_size: *mut usize,
+) -> setun_status {
+    guard("repack", || {
+        // SAFETY: a struct as large as it says is the caller's contract.
+        let choice = unsafe { Choice::read(options) }?;
+        let matrix = matrix(rows, columns, self::packing(packing)?)?;
+        // SAFETY: NULL is checked; a readable and writable size is the caller's contract.
+        let room = unsafe { Room::read(out_size, "out_size") }?;
+        check_apart(&[extent("out", out, room.bytes()), room.extent()], &[extent("packed", packed, packed_size)])?;
+        // SAFETY: NULL and overlap are checked; the lengths are the caller's contract.
+        let (packed, out) = unsafe { (slice(packed, packed_size, "packed")?, slice_mut(out, room.bytes(), "out")?) };
+        room.used(quantize::repack(&choice.context, &matrix, packed, choice.packing, out)?)
     })
 }
 

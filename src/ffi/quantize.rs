@@ -21,7 +21,7 @@ use super::library::setun_status;
 use super::options::{self, Versioned};
 use super::pack;
 use crate::backend::Context;
-use crate::quantize::{self, Group, Matrix, Packing, Quantization, Rounding, Scheme};
+use crate::quantize::{self, Group, Matrix, Packing, Quantization, Report, Rounding, Scheme};
 use crate::tensor::Result;
 use crate::tensor::error::ensure;
 use std::sync::Arc;
@@ -72,7 +72,7 @@ pub struct setun_quantize_options {
     /// Columns of a row that share a scale; the last group of a row may be shorter. 0 = the whole matrix;
     /// SETUN_GROUP_ROW = the row. Default 0.
     pub group: i64,
-    /// Of SETUN_SCHEME_THRESHOLD: finite, 0 or more. Default 0.
+    /// Of SETUN_SCHEME_THRESHOLD, but always finite, and 0 or more. Default 0.
     pub threshold: f32,
     /// A `setun_rounding`. Default SETUN_ROUNDING_NEAREST.
     pub rounding: i32,
@@ -117,7 +117,7 @@ pub struct setun_quantize_report {
     pub ratio: f64,
 }
 
-// SAFETY: repr(C), begins with struct_size, 8-byte numbers (4-byte sizes are followed by numbers of 8): no padding at the end.
+// SAFETY: repr(C), begins with struct_size, ends with 8-byte numbers: no padding at the end.
 unsafe impl Versioned for setun_quantize_report {
     fn defaults() -> Self {
         setun_quantize_report {
@@ -133,6 +133,23 @@ unsafe impl Versioned for setun_quantize_report {
     }
 }
 
+/// # Safety
+/// As for [`options::write`].
+pub unsafe fn write_report(out: *mut setun_quantize_report, found: &Report) -> Result<()> {
+    let report = setun_quantize_report {
+        struct_size: size_of::<setun_quantize_report>(),
+        relative_rmse: found.relative_rmse,
+        zero_fraction: found.zero_fraction,
+        entropy: found.entropy,
+        scale_count: found.scale_count as i64,
+        bytes: found.bytes,
+        bits_per_weight: found.bits_per_weight,
+        ratio: found.ratio,
+    };
+    // SAFETY: passed on to the caller.
+    unsafe { options::write(out, report, "report") }
+}
+
 /// The options of a call, checked.
 pub struct Choice {
     pub context: Arc<Context>,
@@ -146,11 +163,17 @@ impl Choice {
     pub unsafe fn read(options: *const setun_quantize_options) -> Result<Choice> {
         // SAFETY: passed on to the caller.
         let options = unsafe { options::read(options, "options") }?;
+        let threshold = options.threshold;
+        ensure!(
+            threshold.is_finite() && threshold >= 0.0,
+            Argument,
+            "threshold is {threshold}, expected a finite number of 0 or more"
+        );
         let schemes = [
             (setun_scheme::Absmean as i32, "absmean", Scheme::Absmean),
             (setun_scheme::Absmedian as i32, "absmedian", Scheme::Absmedian),
             (setun_scheme::LeastSquares as i32, "least squares", Scheme::LeastSquares),
-            (setun_scheme::Threshold as i32, "threshold", Scheme::Threshold(options.threshold)),
+            (setun_scheme::Threshold as i32, "threshold", Scheme::Threshold(threshold)),
         ];
         let roundings = [
             (setun_rounding::Nearest as i32, "nearest", Rounding::Nearest),
@@ -252,8 +275,6 @@ pub unsafe extern "C" fn setun_quantize(
                 slice_mut(scales, scale_count, "scales")?,
             )
         };
-        let used = room.at_least(matrix.bytes(), "packed")?;
-        let packed = &mut packed[..used];
         let used = quantize::quantize(&choice.context, &matrix, &choice.how, weights, packed, scales)?;
         room.used(used)
     })
@@ -299,18 +320,8 @@ pub unsafe extern "C" fn setun_quantize_measure(
             )
         };
         let found = quantize::measure(&choice.context, &matrix, choice.how.group, weights, packed, scales)?;
-        let found = setun_quantize_report {
-            struct_size: size_of::<setun_quantize_report>(),
-            relative_rmse: found.relative_rmse,
-            zero_fraction: found.zero_fraction,
-            entropy: found.entropy,
-            scale_count: found.scale_count as i64,
-            bytes: found.bytes,
-            bits_per_weight: found.bits_per_weight,
-            ratio: found.ratio,
-        };
         // SAFETY: its size field is checked; room for as much is the caller's contract.
-        unsafe { options::write(report, found, "report") }
+        unsafe { write_report(report, &found) }
     })
 }
 

@@ -2,10 +2,10 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `packing.rs` | [`Matrix`] and [`Packing`]: how trits lie in bytes; pack, unpack, count, check |
+//! | `packing.rs` | [`Matrix`]: trits and their packings into each other; count, check |
 //! | `group.rs` | [`Group`]: which weights share a scale |
 //! | `scheme.rs` | [`Scheme`]: float weights to trits and scales, and back |
-//! | `report.rs` | [`Report`]: the error and the bytes of a quantized matrix |
+//! | `report.rs` | [`report::Report`]: the error and the bytes of a quantized matrix |
 //! | `product.rs` | activations to 8 bits; the ternary product and its gradient |
 //! | `gradients.rs` | gradients to int8 codes or trits, one scale a block, and back |
 //! | `archive.rs` | [`Archive`]: packed matrices and tensors in files |
@@ -24,6 +24,7 @@ mod scheme;
 #[cfg(test)]
 mod tests;
 
+pub use crate::tensor::Packing;
 pub use archive::{Archive, EntryKind};
 pub use gradients::{
     GradientCodes, dequantize_gradients, deternarize_gradients, gradient_blocks, quantize_gradients,
@@ -31,9 +32,9 @@ pub use gradients::{
 };
 pub use group::Group;
 pub use packed::PackedTensor;
-pub use packing::{Matrix, Packing, histogram, pack, unpack};
+pub use packing::{Matrix, histogram, pack, repack, unpack};
 pub use product::{matmul, matmul_backward, quantize_activations};
-pub use report::{Report, measure};
+pub use report::measure;
 pub use scheme::{Quantization, Rounding, Scheme, dequantize, quantize};
 
 use crate::backend::Context;

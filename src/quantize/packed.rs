@@ -1,10 +1,11 @@
 //! A packed weight matrix that has been checked once and is kept ready for products.
 
-use super::packing::{Matrix, Packing};
+use super::packing::{Matrix, with_two_bit};
+use super::report::{self, Report};
 use super::{Group, Quantization, product, scheme};
 use crate::backend::Context;
 use crate::tensor::error::{ensure, error};
-use crate::tensor::{Result, View, ViewMut, vec_zeroed};
+use crate::tensor::{Packing, Result, View, ViewMut, vec_zeroed};
 use std::sync::Arc;
 
 pub struct PackedTensor {
@@ -23,7 +24,8 @@ impl PackedTensor {
         let matrix = Matrix::new(w.dim(0), w.dim(1), packing)?;
         let mut packed = vec_zeroed(matrix.bytes())?;
         let mut scale = [0.0];
-        scheme::quantize(&context, &matrix, how, weights, &mut packed, &mut scale)?;
+        let used = scheme::quantize(&context, &matrix, how, weights, &mut packed, &mut scale)?;
+        packed.truncate(used);
         Ok(PackedTensor { context, matrix, packed, scale: scale[0] })
     }
 
@@ -35,7 +37,7 @@ impl PackedTensor {
         packed: Vec<u8>,
         scales: Vec<f32>,
     ) -> Result<PackedTensor> {
-        matrix.check_packed(&packed)?;
+        matrix.check_packed(&context, &packed)?;
         group.check_count(matrix.rows(), matrix.columns(), scales.len())?;
         if let Some(index) = scales.iter().position(|scale| !scale.is_finite()) {
             return Err(error!(Format, "scales[{index}] is {}, expected a finite number", scales[index]));
@@ -71,8 +73,18 @@ impl PackedTensor {
         let m = outer.iter().product();
         let x = x.slice::<f32>().map_err(|e| e.within("x"))?;
         let y = y.slice_mut::<f32>().map_err(|e| e.within("y"))?;
-        let two_bit = scheme::two_bit_of_checked(&self.context, &self.matrix, &self.packed)?;
-        product::matmul_two_bit(&self.context, &self.matrix, x, m, &two_bit, self.scale, y)
+        with_two_bit(&self.context, &self.matrix, &self.packed, |two_bit| {
+            product::matmul_two_bit(&self.context, &self.matrix, x, m, two_bit, self.scale, y)
+        })
+    }
+
+    /// What packing w[n, k] f32 cost.
+    pub fn measure(&self, w: &View) -> Result<Report> {
+        let expected = [self.matrix.rows(), self.matrix.columns()];
+        ensure!(w.dims() == expected, Shape, "w has shape {}, expected {expected:?}", w.shape());
+        let weights = w.slice::<f32>().map_err(|e| e.within("w"))?;
+        let (matrix, group, packed, scales) = self.parts();
+        report::measure(&self.context, &matrix, group, weights, packed, scales)
     }
 
     /// w[n, k] f32 = scale * t.

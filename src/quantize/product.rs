@@ -1,10 +1,11 @@
 //! Products on the packed form: y = x W^T with W ~ scale * t [n, k] and x quantized to 8 bits a row, summed as integers.
 
 use super::packing::Matrix;
-use super::scheme::{check_scales, run_form, two_bit};
+use super::packing::with_two_bit;
+use super::scheme::check_scales;
 use super::{check_finite, check_length};
 use crate::backend::Context;
-use crate::tensor::{Result, View, ViewMut, vec_zeroed};
+use crate::tensor::{Packing, Result, View, ViewMut, vec_zeroed};
 
 /// x[m, k] to codes[m, k] and scales[m], x ~ scale * code. ARGUMENT for a NaN or an infinity, naming the first.
 pub fn quantize_activations(
@@ -35,7 +36,7 @@ pub fn matmul(
     y: &mut [f32],
 ) -> Result<()> {
     check_scales(&[scale])?;
-    matmul_two_bit(context, matrix, x, m, &two_bit(context, matrix, packed)?, scale, y)
+    with_two_bit(context, matrix, packed, |two_bit| matmul_two_bit(context, matrix, x, m, two_bit, scale, y))
 }
 
 /// The same on bytes that are checked and in the two-bit packing, whatever that of `matrix` is.
@@ -58,7 +59,7 @@ pub fn matmul_two_bit(
         context.launch(),
         &View::of(&codes, &[m, k])?,
         &View::of(&scales, &[m])?,
-        &View::of(two_bit, &[n, run_form(matrix)?.row_bytes()])?,
+        &View::of(two_bit, &matrix.packed_as(Packing::TwoBit).shape(0))?,
         &View::of(&[scale], &[1])?,
         &mut ViewMut::of(y, &[m, n])?,
     )
@@ -79,12 +80,13 @@ pub fn matmul_backward(
     check_length("dx", dx.len(), m * k)?;
     check_scales(&[scale])?;
     check_finite(context, dy, "dy")?;
-    let two_bit = two_bit(context, matrix, packed)?;
-    (context.kernels().matmul_ternary_backward)(
-        context.launch(),
-        &View::of(dy, &[m, n])?,
-        &View::of(&two_bit, &[n, run_form(matrix)?.row_bytes()])?,
-        &View::of(&[scale], &[1])?,
-        &mut ViewMut::of(dx, &[m, k])?,
-    )
+    with_two_bit(context, matrix, packed, |two_bit| {
+        (context.kernels().matmul_ternary_backward)(
+            context.launch(),
+            &View::of(dy, &[m, n])?,
+            &View::of(two_bit, &matrix.packed_as(Packing::TwoBit).shape(0))?,
+            &View::of(&[scale], &[1])?,
+            &mut ViewMut::of(dx, &[m, k])?,
+        )
+    })
 }

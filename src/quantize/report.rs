@@ -1,7 +1,7 @@
 //! What quantizing cost: the error, what the trits say, and all bytes.
 
-use super::packing::{Matrix, histogram};
-use super::scheme::{check_scales, dequantize_two_bit, two_bit};
+use super::packing::{Matrix, histogram, with_two_bit};
+use super::scheme::{check_scales, dequantize_two_bit};
 use super::{Group, check_finite, check_length};
 use crate::backend::{Context, with_scratch};
 use crate::tensor::Result;
@@ -39,9 +39,9 @@ pub fn measure(
     group.check_count(matrix.rows(), matrix.columns(), scales.len())?;
     check_scales(scales)?;
     check_finite(context, weights, "weights")?;
-    let two_bit = two_bit(context, matrix, packed)?;
-    let [error, norm] = squares(context, matrix, group, weights, &two_bit, scales)?;
-    let counts = histogram(matrix, packed)?.map(|count| count as f64);
+    let [error, norm] =
+        with_two_bit(context, matrix, packed, |two_bit| squares(context, matrix, group, weights, two_bit, scales))?;
+    let counts = histogram(context, matrix, packed)?.map(|count| count as f64);
     let all = weights.len() as f64;
     let entropy = counts.iter().filter(|count| **count > 0.0).map(|count| -count / all * (count / all).log2()).sum();
     let bytes = packed.len() + 4 * scales.len();
@@ -51,7 +51,7 @@ pub fn measure(
         entropy,
         scale_count: scales.len(),
         bytes,
-        bits_per_weight: 8.0 * bytes as f64 / all.max(1.0),
+        bits_per_weight: if weights.is_empty() { 0.0 } else { 8.0 * bytes as f64 / all },
         ratio: 4.0 * all / bytes.max(1) as f64,
     })
 }

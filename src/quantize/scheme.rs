@@ -1,13 +1,12 @@
 //! Float weights to trits and scales, W ~ scale * t, and back. How the scales are found is the scheme, which weights share one
 //! the group, and how a weight between two trits is decided the rounding. The equations: `backend/table.rs`.
 
-use super::packing::{Matrix, Packing};
+use super::packing::{Matrix, through_two_bit, with_two_bit};
 use super::{Group, check_finite, check_length};
 use crate::backend::{Context, with_scratch};
 use crate::tensor::error::{ensure, error};
 use crate::tensor::random::{Purpose, Stream};
-use crate::tensor::{Result, View, ViewMut, vec_zeroed};
-use std::borrow::Cow;
+use crate::tensor::{Packing, Result, View, ViewMut};
 
 /// How scales and thresholds are found.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -55,7 +54,6 @@ pub fn quantize(
     scales: &mut [f32],
 ) -> Result<usize> {
     check_length("weights", weights.len(), matrix.count())?;
-    matrix.check_size(packed)?;
     how.group.check_count(matrix.rows(), matrix.columns(), scales.len())?;
     if let Scheme::Threshold(h) = how.scheme {
         ensure!(h.is_finite() && h >= 0.0, Argument, "threshold is {h}, expected a finite number of 0 or more");
@@ -144,15 +142,15 @@ fn ternarize(
     [thresholds, scales]: [&[f32]; 2],
     packed: &mut [u8],
 ) -> Result<usize> {
-    let run = run_form(matrix)?;
     let (rows, columns) = (matrix.rows(), matrix.columns());
-    let to_two_bit = |two_bit: &mut [u8]| -> Result<()> {
+    let run = matrix.packed_as(Packing::TwoBit);
+    through_two_bit(context, matrix, packed, |two_bit| {
         if weights.is_empty() {
             return Ok(());
         }
         let (kernels, launch) = (context.kernels(), context.launch());
         let (w, width) = (View::of(weights, &[rows, columns])?, how.group.width(columns));
-        let mut two_bit = ViewMut::of(two_bit, &[rows, run.row_bytes()])?;
+        let mut two_bit = ViewMut::of(two_bit, &run.shape(0))?;
         match how.rounding {
             Rounding::Nearest => {
                 (kernels.ternarize)(launch, &w, width, &shared(thresholds, how.group, rows)?, &mut two_bit)
@@ -162,17 +160,7 @@ fn ternarize(
                 (kernels.ternarize_stochastic)(launch, &w, width, &scales, stream, &mut two_bit)
             }
         }
-    };
-    match matrix.packing() {
-        Packing::TwoBit => to_two_bit(packed)?,
-        Packing::FivePerByte => with_scratch::<u8, _>(run.bytes(), |two_bit| {
-            to_two_bit(two_bit)?;
-            let mut packed = ViewMut::of(packed, &[rows, matrix.row_bytes()])?;
-            let two_bit = View::of(two_bit, &[rows, run.row_bytes()])?;
-            (context.kernels().pack_five)(context.launch(), &two_bit, columns, &mut packed)
-        })??,
-    }
-    Ok(matrix.bytes())
+    })
 }
 
 /// weights = scale * t.
@@ -187,8 +175,9 @@ pub fn dequantize(
     check_length("weights", weights.len(), matrix.count())?;
     group.check_count(matrix.rows(), matrix.columns(), scales.len())?;
     check_scales(scales)?;
-    let two_bit = two_bit(context, matrix, packed)?;
-    dequantize_two_bit(context, matrix, group, &two_bit, scales, weights)
+    with_two_bit(context, matrix, packed, |two_bit| {
+        dequantize_two_bit(context, matrix, group, two_bit, scales, weights)
+    })
 }
 
 /// The same from bytes that are checked and in the two-bit packing, whatever that of `matrix` is.
@@ -203,13 +192,13 @@ pub fn dequantize_two_bit(
     if weights.is_empty() {
         return Ok(());
     }
-    let run = run_form(matrix)?;
+    let (rows, columns) = (matrix.rows(), matrix.columns());
     (context.kernels().deternarize)(
         context.launch(),
-        &View::of(two_bit, &[run.rows(), run.row_bytes()])?,
-        group.width(run.columns()),
-        &shared(scales, group, run.rows())?,
-        &mut ViewMut::of(weights, &[run.rows(), run.columns()])?,
+        &View::of(two_bit, &matrix.packed_as(Packing::TwoBit).shape(0))?,
+        group.width(columns),
+        &shared(scales, group, rows)?,
+        &mut ViewMut::of(weights, &[rows, columns])?,
     )
 }
 
@@ -218,34 +207,5 @@ pub fn check_scales(scales: &[f32]) -> Result<()> {
     match scales.iter().position(|scale| !scale.is_finite()) {
         None => Ok(()),
         Some(i) => Err(error!(Argument, "scales[{i}] is {}, expected a finite number", scales[i])),
-    }
-}
-
-/// The same matrix in the packing that kernels run on.
-pub fn run_form(matrix: &Matrix) -> Result<Matrix> {
-    Matrix::new(matrix.rows(), matrix.columns(), Packing::TwoBit)
-}
-
-/// The packed bytes, checked, in the packing that kernels run on.
-pub fn two_bit<'a>(context: &Context, matrix: &Matrix, packed: &'a [u8]) -> Result<Cow<'a, [u8]>> {
-    matrix.check_packed(packed)?;
-    two_bit_of_checked(context, matrix, packed)
-}
-
-/// The same for bytes that were checked before.
-pub fn two_bit_of_checked<'a>(context: &Context, matrix: &Matrix, packed: &'a [u8]) -> Result<Cow<'a, [u8]>> {
-    match matrix.packing() {
-        Packing::TwoBit => Ok(Cow::Borrowed(packed)),
-        Packing::FivePerByte => {
-            let run = run_form(matrix)?;
-            let mut two_bit = vec_zeroed::<u8>(run.bytes())?;
-            (context.kernels().unpack_five)(
-                context.launch(),
-                &View::of(packed, &[matrix.rows(), matrix.row_bytes()])?,
-                matrix.columns(),
-                &mut ViewMut::of(&mut two_bit, &[run.rows(), run.row_bytes()])?,
-            )?;
-            Ok(Cow::Owned(two_bit))
-        }
     }
 }

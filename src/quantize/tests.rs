@@ -1,5 +1,7 @@
 //! The verb on every row that a context can have: exact answers, agreement between packings and rows, refusals.
 
+mod scheme;
+
 use super::*;
 use crate::backend::{Backend, ContextOptions};
 use crate::tensor::random::{Purpose, Stream};
@@ -50,7 +52,7 @@ fn quantizing_follows_the_definition() {
             let (trits, gamma) = defined(&weights);
             assert!((f64::from(scale) - gamma).abs() < 1e-6 * gamma, "scale {scale}, defined {gamma}");
             let mut found = vec![0; trits.len()];
-            unpack(&matrix, &packed, &mut found).unwrap();
+            unpack(&context, &matrix, &packed, &mut found).unwrap();
             assert_eq!(found, trits);
             let mut restored = vec![0.0; trits.len()];
             dequantize(&context, &matrix, Group::Matrix, &packed, &[scale], &mut restored).unwrap();
@@ -72,7 +74,7 @@ fn products_sum_integers_exactly() {
             let mut packed = vec![0; matrix.bytes()];
             let scale = absmean(&context, &matrix, &weights, &mut packed).unwrap();
             let mut trits = vec![0; n * k];
-            unpack(&matrix, &packed, &mut trits).unwrap();
+            unpack(&context, &matrix, &packed, &mut trits).unwrap();
             let mut y = vec![0.0; m * n];
             matmul(&context, &matrix, &x, m, &packed, scale, &mut y).unwrap();
             for (i, &y) in y.iter().enumerate() {

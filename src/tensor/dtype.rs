@@ -70,7 +70,6 @@ pub trait Float:
     fn of(x: f64) -> Self;
     fn f64(self) -> f64;
     fn abs(self) -> Self;
-    fn max(self, other: Self) -> Self;
     fn round_half_even(self) -> Self;
     fn is_finite(self) -> bool;
 }
@@ -87,9 +86,6 @@ macro_rules! float {
             }
             fn abs(self) -> Self {
                 self.abs()
-            }
-            fn max(self, other: Self) -> Self {
-                self.max(other)
             }
             fn round_half_even(self) -> Self {
                 self.round_ties_even()

@@ -167,8 +167,8 @@ static void bad_sizes_and_options(void) {
     CHECK_FAILS(setun_quantize(weights, 2, 4, NULL, NULL, room(2), &scale, 1), SETUN_ERR_ARGUMENT, "packed is NULL");
     CHECK_FAILS(setun_quantize(weights, 2, 4, NULL, packed, room(2), NULL, 1), SETUN_ERR_ARGUMENT, "scales is NULL");
     setun_quantize_options_init(&options, sizeof options);
-    options.scheme = 1;
-    CHECK_FAILS(setun_quantize(weights, 2, 4, &options, packed, room(2), &scale, 1), SETUN_ERR_ARGUMENT, "scheme is 1");
+    options.scheme = 9;
+    CHECK_FAILS(setun_quantize(weights, 2, 4, &options, packed, room(2), &scale, 1), SETUN_ERR_ARGUMENT, "scheme is 9");
     options.scheme = SETUN_SCHEME_ABSMEAN;
     options.packing = SETUN_PACKING_FULL;
     CHECK_FAILS(setun_quantize(weights, 2, 4, &options, packed, room(2), &scale, 1), SETUN_ERR_ARGUMENT, "packing is 2");

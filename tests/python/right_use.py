@@ -514,6 +514,12 @@ TABLE = {
                        packed=Out("uint8_t", 2), packed_size=InOut("size_t", 2), scales=Out("float"), scale_count=1),
         null=OPTIONS, expect=SCALES,
     ),
+    "setun_quantize_measure": Entry(
+        lambda w: dict(weights=weights(), rows=2, columns=4, packed=In("uint8_t", [0x55, 0x55]), packed_size=2,
+                       scales=In("float", [0.5]), scale_count=1, options=w.options("setun_quantize_options"),
+                       report=w.filled("setun_quantize_report")),
+        null=OPTIONS, expect={**EMPTY, **SCALES},
+    ),
     "setun_dequantize": Entry(
         lambda w: dict(packed=In("uint8_t", [0x55, 0x55]), packed_size=2, rows=2, columns=4, scales=In("float", [0.5]), scale_count=1,
                        options=w.options("setun_quantize_options"), weights=Out("float", 8)),
@@ -528,6 +534,12 @@ TABLE = {
         lambda w: dict(packed=In("uint8_t", [0x55, 0x55]), packed_size=2, rows=2, columns=4,
                        options=w.options("setun_quantize_options"), trits=Out("int8_t", 8)),
         null=OPTIONS, expect=EMPTY,
+    ),
+    "setun_repack": Entry(
+        lambda w: dict(packed=In("uint8_t", [0x55, 0x55]), packed_size=2, rows=2, columns=4, packing=0,
+                       options=w.options("setun_quantize_options", packing=1), out=Out("uint8_t", 2),
+                       out_size=InOut("size_t", 2)),
+        null=OPTIONS, expect={**EMPTY, "packing = 2": ("ARGUMENT",)},
     ),
     "setun_gguf_size": Entry(
         lambda w: dict(type=34, count=512, bytes=Out("size_t")),
@@ -607,6 +619,13 @@ TABLE = {
     ),
     "setun_packed_scales": Entry(lambda w: dict(packed=w["setun_packed"], scales=Out("float"), count=1),
                                   expect={"count = 0": ("SHAPE",)}),
+    "setun_packed_measure": Entry(
+        lambda w: dict(packed=w["setun_packed"], w=w["setun_tensor"], report=w.filled("setun_quantize_report")),
+        more=lambda w, good: [
+            ("w is not f32", dict(w=w.tensor([2, 4], 5)), ("DTYPE",), "w"),
+            ("w has another shape", dict(w=w.tensor([4, 2])), ("SHAPE",), "w"),
+        ],
+    ),
     "setun_packed_nbytes": Entry(lambda w: dict(packed=w["setun_packed"], out=Out("size_t"))),
     "setun_packed_free": Entry(lambda w: dict(packed=w.make("setun_packed"))),
     "setun_ternarize_gradients": Entry(

@@ -1,6 +1,7 @@
 """The example programs as their users run them: c_examples/build/{quantize,step,train,generate}."""
 
 import json
+import math
 import os
 import re
 import signal
@@ -67,25 +68,71 @@ class FromCpp(Programs):
 
 
 class Quantize(Programs):
-    def test_a_matrix_comes_back_as_ternary(self):
+    def test_every_scheme_and_packing_of_a_gaussian(self):
         printed, _ = run("quantize")
-        two, five = printed.splitlines()
-        self.assertIn("98304 bytes, 16.0x smaller", two)
-        self.assertIn(f"{512 * 154} bytes, 19.9x smaller", five)
-        error = float(re.search(r"relative error ([0-9.]+)", two)[1])
-        self.assertTrue(0.45 < error < 0.55, error)  # of a Gaussian: 0.51
+        found = {}
+        for line in printed.splitlines():
+            name, error, zeros, bits, ratio = re.search(
+                r"Gaussian, (.*?) +1024 x 1024  error ([0-9.]+)  zeros ([0-9.]+)%.*  ([0-9.]+) bits a weight  ([0-9.]+)x", line
+            ).groups()
+            found[name] = float(error), float(zeros), float(bits), float(ratio)
+        self.assertEqual(len(found), 9)
+        # Of a Gaussian: absmean .513 with 31% zeros, least squares .436 with 46% (Ternary Weight Networks).
+        self.assertAlmostEqual(found["absmean, 2 bits"][0], 0.513, 2)
+        self.assertAlmostEqual(found["least squares, 2 bits"][0], 0.436, 2)
+        self.assertGreater(found["absmean, 2 bits"][3], 15.99)
+        self.assertGreater(found["absmean, 5 a byte"][3], 19.9)
+        self.assertGreater(found["least squares, mask and sign"][3], 20.4)
 
-    def test_a_matrix_from_a_file(self):
-        path = self.folder / "weights.f32"
-        path.write_bytes(struct.pack("<10f", *[0.5, -0.5, 0.5, 0, 0.5, -0.5, 0.5, 0.5, 0.5, 0.5]))
-        printed, _ = run("quantize", path, 2, 5)
-        # Nine of ten are +-0.5: the scale is their mean, 0.45, and each is off by 0.05.
-        self.assertIn("relative error 0.100, zeros 10.0%", printed)
-        run("quantize", path, 3, 5, status=1)
-        run("quantize", path, -1, 5, status=1)
-        path.write_bytes(struct.pack("<2f", 1.0, float("nan")))
-        _, errors = run("quantize", path, 1, 2, status=1)
-        self.assertIn("weights[1] is NaN", errors)
+    @staticmethod
+    def npy(path, values, shape):
+        header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode()
+        path.write_bytes(b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header + struct.pack(f"<{len(values)}f", *values))
+
+    def test_the_matrix_of_a_file_is_packed_and_read_back(self):
+        path, out = self.folder / "weights.npy", self.folder / "packed.safetensors"
+        self.npy(path, [0.5, -0.5, 0.5, 0, 0.5, -0.5, 0.5, 0.5, 0.5, 0.5], (2, 5))
+        for packing, stored in [("two-bit", 4), ("five", 2), ("mask-sign", 4 + 2 + 2)]:
+            printed, _ = run("quantize", "--in", path, "--out", out, "--packing", packing, "--verify")
+            # Nine of ten are +-0.5: the scale is their mean, 0.45, and each is off by 0.05.
+            self.assertIn("error 0.1000  zeros 10.0%", printed)
+            self.assertIn("verified: 1 packed matrices", printed)
+            data = out.read_bytes()
+            length = struct.unpack("<Q", data[:8])[0]
+            header = json.loads(data[8 : 8 + length])
+            self.assertEqual(header["weights"]["shape"], [stored])
+            self.assertIn('"rows":2', header["__metadata__"]["setun.packed"])
+            self.assertIn(f"{len(data)} bytes in all", printed)
+        printed, _ = run("quantize", "--in", path, "--scheme", "least-squares", "--rows")
+        self.assertIn("error 0.0000  zeros 10.0%", printed)
+        _, errors = run("quantize", "--in", out, "--out", self.folder / "again.safetensors", status=1)
+        self.assertIn("weights is packed already", errors)
+        self.npy(path, [1, float("nan")], (1, 2))
+        _, errors = run("quantize", "--in", path, status=1)
+        self.assertIn("w[1] is NaN", errors.replace("weights[1]", "w[1]"))
+        run("quantize", "--in", self.folder / "nowhere.npy", status=1)
+        run("quantize", "--verify", status=2)
+
+    def test_what_is_no_matrix_is_kept(self):
+        path, out = self.folder / "model.safetensors", self.folder / "packed.safetensors"
+        tensors = {"norm": [4], "w": [2, 4], "embedding": [3, 4], "steps": [1]}
+        header, at = {}, 0
+        for name, shape in tensors.items():
+            size = 4 * math.prod(shape)
+            header[name] = {"dtype": "I32" if name == "steps" else "F32", "shape": shape, "data_offsets": [at, at + size]}
+            at += size
+        text = json.dumps(header).encode()
+        values = [(i % 7 - 3) / 2 for i in range(4 + 8 + 12)]
+        path.write_bytes(struct.pack("<Q", len(text)) + text + struct.pack("<24f", *values) + struct.pack("<i", 17))
+        printed, _ = run("quantize", "--in", path, "--out", out, "--verify")
+        self.assertIn("packed: 8 weights", printed)
+        data = out.read_bytes()
+        length = struct.unpack("<Q", data[:8])[0]
+        kept = json.loads(data[8 : 8 + length])
+        self.assertEqual({name for name in kept if name != "__metadata__"}, {"norm", "w", "w_scale", "embedding", "steps"})
+        start, end = kept["embedding"]["data_offsets"]
+        found = struct.unpack("<12f", data[8 + length + start : 8 + length + end])
+        self.assertEqual(list(found), values[12:])
 
 
 class Step(Programs):
@@ -306,7 +353,7 @@ class Sanitized(Programs):
         flags = "-std=c99 -g -fsanitize=address,undefined -fno-sanitize-recover=all".split()
         library = ROOT / "target" / "release"
         sources = {
-            "quantize": ["quantize"],
+            "quantize": ["quantize", "arguments"],
             "generate": ["generate", "arguments"],
             "train": ["train", "results", "options", "arguments", "progress", "curve"],
         }

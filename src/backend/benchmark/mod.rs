@@ -26,6 +26,7 @@ mod embedding;
 mod feed_forward;
 mod gradient;
 mod kmeans;
+mod mask_sign;
 mod matmul;
 mod matmul_ternary;
 mod norm;
@@ -58,6 +59,7 @@ fn cases() -> Vec<Case> {
         reduce::cases,
         scheme::cases,
         ternary::cases,
+        mask_sign::cases,
         activation::cases,
         matmul::cases,
         matmul_ternary::cases,

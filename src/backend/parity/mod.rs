@@ -14,6 +14,7 @@ mod embedding;
 mod feed_forward;
 mod gradient;
 mod kmeans;
+mod mask_sign;
 mod matmul;
 mod matmul_ternary;
 mod norm;

@@ -74,7 +74,7 @@ fn scales_of_normal_weights() {
 #[test]
 fn scales_of_weights_that_are_not_normal() {
     type Kind = (&'static str, fn(f32, usize) -> f32);
-    let kinds: [Kind; 11] = [
+    let kinds: [Kind; 14] = [
         ("heavy tails", |w, _| w.powi(7)),
         ("very heavy tails", |w, _| w.powi(25)),
         ("exponential", |w, _| (8.0 * w).exp()),
@@ -86,6 +86,12 @@ fn scales_of_weights_that_are_not_normal() {
         ("near the largest", |w, _| w.clamp(-1.0, 1.0) * 3e38),
         ("one outlier", |w, i| if i == 50 { 1e30 } else { 1e-3 * w }),
         ("zeros", |_, _| -0.0),
+        // All k are as good, but for the roundings: no bin can be left out.
+        ("equal errors", |_, i| (((i + 1) as f64).sqrt() - (i as f64).sqrt()) as f32),
+        ("equal errors in runs", |_, i| {
+            if i % 1000 < 300 { (((i + 1) as f64).sqrt() - (i as f64).sqrt()) as f32 } else { 0.0 }
+        }),
+        ("few values", |_, i| 0.9f32.powi((i % 150) as i32)),
     ];
     for shape in [[1, 64], [3, 1000], [2, 20_000], [1, 150_000]] {
         for (name, value) in kinds {

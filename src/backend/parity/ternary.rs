@@ -1,12 +1,24 @@
 //! Packed bytes are the same on every row, and corrupt bytes are found by all.
 
-use super::{EXACT, Row, SIZES, check, dirty, normal};
+use super::{EXACT, Row, SIZES, check, dirty, integers, normal};
+use crate::backend::launch::{Executor, Launch};
+use crate::backend::scalar;
+use crate::backend::simd::Level;
 use crate::tensor::{DType, Result, Tensor};
 
 /// [rows, columns]: odd widths, widths that fill bytes, and enough for several chunks.
-fn shapes() -> impl Iterator<Item = [usize; 2]> {
+pub fn shapes() -> impl Iterator<Item = [usize; 2]> {
     let odd = SIZES.into_iter().flat_map(|columns| [[1, columns], [3, columns]]);
     odd.chain([[0, 8], [2, 20], [7, 128], [3, 1000], [5, 1003], [70, 1024], [600, 129], [1, 140_000], [1, 140_003]])
+}
+
+/// Random trits, two bits each.
+pub fn packed(rows: usize, columns: usize, seed: u32) -> Tensor {
+    let trits = integers(&[rows, columns], seed, 3, |i| i as i8 - 1);
+    let mut packed = dirty(DType::U8, &[rows, columns.div_ceil(4)]);
+    let launch = Launch { executor: Executor::Serial, spans: Level::Baseline.spans() };
+    (scalar::KERNELS.pack_two_bit)(&launch, &trits.view(), &mut packed.view_mut()).unwrap();
+    packed
 }
 
 fn ternarize(row: &Row, w: &Tensor, threshold: f32) -> Result<Tensor> {
@@ -83,5 +95,50 @@ fn trits_past_the_last_column_are_refused() {
                 Ok(vec![unpack_five(row, &five, columns)?])
             });
         }
+    }
+}
+
+#[test]
+fn two_bits_and_back() {
+    for [rows, columns] in shapes() {
+        check(&format!("pack_two_bit {rows} x {columns}"), EXACT, |row| {
+            let trits = integers(&[rows, columns], 6, 3, |i| i as i8 - 1);
+            let (mut bytes, mut back) =
+                (dirty(DType::U8, &[rows, columns.div_ceil(4)]), dirty(DType::I8, trits.dims()));
+            (row.kernels.pack_two_bit)(&row.launch, &trits.view(), &mut bytes.view_mut())?;
+            (row.kernels.unpack_two_bit)(&row.launch, &bytes.view(), &mut back.view_mut())?;
+            assert_eq!(back.host::<i8>()?, trits.host::<i8>()?);
+            Ok(vec![bytes])
+        });
+    }
+}
+
+#[test]
+fn trits_of_five_a_byte() {
+    for [rows, columns] in shapes() {
+        let two_bit = packed(rows, columns, 7);
+        check(&format!("five_trits {rows} x {columns}"), EXACT, |row| {
+            let five = pack_five(row, &two_bit, columns)?;
+            let mut trits = dirty(DType::I8, &[rows, columns]);
+            (row.kernels.five_trits)(&row.launch, &five.view(), &mut trits.view_mut())?;
+            Ok(vec![trits])
+        });
+    }
+    // Every byte there is, wherever it lies among 32.
+    let bytes: Vec<u8> = (0..243 * 37).map(|i| (i % 243) as u8).collect();
+    let five = Tensor::from_slice(&bytes, &[1, bytes.len()]).unwrap();
+    check("five_trits of every byte", EXACT, |row| {
+        let mut trits = dirty(DType::I8, &[1, 5 * 243 * 37]);
+        (row.kernels.five_trits)(&row.launch, &five.view(), &mut trits.view_mut())?;
+        Ok(vec![trits])
+    });
+    for byte in 243..=255u8 {
+        let mut bytes = bytes.clone();
+        bytes[5000] = byte;
+        let five = Tensor::from_slice(&bytes, &[1, bytes.len()]).unwrap();
+        check(&format!("five_trits of {byte}"), EXACT, |row| {
+            let mut trits = dirty(DType::I8, &[1, 5 * 243 * 37]);
+            (row.kernels.five_trits)(&row.launch, &five.view(), &mut trits.view_mut()).map(|()| vec![])
+        });
     }
 }

@@ -9,12 +9,32 @@ pub fn trit(row: &[u8], k: usize) -> i32 {
     i32::from(row[k / 4] >> (2 * (k % 4)) & 3) - 1
 }
 
-pub fn pack_five(_: &Launch, packed: &View, columns: usize, five: &mut ViewMut) -> Result<()> {
-    let rows = packed.dim(0);
-    check_packed("pack_five", packed.dims(), rows, columns, 4)?;
-    check_packed("pack_five", five.dims(), rows, columns, 5)?;
-    let (packed, five) = (packed.slice::<u8>()?, five.slice_mut::<u8>()?);
-    // Checked first, so that a corrupt input leaves the output as it was.
+pub fn pack_two_bit(_: &Launch, trits: &View, packed: &mut ViewMut) -> Result<()> {
+    let (rows, columns) = (trits.dim(0), trits.dim(1));
+    check_packed("pack_two_bit", packed.dims(), rows, columns, 4)?;
+    let (trits, packed) = (trits.slice::<i8>()?, packed.slice_mut::<u8>()?);
+    for (row, bytes) in trits.chunks(columns.max(1)).zip(packed.chunks_mut(columns.div_ceil(4).max(1))) {
+        for (four, byte) in row.chunks(4).zip(bytes) {
+            *byte = (0..4).map(|i| four.get(i).map_or(1, |&t| (t + 1) as u8) << (2 * i)).sum();
+        }
+    }
+    Ok(())
+}
+
+pub fn unpack_two_bit(_: &Launch, packed: &View, trits: &mut ViewMut) -> Result<()> {
+    let (rows, columns) = (trits.dim(0), trits.dim(1));
+    check_packed("unpack_two_bit", packed.dims(), rows, columns, 4)?;
+    let (packed, trits) = (packed.slice::<u8>()?, trits.slice_mut::<i8>()?);
+    for (bytes, row) in packed.chunks(columns.div_ceil(4).max(1)).zip(trits.chunks_mut(columns.max(1))) {
+        for (k, t) in row.iter_mut().enumerate() {
+            *t = trit(bytes, k) as i8;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses the code 3.
+pub fn check_two_bit(packed: &[u8]) -> Result<()> {
     for (i, &byte) in packed.iter().enumerate() {
         ensure!(
             byte & (byte >> 1) & 0x55 == 0,
@@ -22,6 +42,16 @@ pub fn pack_five(_: &Launch, packed: &View, columns: usize, five: &mut ViewMut) 
             "byte {i} of the packed trits is {byte:#04x}, which holds the code 3"
         );
     }
+    Ok(())
+}
+
+pub fn pack_five(_: &Launch, packed: &View, columns: usize, five: &mut ViewMut) -> Result<()> {
+    let rows = packed.dim(0);
+    check_packed("pack_five", packed.dims(), rows, columns, 4)?;
+    check_packed("pack_five", five.dims(), rows, columns, 5)?;
+    let (packed, five) = (packed.slice::<u8>()?, five.slice_mut::<u8>()?);
+    // First, so that a corrupt input leaves the output as it was.
+    check_two_bit(packed)?;
     let (from, to) = (columns.div_ceil(4), columns.div_ceil(5));
     for (row, bytes) in packed.chunks(from.max(1)).zip(five.chunks_mut(to.max(1))) {
         for (j, byte) in bytes.iter_mut().enumerate() {
@@ -48,6 +78,22 @@ pub fn unpack_five(_: &Launch, five: &View, columns: usize, packed: &mut ViewMut
     for (bytes, row) in five.chunks(from.max(1)).zip(packed.chunks_mut(to.max(1))) {
         for (j, byte) in row.iter_mut().enumerate() {
             *byte = (0..4).map(|i| digit(bytes, 4 * j + i, columns) << (2 * i)).sum();
+        }
+    }
+    Ok(())
+}
+
+pub fn five_trits(_: &Launch, five: &View, trits: &mut ViewMut) -> Result<()> {
+    let (rows, columns) = (trits.dim(0), trits.dim(1));
+    check_packed("five_trits", five.dims(), rows, columns, 5)?;
+    let (five, trits) = (five.slice::<u8>()?, trits.slice_mut::<i8>()?);
+    let width = columns.div_ceil(5);
+    for (i, &byte) in five.iter().enumerate() {
+        check_five(i, byte, columns - (i % width * 5).min(columns))?;
+    }
+    for (bytes, row) in five.chunks(width.max(1)).zip(trits.chunks_mut(columns.max(1))) {
+        for (k, t) in row.iter_mut().enumerate() {
+            *t = digit(bytes, k, columns) as i8 - 1;
         }
     }
     Ok(())

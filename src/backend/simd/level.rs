@@ -4,6 +4,7 @@
 use super::spans::{self, Spans};
 use crate::tensor::Result;
 use crate::tensor::error::{ensure, error};
+use std::sync::OnceLock;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -120,6 +121,26 @@ impl Level {
             _ => &spans::SPANS,
         }
     }
+}
+
+/// Whether the instructions that deposit and extract bits (BMI2) are worth using: AMD's processors before family 19h (Zen 3)
+/// take them apart, into hundreds of steps.
+pub fn deposits_fast() -> bool {
+    static FAST: OnceLock<bool> = OnceLock::new();
+    *FAST.get_or_init(|| {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::__cpuid;
+            let (vendor, version) = (__cpuid(0), __cpuid(1));
+            // "AuthenticAMD" and "HygonGenuine", which has their first Zen.
+            let amd = [vendor.ebx, vendor.edx, vendor.ecx] == [0x6874_7541, 0x6974_6e65, 0x444d_4163];
+            let hygon = [vendor.ebx, vendor.edx, vendor.ecx] == [0x6f67_7948, 0x6e65_476e, 0x656e_6975];
+            let family = (version.eax >> 8 & 0xF) + (version.eax >> 20 & 0xFF);
+            !((amd || hygon) && family < 0x19)
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        true
+    })
 }
 
 #[cfg(test)]

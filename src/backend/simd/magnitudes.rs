@@ -5,7 +5,7 @@
 
 use super::chunks::{self, Shared};
 use super::scheme::CHUNK;
-use super::spans::{Bins, COUNT_SHIFT, HISTOGRAM, SMALL, Spans, integer_factors, mean_scale};
+use super::spans::{Bins, COUNT_SHIFT, HISTOGRAM, SMALL, Spans, TABLES, integer_factors, mean_scale};
 use crate::backend::Launch;
 use crate::backend::scalar::scheme::{Groups, LEAST_SCALE, check_least_squares};
 use crate::backend::workspace::with_scratch;
@@ -72,7 +72,7 @@ fn by_groups(
     if groups.width > SMALL {
         return chunks::try_run(launch, groups.count(), per_chunk, |range| one_by_one(range, &thresholds, &scales));
     }
-    let room = 8 * (groups.width.next_power_of_two().max(8) + 1);
+    let room = 8 * groups.width.next_power_of_two().max(8);
     chunks::try_run(launch, groups.count(), per_chunk.next_multiple_of(8), |range| {
         with_scratch::<f32, _>(room, |room| {
             for start in range.clone().step_by(8) {
@@ -176,6 +176,11 @@ fn gather<R>(
     })?
 }
 
+/// f less more than its roundings, for comparisons that must not be wrong by them.
+fn slightly_less(f: f64) -> f64 {
+    f * (1.0 - 2f64.powi(-40))
+}
+
 /// How many magnitudes fall in a bin, and the sum of their integers.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -227,8 +232,8 @@ impl Histogram {
         let octaves = half_logarithm + 3;
         // Few bins for few weights: each bin costs about as much as some weights.
         let mantissa = match count {
-            0..=2048 => 3,
-            2049..=16_384 => 5,
+            0..=4096 => 4,
+            4097..=16_384 => 5,
             16_385..=CHUNK => 6,
             _ => 7,
         };
@@ -257,17 +262,18 @@ impl Histogram {
             let shared = Mutex::new(&mut *totals);
             chunks::try_run(launch, w.len(), CHUNK, |range| {
                 let w = &w[range];
-                with_scratch::<u64, _>(2 * count, |tables| {
+                with_scratch::<u64, _>(TABLES * count, |tables| {
                     tables.fill(0);
-                    // SAFETY: w has the stated length, at most HISTOGRAM; there are two tables.
+                    // SAFETY: w has the stated length, at most HISTOGRAM; there are so many tables.
                     unsafe {
                         (launch.spans.magnitude_histogram)(&self.bins, w.as_ptr(), w.len(), tables.as_mut_ptr());
                     }
-                    let (first, second) = tables.split_at(count);
-                    for ((bin, first), second) in shared.lock().iter_mut().zip(first).zip(second) {
-                        const SUM: u64 = (1 << COUNT_SHIFT) - 1;
-                        bin.count += (first >> COUNT_SHIFT) + (second >> COUNT_SHIFT);
-                        bin.sum += (first & SUM) + (second & SUM);
+                    let mut totals = shared.lock();
+                    for table in tables.chunks_exact(count) {
+                        for (bin, here) in totals.iter_mut().zip(table) {
+                            bin.count += here >> COUNT_SHIFT;
+                            bin.sum += here & ((1 << COUNT_SHIFT) - 1);
+                        }
                     }
                 })
             })?;
@@ -277,20 +283,31 @@ impl Histogram {
 
     /// The best of all k, at the end of a bin or inside of one.
     fn best(&self, launch: &Launch, w: &[f32], bins: &[Bin]) -> Result<Best> {
+        // See `new`: the best k is in none of the bin of what is left.
+        let total: u64 = bins[1..].iter().map(|bin| bin.sum).sum();
         let mut best = Best { f: -1.0, k: 0, sum: 0 };
-        let (mut k, mut sum) = (0, 0);
-        for bin in bins[1..].iter().rev().filter(|bin| bin.count > 0) {
-            (k, sum) = (k + bin.count, sum + bin.sum);
-            best.consider(k, sum);
+        let (mut k, mut sum, mut end) = (0, 0, bins.len());
+        while end > 1 && (k == 0 || self.can_follow(slightly_less(best.f), end - 1, k, sum, total)) {
+            end -= 1;
+            if bins[end].count > 0 {
+                (k, sum) = (k + bins[end].count, sum + bins[end].sum);
+                best.consider(k, sum);
+            }
         }
-        let least = best.f * (1.0 - 2f64.powi(-40));
-        // Runs of bins that can hold a better one, with k and the sum before them.
-        let (mut k, mut sum) = (0, 0);
+        let least = slightly_less(best.f);
+        // Runs of bins that can hold a better one, with k and the sum before them. Each costs a pass over the weights: after
+        // some, one takes all that is left.
+        const RUNS: usize = 4;
+        let (mut k, mut sum, mut runs) = (0, 0, 0);
         let mut run: Option<(usize, u64, u64)> = None;
-        for b in (0..bins.len()).rev() {
-            let candidate = b > 0 && self.can_reach(least, b, &bins[b], k, sum);
+        for b in (end - 1..bins.len()).rev() {
+            let goes_on = run.is_some() && (bins[b].count == 0 || runs == RUNS);
+            let candidate = b >= end && (goes_on || self.can_reach(least, b, &bins[b], k, sum));
             match run {
-                None if candidate => run = Some((b, k, sum)),
+                None if candidate => {
+                    run = Some((b, k, sum));
+                    runs += 1;
+                }
                 Some((top, run_k, run_sum)) if !candidate => {
                     let range = self.low(b + 1)..self.low(top + 1);
                     gather(launch, w, range, (k - run_k) as usize, |found| {
@@ -303,6 +320,15 @@ impl Histogram {
             (k, sum) = (k + bins[b].count, sum + bins[b].sum);
         }
         Ok(best)
+    }
+
+    /// Whether f can be `least` in bin b or below, after K integers with the sum P of a `total`. With hi the largest integer and
+    /// R = total - P, j more have a sum of at most j hi and of at most R: as in `can_reach`, f is at most P^2 / K, which the end
+    /// of a bin has reached, or (P + R)^2 / (K + R / hi).
+    fn can_follow(&self, least: f64, b: usize, k: u64, sum: u64, total: u64) -> bool {
+        let hi = self.integer(self.low(b + 1).max(1) - 1) as f64;
+        let (all, rest) = (total as f64, (total - sum) as f64);
+        all * all * hi > least * (k as f64 * hi + rest)
     }
 
     /// Whether f can be `least` inside of a bin of c integers with the sum S, all from lo to hi, after K with the sum P. Of the

@@ -16,6 +16,7 @@ mod gradient;
 mod kmeans;
 mod level;
 mod magnitudes;
+mod mask_sign;
 mod matmul;
 mod matmul_ternary;
 mod norm;
@@ -46,8 +47,15 @@ pub const KERNELS: Kernels = Kernels {
     ternarize: scheme::ternarize,
     ternarize_stochastic: scheme::ternarize_stochastic,
     deternarize: scheme::deternarize,
+    pack_two_bit: ternary::pack_two_bit,
+    unpack_two_bit: ternary::unpack_two_bit,
     pack_five: ternary::pack_five,
     unpack_five: ternary::unpack_five,
+    five_trits: ternary::five_trits,
+    mask_sign_bytes: mask_sign::mask_sign_bytes,
+    pack_mask_sign: mask_sign::pack_mask_sign,
+    unpack_mask_sign: mask_sign::unpack_mask_sign,
+    mask_sign_trits: mask_sign::mask_sign_trits,
     quantize_activations: activation::quantize_activations,
     dequantize_activations: activation::dequantize_activations,
     quantize_gradients: gradient::quantize_gradients,

@@ -153,10 +153,18 @@ pub fn deternarize(launch: &Launch, packed: &View, group: usize, scales: &View, 
     Ok(())
 }
 
+/// The groups as those of one long row, where every row ends with a whole one.
+fn in_one_row(groups: &Groups) -> Groups {
+    if groups.whole || !groups.columns.is_multiple_of(groups.width) {
+        return *groups;
+    }
+    Groups { rows: 1, columns: groups.rows * groups.columns, per_row: groups.count(), ..*groups }
+}
+
 /// Calls `row(weights, groups, width)` for parts that cover all weights: each begins with a group, is inside of a row (or the
 /// whole matrix), and has about [`CHUNK`] weights in whole groups, or what is left of its row.
 fn rows_of_groups(launch: &Launch, groups: &Groups, row: impl Fn(Range<usize>, Range<usize>, usize) + Sync) {
-    let per_chunk = (CHUNK / groups.width).max(1);
+    let (groups, per_chunk) = (in_one_row(groups), (CHUNK / groups.width).max(1));
     chunks::run(launch, groups.count(), per_chunk, |range| {
         let mut start = range.start;
         while start < range.end {
@@ -167,7 +175,7 @@ fn rows_of_groups(launch: &Launch, groups: &Groups, row: impl Fn(Range<usize>, R
     });
 }
 
-/// A part of a matrix of trits, inside of a row, unless rows end between bytes and share a scale.
+/// A part of a matrix of trits, inside of a row, unless rows end between bytes and with whole groups.
 struct Part {
     weights: Range<usize>,
     /// The packed bytes, four weights each.
@@ -180,6 +188,7 @@ struct Part {
 /// Calls `part` for parts that cover all weights, about `size` at a time.
 fn parts(launch: &Launch, groups: &Groups, size: usize, part: impl Fn(Part) + Sync) {
     let whole_bytes = groups.columns.is_multiple_of(4);
+    let groups = if whole_bytes && groups.width <= size { in_one_row(groups) } else { *groups };
     let (rows, columns) = match groups.whole && whole_bytes {
         true => (1, groups.rows * groups.columns),
         false => (groups.rows, groups.columns),

@@ -7,6 +7,28 @@ use crate::backend::scalar::ternary::check_packed;
 use crate::tensor::{Result, View, ViewMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub fn pack_two_bit(launch: &Launch, trits: &View, packed: &mut ViewMut) -> Result<()> {
+    let (rows, columns) = (trits.dim(0), trits.dim(1));
+    check_packed("pack_two_bit", packed.dims(), rows, columns, 4)?;
+    let span = launch.spans.pack_two_bit;
+    rows_between(launch, [rows, columns], 1, trits.slice::<i8>()?, 4, packed.slice_mut()?, |trits, n, packed| {
+        // SAFETY: trits[n] and packed[ceil(n / 4)].
+        unsafe { span(trits.as_ptr(), n, packed.as_mut_ptr()) }
+    });
+    Ok(())
+}
+
+pub fn unpack_two_bit(launch: &Launch, packed: &View, trits: &mut ViewMut) -> Result<()> {
+    let (rows, columns) = (trits.dim(0), trits.dim(1));
+    check_packed("unpack_two_bit", packed.dims(), rows, columns, 4)?;
+    let span = launch.spans.unpack_two_bit;
+    rows_between(launch, [rows, columns], 4, packed.slice::<u8>()?, 1, trits.slice_mut()?, |packed, n, trits| {
+        // SAFETY: packed[ceil(n / 4)] and trits[n].
+        unsafe { span(packed.as_ptr(), n, trits.as_mut_ptr()) }
+    });
+    Ok(())
+}
+
 pub fn pack_five(launch: &Launch, packed: &View, columns: usize, five: &mut ViewMut) -> Result<()> {
     let rows = packed.dim(0);
     check_packed("pack_five", packed.dims(), rows, columns, 4)?;
@@ -29,12 +51,7 @@ pub fn unpack_five(launch: &Launch, five: &View, columns: usize, packed: &mut Vi
     check_packed("unpack_five", five.dims(), rows, columns, 5)?;
     check_packed("unpack_five", packed.dims(), rows, columns, 4)?;
     let bytes = five.slice::<u8>()?;
-    // SAFETY: the part has the stated length.
-    let corrupt = any(launch, bytes, |part| unsafe { (launch.spans.largest_byte)(part.as_ptr(), part.len()) } > 242);
-    let width = columns.div_ceil(5);
-    let padded = !columns.is_multiple_of(5)
-        && bytes.iter().skip(width - 1).step_by(width).any(|&last| !digits_end_in_one(last, columns % 5));
-    if corrupt || padded {
+    if !five_is_sound(launch, bytes, columns) {
         return scalar::ternary::unpack_five(launch, five, columns, packed); // names the byte
     }
     let span = launch.spans.unpack_five;
@@ -45,6 +62,32 @@ pub fn unpack_five(launch: &Launch, five: &View, columns: usize, packed: &mut Vi
     Ok(())
 }
 
+pub fn five_trits(launch: &Launch, five: &View, trits: &mut ViewMut) -> Result<()> {
+    let (rows, columns) = (trits.dim(0), trits.dim(1));
+    check_packed("five_trits", five.dims(), rows, columns, 5)?;
+    let bytes = five.slice::<u8>()?;
+    if !five_is_sound(launch, bytes, columns) {
+        return scalar::ternary::five_trits(launch, five, trits); // names the byte
+    }
+    let span = launch.spans.five_trits;
+    rows_between(launch, [rows, columns], 5, bytes, 1, trits.slice_mut()?, |five, n, trits| {
+        // SAFETY: five[ceil(n / 5)], all below 243, and trits[n].
+        unsafe { span(five.as_ptr(), n, trits.as_mut_ptr()) }
+    });
+    Ok(())
+}
+
+/// Whether rows of five trits a byte hold no others, and none past the last column.
+fn five_is_sound(launch: &Launch, bytes: &[u8], columns: usize) -> bool {
+    // SAFETY: the part has the stated length.
+    if any(launch, bytes, |part| unsafe { (launch.spans.largest_byte)(part.as_ptr(), part.len()) } > 242) {
+        return false;
+    }
+    let width = columns.div_ceil(5);
+    columns.is_multiple_of(5)
+        || bytes.iter().skip(width - 1).step_by(width).all(|&last| digits_end_in_one(last, columns % 5))
+}
+
 /// Whether the digits of a byte from number `used` on are 1: 121 is 1 + 3 + 9 + 27 + 81.
 fn digits_end_in_one(byte: u8, used: usize) -> bool {
     let power = [1, 3, 9, 27, 81][used];
@@ -52,7 +95,7 @@ fn digits_end_in_one(byte: u8, used: usize) -> bool {
 }
 
 /// Whether `test` holds for any chunk of `bytes`.
-fn any(launch: &Launch, bytes: &[u8], test: impl Fn(&[u8]) -> bool + Sync) -> bool {
+pub fn any(launch: &Launch, bytes: &[u8], test: impl Fn(&[u8]) -> bool + Sync) -> bool {
     let found = AtomicBool::new(false);
     chunks::run(launch, bytes.len(), 4 * ELEMENTS, |range| {
         if !found.load(Ordering::Relaxed) && test(&bytes[range]) {

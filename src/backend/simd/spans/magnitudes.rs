@@ -5,12 +5,12 @@
 
 use super::math::load_part;
 use super::scheme::at_least;
-use super::vector::{load, store};
+use super::vector::{load, store, write};
 use bytemuck::cast;
 use wide::{f32x8, f64x4, i32x4, i32x8};
 
-/// At most so many weights are a small group: their sorting network still fits the L1 cache.
-pub const SMALL: usize = 256;
+/// At most so many weights are a small group: eight of them take 32 KiB.
+pub const SMALL: usize = 1024;
 
 /// Of |w| = x: the factors of m = trunc(x * f0 * f1), which is trunc(x * 2^(31 - e)), where e is the least with x < 2^e for the
 /// largest magnitude of a group. Products below 1 may round, to what truncates to 0 as well; others are exact.
@@ -57,12 +57,11 @@ pub unsafe extern "C" fn small_medians(
     thresholds: *mut f32,
     scales: *mut f32,
 ) {
-    let (poison, _) = sort_eight(groups, lengths, count, room);
-    let poison = poison.to_array();
+    let (largest, _) = sort_eight(groups, lengths, count, room);
     for g in 0..count {
         // In descending order the lower median of n is number floor(n / 2).
         let median = *room.add(8 * (*lengths.add(g) / 2) + g);
-        let scale = at_least(median + *poison.as_ptr().add(g));
+        let scale = if_finite(at_least(median), *largest.as_ptr().add(g));
         *scales.add(g) = scale;
         *thresholds.add(g) = 0.5 * scale;
     }
@@ -76,8 +75,7 @@ pub unsafe extern "C" fn small_least_squares(
     thresholds: *mut f32,
     scales: *mut f32,
 ) {
-    let (poison, longest) = sort_eight(groups, lengths, count, room);
-    let largest: [u32; 8] = cast(load(room));
+    let (largest, longest) = sort_eight(groups, lengths, count, room);
     let factors = largest.map(integer_factors);
     let (first, second) = (f32x8::new(factors.map(|f| f[0])), f32x8::new(factors.map(|f| f[1])));
     let integers = |k: usize| -> [f64x4; 2] {
@@ -86,65 +84,68 @@ pub unsafe extern "C" fn small_least_squares(
     };
     let zero = [f64x4::splat(0.0); 2];
     let (mut sum, mut best, mut best_sum, mut best_k) = (zero, zero, zero, [f64x4::splat(1.0); 2]);
-    let mut m = integers(0);
+    let mut number = f64x4::splat(0.0);
+    // That m_k > m_(k+1) need not be asked: in a run of equal integers f is convex, and where its slope is 0 its curvature is
+    // f / (2 k^2), so that inside of the run it is below the larger of the ends by more than roundings, for such k.
     for k in 1..=longest {
-        // After the last stand zeros; there is room for one row of them past the padded length.
-        let next = integers(k);
+        let m = integers(k - 1);
         let reciprocal = f64x4::splat(*RECIPROCALS.as_ptr().add(k));
-        let number = f64x4::splat(k as f64);
+        number += f64x4::splat(1.0);
         for half in 0..2 {
             // Sums of integers below 2^53 are exact.
             sum[half] += m[half];
             let f = sum[half] * sum[half] * reciprocal;
-            let better = f.simd_gt(best[half]) & m[half].simd_gt(next[half]);
+            let better = f.simd_gt(best[half]);
             best[half] = better.select(f, best[half]);
             best_sum[half] = better.select(sum[half], best_sum[half]);
             best_k[half] = better.select(number, best_k[half]);
         }
-        m = next;
     }
     let (p, k): ([f64; 8], [f64; 8]) = (cast(best_sum), cast(best_k));
-    let poison = poison.to_array();
     for g in 0..count {
-        let mean = mean_scale(*p.as_ptr().add(g), *k.as_ptr().add(g), *largest.as_ptr().add(g));
-        let scale = mean + *poison.as_ptr().add(g);
+        let largest = *largest.as_ptr().add(g);
+        let scale = if_finite(mean_scale(*p.as_ptr().add(g), *k.as_ptr().add(g), largest), largest);
         *scales.add(g) = scale;
         *thresholds.add(g) = 0.5 * scale;
     }
 }
 
 /// room[..][8]: the magnitudes of up to 8 groups in descending order, one group a lane, then zeros: up to a power of two of at
-/// least 8, and 8 more. Returns NaN in the lanes of groups that are not finite, 0 in the others; and the longest length.
+/// least 8. Returns the bits of the largest magnitude of each, those of NaN being above all others, and the
+/// longest length.
 #[inline(always)]
-unsafe fn sort_eight(groups: *const *const f32, lengths: *const usize, count: usize, room: *mut f32) -> (f32x8, usize) {
-    let mut longest = 0;
+unsafe fn sort_eight(
+    groups: *const *const f32,
+    lengths: *const usize,
+    count: usize,
+    room: *mut f32,
+) -> ([u32; 8], usize) {
+    let (mut shortest, mut longest) = (if count < 8 { 0 } else { usize::MAX }, 0);
     for g in 0..count {
         let length = *lengths.add(g);
         longest = if length > longest { length } else { longest };
+        shortest = if length < shortest { length } else { shortest };
     }
-    let mut poison = f32x8::ZERO;
+    let mut largest = i32x8::splat(0);
     let mut i = 0;
     while i < longest {
-        let mut rows = [f32x8::ZERO; 8];
-        for (g, row) in rows.iter_mut().enumerate() {
-            if g < count && i < *lengths.add(g) {
-                let (from, left) = ((*groups.add(g)).add(i), *lengths.add(g) - i);
-                *row = if left >= 8 { load(from) } else { load_part(from, left, 0.0) };
-            }
-        }
-        let mut rows = f32x8::transpose(rows.map(|row| row.abs()));
-        for row in rows {
-            // 0 times a number is 0; times an infinity or NaN it is NaN.
-            poison += row * f32x8::ZERO;
-        }
+        let rows: [f32x8; 8] = if i + 8 <= shortest {
+            [0, 1, 2, 3, 4, 5, 6, 7].map(|g| load((*groups.add(g)).add(i)))
+        } else {
+            [0, 1, 2, 3, 4, 5, 6, 7].map(|g| part_of(groups, lengths, g, count, i))
+        };
+        let mut rows = f32x8::transpose(rows).map(|row| row.abs());
+        let bits = rows.map(cast::<f32x8, i32x8>);
+        let four = [bits[0].max(bits[1]), bits[2].max(bits[3]), bits[4].max(bits[5]), bits[6].max(bits[7])];
+        largest = largest.max(four[0].max(four[1]).max(four[2].max(four[3])));
         sort_rows(&mut rows);
-        for (r, row) in rows.into_iter().enumerate() {
-            store(room.add(8 * (i + r)), row);
+        for r in 0..8 {
+            store(room.add(8 * (i + r)), rows[r]);
         }
         i += 8;
     }
     let size = (if longest > 8 { longest } else { 8 }).next_power_of_two();
-    while i < size + 1 {
+    while i < size {
         store(room.add(8 * i), f32x8::ZERO);
         i += 1;
     }
@@ -157,7 +158,23 @@ unsafe fn sort_eight(groups: *const *const f32, lengths: *const usize, count: us
         }
         half *= 2;
     }
-    (poison, longest)
+    (cast(largest), longest)
+}
+
+/// Eight weights of group g from number i on, or what there is of them, and zeros.
+#[inline(never)]
+unsafe fn part_of(groups: *const *const f32, lengths: *const usize, g: usize, count: usize, i: usize) -> f32x8 {
+    if g >= count || i >= *lengths.add(g) {
+        return f32x8::ZERO;
+    }
+    let (from, left) = ((*groups.add(g)).add(i), *lengths.add(g) - i);
+    if left >= 8 { load(from) } else { load_part(from, left, 0.0) }
+}
+
+/// NaN for a group whose largest magnitude is not finite.
+#[inline(always)]
+fn if_finite(scale: f32, largest: u32) -> f32 {
+    if largest < f32::INFINITY.to_bits() { scale } else { f32::NAN }
 }
 
 /// Rows a and b of each lane, the larger first.
@@ -283,28 +300,48 @@ pub struct Bins {
     pub factors: [f32; 2],
 }
 
-/// A bin holds count << 47 | sum: so many weights, in two tables, that neither overflows.
-pub const HISTOGRAM: usize = 1 << 17;
+/// Tables of a histogram, for neighbours that fall into one bin: a sum waits for the one before it to be stored.
+pub const TABLES: usize = 4;
+/// A bin holds count << 47 | sum: so many weights that neither overflows, in tables that take turns.
+pub const HISTOGRAM: usize = TABLES << 16;
 pub const COUNT_SHIFT: u32 = 47;
 
 pub unsafe extern "C" fn magnitude_histogram(bins: *const Bins, w: *const f32, n: usize, tables: *mut u64) {
     let Bins { shift, base, count, factors } = *bins;
-    // Two tables, for neighbours that fall into one bin: a sum waits for the one before it to be stored.
-    let tables = [tables, tables.add(count)];
     let (first, second) = (f32x8::splat(factors[0]), f32x8::splat(factors[1]));
     let (bases, zero, last) = (i32x8::splat(base), i32x8::splat(0), i32x8::splat(count as i32 - 1));
-    let mut i = 0;
-    while i < n {
-        let left = n - i;
-        let magnitude = if left >= 8 { load(w.add(i)) } else { load_part(w.add(i), left, 0.0) }.abs();
-        let index = ((cast::<f32x8, i32x8>(magnitude) >> shift) - bases).max(zero).min(last).to_array();
-        let m = (magnitude * first * second).fast_trunc_int().to_array();
-        let (index, m) = (index.as_ptr(), m.as_ptr());
-        let here = if left >= 8 { 8 } else { left };
-        for j in 0..here {
-            *tables[j % 2].add(*index.add(j) as usize) += 1 << COUNT_SHIFT | *m.add(j) as u64;
+    // Indices and integers of some vectors at a time, through memory: loads are cheaper than taking vectors apart.
+    const PART: usize = 64;
+    let (mut indices, mut integers) = ([0u32; PART], [0u32; PART]);
+    let (indices, integers) = (indices.as_mut_ptr(), integers.as_mut_ptr());
+    let mut start = 0;
+    while start < n {
+        let here = if n - start < PART { n - start } else { PART };
+        let mut i = 0;
+        while i < here {
+            let left = here - i;
+            let from = w.add(start + i);
+            let magnitude = if left >= 8 { load(from) } else { load_part(from, left, 0.0) }.abs();
+            let index = ((cast::<f32x8, i32x8>(magnitude) >> shift) - bases).max(zero).min(last);
+            write(indices.add(i), index);
+            write(integers.add(i), (magnitude * first * second).fast_trunc_int());
+            i += 8;
         }
-        i += 8;
+        let add = |j: usize, table: usize| {
+            let (index, m) = (*indices.add(j) as usize, u64::from(*integers.add(j)));
+            *tables.add(table * count + index) += 1 << COUNT_SHIFT | m;
+        };
+        let mut j = 0;
+        while j + TABLES <= here {
+            for table in 0..TABLES {
+                add(j + table, table);
+            }
+            j += TABLES;
+        }
+        for table in 0..here - j {
+            add(j + table, table);
+        }
+        start += here;
     }
 }
 

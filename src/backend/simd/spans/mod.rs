@@ -20,6 +20,7 @@ mod feed_forward;
 mod gradient;
 mod kmeans;
 mod magnitudes;
+mod mask_sign;
 mod math;
 mod matmul;
 mod norm;
@@ -34,7 +35,7 @@ pub use adamw::AdamWFactors;
 pub use attention::AttentionShape;
 pub use ceiling::{FLOAT_PEAK_ROUND, INT8_PEAK_CODES, INT8_PEAK_ROUND, READ_PEAK_BYTES};
 pub use elementwise::PhiloxStream;
-pub use magnitudes::{Bins, COUNT_SHIFT, HISTOGRAM, SMALL, integer_factors, mean_scale};
+pub use magnitudes::{Bins, COUNT_SHIFT, HISTOGRAM, SMALL, TABLES, integer_factors, mean_scale};
 pub use matmul::{PANEL, PLANE};
 
 /// One entry per inner loop. All entries: unsafe, because pointers must be valid for the lengths that the entry states, and
@@ -75,7 +76,7 @@ pub struct Spans {
     /// they are.
     pub sums_above: unsafe extern "C" fn(x: *const f32, n: usize, threshold: f32, sums: *mut f32, counts: *mut u32),
     /// thresholds and scales[count] of groups[count][lengths], each of at most [`SMALL`] weights, 1 to 8 groups: see
-    /// `Kernels::absmedian`. room[8 * (p + 1)], where p is at least 8 and the longest length, and a power of two.
+    /// `Kernels::absmedian`. room[8 * p], where p is at least 8 and the longest length, and a power of two.
     pub small_medians: unsafe extern "C" fn(
         groups: *const *const f32,
         lengths: *const usize,
@@ -95,8 +96,8 @@ pub struct Spans {
     ),
     /// The bits of the largest |w[n]|; those of NaN are above all others.
     pub largest_magnitude: unsafe extern "C" fn(w: *const f32, n: usize) -> u32,
-    /// tables[2][bins.count] += 1 << COUNT_SHIFT | m in the bin of each |w[n]|, finite: see [`Bins`]. The two tables together
-    /// hold the sum; no more than [`HISTOGRAM`] weights fit before they are cleared.
+    /// tables[TABLES][bins.count] += 1 << COUNT_SHIFT | m in the bin of each |w[n]|, finite: see [`Bins`]. The sum of the tables
+    /// is the histogram; no more than [`HISTOGRAM`] weights fit before they are cleared.
     pub magnitude_histogram: unsafe extern "C" fn(bins: *const Bins, w: *const f32, n: usize, tables: *mut u64),
     /// Writes the bits of the |w[n]| with low <= bits < high, below 2^31, to out, which has room for them; returns how many.
     pub magnitudes_between: unsafe extern "C" fn(w: *const f32, n: usize, low: u32, high: u32, out: *mut u32) -> usize,
@@ -119,6 +120,69 @@ pub struct Spans {
     /// w[n] from packed[ceil(n / 4)].
     pub deternarize: unsafe extern "C" fn(packed: *const u8, n: usize, scale: f32, w: *mut f32),
     /// five[ceil(n / 5)] from the n trits of packed[ceil(n / 4)], which holds no code 3 among them.
+    /// packed[ceil(n / 4)] of trits[n].
+    pub pack_two_bit: unsafe extern "C" fn(trits: *const i8, n: usize, packed: *mut u8),
+    /// trits[n] of packed[ceil(n / 4)].
+    pub unpack_two_bit: unsafe extern "C" fn(packed: *const u8, n: usize, trits: *mut i8),
+    /// trits[n] of five[ceil(n / 5)], all below 243.
+    pub five_trits: unsafe extern "C" fn(five: *const u8, n: usize, trits: *mut i8),
+    /// How many trits of packed[n], four a byte, are not zero.
+    pub count_nonzeros: unsafe extern "C" fn(packed: *const u8, n: usize) -> usize,
+    /// How many bits of x[n] are set.
+    pub count_ones: unsafe extern "C" fn(x: *const u8, n: usize) -> usize,
+    /// A row: packed[ceil(columns / 4)] of mask[ceil(columns / 8)] and as many bits of signs[end] from bit `first` on as the
+    /// mask has; returns the bit after them.
+    pub unpack_mask_sign: unsafe extern "C" fn(
+        mask: *const u8,
+        columns: usize,
+        signs: *const u8,
+        first: usize,
+        end: usize,
+        packed: *mut u8,
+    ) -> usize,
+    /// The same to trits[columns].
+    pub mask_sign_trits: unsafe extern "C" fn(
+        mask: *const u8,
+        columns: usize,
+        signs: *const u8,
+        first: usize,
+        end: usize,
+        trits: *mut i8,
+    ) -> usize,
+    /// A block: mask[rows][ceil(columns / 8)] and signs[sign_bytes] of packed[rows][ceil(columns / 4)].
+    pub pack_mask_sign: unsafe extern "C" fn(
+        packed: *const u8,
+        rows: usize,
+        columns: usize,
+        mask: *mut u8,
+        signs: *mut u8,
+        sign_bytes: usize,
+    ),
+    /// The three without the instructions that deposit and extract bits, which some processors have and are slow at.
+    pub unpack_mask_sign_in_steps: unsafe extern "C" fn(
+        mask: *const u8,
+        columns: usize,
+        signs: *const u8,
+        first: usize,
+        end: usize,
+        packed: *mut u8,
+    ) -> usize,
+    pub mask_sign_trits_in_steps: unsafe extern "C" fn(
+        mask: *const u8,
+        columns: usize,
+        signs: *const u8,
+        first: usize,
+        end: usize,
+        trits: *mut i8,
+    ) -> usize,
+    pub pack_mask_sign_in_steps: unsafe extern "C" fn(
+        packed: *const u8,
+        rows: usize,
+        columns: usize,
+        mask: *mut u8,
+        signs: *mut u8,
+        sign_bytes: usize,
+    ),
     pub pack_five: unsafe extern "C" fn(packed: *const u8, n: usize, five: *mut u8),
     /// packed[ceil(n / 4)] from the n trits of five[ceil(n / 5)], whose bytes are below 243.
     pub unpack_five: unsafe extern "C" fn(five: *const u8, n: usize, packed: *mut u8),
@@ -353,6 +417,17 @@ pub static SPANS: Spans = Spans {
     ternarize_stochastic: scheme::ternarize_stochastic,
     deternarize_groups: scheme::deternarize_groups,
     deternarize: ternary::deternarize,
+    pack_two_bit: ternary::pack_two_bit,
+    unpack_two_bit: ternary::unpack_two_bit,
+    five_trits: ternary::five_trits,
+    count_nonzeros: mask_sign::count_nonzeros,
+    count_ones: mask_sign::count_ones,
+    unpack_mask_sign: mask_sign::unpack_mask_sign,
+    mask_sign_trits: mask_sign::mask_sign_trits,
+    pack_mask_sign: mask_sign::pack_mask_sign,
+    unpack_mask_sign_in_steps: mask_sign::unpack_mask_sign_in_steps,
+    mask_sign_trits_in_steps: mask_sign::mask_sign_trits_in_steps,
+    pack_mask_sign_in_steps: mask_sign::pack_mask_sign_in_steps,
     pack_five: ternary::pack_five,
     unpack_five: ternary::unpack_five,
     holds_code_three: ternary::holds_code_three,

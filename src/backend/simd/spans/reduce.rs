@@ -1,5 +1,6 @@
 //! Canonical sums (see `sum_squares` in `table.rs`) and the search for NaN and infinity.
 
+use super::math::load_up_to;
 use super::vector::load;
 use wide::f32x8;
 
@@ -30,7 +31,22 @@ unsafe fn block_sums(x: *const f32, n: usize, sums: *mut f32, term: impl Fn(f32x
 
 /// The sum of one block, of at most 4096; zeros pad it.
 #[inline(always)]
-pub unsafe fn block_sum(x: *const f32, len: usize, mut term: impl FnMut(f32x8) -> f32x8) -> f32 {
+pub unsafe fn block_sum(x: *const f32, len: usize, term: impl FnMut(f32x8) -> f32x8) -> f32 {
+    let [a, b, c, d, e, f, g, h] = block_lanes(x, len, term).to_array();
+    ((a + e) + (c + g)) + ((b + f) + (d + h))
+}
+
+/// The sums of eight blocks of `len` each, at most 4096, that follow each other.
+#[inline(always)]
+pub unsafe fn eight_block_sums(x: *const f32, len: usize, mut term: impl FnMut(usize, f32x8) -> f32x8) -> f32x8 {
+    let lanes = [0, 1, 2, 3, 4, 5, 6, 7].map(|block| block_lanes(x.add(block * len), len, |v| term(block, v)));
+    let [a, b, c, d, e, f, g, h] = f32x8::transpose(lanes);
+    ((a + e) + (c + g)) + ((b + f) + (d + h))
+}
+
+/// The lanes of a block, folded down to eight.
+#[inline(always)]
+unsafe fn block_lanes(x: *const f32, len: usize, mut term: impl FnMut(f32x8) -> f32x8) -> f32x8 {
     let mut lanes = [f32x8::ZERO; 4];
     let mut i = 0;
     while i + LANES <= len {
@@ -41,13 +57,14 @@ pub unsafe fn block_sum(x: *const f32, len: usize, mut term: impl FnMut(f32x8) -
     }
     if i < len {
         // Padding adds +0 to a lane that holds +0 or more: no bit changes.
-        let mut rest = [0f32; LANES];
-        core::ptr::copy_nonoverlapping(x.add(i), rest.as_mut_ptr(), len - i);
         for j in 0..4 {
-            lanes[j] += term(load(rest.as_ptr().add(8 * j)));
+            let at = i + 8 * j;
+            if at < len {
+                lanes[j] += term(load_up_to(x.add(at), len - at));
+            }
         }
     }
-    fold(lanes)
+    (lanes[0] + lanes[2]) + (lanes[1] + lanes[3])
 }
 
 /// The sum of a block: its lanes fold 16, 8, 4, 2, 1.

@@ -2,9 +2,9 @@
 //! with a group. The two schemes that sort are in `magnitudes.rs`.
 
 use super::elementwise::{PhiloxStream, philox};
-use super::reduce::{BLOCK, block_sum};
+use super::reduce::{BLOCK, block_sum, eight_block_sums};
 use super::ternary::eight_trits;
-use super::vector::{load, read, store, write};
+use super::vector::{lanes_sum, load, read, store, write};
 use bytemuck::cast;
 use wide::{f32x8, i32x8, u32x8};
 
@@ -24,6 +24,20 @@ pub fn at_least(scale: f32) -> f32 {
 
 pub unsafe extern "C" fn absmean(w: *const f32, n: usize, width: usize, thresholds: *mut f32, scales: *mut f32) {
     let (mut start, mut group) = (0, 0);
+    let set = |group: usize, gamma: f64| {
+        let scale = at_least(gamma as f32);
+        *scales.add(group) = scale;
+        *thresholds.add(group) = 0.5 * scale;
+    };
+    // Short groups eight at a time: so they share the folds.
+    while width <= BLOCK && start + 8 * width <= n {
+        let sums = eight_block_sums(w.add(start), width, |_, v| v.abs()).to_array();
+        for (g, sum) in sums.into_iter().enumerate() {
+            set(group + g, f64::from(sum) / width as f64);
+        }
+        start += 8 * width;
+        group += 8;
+    }
     while start < n {
         let count = if n - start < width { n - start } else { width };
         let mut sum = 0.0;
@@ -33,9 +47,7 @@ pub unsafe extern "C" fn absmean(w: *const f32, n: usize, width: usize, threshol
             sum += f64::from(block_sum(w.add(start + i), len, |v| v.abs()));
             i += len;
         }
-        let scale = at_least((sum / count as f64) as f32);
-        *scales.add(group) = scale;
-        *thresholds.add(group) = 0.5 * scale;
+        set(group, sum / count as f64);
         start += count;
         group += 1;
     }
@@ -43,6 +55,20 @@ pub unsafe extern "C" fn absmean(w: *const f32, n: usize, width: usize, threshol
 
 pub unsafe extern "C" fn mean_above(w: *const f32, n: usize, width: usize, thresholds: *const f32, scales: *mut f32) {
     let (mut start, mut group) = (0, 0);
+    while width <= BLOCK && start + 8 * width <= n {
+        let mut counts = [i32x8::splat(0); 8];
+        let (counts_of, h) = (counts.as_mut_ptr(), thresholds.add(group));
+        let sums = eight_block_sums(w.add(start), width, |g, v| {
+            let at_most = v.abs().simd_le(f32x8::splat(*h.add(g)));
+            *counts_of.add(g) += not(at_most);
+            at_most.select(f32x8::ZERO, v.abs())
+        });
+        for (g, (sum, counts)) in sums.to_array().into_iter().zip(counts).enumerate() {
+            *scales.add(group + g) = mean(f64::from(sum), lanes_sum(counts) as u64);
+        }
+        start += 8 * width;
+        group += 8;
+    }
     while start < n {
         let count = if n - start < width { n - start } else { width };
         let h = *thresholds.add(group);
@@ -55,11 +81,23 @@ pub unsafe extern "C" fn mean_above(w: *const f32, n: usize, width: usize, thres
             above += u64::from(block_above);
             i += len;
         }
-        let divisor = if above == 0 { 1 } else { above };
-        *scales.add(group) = (sum / divisor as f64) as f32;
+        *scales.add(group) = mean(sum, above);
         start += count;
         group += 1;
     }
+}
+
+/// Of `count` numbers; 0 of none.
+#[inline(always)]
+fn mean(sum: f64, count: u64) -> f32 {
+    let divisor = if count == 0 { 1 } else { count };
+    (sum / divisor as f64) as f32
+}
+
+/// 1 where a mask, which is -1 where it is set, is not.
+#[inline(always)]
+fn not(mask: f32x8) -> i32x8 {
+    cast::<f32x8, i32x8>(mask) + i32x8::splat(1)
 }
 
 pub unsafe extern "C" fn sums_above(x: *const f32, n: usize, threshold: f32, sums: *mut f32, counts: *mut u32) {
@@ -83,11 +121,10 @@ unsafe fn block_above(x: *const f32, len: usize, h: f32) -> (f32, u32) {
     let sum = block_sum(x, len, |v| {
         let magnitude = v.abs();
         let at_most = magnitude.simd_le(h);
-        // A mask is -1 where it is set.
-        counts += cast::<f32x8, i32x8>(at_most) + i32x8::splat(1);
+        counts += not(at_most);
         at_most.select(f32x8::ZERO, magnitude)
     });
-    (sum, super::vector::lanes_sum(counts) as u32)
+    (sum, lanes_sum(counts) as u32)
 }
 
 // --- what a group shares, for each of its weights ----------------------------------------------------------------------------

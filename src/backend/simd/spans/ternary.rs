@@ -1,7 +1,8 @@
 //! Packed trits: to weights with one scale, and the two packings into each other. How they come from weights: `scheme.rs`.
 
-use super::vector::{read, store, to_float, write};
-use wide::{f32x8, i32x8, u8x32, u32x8};
+use super::vector::{narrow_unsigned, read, store, to_float, write};
+use bytemuck::cast;
+use wide::{f32x8, i8x32, i32x8, u8x32, u16x16, u32x8};
 
 pub unsafe extern "C" fn deternarize(packed: *const u8, n: usize, scale: f32, w: *mut f32) {
     let scales = f32x8::splat(scale);
@@ -143,4 +144,143 @@ pub unsafe extern "C" fn largest_byte(x: *const u8, n: usize) -> u8 {
         i += 1;
     }
     largest
+}
+
+/// 128 trits are 32 bytes.
+pub unsafe extern "C" fn pack_two_bit(trits: *const i8, n: usize, packed: *mut u8) {
+    let mut i = 0;
+    while i + 128 <= n {
+        let four = [0, 32, 64, 96].map(|j| four_in_lanes(read(trits.add(i + j))));
+        write(packed.add(i / 4), narrow_unsigned(four));
+        i += 128;
+    }
+    if i < n {
+        let (mut rest, mut bytes) = ([0i8; 128], [0u8; 32]);
+        core::ptr::copy_nonoverlapping(trits.add(i), rest.as_mut_ptr(), n - i);
+        let four = [0, 32, 64, 96].map(|j| four_in_lanes(read(rest.as_ptr().add(j))));
+        bytes.copy_from_slice(&narrow_unsigned(four));
+        core::ptr::copy_nonoverlapping(bytes.as_ptr(), packed.add(i / 4), (n - i).div_ceil(4));
+    }
+}
+
+/// The packed byte of each four trits, one in each lane.
+#[inline(always)]
+fn four_in_lanes(trits: u8x32) -> i32x8 {
+    // Each lane holds c0 | c1 << 8 | c2 << 16 | c3 << 24 and becomes c0 | c1 << 2 | c2 << 4 | c3 << 6.
+    let x: u32x8 = cast(trits + u8x32::splat(1));
+    let pairs = x | (x >> 6u32);
+    cast((pairs | (pairs >> 12u32)) & u32x8::splat(0xFF))
+}
+
+/// Eight bytes are 32 trits: each byte four times, of which one pair of bits each counts.
+pub unsafe extern "C" fn unpack_two_bit(packed: *const u8, n: usize, trits: *mut i8) {
+    let mut i = 0;
+    while i + 32 <= n {
+        write(trits.add(i), trits_of_pairs(read(packed.add(i / 4))));
+        i += 32;
+    }
+    if i < n {
+        let mut rest = [0x55u8; 8];
+        core::ptr::copy_nonoverlapping(packed.add(i / 4), rest.as_mut_ptr(), (n - i).div_ceil(4));
+        let last: [i8; 32] = cast(trits_of_pairs(cast(rest)));
+        core::ptr::copy_nonoverlapping(last.as_ptr(), trits.add(i), n - i);
+    }
+}
+
+const FOUR_TIMES: [u8; 32] = {
+    let mut indices = [0; 32];
+    let mut i = 0;
+    while i < 32 {
+        indices[i] = (i / 4) as u8;
+        i += 1;
+    }
+    indices
+};
+
+#[inline(always)]
+fn trits_of_pairs(bytes: u64) -> u8x32 {
+    let pairs = repeat(bytes, FOUR_TIMES) & u8x32::new(cast([0xC0_30_0C_03u32; 8]));
+    // A byte that is all ones is -1. The code 0 leaves nothing of its pair, the code 2 its high bit alone.
+    let (minus, plus) = (pairs.simd_eq(u8x32::ZERO), pairs.simd_eq(u8x32::new(cast([0x80_20_08_02u32; 8]))));
+    minus - plus
+}
+
+/// The bytes of a word at these indices, all below 8.
+#[inline(always)]
+fn repeat(bytes: u64, indices: [u8; 32]) -> u8x32 {
+    cast(i8x32::new(cast([bytes; 4])).swizzle_half_relaxed(cast(indices)))
+}
+
+/// 32 bytes are 160 trits: five vectors of 32, each from the eight bytes that hold them.
+///
+/// Digit p of a byte b is the top one of (b' * 3^(4 - p)) mod 256, where b' = ceil(256 b / 243) is the byte as a fraction of
+/// 256: that product, over 256, is the digits from p down as a fraction of 1, so that it is 0, 1 or 2 by thirds. (The
+/// division by 243 rounds up, which keeps the fraction above what it stands for by less than the least digit: the form of
+/// ggml's TQ1_0.)
+pub unsafe extern "C" fn five_trits(five: *const u8, n: usize, trits: *mut i8) {
+    let mut i = 0;
+    while i + 160 <= n {
+        let fractions = fractions(read(five.add(i / 5)));
+        for v in 0..5 {
+            write(trits.add(i + 32 * v), trits_of_fractions(&fractions, v));
+        }
+        i += 160;
+    }
+    if i < n {
+        // Bytes of 121 are five zeros.
+        let (mut rest, mut last) = ([121u8; 32], [0i8; 160]);
+        core::ptr::copy_nonoverlapping(five.add(i / 5), rest.as_mut_ptr(), (n - i).div_ceil(5));
+        let fractions = fractions(cast(rest));
+        for v in 0..5 {
+            write(last.as_mut_ptr().add(32 * v), trits_of_fractions(&fractions, v));
+        }
+        core::ptr::copy_nonoverlapping(last.as_ptr(), trits.add(i), n - i);
+    }
+}
+
+/// ceil(256 b / 243) of bytes below 243, and eight bytes that are read with them.
+#[inline(always)]
+fn fractions(bytes: u8x32) -> [u8; 40] {
+    // floor((256 b + 242) / 243), by a product: 34522 is just above 2^23 / 243, exact for all 243 bytes (tested).
+    let part = |wide: u16x16| ((wide << 8u32) + u16x16::splat(242)).mul_keep_high(u16x16::splat(34522)) >> 7u32;
+    let words: u16x16 = cast(bytes);
+    let (even, odd) = (part(words & u16x16::splat(0xFF)), part(words >> 8u32));
+    let all: [u8; 32] = cast(even | (odd << 8u32));
+    let mut padded = [0; 40];
+    padded[..32].copy_from_slice(&all);
+    padded
+}
+
+/// Where the eight bytes of each vector of 32 trits begin.
+const STARTS: [usize; 5] = [0, 6, 12, 19, 25];
+
+/// For each vector the byte of each trit, counted from the start, and the power of three that brings its digit to the top.
+const PLACES: [([u8; 32], [u8; 32]); 5] = {
+    let mut places = [([0; 32], [0; 32]); 5];
+    let mut v = 0;
+    while v < 5 {
+        let mut o = 0;
+        while o < 32 {
+            let trit = 32 * v + o;
+            places[v].0[o] = (trit / 5 - STARTS[v]) as u8;
+            places[v].1[o] = [81, 27, 9, 3, 1][trit % 5];
+            o += 1;
+        }
+        v += 1;
+    }
+    places
+};
+
+#[inline(always)]
+unsafe fn trits_of_fractions(fractions: &[u8; 40], v: usize) -> u8x32 {
+    let (indices, powers) = PLACES[v];
+    let bytes: u16x16 = cast(repeat(read(fractions.as_ptr().add(STARTS[v])), indices));
+    let powers: u16x16 = cast(powers);
+    // The low bytes of products, of even and of odd bytes.
+    let even = (bytes * powers) & u16x16::splat(0xFF);
+    let odd = (bytes & u16x16::splat(0xFF00)) * (powers >> 8u32);
+    let top: u8x32 = cast(even | odd);
+    // Below a third of 256, or from two thirds on.
+    let (minus, plus) = (top.min(u8x32::splat(85)).simd_eq(top), top.max(u8x32::splat(171)).simd_eq(top));
+    minus - plus
 }
