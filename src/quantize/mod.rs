@@ -34,7 +34,7 @@ pub use group::Group;
 pub use packed::PackedTensor;
 pub use packing::{Matrix, histogram, pack, repack, unpack};
 pub use product::{matmul, matmul_backward, quantize_activations};
-pub use report::measure;
+pub use report::{Report, measure};
 pub use scheme::{Quantization, Rounding, Scheme, dequantize, quantize};
 
 use crate::backend::Context;
