@@ -212,7 +212,7 @@ unsafe fn row_products_by<D: Dots>(
     // R weight rows at a time, as long as there are so many and as the sums of D fit registers.
     macro_rules! passes {
         ($x:literal: $($r:literal)*) => {
-            $(while $r <= D::ROWS[$x - 1] && row + $r <= rows {
+            $(while $r <= D::ROWS[$x - 1] && rows - row >= $r {
                 products::<D, $r, $x>(planes, plane, packed.add(row * bytes), bytes, totals.add(row), rows);
                 row += $r;
             })*
