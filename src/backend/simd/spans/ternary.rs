@@ -86,7 +86,7 @@ pub unsafe extern "C" fn unpack_five(five: *const u8, n: usize, packed: *mut u8)
 /// 40 bytes of two bits a trit.
 #[inline(always)]
 unsafe fn forty_bytes(five: *const u8) -> [u64; 5] {
-    let lanes = [0, 1, 2, 3, 4].map(|v| codes_in_lanes(digits(five, v)));
+    let lanes = all_digits(five).map(codes_in_lanes);
     let [a, b, c, d]: [u64; 4] = cast(narrow_unsigned([lanes[0], lanes[1], lanes[2], lanes[3]]));
     let [e, ..]: [u64; 4] = cast(narrow_unsigned([lanes[4], i32x8::ZERO, i32x8::ZERO, i32x8::ZERO]));
     [a, b, c, d, e]
@@ -203,15 +203,15 @@ fn repeat(bytes: u64, indices: [u8; 32]) -> u8x32 {
 pub unsafe extern "C" fn five_trits(five: *const u8, n: usize, trits: *mut i8) {
     let mut i = 0;
     while i + 160 <= n {
-        for v in 0..5 {
-            write(trits.add(i + 32 * v), digits(five.add(i / 5), v) - u8x32::splat(1));
+        for (v, digits) in all_digits(five.add(i / 5)).into_iter().enumerate() {
+            write(trits.add(i + 32 * v), digits - u8x32::splat(1));
         }
         i += 160;
     }
     if i < n {
         let rest = rest_of_five(five.add(i / 5), n - i);
-        for v in 0..5 {
-            let (from, last) = (i + 32 * v, digits(rest.as_ptr(), v) - u8x32::splat(1));
+        for (v, digits) in all_digits(rest.as_ptr()).into_iter().enumerate() {
+            let (from, last) = (i + 32 * v, digits - u8x32::splat(1));
             if from + 32 <= n {
                 write(trits.add(from), last);
             } else if from < n {
@@ -251,15 +251,21 @@ const PLACES: [[([u8; 32], [u16; 16]); 2]; 5] = {
     places
 };
 
-/// The digits t + 1 of vector v of the 160 that 32 bytes hold.
+/// The digits t + 1 of the 160 trits that 32 bytes hold.
+#[inline(always)]
+unsafe fn all_digits(five: *const u8) -> [u8x32; 5] {
+    [digits::<0>(five), digits::<1>(five), digits::<2>(five), digits::<3>(five), digits::<4>(five)]
+}
+
+/// Those of vector V.
 ///
 /// For digit p of a byte b, b / 3^(p + 1) has after its point the digits from p down, so that floor(3 * (that part)) is the
 /// digit. In 16 bits: b * ceil(2^16 / 3^(p + 1)) modulo 2^16 is the part over 2^16, too large by at most 242 * 0.7, which is
 /// less than the 2^16 / 243 up to the next digit; the high half of its product with 3 is the digit.
 #[inline(always)]
-unsafe fn digits(five: *const u8, v: usize) -> u8x32 {
-    let bytes = i8x32::new(cast([read::<u64, u8>(five.add(STARTS[v])); 4]));
-    let [low, high] = PLACES[v].map(|(indices, factors)| {
+unsafe fn digits<const V: usize>(five: *const u8) -> u8x32 {
+    let bytes = i8x32::new(cast([read::<u64, u8>(five.add(const { STARTS[V] })); 4]));
+    let [low, high] = const { PLACES[V] }.map(|(indices, factors)| {
         let words: u16x16 = cast(bytes.swizzle_half(cast(indices)));
         (words * u16x16::new(factors)).mul_keep_high(u16x16::splat(3))
     });
