@@ -156,14 +156,13 @@ fn peak(arithmetic: Arithmetic, launch: &Launch, timed: Timed) -> Result<(f64, T
     let rounds = if arithmetic == Arithmetic::Float { 2000 } else { 200 };
     let timing = timed(&|| {
         launch.executor.run(parts, |_| {
-            // SAFETY: the codes are as many as the entry states; the other has no pointers.
+            // SAFETY: the codes are as many as the entries state; the first has no pointers.
             unsafe {
+                let codes = black_box(&codes).as_ptr();
                 match arithmetic {
-                    Arithmetic::Float => drop(black_box((launch.spans.float_peak)(black_box(0.5), rounds))),
-                    Arithmetic::Int8 => drop(black_box((launch.spans.int8_peak)(black_box(&codes).as_ptr(), rounds))),
-                    Arithmetic::Packed => {
-                        drop(black_box((launch.spans.unpack_peak)(black_box(&codes).as_ptr(), rounds)))
-                    }
+                    Arithmetic::Float => _ = black_box((launch.spans.float_peak)(black_box(0.5), rounds)),
+                    Arithmetic::Int8 => _ = black_box((launch.spans.int8_peak)(codes, rounds)),
+                    Arithmetic::Packed => _ = black_box((launch.spans.unpack_peak)(codes, rounds)),
                 }
             }
         });

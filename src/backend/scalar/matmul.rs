@@ -165,7 +165,7 @@ fn check_weights(
     let found = packed.count();
     ensure!(found == bytes, Shape, "{name}: packed has {found} bytes, {dims:?} trits take {bytes}");
     let groups = Groups::new(name, &dims, group)?;
-    groups.check(&format!("{name}: weight scales"), weight_scales.dims())?;
+    groups.check("weight scales", weight_scales.dims()).map_err(|e| e.within(name))?;
     Ok(groups)
 }
 

@@ -231,8 +231,8 @@ unsafe fn part<D: Dots, const P: usize, const R: usize, const X: usize>(
 ) -> [[D::Totals; R]; X] {
     let mut sums = [[D::Totals::zeroed(); R]; X];
     let whole = count - count % D::WIDTH;
-    // Where the rows of a later pass stand, some pages on.
-    let ahead = R * bytes * AHEAD.div_ceil(R * bytes);
+    // Where the rows of a later pass stand.
+    let ahead = if R * bytes < AHEAD { AHEAD } else { R * bytes };
     let mut j = 0;
     while j < whole {
         // P steps for each register of packed bytes.
