@@ -193,13 +193,7 @@ pub fn through_two_bit(
 }
 
 /// Packs trits of two bits each, and returns the bytes used. SHAPE for too little room, FORMAT for what is no trit.
-fn from_two_bit(
-    context: &Context,
-    matrix: &Matrix,
-    two_bit: &[u8],
-    name: &str,
-    packed: &mut [u8],
-) -> Result<usize> {
+fn from_two_bit(context: &Context, matrix: &Matrix, two_bit: &[u8], name: &str, packed: &mut [u8]) -> Result<usize> {
     let run = matrix.packed_as(Packing::TwoBit);
     let (launch, kernels, columns) = (context.launch(), context.kernels(), matrix.columns);
     let from = View::of(two_bit, &run.shape(0))?;
