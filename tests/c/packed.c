@@ -90,6 +90,7 @@ int main(void) {
     for (i = 0; i < 2 * M * K; i++) x[i] = (float)cos(i * .9);
     round_trip(SETUN_PACKING_TWO_BIT);
     round_trip(SETUN_PACKING_FIVE_PER_BYTE);
+    round_trip(SETUN_PACKING_MASK_SIGN);
     refused();
     return 0;
 }

@@ -41,6 +41,8 @@ fn damage_is_told_alike() {
                 let mut trits = dirty(DType::I8, &[rows, columns]);
                 let result = (row.kernels.mask_sign_trits)(&row.launch, &bytes.view(), &mut trits.view_mut());
                 assert!(result.is_ok() || trits.host::<i8>()?.iter().all(|&t| t == -77));
+                let checked = (row.kernels.check_mask_sign)(&row.launch, &bytes.view(), [rows, columns]);
+                assert_eq!(checked, result);
                 result.map(|()| vec![trits])
             });
         }

@@ -57,6 +57,10 @@ pub fn unpack_mask_sign(_: &Launch, mask_sign: &View, columns: usize, packed: &m
     Ok(())
 }
 
+pub fn check(_: &Launch, mask_sign: &View, [rows, columns]: [usize; 2]) -> Result<()> {
+    check_mask_sign(&MaskSign::new(rows, columns), mask_sign.slice()?)
+}
+
 pub fn mask_sign_trits(_: &Launch, mask_sign: &View, trits: &mut ViewMut) -> Result<()> {
     let form = MaskSign::new(trits.dim(0), trits.dim(1));
     let (from, to) = (mask_sign.slice::<u8>()?, trits.slice_mut::<i8>()?);

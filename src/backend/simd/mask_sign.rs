@@ -91,6 +91,10 @@ pub fn unpack_mask_sign(launch: &Launch, mask_sign: &View, columns: usize, packe
     decode(launch, &form, mask_sign.slice()?, columns.div_ceil(4), packed.slice_mut::<u8>()?, span)
 }
 
+pub fn check(launch: &Launch, mask_sign: &View, [rows, columns]: [usize; 2]) -> Result<()> {
+    check_bytes(launch, &MaskSign::new(rows, columns), mask_sign.slice()?)
+}
+
 pub fn mask_sign_trits(launch: &Launch, mask_sign: &View, trits: &mut ViewMut) -> Result<()> {
     let form = MaskSign::new(trits.dim(0), trits.dim(1));
     let span = match deposits_fast() {
@@ -112,7 +116,7 @@ fn decode<T: Send>(
     to: &mut [T],
     span: Decode<T>,
 ) -> Result<()> {
-    check(launch, form, bytes)?;
+    check_bytes(launch, form, bytes)?;
     let to = Shared::new(to);
     let (masks, signs) = (&bytes[form.mask()..form.signs()], &bytes[form.signs()..]);
     chunks::run(launch, form.blocks, chunk(form), |range| {
@@ -131,7 +135,7 @@ fn decode<T: Send>(
 }
 
 /// FORMAT, in the words of the reference, for bytes that are no matrix of this form.
-fn check(launch: &Launch, form: &MaskSign, bytes: &[u8]) -> Result<()> {
+fn check_bytes(launch: &Launch, form: &MaskSign, bytes: &[u8]) -> Result<()> {
     check_offsets(form, bytes)?;
     let bad = AtomicBool::new(false);
     chunks::run(launch, form.blocks, chunk(form), |range| {
