@@ -100,13 +100,16 @@ impl Matrix {
     pub fn check_packed(&self, context: &Context, packed: &[u8]) -> Result<()> {
         self.check_size(packed)?;
         match self.packing {
-            Packing::MaskSign => {
-                let (launch, bytes) = (context.launch(), View::of(packed, &[packed.len()])?);
-                (context.kernels().check_mask_sign)(launch, &bytes, [self.rows, self.columns])
-            }
+            Packing::MaskSign => self.mask_sign_nonzeros(context, packed).map(|_| ()),
             Packing::TwoBit => check_bytes(packed, self.columns, 4, |byte| byte & byte >> 1 & 0x55, two_bit_padding),
             Packing::FivePerByte => check_bytes(packed, self.columns, 5, |byte| byte.saturating_sub(242), five_padding),
         }
+    }
+
+    /// How many trits of mask and signs are not zero; FORMAT as `check_packed` has it.
+    fn mask_sign_nonzeros(&self, context: &Context, packed: &[u8]) -> Result<usize> {
+        let bytes = View::of(packed, &[packed.len()])?;
+        (context.kernels().mask_sign_nonzeros)(context.launch(), &bytes, [self.rows, self.columns])
     }
 }
 
@@ -272,9 +275,9 @@ pub fn repack(context: &Context, matrix: &Matrix, packed: &[u8], packing: Packin
 /// How many trits are -1, 0 and +1.
 pub fn histogram(context: &Context, matrix: &Matrix, packed: &[u8]) -> Result<[i64; 3]> {
     let (nonzeros, negative) = if matrix.packing == Packing::MaskSign {
-        matrix.check_packed(context, packed)?;
-        let (mask, signs) = packed[matrix.form().mask()..].split_at(matrix.rows * matrix.form().mask_row);
-        (ones(mask, 0xFF), ones(signs, 0xFF))
+        matrix.check_size(packed)?;
+        let nonzeros = matrix.mask_sign_nonzeros(context, packed)?;
+        (nonzeros as u64, ones(&packed[matrix.form().signs()..], 0xFF))
     } else {
         // The low bit of a code says zero, also past the last column; the high one positive.
         with_two_bit(context, matrix, packed, |two_bit| {
