@@ -104,7 +104,9 @@ pub struct Kernels {
     /// The inverse. Fails with FORMAT, naming byte or block, and writes nothing, where the bytes are no such matrix: offsets
     /// that do not rise, masks whose number of bits is not that of the signs, bits that stand for nothing.
     pub unpack_mask_sign: fn(&Launch, mask_sign: &View, columns: usize, packed: &mut ViewMut) -> Result<()>,
-    /// The same to trits[n, k] i8.
+    /// How many trits of mask_sign[..] u8 are not zero, a matrix [n, k] = `shape`. Fails as `unpack_mask_sign` does.
+    pub mask_sign_nonzeros: fn(&Launch, mask_sign: &View, shape: [usize; 2]) -> Result<usize>,
+    /// As `unpack_mask_sign`, to trits[n, k] i8.
     pub mask_sign_trits: fn(&Launch, mask_sign: &View, trits: &mut ViewMut) -> Result<()>,
 
     // --- activations ---------------------------------------------------------------------------------------------

@@ -96,7 +96,8 @@ unsafe impl Versioned for setun_model_options {
 #[derive(Clone, Copy)]
 pub struct setun_save_options {
     pub struct_size: usize,
-    /// A `setun_packing`, of the linear layers: FULL keeps the 32-bit masters, so that training can go on.
+    /// A `setun_packing`, of the linear layers: FULL keeps the 32-bit masters, so that training can go on;
+    /// MASK_SIGN is the smallest where more than two in five weights are zero.
     /// Default SETUN_PACKING_FIVE_PER_BYTE.
     pub packing: i32,
     /// SETUN_DTYPE_F16 or SETUN_DTYPE_F32, of everything else: embeddings and norms. Default

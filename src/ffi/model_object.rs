@@ -89,6 +89,7 @@ pub fn file_packing(value: i32) -> Result<file::Packing> {
     let packings = [
         (setun_packing::TwoBit as i32, "two bits", file::Packing::TwoBit),
         (setun_packing::FivePerByte as i32, "five per byte", file::Packing::FivePerByte),
+        (setun_packing::MaskSign as i32, "mask and sign", file::Packing::MaskSign),
         (setun_packing::Full as i32, "full", file::Packing::Full),
     ];
     one_of(value, "packing", &packings)

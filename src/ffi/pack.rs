@@ -64,8 +64,9 @@ pub fn matrix(rows: i64, columns: i64, packing: Packing) -> Result<Matrix> {
     Matrix::new(size(rows, "rows")?, size(columns, "columns")?, packing)
 }
 
-/// Says how many bytes [rows, columns] trits take, with mask and sign: at most. `packing` is a `setun_packing`. Returns ARGUMENT (negative sizes, no such packing), SHAPE (more than the machine can
-/// address, or columns above 2^24, past which products would not be exact).
+/// Says how many bytes [rows, columns] trits take; with mask and sign the most that they can, when none is
+/// zero. `packing` is a `setun_packing`. Returns ARGUMENT (negative sizes, no such packing), SHAPE (more than the
+/// machine can address, or columns above 2^24, past which products would not be exact).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_pack_size(rows: i64, columns: i64, packing: i32, out: *mut usize) -> setun_status {
     guard("pack_size", || {

@@ -1,14 +1,14 @@
 //! A model as one .safetensors file.
 //!
 //! Tensors have the names of `parameters.rs`. A packed linear layer `x.weight` is stored as `x.weight` u8, a row of which is
-//! ceil(columns / 4) bytes of four trits or ceil(columns / 5) of five, and `x.weight_scale` f32 [1]; the backend table
-//! defines the bytes. Everything else is f32 or f16. The metadata:
+//! ceil(columns / 4) bytes of four trits or ceil(columns / 5) of five, or which is flat, of mask and signs, and
+//! `x.weight_scale` f32 [1]; `tensor/packing.rs` defines the bytes. Everything else is f32 or f16. The metadata:
 //!
 //! ```text
 //! format     "setun-model"
 //! version    "1"
 //! options    the ModelOptions as JSON
-//! packing    "full", "two-bit" or "five-per-byte"
+//! packing    "full", "two-bit", "five-per-byte" or "mask-sign"
 //! tokenizer  the tokenizer as JSON, if there is one
 //! ```
 
@@ -18,8 +18,9 @@ use super::{Model, ModelOptions};
 use crate::backend::Context;
 use crate::format::files::{read_file, write_atomic};
 use crate::format::safetensors::{self, Entry, File};
+use crate::quantize::{Matrix, repack};
 use crate::tensor::error::{ensure, error};
-use crate::tensor::{DType, Result, Tensor};
+use crate::tensor::{self, DType, Error, ErrorKind, Result, Tensor, vec_zeroed};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -35,6 +36,8 @@ pub enum Packing {
     TwoBit,
     /// Five trits a byte.
     FivePerByte,
+    /// A mask of what is not zero, and signs.
+    MaskSign,
 }
 
 /// How everything but packed linear layers is stored.
@@ -60,19 +63,20 @@ const FORMAT: &str = "setun-model";
 const VERSION: &str = "1";
 
 impl Packing {
-    const ALL: [Packing; 3] = [Packing::Full, Packing::TwoBit, Packing::FivePerByte];
+    const ALL: [Packing; 4] = [Packing::Full, Packing::TwoBit, Packing::FivePerByte, Packing::MaskSign];
 
     fn name(self) -> &'static str {
-        match self {
-            Packing::Full => "full",
-            Packing::TwoBit => "two-bit",
-            Packing::FivePerByte => "five-per-byte",
-        }
+        self.of_trits().map_or("full", tensor::Packing::name)
     }
 
-    /// Bytes of a row of trits.
-    fn row(self, columns: usize) -> usize {
-        columns.div_ceil(if self == Packing::FivePerByte { 5 } else { 4 })
+    /// That of the trits, if they are packed.
+    fn of_trits(self) -> Option<tensor::Packing> {
+        match self {
+            Packing::Full => None,
+            Packing::TwoBit => Some(tensor::Packing::TwoBit),
+            Packing::FivePerByte => Some(tensor::Packing::FivePerByte),
+            Packing::MaskSign => Some(tensor::Packing::MaskSign),
+        }
     }
 }
 
@@ -88,18 +92,13 @@ pub fn save(
     tokenizer_json: Option<&str>,
     extra: &BTreeMap<String, String>,
 ) -> Result<FileReport> {
-    let bytes = encode(model, packing, rest, tokenizer_json, extra)?;
+    let stored = store_all(model, packing, rest)?;
+    let bytes = encode_stored(&stored, model.options(), packing, tokenizer_json, extra)?;
     write_atomic(path, &bytes)?;
-    let linears: Vec<&Linear> = model.linears().collect();
-    let floats = if half(packing, rest) { 2 } else { 4 };
-    let size = |linear: &&Linear| match packed(model.options(), packing) {
-        true => linear.rows * packing.row(linear.columns) + size_of::<f32>(),
-        false => linear.rows * linear.columns * floats,
-    };
     Ok(FileReport {
         parameters: model.parameter_count(),
-        linear_parameters: linears.iter().map(|linear| linear.rows * linear.columns).sum(),
-        linear_bytes: linears.iter().map(size).sum(),
+        linear_parameters: model.linears().map(|linear| linear.rows * linear.columns).sum(),
+        linear_bytes: stored.iter().filter(|stored| stored.linear).map(|stored| stored.data.len()).sum(),
         file_bytes: bytes.len(),
     })
 }
@@ -112,28 +111,44 @@ pub fn encode(
     tokenizer_json: Option<&str>,
     extra: &BTreeMap<String, String>,
 ) -> Result<Vec<u8>> {
+    encode_stored(&store_all(model, packing, rest)?, model.options(), packing, tokenizer_json, extra)
+}
+
+fn encode_stored(
+    stored: &[Stored],
+    options: &ModelOptions,
+    packing: Packing,
+    tokenizer_json: Option<&str>,
+    extra: &BTreeMap<String, String>,
+) -> Result<Vec<u8>> {
+    let entries: Vec<Entry> = stored.iter().map(Stored::entry).collect();
+    safetensors::encode(&entries, &metadata(options, packing, tokenizer_json, extra)?)
+}
+
+/// All tensors as they are stored.
+fn store_all(model: &Model, packing: Packing, rest: Rest) -> Result<Vec<Stored<'_>>> {
     ensure!(model.dtype() == DType::F32, DType, "model file: weights are {}, expected f32", model.dtype());
     ensure!(
         packing != Packing::Full || model.trainable(),
         Unsupported,
         "model file: the model was loaded packed; the weights that training needs are not there to be saved"
     );
-    let packed = packed(model.options(), packing);
     // Of packed layers too: a NaN among the float weights leaves trits that look sound.
     for Parameter { name, tensor, .. } in model.parameters() {
         if let Some(element) = (model.context().kernels().first_non_finite)(model.context().launch(), &tensor.view())? {
             return Err(error!(State, "model file: element {element} of {name} is not finite; nothing was written"));
         }
     }
+    let trits = packing.of_trits().filter(|_| packed(model.options(), packing));
     let mut stored: Vec<Stored> = Vec::new();
-    for parameter in model.parameters().iter().filter(|p| !(packed && p.kind == ParameterKind::Ternary)) {
-        stored.push(store(parameter, half(packing, rest))?);
+    for parameter in model.parameters().iter().filter(|p| !(trits.is_some() && p.kind == ParameterKind::Ternary)) {
+        let linear = model.linears().any(|linear| linear.name == parameter.name);
+        stored.push(Stored { linear, ..store(parameter, half(packing, rest))? });
     }
-    for linear in model.linears().filter(|_| packed) {
+    for (linear, packing) in model.linears().filter_map(|linear| Some((linear, trits?))) {
         stored.extend(store_packed(model.context(), linear, packing)?);
     }
-    let entries: Vec<Entry> = stored.iter().map(Stored::entry).collect();
-    safetensors::encode(&entries, &metadata(model.options(), packing, tokenizer_json, extra)?)
+    Ok(stored)
 }
 
 /// Whether linear layers are stored as trits.
@@ -166,6 +181,8 @@ fn metadata(
 /// One tensor on its way to the file.
 struct Stored<'a> {
     name: String,
+    /// Whether it is of a linear layer.
+    linear: bool,
     dtype: DType,
     dims: Vec<usize>,
     data: Cow<'a, [u8]>,
@@ -187,27 +204,41 @@ fn store(parameter: &Parameter, half: bool) -> Result<Stored<'_>> {
     } else {
         (DType::F32, Cow::Borrowed(bytemuck::cast_slice(values)))
     };
-    Ok(Stored { name: name.clone(), dtype, dims: tensor.dims().to_vec(), data })
+    Ok(Stored { name: name.clone(), linear: false, dtype, dims: tensor.dims().to_vec(), data })
 }
 
 /// The trits and the scale of a linear layer.
-fn store_packed<'a>(context: &Context, linear: &'a Linear, packing: Packing) -> Result<[Stored<'a>; 2]> {
+fn store_packed<'a>(context: &Context, linear: &'a Linear, packing: tensor::Packing) -> Result<[Stored<'a>; 2]> {
     let name = &linear.name;
     let ternary = linear.ternary.as_ref().ok_or_else(|| error!(Internal, "{name} has no trits"))?;
-    let dims = vec![linear.rows, packing.row(linear.columns)];
-    let data = if packing == Packing::FivePerByte {
-        let mut five = Tensor::zeros(DType::U8, &dims)?;
-        let packed = ternary.packed.view();
-        (context.kernels().pack_five)(context.launch(), &packed, linear.columns, &mut five.view_mut())?;
-        Cow::Owned(five.host::<u8>()?.to_vec())
+    let (two_bit, matrix) = (ternary.packed.host::<u8>()?, matrix(linear.rows, linear.columns, packing)?);
+    let data = if packing == tensor::Packing::TwoBit {
+        Cow::Borrowed(two_bit)
     } else {
-        Cow::Borrowed(ternary.packed.host::<u8>()?)
+        let mut packed = vec_zeroed(matrix.bytes())?;
+        let from = matrix.packed_as(tensor::Packing::TwoBit);
+        let used = repack(context, &from, two_bit, packing, &mut packed)?;
+        packed.truncate(used);
+        Cow::Owned(packed)
     };
+    let dims = stored_dims(&matrix, data.len());
     let scale = Cow::Borrowed(bytemuck::cast_slice(ternary.scale.host::<f32>()?));
     Ok([
-        Stored { name: name.clone(), dtype: DType::U8, dims, data },
-        Stored { name: scale_name(name), dtype: DType::F32, dims: vec![1], data: scale },
+        Stored { name: name.clone(), linear: true, dtype: DType::U8, dims, data },
+        Stored { name: scale_name(name), linear: true, dtype: DType::F32, dims: vec![1], data: scale },
     ])
+}
+
+fn matrix(rows: usize, columns: usize, packing: tensor::Packing) -> Result<Matrix> {
+    Matrix::new(rows, columns, packing).map_err(|error| error.within("model file"))
+}
+
+/// The dimensions of packed bytes in the file: mask and signs are flat.
+fn stored_dims(matrix: &Matrix, bytes: usize) -> Vec<usize> {
+    match matrix.packing() {
+        tensor::Packing::MaskSign => vec![bytes],
+        _ => matrix.shape(bytes).to_vec(),
+    }
 }
 
 fn scale_name(linear: &str) -> String {
@@ -224,7 +255,8 @@ pub fn load(context: Arc<Context>, path: &Path) -> Result<Model> {
 /// The model in a parsed file.
 pub fn decode(context: Arc<Context>, file: &File) -> Result<Model> {
     let (options, packing) = read_metadata(file)?;
-    let packed = packed(&options, packing);
+    let trits = packing.of_trits().filter(|_| packed(&options, packing));
+    let packed = trits.is_some();
     check_count(file, &options, packed)?;
     let descriptions = describe(&options);
     let mut parameters = Vec::new();
@@ -232,7 +264,7 @@ pub fn decode(context: Arc<Context>, file: &File) -> Result<Model> {
         parameters.push(read_floats(&context, file, description)?);
     }
     let linear = |parameters: &[Parameter], name: &str, options: &ModelOptions| {
-        if packed {
+        if let Some(packing) = trits {
             let description = descriptions.iter().find(|description| description.name == name);
             let description = description.ok_or_else(|| error!(Internal, "{name} is no parameter of the model"))?;
             return read_packed(&context, file, description, packing);
@@ -300,11 +332,11 @@ fn read_floats(context: &Context, file: &File, description: &Description) -> Res
     Ok(Parameter { name: name.clone(), kind: *kind, tensor })
 }
 
-fn read_packed(context: &Context, file: &File, description: &Description, packing: Packing) -> Result<Linear> {
+fn read_packed(context: &Context, file: &File, description: &Description, packing: tensor::Packing) -> Result<Linear> {
     let Description { name, dims, .. } = description;
     let (rows, columns) = (dims[0], dims[1]);
-    let found = file.tensor(name)?;
-    let expected = [rows, packing.row(columns)];
+    let (found, matrix) = (file.tensor(name)?, matrix(rows, columns, packing)?);
+    let expected = stored_dims(&matrix, found.data.len());
     ensure!(
         found.dtype == DType::U8 && found.dims == expected,
         Format,
@@ -312,33 +344,12 @@ fn read_packed(context: &Context, file: &File, description: &Description, packin
         found.dtype,
         found.dims
     );
-    let mut packed = Tensor::zeros(DType::U8, &[rows, Packing::TwoBit.row(columns)])?;
-    if packing == Packing::FivePerByte {
-        let five = Tensor::from_slice(found.data, &expected)?;
-        (context.kernels().unpack_five)(context.launch(), &five.view(), columns, &mut packed.view_mut())
-            .map_err(|error| error.within(format_args!("tensor {name}")))?;
-    } else {
-        check_two_bit(name, found.data, columns)?;
-        packed.host_mut::<u8>()?.copy_from_slice(found.data);
-    }
+    let mut packed = Tensor::zeros(DType::U8, &matrix.packed_as(tensor::Packing::TwoBit).shape(0))?;
+    let read = repack(context, &matrix, found.data, tensor::Packing::TwoBit, packed.host_mut()?);
+    // Mask and signs of a size that no matrix of this shape has are no fault of the caller's.
+    read.map_err(|e| Error { kind: if e.kind == ErrorKind::Shape { ErrorKind::Format } else { e.kind }, ..e })
+        .map_err(|error| error.within(format_args!("tensor {name}")))?;
     Linear::packed(name.clone(), columns, packed, read_scale(file, &scale_name(name))?)
-}
-
-/// Refuses the code 3, and codes other than 1 past the last column.
-fn check_two_bit(name: &str, packed: &[u8], columns: usize) -> Result<()> {
-    let row = Packing::TwoBit.row(columns);
-    for (i, &byte) in packed.iter().enumerate() {
-        ensure!(byte & byte >> 1 & 0x55 == 0, Format, "tensor {name}: byte {i} is {byte:#04x}, which holds the code 3");
-        let left = columns - i % row * 4;
-        // With `left` columns in the byte, the codes above them are all 1: 0x55 with its low 2 * left bits gone.
-        let rest = if left < 4 { 0xFFu8 << (2 * left) } else { 0 };
-        ensure!(
-            byte & rest == 0x55 & rest,
-            Format,
-            "tensor {name}: byte {i} is {byte:#04x}, with a trit past the last column"
-        );
-    }
-    Ok(())
 }
 
 fn read_scale(file: &File, name: &str) -> Result<Tensor> {

@@ -100,10 +100,16 @@ impl Matrix {
     pub fn check_packed(&self, context: &Context, packed: &[u8]) -> Result<()> {
         self.check_size(packed)?;
         match self.packing {
-            Packing::MaskSign => with_two_bit(context, self, packed, |_| Ok(())),
+            Packing::MaskSign => self.mask_sign_nonzeros(context, packed).map(|_| ()),
             Packing::TwoBit => check_bytes(packed, self.columns, 4, |byte| byte & byte >> 1 & 0x55, two_bit_padding),
             Packing::FivePerByte => check_bytes(packed, self.columns, 5, |byte| byte.saturating_sub(242), five_padding),
         }
+    }
+
+    /// How many trits of mask and signs are not zero; FORMAT as `check_packed` has it.
+    fn mask_sign_nonzeros(&self, context: &Context, packed: &[u8]) -> Result<usize> {
+        let bytes = View::of(packed, &[packed.len()])?;
+        (context.kernels().mask_sign_nonzeros)(context.launch(), &bytes, [self.rows, self.columns])
     }
 }
 
@@ -268,22 +274,26 @@ pub fn repack(context: &Context, matrix: &Matrix, packed: &[u8], packing: Packin
 
 /// How many trits are -1, 0 and +1.
 pub fn histogram(context: &Context, matrix: &Matrix, packed: &[u8]) -> Result<[i64; 3]> {
-    with_two_bit(context, matrix, packed, |two_bit| {
-        let (mut zeros, mut positive) = (0u64, 0u64);
-        let (words, rest) = two_bit.as_chunks::<8>();
-        for word in words.iter().map(|bytes| u64::from_le_bytes(*bytes)) {
-            zeros += u64::from((word & 0x5555_5555_5555_5555).count_ones());
-            positive += u64::from((word & 0xAAAA_AAAA_AAAA_AAAA).count_ones());
-        }
-        for byte in rest {
-            zeros += u64::from((byte & 0x55).count_ones());
-            positive += u64::from((byte & 0xAA).count_ones());
-        }
-        let all = 4 * two_bit.len() as i64;
-        let padding = all - matrix.count() as i64;
-        let (zeros, positive) = (zeros as i64, positive as i64);
-        Ok([all - zeros - positive, zeros - padding, positive])
-    })
+    let (nonzeros, negative) = if matrix.packing == Packing::MaskSign {
+        matrix.check_size(packed)?;
+        let nonzeros = matrix.mask_sign_nonzeros(context, packed)?;
+        (nonzeros as u64, ones(&packed[matrix.form().signs()..], 0xFF))
+    } else {
+        // The low bit of a code says zero, also past the last column; the high one positive.
+        with_two_bit(context, matrix, packed, |two_bit| {
+            let nonzeros = 4 * two_bit.len() as u64 - ones(two_bit, 0x55);
+            Ok((nonzeros, nonzeros - ones(two_bit, 0xAA)))
+        })?
+    };
+    Ok([negative, matrix.count() as u64 - nonzeros, nonzeros - negative].map(|count| count as i64))
+}
+
+/// How many bits are set among those of `select` in each byte.
+fn ones(bytes: &[u8], select: u8) -> u64 {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let select_word = u64::from_le_bytes([select; 8]);
+    let of_words = words.iter().map(|word| u64::from((u64::from_le_bytes(*word) & select_word).count_ones()));
+    of_words.sum::<u64>() + rest.iter().map(|byte| u64::from((byte & select).count_ones())).sum::<u64>()
 }
 
 #[cfg(test)]

@@ -12,6 +12,12 @@ fn random_trits(count: usize) -> Vec<i8> {
     (0..count as u64).map(|i| (stream.bits(i) % 3) as i8 - 1).collect()
 }
 
+/// Trits of which about so many of ten are zero.
+fn trits_with_zeros(count: usize, zeros: u64) -> Vec<i8> {
+    let (stream, signs) = (Stream::new(2, Purpose::Test, 0, 0), random_trits(count));
+    (0..count as u64).zip(signs).map(|(i, sign)| if stream.below(i, 10) < zeros { 0 } else { sign | 1 }).collect()
+}
+
 fn packed(context: &Context, matrix: &Matrix) -> Vec<u8> {
     let mut packed = vec![0xEE; matrix.bytes()];
     let used = pack(context, matrix, &random_trits(matrix.count()), &mut packed).unwrap();
@@ -136,4 +142,78 @@ fn sizes_that_cannot_be_are_refused() {
     assert_eq!(matrix.check_size(&[0; 3]).unwrap_err().message, "packed has 3 bytes, [2, 9] trits take 4");
     let matrix = Matrix::new(2, 9, Packing::MaskSign).unwrap();
     assert_eq!(matrix.check_size(&[0; 7]).unwrap_err().message, "packed has 7 bytes, [2, 9] trits take from 8 to 11");
+}
+
+#[test]
+fn every_share_of_zeros_comes_back() {
+    let context = context();
+    let odd = [1, 7, 63, 65, 257, 2049].into_iter().flat_map(|columns| [1, 3].map(|rows| (rows, columns)));
+    for (rows, columns) in odd.chain([(5000, 7), (2000, 64), (40, 1001), (1, 100_003)]) {
+        for zeros in [0, 4, 9, 10] {
+            let trits = trits_with_zeros(rows * columns, zeros);
+            let matrix = Matrix::new(rows, columns, Packing::MaskSign).unwrap();
+            let mut bytes = vec![0xEE; matrix.bytes()];
+            let used = pack(&context, &matrix, &trits, &mut bytes).unwrap();
+            assert!(bytes[used..].iter().all(|&byte| byte == 0xEE), "{matrix:?} writes past what it uses");
+            let nonzeros = trits.iter().filter(|&&t| t != 0).count();
+            assert!(used - matrix.form().signs() >= nonzeros.div_ceil(8), "{matrix:?}");
+            assert!(used < matrix.form().signs() + nonzeros.div_ceil(8) + matrix.form().blocks, "{matrix:?}");
+            let mut back = vec![9; trits.len()];
+            unpack(&context, &matrix, &bytes[..used], &mut back).unwrap();
+            assert!(back == trits, "{matrix:?}, {zeros} of ten zero");
+            let mut five = vec![0; matrix.packed_as(Packing::FivePerByte).bytes()];
+            repack(&context, &matrix, &bytes[..used], Packing::FivePerByte, &mut five).unwrap();
+            unpack(&context, &matrix.packed_as(Packing::FivePerByte), &five, &mut back).unwrap();
+            assert!(back == trits, "{matrix:?}, {zeros} of ten zero, five a byte");
+        }
+    }
+}
+
+/// One matrix has one form: a changed bit is refused, or makes the form of another matrix.
+#[test]
+fn every_changed_bit_is_refused_or_is_another_matrix() {
+    let context = context();
+    for packing in Packing::ALL {
+        for (rows, columns) in [(1, 1), (3, 7), (5, 9), (2, 64), (700, 7), (2, 2051)] {
+            let matrix = Matrix::new(rows, columns, packing).unwrap();
+            let good = packed(&context, &matrix);
+            let mut trits = vec![0; matrix.count()];
+            for bit in (0..8 * good.len()).step_by(if good.len() > 200 { 7 } else { 1 }) {
+                let mut damaged = good.clone();
+                damaged[bit / 8] ^= 1 << (bit % 8);
+                trits.fill(9);
+                match unpack(&context, &matrix, &damaged, &mut trits) {
+                    Ok(()) => {
+                        let mut again = vec![0xEE; matrix.bytes()];
+                        let used = pack(&context, &matrix, &trits, &mut again).unwrap();
+                        assert!(again[..used] == damaged, "{matrix:?}, bit {bit}");
+                        matrix.check_packed(&context, &damaged).unwrap();
+                    }
+                    Err(error) => {
+                        assert_eq!(error.kind, ErrorKind::Format, "{matrix:?}, bit {bit}: {error}");
+                        assert!(error.message.contains("byte ") || error.message.contains("block "), "{error}");
+                        assert!(trits.iter().all(|&t| t == 9), "{matrix:?}, bit {bit}: written in spite of {error}");
+                        assert_eq!(matrix.check_packed(&context, &damaged).unwrap_err().kind, ErrorKind::Format);
+                        assert_eq!(histogram(&context, &matrix, &damaged).unwrap_err().kind, ErrorKind::Format);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_cut_is_refused_at_every_length() {
+    let context = context();
+    for packing in Packing::ALL {
+        for (rows, columns) in [(3, 7), (300, 9), (3, 2049)] {
+            let matrix = Matrix::new(rows, columns, packing).unwrap();
+            let good = packed(&context, &matrix);
+            let longer = [&good[..], &[0]].concat();
+            for bytes in (0..good.len()).map(|length| &good[..length]).chain([&longer[..]]) {
+                let error = unpack(&context, &matrix, bytes, &mut vec![0; matrix.count()]).unwrap_err();
+                assert!(matches!(error.kind, ErrorKind::Format | ErrorKind::Shape), "{matrix:?}: {error}");
+            }
+        }
+    }
 }

@@ -167,8 +167,8 @@ static void bad_files(void) {
     CHECK_FAILS(setun_model_load(NULL, "missing", &none), SETUN_ERR_IO, "missing");
     CHECK_FAILS(setun_model_save(model, "no/such/folder/m", NULL, NULL), SETUN_ERR_IO, "no/such/folder");
     setun_save_options_init(&options, sizeof options);
-    options.packing = 3;
-    CHECK_FAILS(setun_model_save(model, "m", &options, NULL), SETUN_ERR_ARGUMENT, "packing is 3");
+    options.packing = 4;
+    CHECK_FAILS(setun_model_save(model, "m", &options, NULL), SETUN_ERR_ARGUMENT, "packing is 4");
     options.packing = SETUN_PACKING_TWO_BIT;
     options.rest = SETUN_DTYPE_I8;
     CHECK_FAILS(setun_model_save(model, "m", &options, NULL), SETUN_ERR_ARGUMENT, "rest is 2");
@@ -234,6 +234,8 @@ int main(void) {
     file(SETUN_PACKING_FULL, SETUN_DTYPE_F32, 0);
     file(SETUN_PACKING_TWO_BIT, SETUN_DTYPE_F32, 0);
     file(SETUN_PACKING_FIVE_PER_BYTE, SETUN_DTYPE_F32, 0);
+    file(SETUN_PACKING_MASK_SIGN, SETUN_DTYPE_F32, 0);
+    file(SETUN_PACKING_MASK_SIGN, SETUN_DTYPE_F16, .02);
     file(SETUN_PACKING_FIVE_PER_BYTE, SETUN_DTYPE_F16, .02);
     bad_files();
     twin();

@@ -69,7 +69,7 @@ def damages(content, count, seed):
 
 def damaged_model_files(world):
     path = world.path("damaged.safetensors")
-    for packing, quantize in [(0, 1), (1, 1), (2, 1), (1, 0)]:
+    for packing, quantize in [(0, 1), (1, 1), (2, 1), (3, 1), (1, 0)]:
         options = world.options("setun_model_options", vocabulary=256, context_length=16, width=16, layers=1, heads=2, quantize_weights=quantize)
         model = world.setun.made("model_create", None, world.at(options))
         saving = world.options("setun_save_options", packing=packing, tokenizer=world["setun_tokenizer"])

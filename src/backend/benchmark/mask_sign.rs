@@ -33,6 +33,10 @@ pub fn cases(cases: &mut Cases) {
                 (kernels.unpack_mask_sign)(launch, &mask_sign.view(), k, &mut two_bit.view_mut())
             })
         });
+        cases.add("mask_sign_nonzeros", &*sizes, Work::elements(n * k, bytes, 0), move || {
+            let (_, mask_sign) = both(n, k)?;
+            call(move |kernels, launch| (kernels.mask_sign_nonzeros)(launch, &mask_sign.view(), [n, k]).map(|_| ()))
+        });
         cases.add("mask_sign_trits", &*sizes, Work::elements(n * k, bytes, trits), move || {
             let (_, mask_sign) = both(n, k)?;
             let mut trits = Tensor::zeros(DType::I8, &[n, k])?;

@@ -60,6 +60,7 @@ pub const KERNELS: Kernels = Kernels {
     mask_sign_bytes: mask_sign::mask_sign_bytes,
     pack_mask_sign: mask_sign::pack_mask_sign,
     unpack_mask_sign: mask_sign::unpack_mask_sign,
+    mask_sign_nonzeros: mask_sign::mask_sign_nonzeros,
     mask_sign_trits: mask_sign::mask_sign_trits,
     quantize_activations: activation::quantize_activations,
     dequantize_activations: activation::dequantize_activations,

@@ -9,7 +9,7 @@ use crate::backend::scalar::mask_sign::{check_form, check_mask_sign, check_offse
 use crate::backend::scalar::ternary::check_packed;
 use crate::backend::workspace::with_scratch;
 use crate::tensor::{MaskSign, Result, View, ViewMut};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Blocks in a chunk.
 fn chunk(form: &MaskSign) -> usize {
@@ -91,6 +91,10 @@ pub fn unpack_mask_sign(launch: &Launch, mask_sign: &View, columns: usize, packe
     decode(launch, &form, mask_sign.slice()?, columns.div_ceil(4), packed.slice_mut::<u8>()?, span)
 }
 
+pub fn mask_sign_nonzeros(launch: &Launch, mask_sign: &View, [rows, columns]: [usize; 2]) -> Result<usize> {
+    check(launch, &MaskSign::new(rows, columns), mask_sign.slice()?)
+}
+
 pub fn mask_sign_trits(launch: &Launch, mask_sign: &View, trits: &mut ViewMut) -> Result<()> {
     let form = MaskSign::new(trits.dim(0), trits.dim(1));
     let span = match deposits_fast() {
@@ -130,21 +134,26 @@ fn decode<T: Send>(
     Ok(())
 }
 
-/// FORMAT, in the words of the reference, for bytes that are no matrix of this form.
-fn check(launch: &Launch, form: &MaskSign, bytes: &[u8]) -> Result<()> {
+/// How many trits are not zero; FORMAT, in the words of the reference, for bytes that are no matrix of this form.
+fn check(launch: &Launch, form: &MaskSign, bytes: &[u8]) -> Result<usize> {
     check_offsets(form, bytes)?;
-    let bad = AtomicBool::new(false);
+    let (bad, nonzeros) = (AtomicBool::new(false), AtomicUsize::new(0));
     chunks::run(launch, form.blocks, chunk(form), |range| {
         for block in range {
-            if !bad.load(Ordering::Relaxed) && !block_is_sound(launch, form, bytes, block) {
-                bad.store(true, Ordering::Relaxed);
-            }
+            match nonzeros_of_sound(launch, form, bytes, block) {
+                Some(count) => nonzeros.fetch_add(count, Ordering::Relaxed),
+                None => return bad.store(true, Ordering::Relaxed),
+            };
         }
     });
-    if bad.into_inner() { check_mask_sign(form, bytes) } else { Ok(()) }
+    if bad.into_inner() {
+        check_mask_sign(form, bytes)?;
+    }
+    Ok(nonzeros.into_inner())
 }
 
-fn block_is_sound(launch: &Launch, form: &MaskSign, bytes: &[u8], block: usize) -> bool {
+/// None for a block that is not sound.
+fn nonzeros_of_sound(launch: &Launch, form: &MaskSign, bytes: &[u8], block: usize) -> Option<usize> {
     let rows = form.rows_of(block);
     let mask = &bytes[form.mask() + rows.start * form.mask_row..form.mask() + rows.end * form.mask_row];
     // SAFETY: the part has the stated length.
@@ -153,5 +162,6 @@ fn block_is_sound(launch: &Launch, form: &MaskSign, bytes: &[u8], block: usize) 
     let past = form.columns % 8;
     let past_column = past != 0 && mask.chunks_exact(form.mask_row).any(|row| row[form.mask_row - 1] >> past != 0);
     let past_sign = || count % 8 != 0 && bytes[form.signs() + end - 1] >> (count % 8) != 0;
-    count.div_ceil(8) == end - offset(bytes, block) && !past_column && !past_sign()
+    let sound = count.div_ceil(8) == end - offset(bytes, block) && !past_column && !past_sign();
+    sound.then_some(count)
 }

@@ -4,6 +4,7 @@ use super::super::parameters::ParameterKind;
 use super::*;
 use crate::format::safetensors::{self, Entry, File};
 use crate::model::file::{FileReport, Packing, Rest, decode, encode, load, save};
+use crate::model::linear::Linear;
 use crate::tensor::{ErrorKind, never};
 use std::collections::BTreeMap;
 
@@ -96,7 +97,7 @@ fn a_full_file_is_the_model() {
 fn a_packed_file_answers_as_the_trained_model() {
     for (gated, tied) in [(true, false), (false, true)] {
         let model = model(true, gated, tied);
-        for packing in [Packing::TwoBit, Packing::FivePerByte] {
+        for packing in [Packing::TwoBit, Packing::FivePerByte, Packing::MaskSign] {
             let file = bytes(&model, packing, Rest::F32);
             let loaded = read(file.clone()).unwrap();
             assert!(!loaded.trainable());
@@ -105,8 +106,10 @@ fn a_packed_file_answers_as_the_trained_model() {
             assert!(logits(&loaded) == logits(&model));
             assert!(bytes(&loaded, packing, Rest::F32) == file);
         }
-        let five = read(bytes(&model, Packing::FivePerByte, Rest::F32)).unwrap();
-        assert!(bytes(&five, Packing::TwoBit, Rest::F32) == bytes(&model, Packing::TwoBit, Rest::F32));
+        for packing in [Packing::FivePerByte, Packing::MaskSign] {
+            let other = read(bytes(&model, packing, Rest::F32)).unwrap();
+            assert!(bytes(&other, Packing::TwoBit, Rest::F32) == bytes(&model, Packing::TwoBit, Rest::F32));
+        }
     }
 }
 
@@ -143,7 +146,7 @@ fn half_precision_rounds_the_rest_and_keeps_the_trits() {
 #[test]
 fn the_twin_has_no_trits_to_pack_and_is_stored_as_floats() {
     let twin = model(false, true, true);
-    for packing in [Packing::TwoBit, Packing::FivePerByte] {
+    for packing in [Packing::TwoBit, Packing::FivePerByte, Packing::MaskSign] {
         let loaded = read(bytes(&twin, packing, Rest::F32)).unwrap();
         assert!(loaded.trainable() && logits(&loaded) == logits(&twin));
         let half = bytes(&twin, packing, Rest::F16);
@@ -176,7 +179,15 @@ fn the_report_states_the_sizes() {
     let model = Model::new(context(Backend::Simd), ModelOptions::default(), 1).unwrap();
     let linear_parameters = 4 * (4 * 128 * 128 + 2 * 128 * 512);
     let parameters = linear_parameters + 256 * 128 + 4 * (3 * 128 + 512) + 128;
+    let signs = |linear: &Linear| {
+        let two_bit = linear.ternary.as_ref().unwrap().packed.host::<u8>().unwrap();
+        // Blocks of 16 or 4 rows of 128 or 512 weights are 512 bytes; the signs of each begin with a byte.
+        let nonzero = |bytes: &[u8]| bytes.iter().map(|byte| 4 - (byte & 0x55).count_ones() as usize).sum::<usize>();
+        two_bit.chunks(512).map(|bytes| 4 + nonzero(bytes).div_ceil(8)).sum::<usize>()
+    };
+    let mask_sign = linear_parameters / 8 + model.linears().map(signs).sum::<usize>() + 24 * 4;
     let cases = [
+        (Packing::MaskSign, Rest::F16, mask_sign, 2),
         (Packing::Full, Rest::F32, 4 * linear_parameters, 4),
         (Packing::TwoBit, Rest::F32, linear_parameters / 4 + 24 * 4, 4),
         // Rows of 128 take 26 bytes, of 512 103.
@@ -291,10 +302,16 @@ fn a_wrong_file_says_what_is_wrong() {
     // Rows of 19 trits: 5 bytes, of which the last holds 3.
     let mut trits = File::parse(file.clone()).unwrap().tensor(linear).unwrap().data.to_vec();
     trits[7] = 0b01_11_01_01;
-    refuse(with_tensor(linear, &trits), "down_proj.weight: byte 7 is 0x75, which holds the code 3");
+    refuse(
+        with_tensor(linear, &trits),
+        "down_proj.weight: byte 7 of packed is 0x75, which holds a digit that is no trit",
+    );
     trits[7] = 0b01_01_01_01;
     trits[9] = 0b00_01_01_01;
-    refuse(with_tensor(linear, &trits), "down_proj.weight: byte 9 is 0x15, with a trit past the last column");
+    refuse(
+        with_tensor(linear, &trits),
+        "down_proj.weight: byte 9 of packed is 0x15, which holds a trit past the last of 19 columns",
+    );
     let scale = format!("{linear}_scale");
     for bad in [f32::NAN, f32::INFINITY, -1.0, 0.0] {
         refuse(with_tensor(&scale, &bad.to_le_bytes()), "down_proj.weight_scale is");
@@ -310,13 +327,14 @@ fn a_wrong_file_says_what_is_wrong() {
 
 #[test]
 fn a_damaged_file_is_refused_or_read_and_never_panics() {
-    for packing in [Packing::TwoBit, Packing::FivePerByte] {
+    for packing in [Packing::TwoBit, Packing::FivePerByte, Packing::MaskSign] {
         let file = bytes(&model(true, false, true), packing, Rest::F16);
         for length in (0..file.len()).step_by(97) {
             assert_eq!(read(file[..length].to_vec()).err().unwrap().kind, ErrorKind::Format);
         }
         let mut corrupt = file.clone();
-        // Packed bytes stand last: u8 is the least aligned type. No trits make 0xFF, in either packing.
+        // Packed bytes stand last: u8 is the least aligned type. No trits make 0xFF, in any packing: the last
+        // row of a mask does not fill its bytes, nor do the signs.
         *corrupt.last_mut().unwrap() = 0xFF;
         assert_eq!(read(corrupt).err().unwrap().kind, ErrorKind::Format);
         for index in (0..file.len()).step_by(7) {
