@@ -657,13 +657,11 @@ typedef enum {
 } setun_packing;
 
 /**
- * Says how many bytes [rows, columns] trits take, with mask and sign: at most. `packing` is a `setun_packing`. Returns ARGUMENT (negative sizes, no such packing), SHAPE (more than the machine can
- * address, or columns above 2^24, past which products would not be exact).
+ * Says how many bytes [rows, columns] trits take; with mask and sign the most that they can, when none is
+ * zero. `packing` is a `setun_packing`. Returns ARGUMENT (negative sizes, no such packing), SHAPE (more than the
+ * machine can address, or columns above 2^24, past which products would not be exact).
  */
-setun_status setun_pack_size(int64_t rows,
-                             int64_t columns,
-                             int32_t packing,
-                             size_t *out);
+setun_status setun_pack_size(int64_t rows, int64_t columns, int32_t packing, size_t *out);
 
 /**
  * Packs `trits` [rows, columns], one int8 each, -1, 0 or +1, into `packed`; `packed_size` is the room before
@@ -746,9 +744,11 @@ setun_status setun_gguf_decode(int32_t type, const uint8_t *blocks, size_t block
 /*
  * MATMUL: products with ternary weights
  *
- * A linear layer: y = x W^T with W ~ scale * t. The activations x are quantized to 8 bits, one scale a row,
- * and the products summed as integers: exact for every k up to 2^24, and the same on every backend. A
- * `setun_packed` keeps a matrix ready instead of checking it at every call.
+ * A linear layer: y = x W^T with W ~ scale * t, in every packing, with a scale for the matrix, each row or
+ * each group of columns. The activations x are quantized to 8 bits, one scale a row, and the products summed
+ * as integers: exact for every k up to 2^24. Results are the same bits on every backend, for any number of
+ * threads, and of a row whatever the other rows are. A `setun_packed` keeps a matrix ready instead of checking
+ * it at every call.
  *
  *     float x[4] = {1, 2, 3, 4}, y[2];
  *     setun_matmul(x, 1, packed, bytes, 2, 4, &scale, 1, NULL, y);
@@ -775,11 +775,13 @@ setun_status setun_quantize_activations(const float *x,
 
 /**
  * A linear layer: y [m, n] = x [m, k] * (scale * t [n, k]) transposed, from `packed`, whose n rows have k
- * columns. x is quantized to 8 bits per row as `setun_quantize_activations` does, and the products are
- * summed as integers.
+ * columns, and `scales`, whose count is that of setun_scale_count. The packing and the group are those of
+ * `options`. x is quantized to 8 bits per row as `setun_quantize_activations` does, and the products are
+ * summed as integers; where a row has several groups, their sums, each times its scale, add up in order as
+ * 32-bit floats. No memory is allocated once a thread has made a call as large.
  *
- * Returns ARGUMENT (NaN or infinity in x or scale; overlap; misaligned), SHAPE (packed_size does not fit,
- * k above 2^24), FORMAT (bytes that are no trits), MEMORY.
+ * Returns ARGUMENT (NaN or infinity in x or scales; overlap; misaligned), SHAPE (packed_size or scale_count
+ * does not fit, k above 2^24), FORMAT (bytes that are no trits), MEMORY.
  */
 setun_status setun_matmul(const float *x,
                           int64_t m,
@@ -813,7 +815,8 @@ setun_status setun_matmul_backward(const float *dy,
  * kept. The products run on `context`; NULL = the options' context, and then the default one. Free it with
  * `setun_packed_free`.
  *
- * SETUN_PACKING_FIVE_PER_BYTE keeps 1.6 bits a weight in memory and unpacks at every product: slower.
+ * Products run on the packed bytes as they are: SETUN_PACKING_FIVE_PER_BYTE keeps 1.6 bits a weight in memory
+ * and SETUN_PACKING_MASK_SIGN what it takes, for products that are somewhat slower than those of two bits.
  * Returns ARGUMENT (NaN or infinity, naming the first), DTYPE, SHAPE, STATE, MEMORY.
  */
 setun_status setun_packed_create(const setun_context *context,
@@ -1665,7 +1668,8 @@ typedef struct {
 typedef struct {
     size_t struct_size;
     /**
-     * A `setun_packing`, of the linear layers: FULL keeps the 32-bit masters, so that training can go on.
+     * A `setun_packing`, of the linear layers: FULL keeps the 32-bit masters, so that training can go on;
+     * MASK_SIGN is the smallest where more than two in five weights are zero.
      * Default SETUN_PACKING_FIVE_PER_BYTE.
      */
     int32_t packing;

@@ -1,8 +1,7 @@
-//! Products with packed ternary weights: exact in integers forward (`spans/matmul.rs` says how), `gemm` on unpacked panels
+//! Products with packed ternary weights: exact in integers forward (`spans/matmul.rs` says how), of floats on unpacked panels
 //! backward.
 
 use super::chunks::{self, Shared};
-use super::matmul::{Matrix, product};
 use super::spans::PANEL;
 use super::weights::Weights;
 use crate::backend::Launch;
@@ -384,8 +383,8 @@ impl Few<'_> {
 
 // --- backward ----------------------------------------------------------------------------------------------------------------
 
-/// Weight rows, and columns of dx, that are unpacked at a time: 512 KiB of floats.
-const UNPACKED_ROWS: usize = 256;
+/// Weight rows, and columns of dx, that are unpacked at a time: 256 KiB of floats.
+const UNPACKED_ROWS: usize = 128;
 const UNPACKED_COLUMNS: usize = 512;
 
 pub fn matmul_ternary_backward(
@@ -412,29 +411,35 @@ pub fn matmul_ternary_backward(
     chunks::grid(launch, [m, 256], [k.div_ceil(unit) * per_unit, 1], |rows, block| {
         let start = block.start / per_unit * unit + block.start % per_unit * UNPACKED_COLUMNS;
         let columns = start..k.min(start + UNPACKED_COLUMNS).min((block.start / per_unit + 1) * unit);
-        let width = columns.len();
         if columns.is_empty() {
             return Ok(());
         }
-        let a = Matrix { data: dy[rows.start * n..].as_ptr(), row_stride: n as isize, column_stride: 1 };
-        let to = dx.as_mut_ptr().wrapping_add(rows.start * k + columns.start);
-        let most = UNPACKED_ROWS.min(n);
+        let (most, width) = (UNPACKED_ROWS.min(n), columns.len().next_multiple_of(PANEL));
         with_scratch::<u8, _>(weights.scratch(most), |scratch| {
-            with_scratch::<f32, _>(most * width, |floats| {
+            with_scratch::<f32, _>((most + 1) * width, |floats| {
+                let (row, panels) = floats.split_at_mut(width);
+                row.fill(0.0);
                 for start in (0..n).step_by(UNPACKED_ROWS) {
-                    let rows_of_w = start..n.min(start + UNPACKED_ROWS);
-                    unpack(launch, &weights, rows_of_w.clone(), columns.clone(), scratch, floats);
-                    let b = Matrix { data: floats.as_ptr(), row_stride: width as isize, column_stride: 1 };
-                    let sizes = [rows.len(), width, rows_of_w.len()];
-                    // SAFETY: dy and the unpacked weights hold these elements; blocks of dx are disjoint.
-                    unsafe { product(sizes, a.at(0, start), b, start > 0, to, k) };
+                    let depth = start..n.min(start + UNPACKED_ROWS);
+                    unpack(launch, &weights, depth.clone(), columns.clone(), scratch, row, panels);
+                    let (a, stride) = (dy[rows.start * n + start..].as_ptr(), depth.len() * PANEL);
+                    for (column, panel) in columns.clone().step_by(PANEL).zip(panels.chunks_exact(stride)) {
+                        let to = dx.as_mut_ptr().wrapping_add(rows.start * k + column);
+                        let (panel, count) = (panel.as_ptr(), (columns.end - column).min(PANEL));
+                        let (rows, depth, accumulate) = (rows.len(), depth.len(), start > 0);
+                        // SAFETY: dy and the panel hold these elements; blocks of dx are disjoint and inside it.
+                        unsafe {
+                            (launch.spans.float_panel_product)(a, n, rows, panel, depth, accumulate, to, k, count);
+                        }
+                    }
                 }
             })
         })?
     })
 }
 
-/// floats[rows][columns]: columns of one group from a multiple of four on, or of whole groups.
+/// panels[columns / 16][rows][16]: columns of one group from a multiple of four on, or of whole groups. `floats` is a row of
+/// them, zeros after the last.
 fn unpack(
     launch: &Launch,
     weights: &Weights,
@@ -442,11 +447,11 @@ fn unpack(
     columns: Range<usize>,
     scratch: &mut [u8],
     floats: &mut [f32],
+    panels: &mut [f32],
 ) {
-    let packed = weights.rows(launch, rows.clone(), scratch);
+    let (packed, depth) = (weights.rows(launch, rows.clone(), scratch), rows.len());
     let (first, last) = (columns.start / weights.width, (columns.end - 1) / weights.width);
-    let rows = rows.zip(packed.chunks_exact(weights.row_bytes()));
-    for ((row, packed), floats) in rows.zip(floats.chunks_exact_mut(columns.len())) {
+    for (i, (row, packed)) in rows.zip(packed.chunks_exact(weights.row_bytes())).enumerate() {
         for group in first..=last {
             let of_group = weights.columns(group);
             let (start, end) = (of_group.start.max(columns.start), of_group.end.min(columns.end));
@@ -455,6 +460,9 @@ fn unpack(
             let scale = weights.scales[if weights.whole { 0 } else { row * weights.groups + group }];
             // SAFETY: the columns are inside of the group, whose first stands at the beginning of a byte.
             unsafe { (launch.spans.deternarize)(packed.as_ptr(), to.len(), scale, to.as_mut_ptr()) };
+        }
+        for (panel, from) in floats.chunks_exact(PANEL).enumerate() {
+            panels[(panel * depth + i) * PANEL..][..PANEL].copy_from_slice(from);
         }
     }
 }

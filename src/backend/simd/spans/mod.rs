@@ -273,6 +273,19 @@ pub struct Spans {
         y: *mut f32,
         y_stride: usize,
     ),
+    /// c[rows][columns] = a[rows][depth] * panel[depth][16], or += when `accumulate`; at most 16 columns, and rows of a and of c
+    /// lie `stride` and `c_stride` apart.
+    pub float_panel_product: unsafe extern "C" fn(
+        a: *const f32,
+        stride: usize,
+        rows: usize,
+        panel: *const f32,
+        depth: usize,
+        accumulate: bool,
+        c: *mut f32,
+        c_stride: usize,
+        columns: usize,
+    ),
     /// y[rows] = factor * the sum over the groups in order of (totals[groups][rows] - sums[groups], modulo 2^32) *
     /// scales[rows][groups], multiplied and added apart.
     pub scale_groups: unsafe extern "C" fn(
@@ -483,6 +496,7 @@ pub static SPANS: Spans = Spans {
     split_codes: matmul_rows::split_codes,
     row_products: matmul_rows::row_products,
     scale_totals: matmul::scale_totals,
+    float_panel_product: panels::float_panel_product,
     scale_groups: matmul_rows::scale_groups,
     embedding_backward: embedding::embedding_backward,
     rms_norm: norm::rms_norm,

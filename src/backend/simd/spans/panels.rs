@@ -58,6 +58,65 @@ pub unsafe fn wide_tile(a: *const f32, stride: usize, panel: *const f32, depth: 
 #[cfg(target_feature = "avx512f")]
 pub use wide_tile as tile;
 
+/// Rows of a pass of `float_panel_product`: as many as leave their sums in registers.
+const PASS: usize = if cfg!(target_feature = "fma") { 6 } else { 2 };
+
+pub unsafe extern "C" fn float_panel_product(
+    a: *const f32,
+    stride: usize,
+    rows: usize,
+    panel: *const f32,
+    depth: usize,
+    accumulate: bool,
+    c: *mut f32,
+    c_stride: usize,
+    columns: usize,
+) {
+    let mut row = 0;
+    while row < rows {
+        let (a, c) = (a.add(row * stride), c.add(row * c_stride));
+        if rows - row >= PASS {
+            pass::<PASS>(a, stride, panel, depth, accumulate, c, c_stride, columns);
+            row += PASS;
+        } else {
+            pass::<1>(a, stride, panel, depth, accumulate, c, c_stride, columns);
+            row += 1;
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn pass<const R: usize>(
+    a: *const f32,
+    stride: usize,
+    panel: *const f32,
+    depth: usize,
+    accumulate: bool,
+    c: *mut f32,
+    c_stride: usize,
+    columns: usize,
+) {
+    let mut sums = [[f32x8::ZERO; 2]; R];
+    for i in 0..depth {
+        let b = [load(panel.add(i * PANEL)), load(panel.add(i * PANEL + 8))];
+        for r in 0..R {
+            let a = f32x8::splat(*a.add(r * stride + i));
+            sums[r][0] = a.mul_add(b[0], sums[r][0]);
+            sums[r][1] = a.mul_add(b[1], sums[r][1]);
+        }
+    }
+    for r in 0..R {
+        for half in 0..2 {
+            if 8 * half < columns {
+                let (to, rest) =
+                    (c.add(r * c_stride + 8 * half), if columns < 8 * half + 8 { columns - 8 * half } else { 8 });
+                let old = if accumulate { load_up_to(to, rest) } else { f32x8::ZERO };
+                store_up_to(to, old + sums[r][half], rest);
+            }
+        }
+    }
+}
+
 /// packed[dim / 16][padded keys][16] from keys rows of dim columns.
 #[inline(always)]
 pub unsafe fn pack(from: *const f32, shape: &AttentionShape, packed: *mut f32) {
