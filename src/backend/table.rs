@@ -14,7 +14,7 @@
 use super::Launch;
 use super::operations::operations;
 use crate::tensor::random::Stream;
-use crate::tensor::{Result, View, ViewMut};
+use crate::tensor::{Packing, Result, View, ViewMut};
 
 /// The scalars of one AdamW update (Loshchilov & Hutter, arXiv 1711.05101).
 #[derive(Clone, Copy, Debug)]
@@ -144,13 +144,33 @@ pub struct Kernels {
     // --- products ------------------------------------------------------------------------------------------------
     /// c[m, n] f = a[m, k] f (strided) * b[k, n] f (strided), or += when `accumulate`. c is contiguous.
     pub matmul: fn(&Launch, a: &View, b: &View, accumulate: bool, c: &mut ViewMut) -> Result<()>,
-    /// y[m, n] f = (sum over k of codes[m, k] i8 * t[n, k]) * (scales[m] f * weight_scale[1] f), from
-    /// packed[n, ceil(k / 4)] u8. The sum is exact for every k up to 2^24 and |codes| <= 127.
-    pub matmul_ternary:
-        fn(&Launch, codes: &View, scales: &View, packed: &View, weight_scale: &View, y: &mut ViewMut) -> Result<()>,
-    /// The gradient to the input: dx[m, k] f = dy[m, n] f * (weight_scale[1] f * t[n, k]), from packed.
-    pub matmul_ternary_backward:
-        fn(&Launch, dy: &View, packed: &View, weight_scale: &View, dx: &mut ViewMut) -> Result<()>,
+    /// y[m, n] f = codes[m, k] i8 times scales[m] f, by weights of trits t[n, k] times weight_scales f: shaped and meant as the
+    /// scales of schemes above. With S = the sum over a group of codes * t, exact for every k up to 2^24 and |codes| <= 127, and
+    /// rounded to f:
+    /// y = (the sum of S * weight_scale over the groups of the row in index order, from 0) * scale, all rounded apart; but
+    /// where a row has one group, y = S * (scale * weight_scale). The same bits on every row, and for every m.
+    /// packed u8 has n * ceil(k / 4) elements at two bits, n * ceil(k / 5) at five trits a byte, as many as it takes as mask and
+    /// signs, and holds nothing but trits.
+    pub matmul_ternary: fn(
+        &Launch,
+        codes: &View,
+        scales: &View,
+        packing: Packing,
+        packed: &View,
+        group: usize,
+        weight_scales: &View,
+        y: &mut ViewMut,
+    ) -> Result<()>,
+    /// The gradient to the input: dx[m, k] f = dy[m, n] f * (weight_scale f * t[n, k]), from the same weights.
+    pub matmul_ternary_backward: fn(
+        &Launch,
+        dy: &View,
+        packing: Packing,
+        packed: &View,
+        group: usize,
+        weight_scales: &View,
+        dx: &mut ViewMut,
+    ) -> Result<()>,
 
     // --- embedding -----------------------------------------------------------------------------------------------
     /// y[n, d] f = table[v, d] f at row tokens[n] u32. Every token is below v (SHAPE otherwise).

@@ -1,8 +1,10 @@
 //! MATMUL: products with ternary weights
 //!
-//! A linear layer: y = x W^T with W ~ scale * t. The activations x are quantized to 8 bits, one scale a row,
-//! and the products summed as integers: exact for every k up to 2^24, and the same on every backend. A
-//! `setun_packed` keeps a matrix ready instead of checking it at every call.
+//! A linear layer: y = x W^T with W ~ scale * t, in every packing, with a scale for the matrix, each row or
+//! each group of columns. The activations x are quantized to 8 bits, one scale a row, and the products summed
+//! as integers: exact for every k up to 2^24. Results are the same bits on every backend, for any number of
+//! threads, and of a row whatever the other rows are. A `setun_packed` keeps a matrix ready instead of checking
+//! it at every call.
 //!
 //!     float x[4] = {1, 2, 3, 4}, y[2];
 //!     setun_matmul(x, 1, packed, bytes, 2, 4, &scale, 1, NULL, y);
@@ -19,7 +21,7 @@ use super::library::setun_status;
 use super::options;
 use super::quantize::{Choice, setun_quantize_options, setun_quantize_report, write_report};
 use super::tensor::setun_tensor;
-use crate::quantize::{self, Matrix, PackedTensor};
+use crate::quantize::{self, Matrix, PackedTensor, Weights};
 
 /// A packed weight matrix, checked once.
 pub struct setun_packed {
@@ -57,11 +59,13 @@ pub unsafe extern "C" fn setun_quantize_activations(
 }
 
 /// A linear layer: y [m, n] = x [m, k] * (scale * t [n, k]) transposed, from `packed`, whose n rows have k
-/// columns. x is quantized to 8 bits per row as `setun_quantize_activations` does, and the products are
-/// summed as integers.
+/// columns, and `scales`, whose count is that of setun_scale_count. The packing and the group are those of
+/// `options`. x is quantized to 8 bits per row as `setun_quantize_activations` does, and the products are
+/// summed as integers; where a row has several groups, their sums, each times its scale, add up in order as
+/// 32-bit floats. No memory is allocated once a thread has made a call as large.
 ///
-/// Returns ARGUMENT (NaN or infinity in x or scale; overlap; misaligned), SHAPE (packed_size does not fit,
-/// k above 2^24), FORMAT (bytes that are no trits), MEMORY.
+/// Returns ARGUMENT (NaN or infinity in x or scales; overlap; misaligned), SHAPE (packed_size or scale_count
+/// does not fit, k above 2^24), FORMAT (bytes that are no trits), MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_matmul(
     x: *const f32,
@@ -80,7 +84,7 @@ pub unsafe extern "C" fn setun_matmul(
         let choice = unsafe { Choice::read(options) }?;
         let m = size(m, "m")?;
         let matrix = Matrix::new(size(n, "n")?, size(k, "k")?, choice.packing)?;
-        let scale_count = choice.one_scale(&matrix, scale_count)?;
+        let scale_count = choice.scales(&matrix, scale_count)?;
         let (inputs, outputs) = (count::<f32>(&[m, matrix.columns()], "x")?, count::<f32>(&[m, matrix.rows()], "y")?);
         check_apart(
             &[extent("y", y, outputs)],
@@ -95,7 +99,8 @@ pub unsafe extern "C" fn setun_matmul(
                 slice_mut(y, outputs, "y")?,
             )
         };
-        quantize::matmul(&choice.context, &matrix, x, m, packed, scales[0], y)
+        let weights = Weights { matrix, group: choice.how.group, packed, scales };
+        quantize::matmul(&choice.context, &weights, x, m, y)
     })
 }
 
@@ -120,7 +125,7 @@ pub unsafe extern "C" fn setun_matmul_backward(
         let choice = unsafe { Choice::read(options) }?;
         let m = size(m, "m")?;
         let matrix = Matrix::new(size(n, "n")?, size(k, "k")?, choice.packing)?;
-        let scale_count = choice.one_scale(&matrix, scale_count)?;
+        let scale_count = choice.scales(&matrix, scale_count)?;
         let (inputs, outputs) = (count::<f32>(&[m, matrix.rows()], "dy")?, count::<f32>(&[m, matrix.columns()], "dx")?);
         check_apart(
             &[extent("dx", dx, outputs)],
@@ -135,7 +140,8 @@ pub unsafe extern "C" fn setun_matmul_backward(
                 slice_mut(dx, outputs, "dx")?,
             )
         };
-        quantize::matmul_backward(&choice.context, &matrix, dy, m, packed, scales[0], dx)
+        let weights = Weights { matrix, group: choice.how.group, packed, scales };
+        quantize::matmul_backward(&choice.context, &weights, dy, m, dx)
     })
 }
 
@@ -143,7 +149,8 @@ pub unsafe extern "C" fn setun_matmul_backward(
 /// kept. The products run on `context`; NULL = the options' context, and then the default one. Free it with
 /// `setun_packed_free`.
 ///
-/// SETUN_PACKING_FIVE_PER_BYTE keeps 1.6 bits a weight in memory and unpacks at every product: slower.
+/// Products run on the packed bytes as they are: SETUN_PACKING_FIVE_PER_BYTE keeps 1.6 bits a weight in memory
+/// and SETUN_PACKING_MASK_SIGN what it takes, for products that are somewhat slower than those of two bits.
 /// Returns ARGUMENT (NaN or infinity, naming the first), DTYPE, SHAPE, STATE, MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_packed_create(

@@ -193,14 +193,6 @@ impl Choice {
         self.how.group.check_count(matrix.rows(), matrix.columns(), count)?;
         Ok(count)
     }
-
-    /// The same for calls that have one scale.
-    pub fn one_scale(&self, matrix: &Matrix, count: i64) -> Result<usize> {
-        let count = self.scales(matrix, count)?;
-        let group = self.how.group;
-        ensure!(group == Group::Matrix, Unsupported, "group is {group:?}, expected that of the matrix");
-        Ok(count)
-    }
 }
 
 pub fn c_group(group: Group) -> i64 {

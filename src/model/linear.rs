@@ -6,7 +6,7 @@
 use super::transformer::Pass;
 use super::{ModelOptions, Parameter};
 use crate::backend::Context;
-use crate::tensor::{DType, Result, Tensor, View, ViewMut};
+use crate::tensor::{DType, Packing, Result, Tensor, View, ViewMut};
 
 /// The form in which a ternary layer runs.
 pub struct Ternary {
@@ -78,7 +78,9 @@ impl Linear {
                 launch,
                 &codes.view(),
                 &scales.view(),
+                Packing::TwoBit,
                 &ternary.packed.view(),
+                0,
                 &ternary.scale.view(),
                 y,
             ),

@@ -33,7 +33,7 @@ pub use gradients::{
 pub use group::Group;
 pub use packed::PackedTensor;
 pub use packing::{Matrix, histogram, pack, repack, unpack};
-pub use product::{matmul, matmul_backward, quantize_activations};
+pub use product::{Weights, matmul, matmul_backward, quantize_activations};
 pub use report::{Report, measure};
 pub use scheme::{Quantization, Rounding, Scheme, dequantize, quantize};
 

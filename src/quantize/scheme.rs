@@ -116,7 +116,7 @@ fn run_scheme(
 }
 
 /// Thresholds or scales as kernels see them.
-fn shared<'a>(values: &'a [f32], group: Group, rows: usize) -> Result<View<'a>> {
+pub fn shared<'a>(values: &'a [f32], group: Group, rows: usize) -> Result<View<'a>> {
     match group {
         Group::Matrix => View::of(values, &[1]),
         _ => View::of(values, &[rows, values.len() / rows.max(1)]),

@@ -61,6 +61,65 @@ fn quantizing_follows_the_definition() {
     }
 }
 
+/// With one scale.
+fn weights_of<'a>(matrix: &Matrix, packed: &'a [u8], scales: &'a [f32]) -> Weights<'a> {
+    Weights { matrix: *matrix, group: Group::Matrix, packed, scales }
+}
+
+/// In every packing, by the formula, and through a packed tensor; a row of x that is not finite is named.
+#[test]
+fn products_with_groups_add_the_sums_of_groups_in_order() {
+    let (m, n, k) = (3, 21, 300);
+    let (w, mut x) = (normal(n * k, 8, 0.1), normal(m * k, 9, 2.0));
+    for context in contexts() {
+        let (mut codes, mut of_rows) = (vec![0i8; m * k], vec![0f32; m]);
+        quantize_activations(&context, &x, m, k, &mut codes, &mut of_rows).unwrap();
+        for packing in Packing::ALL {
+            for group in [Group::Row, Group::Columns(32), Group::Columns(50), Group::Columns(128)] {
+                let (matrix, how) = (Matrix::new(n, k, packing).unwrap(), Quantization { group, ..Default::default() });
+                let (mut packed, mut scales) = (vec![0; matrix.bytes()], vec![0.0; group.scale_count(n, k)]);
+                let used = quantize(&context, &matrix, &how, &w, &mut packed, &mut scales).unwrap();
+                packed.truncate(used);
+                let mut trits = vec![0; n * k];
+                unpack(&context, &matrix, &packed, &mut trits).unwrap();
+                let weights = Weights { matrix, group, packed: &packed, scales: &scales };
+                let mut y = vec![-7.0; m * n];
+                matmul(&context, &weights, &x, m, &mut y).unwrap();
+                let (width, per_row) = (group.width(k), scales.len() / n);
+                for (i, &y) in y.iter().enumerate() {
+                    let (row, column) = (i / n, i % n);
+                    let sum = |columns: std::ops::Range<usize>| {
+                        let product = |j: usize| i32::from(codes[row * k + j]) * i32::from(trits[column * k + j]);
+                        columns.map(product).sum::<i32>() as f32
+                    };
+                    let parts = (0..per_row).map(|g| (scales[column * per_row + g], g * width..k.min((g + 1) * width)));
+                    let expected = match group {
+                        Group::Row => sum(0..k) * (of_rows[row] * scales[column]),
+                        _ => parts.fold(0.0, |total, (scale, columns)| total + sum(columns) * scale) * of_rows[row],
+                    };
+                    assert_eq!(y, expected, "{packing:?}, {group:?}, row {row}, column {column}");
+                }
+                let tensor =
+                    PackedTensor::new(context.clone(), &View::of(&w, &[n, k]).unwrap(), packing, &how).unwrap();
+                let (mut held, mut again) = (vec![0.0; scales.len()], vec![0.0; m * n]);
+                tensor.scales(&mut held).unwrap();
+                assert_eq!((&held, tensor.bytes()), (&scales, used));
+                let (x_view, mut to) = (View::of(&x, &[m, k]).unwrap(), ViewMut::of(&mut again, &[m, n]).unwrap());
+                tensor.matmul(&x_view, &mut to).unwrap();
+                assert_eq!(again, y);
+            }
+        }
+    }
+    x[k + 5] = f32::NAN;
+    let matrix = Matrix::new(n, k, Packing::TwoBit).unwrap();
+    let (packed, mut y) = (vec![0x55; matrix.bytes()], vec![-7.0; m * n]);
+    for context in contexts() {
+        let error = matmul(&context, &weights_of(&matrix, &packed, &[1.0]), &x, m, &mut y).unwrap_err();
+        assert!(error.message.starts_with(&format!("x[{}]", k + 5)), "{}", error.message);
+        assert!(y.iter().all(|&y| y == -7.0));
+    }
+}
+
 #[test]
 fn products_sum_integers_exactly() {
     let (m, n, k) = (5, 19, 300);
@@ -76,7 +135,7 @@ fn products_sum_integers_exactly() {
             let mut trits = vec![0; n * k];
             unpack(&context, &matrix, &packed, &mut trits).unwrap();
             let mut y = vec![0.0; m * n];
-            matmul(&context, &matrix, &x, m, &packed, scale, &mut y).unwrap();
+            matmul(&context, &weights_of(&matrix, &packed, &[scale]), &x, m, &mut y).unwrap();
             for (i, &y) in y.iter().enumerate() {
                 let (row, column) = (i / n, i % n);
                 let products = (0..k).map(|j| i32::from(codes[row * k + j]) * i32::from(trits[column * k + j]));
@@ -100,7 +159,7 @@ fn the_gradient_to_the_input_is_the_product_with_the_weights() {
             let mut restored = vec![0.0; n * k];
             dequantize(&context, &matrix, Group::Matrix, &packed, &[scale], &mut restored).unwrap();
             let mut dx = vec![0.0; m * k];
-            matmul_backward(&context, &matrix, &dy, m, &packed, scale, &mut dx).unwrap();
+            matmul_backward(&context, &weights_of(&matrix, &packed, &[scale]), &dy, m, &mut dx).unwrap();
             for (i, &dx) in dx.iter().enumerate() {
                 let (row, column) = (i / k, i % k);
                 let terms = (0..n).map(|j| f64::from(dy[row * n + j]) * f64::from(restored[j * k + column]));
@@ -122,7 +181,7 @@ fn a_packed_tensor_is_its_matrix() {
             let mut packed = vec![0; matrix.bytes()];
             let scale = absmean(&context, &matrix, &weights, &mut packed).unwrap();
             let mut expected = vec![0.0; m * n];
-            matmul(&context, &matrix, &x, m, &packed, scale, &mut expected).unwrap();
+            matmul(&context, &weights_of(&matrix, &packed, &[scale]), &x, m, &mut expected).unwrap();
             let w = View::of(&weights, &[n, k]).unwrap();
             let tensor = PackedTensor::new(context.clone(), &w, packing, &Quantization::default()).unwrap();
             let mut held = [0.0];

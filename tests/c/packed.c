@@ -17,31 +17,39 @@ static setun_tensor *wrap(float *data, int64_t a, int64_t b, int64_t c, int32_t 
     return tensor;
 }
 
-static void round_trip(int32_t packing) {
+static void round_trip(int32_t packing, int64_t group) {
     setun_quantize_options options;
     setun_packed *packed = NULL;
     setun_tensor *w = wrap(weights, N, K, 0, 2), *in = wrap(x, 2, M, K, 3), *out = wrap(y, 2, M, N, 3);
     setun_tensor *back = wrap(restored, N, K, 0, 2);
-    uint8_t bytes[N * ((K + 3) / 4)];
+    uint8_t bytes[N * K];
+    int64_t count = 0;
+    float scales[N * K], held_scales[N * K];
     size_t size = 0, held = 0;
-    float scale = 0, held_scale = -1;
     int i;
 
     setun_quantize_options_init(&options, sizeof options);
     options.packing = packing;
+    options.group = group;
     CHECK_OK(setun_pack_size(N, K, packing, &size));
-    CHECK_OK(setun_quantize(weights, N, K, &options, bytes, &size, &scale, 1));
+    CHECK_OK(setun_scale_count(N, K, group, &count));
+    CHECK_OK(setun_quantize(weights, N, K, &options, bytes, &size, scales, count));
     CHECK_OK(setun_packed_create(NULL, w, &options, &packed));
-    CHECK_OK(setun_packed_scales(packed, &held_scale, 1));
+    CHECK_OK(setun_packed_scales(packed, held_scales, count));
     CHECK_OK(setun_packed_nbytes(packed, &held));
-    CHECK(held_scale == scale && held == size);
+    CHECK(memcmp(held_scales, scales, (size_t)count * sizeof *scales) == 0 && held == size);
+    CHECK_FAILS(setun_packed_scales(packed, held_scales, count + 1), SETUN_ERR_SHAPE, "scales");
 
     memset(y, 0, sizeof y);
     CHECK_OK(setun_packed_matmul(packed, in, out));
-    CHECK_OK(setun_matmul(x, 2 * M, bytes, size, N, K, &scale, 1, &options, plain));
+    CHECK_OK(setun_matmul(x, 2 * M, bytes, size, N, K, scales, count, &options, plain));
     CHECK(memcmp(y, plain, sizeof y) == 0);
+    CHECK_FAILS(setun_matmul(x, 2 * M, bytes, size, N, K, scales, count + 1, &options, plain), SETUN_ERR_SHAPE,
+                "scale_count");
     CHECK_OK(setun_packed_dequantize(packed, back));
     for (i = 0; i < N * K; i++) {
+        int64_t width = group > 0 ? group : K, per_row = (K + width - 1) / width;
+        float scale = scales[group == 0 ? 0 : i / K * per_row + i % K / width];
         CHECK(restored[i] == 0 || fabsf(restored[i]) == scale);
         if (fabsf(weights[i]) > .51f * scale) CHECK(restored[i] == (weights[i] > 0 ? scale : -scale));
     }
@@ -50,7 +58,7 @@ static void round_trip(int32_t packing) {
     setun_tensor_free(out);
     setun_tensor_free(back);
     setun_packed_free(packed);
-    CHECK_FAILS(setun_packed_scales(packed, &scale, 1), SETUN_ERR_ARGUMENT, "freed already");
+    CHECK_FAILS(setun_packed_scales(packed, scales, count), SETUN_ERR_ARGUMENT, "freed already");
 }
 
 static void refused(void) {
@@ -88,9 +96,12 @@ int main(void) {
     int i;
     for (i = 0; i < N * K; i++) weights[i] = (float)sin(i * 1.7) * .1f;
     for (i = 0; i < 2 * M * K; i++) x[i] = (float)cos(i * .9);
-    round_trip(SETUN_PACKING_TWO_BIT);
-    round_trip(SETUN_PACKING_FIVE_PER_BYTE);
-    round_trip(SETUN_PACKING_MASK_SIGN);
+    for (i = 0; i < 4; i++) {
+        static const int64_t groups[] = {0, SETUN_GROUP_ROW, 32, 25};
+        round_trip(SETUN_PACKING_TWO_BIT, groups[i]);
+        round_trip(SETUN_PACKING_FIVE_PER_BYTE, groups[i]);
+        round_trip(SETUN_PACKING_MASK_SIGN, groups[i]);
+    }
     refused();
     return 0;
 }

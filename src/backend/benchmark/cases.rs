@@ -83,6 +83,8 @@ pub struct Work {
 pub enum Arithmetic {
     Float,
     Int8,
+    /// 8-bit integers with trits of two bits, which are unpacked for it.
+    Packed,
 }
 
 impl Work {
@@ -101,6 +103,11 @@ impl Work {
         Work { products: Some(Arithmetic::Int8), ..Work::elements(size, read, written) }
     }
 
+    /// The same with packed trits, of which each meets one other number: what it takes to unpack them counts.
+    pub fn packed_products(size: usize, read: usize, written: usize) -> Work {
+        Work { products: Some(Arithmetic::Packed), ..Work::elements(size, read, written) }
+    }
+
     pub fn bytes(&self) -> f64 {
         (self.read + self.written) as f64
     }
@@ -114,7 +121,7 @@ impl Work {
     pub fn rate(&self) -> (f64, &'static str) {
         match self.products {
             Some(Arithmetic::Float) => (self.operations(), "GFLOP/s"),
-            Some(Arithmetic::Int8) => (self.operations(), "GOP/s"),
+            Some(Arithmetic::Int8 | Arithmetic::Packed) => (self.operations(), "GOP/s"),
             None => (self.bytes(), "GB/s"),
         }
     }
@@ -161,9 +168,4 @@ pub fn packed(n: usize, k: usize, seed: u32) -> Result<Tensor> {
 /// f32 zeros.
 pub fn zeros(dims: &[usize]) -> Result<Tensor> {
     Tensor::zeros(DType::F32, dims)
-}
-
-/// One f32, 1.
-pub fn one() -> Result<Tensor> {
-    filled(&[1], |_| 1f32)
 }

@@ -4,7 +4,7 @@ use super::cases::{Arithmetic, Work};
 use super::timing::{Timing, time};
 use super::{Outcome, Row};
 use crate::backend::launch::Executor;
-use crate::backend::simd::{FLOAT_PEAK_ROUND, INT8_PEAK_CODES, INT8_PEAK_ROUND, READ_PEAK_BYTES};
+use crate::backend::simd::{FLOAT_PEAK_ROUND, INT8_PEAK_CODES, INT8_PEAK_ROUND, READ_PEAK_BYTES, UNPACK_PEAK_ROUND};
 use crate::backend::{Backend, Launch, Level};
 use crate::tensor::{DType, Result, Tensor};
 use parking_lot::Mutex;
@@ -49,6 +49,7 @@ impl Ceilings {
         let alone = Row::new(Backend::Simd, Some(level), Executor::Serial);
         let sizes = if quick { &SIZES[..1] } else { &SIZES };
         let mut arguments = vec![(Kind::Peak(Arithmetic::Float), 0, ""), (Kind::Peak(Arithmetic::Int8), 0, "")];
+        arguments.push((Kind::Peak(Arithmetic::Packed), 0, ""));
         for kind in [Kind::Read, Kind::Copy] {
             arguments.extend(sizes.iter().map(|&(bytes, text)| (kind, bytes, text)));
         }
@@ -111,6 +112,7 @@ impl Kind {
         match self {
             Kind::Peak(Arithmetic::Float) => ("f32 peak", "GFLOP/s"),
             Kind::Peak(Arithmetic::Int8) => ("int8 peak", "GOP/s"),
+            Kind::Peak(Arithmetic::Packed) => ("unpack peak", "GOP/s"),
             Kind::Read => ("read", "GB/s"),
             Kind::Copy => ("copy", "GB/s"),
         }
@@ -154,16 +156,22 @@ fn peak(arithmetic: Arithmetic, launch: &Launch, timed: Timed) -> Result<(f64, T
     let rounds = if arithmetic == Arithmetic::Float { 2000 } else { 200 };
     let timing = timed(&|| {
         launch.executor.run(parts, |_| {
-            // SAFETY: the codes are as many as the entry states; the other has no pointers.
+            // SAFETY: the codes are as many as the entries state; the first has no pointers.
             unsafe {
+                let codes = black_box(&codes).as_ptr();
                 match arithmetic {
-                    Arithmetic::Float => drop(black_box((launch.spans.float_peak)(black_box(0.5), rounds))),
-                    Arithmetic::Int8 => drop(black_box((launch.spans.int8_peak)(black_box(&codes).as_ptr(), rounds))),
+                    Arithmetic::Float => _ = black_box((launch.spans.float_peak)(black_box(0.5), rounds)),
+                    Arithmetic::Int8 => _ = black_box((launch.spans.int8_peak)(codes, rounds)),
+                    Arithmetic::Packed => _ = black_box((launch.spans.unpack_peak)(codes, rounds)),
                 }
             }
         });
     })?;
-    let a_round = if arithmetic == Arithmetic::Float { FLOAT_PEAK_ROUND } else { INT8_PEAK_ROUND };
+    let a_round = match arithmetic {
+        Arithmetic::Float => FLOAT_PEAK_ROUND,
+        Arithmetic::Int8 => INT8_PEAK_ROUND,
+        Arithmetic::Packed => UNPACK_PEAK_ROUND,
+    };
     Ok(((parts * rounds * a_round) as f64, timing))
 }
 

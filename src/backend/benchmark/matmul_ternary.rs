@@ -1,34 +1,115 @@
-use super::cases::{Call, Cases, Work, call, codes, normal, one, packed, zeros};
-use crate::tensor::Result;
+use super::cases::{Call, Cases, Work, call, codes, normal, packed, prepare, zeros};
+use crate::tensor::{DType, MaskSign, Packing, Result, Tensor};
 
 pub fn cases(cases: &mut Cases) {
-    // Rows of x, rows of w, columns. In cache, of size S, two of inference; the last is beyond any cache.
-    for [m, n, k] in [[64, 128, 128], [768, 128, 512], [2, 2048, 2048], [256, 2048, 2048], [1, 16_384, 16_384]] {
-        let work = Work::int8_products(m * n * k, m * k + 4 * m + n * k / 4, 4 * m * n);
-        cases.add("matmul_ternary", format!("{m} x {n} x {k}"), work, move || product(m, n, k));
+    let two = Packing::TwoBit;
+    // Rows of x, rows of w, columns; the group. Of size S; inference, one token at a time, in the caches and beyond; few rows
+    // and many.
+    let sizes = [([64, 128, 128], 0), ([768, 128, 512], 0), ([1, 2048, 2048], 0), ([1, 32_768, 2048], 0)];
+    let rows = [([4, 2048, 2048], 0), ([64, 2048, 2048], 0), ([256, 2048, 2048], 0)];
+    let groups = [([1, 2048, 2048], 128), ([256, 2048, 2048], 128), ([1, 2048, 2048], 2048), ([256, 2048, 2048], 2048)];
+    for (sizes, group) in sizes.into_iter().chain(rows).chain(groups) {
+        add(cases, two, sizes, group);
+    }
+    for packing in [Packing::FivePerByte, Packing::MaskSign] {
+        for (sizes, group) in [([1, 2048, 2048], 0), ([1, 2048, 2048], 128), ([256, 2048, 2048], 0)] {
+            add(cases, packing, sizes, group);
+        }
     }
     for m in [1, 2, 3, 12, 13, 14, 19, 25, 37] {
         for [n, k] in [[7, 4], [33, 260], [97, 1028], [16, 8196]] {
-            cases.add_odd("matmul_ternary", format!("{m} x {n} x {k}"), move || product(m, n, k));
+            for (packing, group) in
+                [(two, 0), (two, 64), (two, 100), (Packing::FivePerByte, 0), (Packing::MaskSign, 50)]
+            {
+                let name = name(packing, [m, n, k], group);
+                cases.add_odd("matmul_ternary", name, move || product(packing, [m, n, k], group));
+            }
         }
     }
-    for [m, n, k] in [[64, 128, 128], [768, 128, 512], [256, 1024, 1024]] {
-        let work = Work::float_products(m * n * k, 4 * m * n + n * k / 4, 4 * m * k);
-        cases.add("matmul_ternary_backward", format!("{m} x {n} x {k}"), work, move || {
-            let (dy, packed, one, mut dx) = (normal(&[m, n], 1)?, packed(n, k, 2)?, one()?, zeros(&[m, k])?);
+    for (packing, [m, n, k], group) in [
+        (two, [64, 128, 128], 0),
+        (two, [768, 128, 512], 0),
+        (two, [256, 1024, 1024], 128),
+        (Packing::FivePerByte, [256, 1024, 1024], 0),
+    ] {
+        let work = Work::float_products(m * n * k, 4 * m * n + bytes(packing, n, k), 4 * m * k);
+        cases.add("matmul_ternary_backward", name(packing, [m, n, k], group), work, move || {
+            let (dy, packed, scales) = (normal(&[m, n], 1)?, weights(packing, n, k)?, scales(n, k, group)?);
+            let mut dx = zeros(&[m, k])?;
             call(move |kernels, launch| {
-                let (dy, packed, one) = (dy.view(), packed.view(), one.view());
-                (kernels.matmul_ternary_backward)(launch, &dy, &packed, &one, &mut dx.view_mut())
+                let (dy, packed, scales) = (dy.view(), packed.view(), scales.view());
+                (kernels.matmul_ternary_backward)(launch, &dy, packing, &packed, group, &scales, &mut dx.view_mut())
             })
         });
     }
 }
 
-fn product(m: usize, n: usize, k: usize) -> Result<Call> {
-    let (codes, scales, packed, one) = (codes(&[m, k], 1)?, normal(&[m], 2)?, packed(n, k, 3)?, one()?);
-    let mut y = zeros(&[m, n])?;
+fn name(packing: Packing, [m, n, k]: [usize; 3], group: usize) -> String {
+    let group = match group {
+        0 => String::new(),
+        width if width >= k => ", a scale a row".into(),
+        width => format!(", a scale for {width}"),
+    };
+    let packing = if packing == Packing::TwoBit { String::new() } else { format!(", {}", packing.name()) };
+    format!("{m} x {n} x {k}{packing}{group}")
+}
+
+fn add(cases: &mut Cases, packing: Packing, [m, n, k]: [usize; 3], group: usize) {
+    let read = m * k + 4 * m + bytes(packing, n, k) + 4 * scale_count(n, k, group);
+    let work = match m {
+        1 => Work::packed_products(n * k, read, 4 * n),
+        _ => Work::int8_products(m * n * k, read, 4 * m * n),
+    };
+    cases.add("matmul_ternary", name(packing, [m, n, k], group), work, move || product(packing, [m, n, k], group));
+}
+
+/// About a third of the trits are zeros.
+fn bytes(packing: Packing, n: usize, k: usize) -> usize {
+    let form = MaskSign::new(n, k);
+    match packing {
+        Packing::TwoBit => n * k.div_ceil(4),
+        Packing::FivePerByte => n * k.div_ceil(5),
+        Packing::MaskSign => form.signs() + (form.largest() - form.signs()) * 2 / 3,
+    }
+}
+
+fn weights(packing: Packing, n: usize, k: usize) -> Result<Tensor> {
+    let two_bit = packed(n, k, 3)?;
+    let mut size = n * k.div_ceil(5);
+    if packing == Packing::MaskSign {
+        prepare(|kernels, launch| {
+            size = (kernels.mask_sign_bytes)(launch, &two_bit.view(), k)?;
+            Ok(())
+        })?;
+    }
+    match packing {
+        Packing::TwoBit => Ok(two_bit),
+        Packing::FivePerByte => {
+            let mut five = Tensor::zeros(DType::U8, &[n, k.div_ceil(5)])?;
+            prepare(|kernels, launch| (kernels.pack_five)(launch, &two_bit.view(), k, &mut five.view_mut()))?;
+            Ok(five)
+        }
+        Packing::MaskSign => {
+            let mut both = Tensor::zeros(DType::U8, &[size])?;
+            prepare(|kernels, launch| (kernels.pack_mask_sign)(launch, &two_bit.view(), k, &mut both.view_mut()))?;
+            Ok(both)
+        }
+    }
+}
+
+fn scale_count(n: usize, k: usize, group: usize) -> usize {
+    if group == 0 { 1 } else { n * k.div_ceil(group) }
+}
+
+fn scales(n: usize, k: usize, group: usize) -> Result<Tensor> {
+    if group == 0 { normal(&[1], 4) } else { normal(&[n, k.div_ceil(group)], 4) }
+}
+
+fn product(packing: Packing, [m, n, k]: [usize; 3], group: usize) -> Result<Call> {
+    let (codes, scales_of_x) = (codes(&[m, k], 1)?, normal(&[m], 2)?);
+    let (packed, scales, mut y) = (weights(packing, n, k)?, scales(n, k, group)?, zeros(&[m, n])?);
     call(move |kernels, launch| {
-        let (codes, scales, packed, one) = (codes.view(), scales.view(), packed.view(), one.view());
-        (kernels.matmul_ternary)(launch, &codes, &scales, &packed, &one, &mut y.view_mut())
+        let (codes, scales_of_x, packed, scales) = (codes.view(), scales_of_x.view(), packed.view(), scales.view());
+        (kernels.matmul_ternary)(launch, &codes, &scales_of_x, packing, &packed, group, &scales, &mut y.view_mut())
     })
 }

@@ -88,10 +88,10 @@ pub fn size(operation: Operation, shapes: &[&[usize]]) -> u64 {
     match operation {
         // a[m, k], b[k, n]
         Operation::matmul => count(shapes[0]).saturating_mul(dim(1, 1)),
-        // codes[m, k], scales, packed[n, ..]
-        Operation::matmul_ternary => count(shapes[0]).saturating_mul(dim(2, 0)),
-        // dy[m, n], packed, weight_scale, dx[m, k]
-        Operation::matmul_ternary_backward => count(shapes[0]).saturating_mul(dim(3, 1)),
+        // codes[m, k], scales, packing, packed, group, weight_scales, y[m, n]
+        Operation::matmul_ternary => count(shapes[0]).saturating_mul(dim(6, 1)),
+        // dy[m, n], packing, packed, group, weight_scales, dx[m, k]
+        Operation::matmul_ternary_backward => count(shapes[0]).saturating_mul(dim(5, 1)),
         // q[b, tq, h, e], k[b, tk, g, e]
         Operation::attention | Operation::attention_backward => count(shapes[0]).saturating_mul(dim(1, 1)),
         _ => shapes.iter().filter(|dims| !dims.is_empty()).map(|dims| count(dims)).max().unwrap_or(0),
@@ -118,8 +118,8 @@ mod tests {
         assert_eq!(size(Operation::embedding, &[&[7], &[256, 128], &[7, 128]]), 256 * 128);
         assert_eq!(size(Operation::first_non_finite, &[&[0]]), 0);
         assert_eq!(size(Operation::matmul, &[&[2, 3], &[3, 5], &[], &[2, 5]]), 30);
-        assert_eq!(size(Operation::matmul_ternary, &[&[2, 9], &[2], &[5, 3], &[1], &[2, 5]]), 90);
-        assert_eq!(size(Operation::matmul_ternary_backward, &[&[2, 5], &[5, 3], &[1], &[2, 9]]), 90);
+        assert_eq!(size(Operation::matmul_ternary, &[&[2, 9], &[2], &[], &[5, 3], &[], &[1], &[2, 5]]), 90);
+        assert_eq!(size(Operation::matmul_ternary_backward, &[&[2, 5], &[], &[5, 3], &[], &[1], &[2, 9]]), 90);
         assert_eq!(size(Operation::attention, &[&[2, 3, 4, 5], &[2, 7, 4, 5]]), 2 * 3 * 4 * 5 * 7);
         // Shapes that the kernel will refuse: no panic here.
         assert_eq!(size(Operation::matmul, &[&[], &[], &[], &[]]), 1);

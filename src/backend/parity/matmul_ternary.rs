@@ -1,7 +1,7 @@
 //! int8 x ternary products are exact in integers, so the floats are equal bit for bit; the gradient is a float product.
 
-use super::{EXACT, check, dirty, integers, normal, rows, tolerance};
-use crate::tensor::{DType, Tensor};
+use super::{EXACT, Row, check, dirty, integers, normal, rows, tolerance};
+use crate::tensor::{DType, Packing, Result, Tensor};
 
 /// Random trits [n, k], packed.
 fn packed(n: usize, k: usize) -> Tensor {
@@ -16,35 +16,67 @@ fn ternarized(w: &Tensor) -> Tensor {
     packed
 }
 
-fn product(name: &str, codes: &Tensor, packed: &Tensor) -> impl Fn(f32) {
-    let (name, m, n) = (name.to_owned(), codes.dims()[0], packed.dims()[0]);
-    let scales = normal(&[m], 13);
-    let (codes, packed) = (codes.view(), packed.view());
-    move |weight_scale| {
-        let weight_scale = Tensor::from_slice(&[weight_scale], &[1]).unwrap();
-        check(&name, EXACT, |row| {
-            let mut y = dirty(DType::F32, &[m, n]);
-            (row.kernels.matmul_ternary)(
-                &row.launch,
-                &codes,
-                &scales.view(),
-                &packed,
-                &weight_scale.view(),
-                &mut y.view_mut(),
-            )?;
-            Ok(vec![y])
-        });
+/// Random trits [n, k] in a packing, with scales by groups.
+struct Weights {
+    n: usize,
+    packing: Packing,
+    packed: Tensor,
+    group: usize,
+    scales: Tensor,
+}
+
+impl Weights {
+    fn new(packing: Packing, n: usize, k: usize, group: usize) -> Weights {
+        let scales = if group == 0 { vec![1] } else { vec![n, k.div_ceil(group)] };
+        let (packed, scales) = (in_packing(packing, packed(n, k), k), integers(&scales, 17, 9, |i| i as f32 / 20.0));
+        Weights { n, packing, packed, group, scales }
     }
+
+    fn product(&self, row: &Row, codes: &Tensor, scales: &Tensor) -> Result<Tensor> {
+        let mut y = dirty(DType::F32, &[codes.dims()[0], self.n]);
+        let (launch, to) = (&row.launch, &mut y.view_mut());
+        let (codes, scales, packed, of_weights) = (codes.view(), scales.view(), self.packed.view(), self.scales.view());
+        (row.kernels.matmul_ternary)(launch, &codes, &scales, self.packing, &packed, self.group, &of_weights, to)?;
+        Ok(y)
+    }
+
+    fn check(&self, codes: &Tensor) {
+        let ([m, k], scales) = ([codes.dims()[0], codes.dims()[1]], normal(&[codes.dims()[0]], 13));
+        let name = format!("matmul_ternary {m} x {} x {k}, {}, group {}", self.n, self.packing.name(), self.group);
+        check(&name, EXACT, |row| Ok(vec![self.product(row, codes, &scales)?]));
+    }
+}
+
+fn in_packing(packing: Packing, two_bit: Tensor, k: usize) -> Tensor {
+    let (row, n) = (&rows()[0], two_bit.dims()[0]);
+    let (kernels, launch) = (row.kernels, &row.launch);
+    match packing {
+        Packing::TwoBit => two_bit,
+        Packing::FivePerByte => {
+            let mut five = dirty(DType::U8, &[n, k.div_ceil(5)]);
+            (kernels.pack_five)(launch, &two_bit.view(), k, &mut five.view_mut()).unwrap();
+            five
+        }
+        Packing::MaskSign => {
+            let bytes = (kernels.mask_sign_bytes)(launch, &two_bit.view(), k).unwrap();
+            let mut both = dirty(DType::U8, &[bytes]);
+            (kernels.pack_mask_sign)(launch, &two_bit.view(), k, &mut both.view_mut()).unwrap();
+            both
+        }
+    }
+}
+
+fn codes(m: usize, k: usize) -> Tensor {
+    integers(&[m, k], 14, 255, |i| (i as i32 - 127) as i8)
 }
 
 #[test]
 fn every_tail_of_rows_columns_and_depth() {
     for k in [0, 1, 3, 4, 5, 63, 64, 65, 127, 128, 129, 257, 2049] {
         for n in [0, 1, 4, 7, 15, 16, 17, 65] {
-            let packed = packed(n, k);
+            let weights = Weights::new(Packing::TwoBit, n, k, 0);
             for m in [0, 1, 2, 3, 12, 13, 14, 15, 16, 17, 18, 64] {
-                let codes = integers(&[m, k], 14, 255, |i| (i as i32 - 127) as i8);
-                product(&format!("matmul_ternary {m} x {n} x {k}"), &codes, &packed)(0.3);
+                weights.check(&codes(m, k));
             }
         }
     }
@@ -53,8 +85,48 @@ fn every_tail_of_rows_columns_and_depth() {
 #[test]
 fn several_blocks_and_panels_of_several_groups() {
     for [m, n, k] in [[800, 150, 36], [100, 70, 4100], [257, 65, 1030], [3, 1500, 1025], [1, 70, 20_001]] {
-        let codes = integers(&[m, k], 15, 255, |i| (i as i32 - 127) as i8);
-        product(&format!("matmul_ternary {m} x {n} x {k}"), &codes, &packed(n, k))(1.7);
+        Weights::new(Packing::TwoBit, n, k, 0).check(&codes(m, k));
+    }
+}
+
+/// A scale a row, groups that end inside of bytes, of words, of planes and of panels, and that leave a rest.
+#[test]
+fn every_packing_and_group() {
+    for packing in Packing::ALL {
+        for k in [1, 5, 64, 129, 384, 1000, 2053] {
+            for group in [0, 1, 7, 16, 32, 48, 64, 100, 128, 256, 640, 5000] {
+                for n in [1, 13, 35] {
+                    let weights = Weights::new(packing, n, k, group);
+                    for m in [1, 4, 17] {
+                        weights.check(&codes(m, k));
+                    }
+                }
+            }
+        }
+        Weights::new(packing, 40, 9000, 4000).check(&codes(14, 9000));
+        Weights::new(packing, 300, 0, 4).check(&codes(2, 0));
+    }
+}
+
+/// A row of y is the same whatever the other rows of x are.
+#[test]
+fn rows_do_not_depend_on_each_other() {
+    let k = 1000;
+    for packing in Packing::ALL {
+        for group in [0, 32, 100, 128, k] {
+            let weights = Weights::new(packing, 50, k, group);
+            let (all, scales) = (codes(40, k), normal(&[40], 13));
+            for row in rows() {
+                let together = weights.product(row, &all, &scales).unwrap();
+                for i in [0, 17, 39] {
+                    let x = Tensor::from_slice(&all.host::<i8>().unwrap()[i * k..(i + 1) * k], &[1, k]).unwrap();
+                    let scale = Tensor::from_slice(&scales.host::<f32>().unwrap()[i..i + 1], &[1]).unwrap();
+                    let alone = weights.product(row, &x, &scale).unwrap();
+                    let expected = &together.host::<f32>().unwrap()[i * 50..(i + 1) * 50];
+                    assert_eq!(alone.host::<f32>().unwrap(), expected, "{}, {packing:?}, {group}", row.name);
+                }
+            }
+        }
     }
 }
 
@@ -62,53 +134,52 @@ fn several_blocks_and_panels_of_several_groups() {
 /// overflow from k = 258 on; 32-bit sums of codes wrap from k = 2^23 on.
 #[test]
 fn extreme_sums_are_exact() {
-    let sizes = [(256, 13, 17), (257, 2, 5), (4096, 1, 6), (4096, 19, 17), (70_000, 3, 5), (70_001, 13, 3)];
-    for (k, m, n) in sizes {
-        for (code, trit) in [(127, 1), (-127, 1), (127, -1), (-127, -1)] {
-            extreme_sum(k, m, n, code, trit);
+    let sizes = [(256, 13, 17), (257, 2, 5), (4096, 1, 6), (4096, 19, 17), (65_535, 3, 5), (70_001, 13, 3)];
+    for packing in Packing::ALL {
+        for (k, m, n) in sizes {
+            for (code, trit) in [(127, 1), (-127, 1), (127, -1), (-127, -1)] {
+                extreme_sum(packing, k, m, n, code, trit);
+            }
         }
+        extreme_sum(packing, 1 << 24, 2, 1, 127, 1);
+        extreme_sum(packing, 1 << 24, 1, 1, -127, 1);
     }
-    extreme_sum(1 << 24, 2, 1, 127, 1);
-    extreme_sum(9_000_000, 13, 1, 127, 1);
+    extreme_sum(Packing::TwoBit, 9_000_000, 13, 1, 127, 1);
 }
 
 /// m x n sums of k times `code` times `trit`.
-fn extreme_sum(k: usize, m: usize, n: usize, code: i8, trit: i8) {
+fn extreme_sum(packing: Packing, k: usize, m: usize, n: usize, code: i8, trit: i8) {
     let codes = Tensor::from_slice(&vec![code; m * k], &[m, k]).unwrap();
     let w = Tensor::from_slice(&vec![f32::from(trit); n * k], &[n, k]).unwrap();
-    let packed = ternarized(&w);
-    let (scales, one) = (vec![1.0f32; m], Tensor::from_slice(&[1.0f32], &[1]).unwrap());
-    let scales = Tensor::from_slice(&scales, &[m]).unwrap();
+    let (packed, one) = (in_packing(packing, ternarized(&w), k), Tensor::from_slice(&[1.0f32], &[1]).unwrap());
+    let scales = Tensor::from_slice(&vec![1.0f32; m], &[m]).unwrap();
+    let weights = Weights { n, packing, packed, group: 0, scales: one };
     // The longest sums on one thread alone, for the sake of the tests' time.
     for row in rows().iter().filter(|row| k < 1 << 23 || !row.parallel) {
-        let mut y = dirty(DType::F32, &[m, n]);
-        let operands = (&codes.view(), &scales.view(), &packed.view(), &one.view());
-        let (launch, y_view) = (&row.launch, &mut y.view_mut());
-        (row.kernels.matmul_ternary)(launch, operands.0, operands.1, operands.2, operands.3, y_view).unwrap();
+        let y = weights.product(row, &codes, &scales).unwrap();
         let expected = (i64::from(code) * i64::from(trit) * k as i64) as f32;
         let exact = y.host::<f32>().unwrap().iter().all(|&y| y == expected);
-        assert!(exact, "{}: k = {k}, code {code}, trit {trit}, m = {m}: not all are {expected}", row.name);
+        let name = packing.name();
+        assert!(exact, "{}: {name}, k = {k}, code {code}, trit {trit}, m = {m}: not all are {expected}", row.name);
     }
 }
 
 /// The rounding of f32 sums of n terms, as for `matmul`.
 #[test]
 fn the_gradient_to_the_input() {
-    for [m, n, k] in
-        [[0, 5, 8], [3, 0, 8], [3, 5, 0], [1, 1, 1], [7, 63, 65], [65, 257, 130], [300, 300, 1030], [2, 600, 513]]
-    {
-        let (dy, packed) = (normal(&[m, n], 16), packed(n, k));
-        let weight_scale = Tensor::from_slice(&[0.4f32], &[1]).unwrap();
-        check(&format!("matmul_ternary_backward {m} x {n} x {k}"), tolerance::products(n), |row| {
-            let mut dx = dirty(DType::F32, &[m, k]);
-            (row.kernels.matmul_ternary_backward)(
-                &row.launch,
-                &dy.view(),
-                &packed.view(),
-                &weight_scale.view(),
-                &mut dx.view_mut(),
-            )?;
-            Ok(vec![dx])
-        });
+    let sizes =
+        [[0, 5, 8], [3, 0, 8], [3, 5, 0], [1, 1, 1], [7, 63, 65], [65, 257, 130], [300, 300, 1030], [2, 600, 513]];
+    for packing in Packing::ALL {
+        for ([m, n, k], group) in sizes.into_iter().flat_map(|size| [0, 5, 64, 600, 2000].map(|group| (size, group))) {
+            let (dy, weights) = (normal(&[m, n], 16), Weights::new(packing, n, k, group));
+            let name = format!("matmul_ternary_backward {m} x {n} x {k}, {}, group {group}", packing.name());
+            check(&name, tolerance::products(n), |row| {
+                let mut dx = dirty(DType::F32, &[m, k]);
+                let (packed, scales) = (weights.packed.view(), weights.scales.view());
+                let (launch, to) = (&row.launch, &mut dx.view_mut());
+                (row.kernels.matmul_ternary_backward)(launch, &dy.view(), packing, &packed, group, &scales, to)?;
+                Ok(vec![dx])
+            });
+        }
     }
 }

@@ -1,11 +1,14 @@
 //! Products: float x float with any strides, int8 x ternary, and its gradient to the input.
 
 use super::by_float;
-use super::ternary::trit;
+use super::mask_sign::mask_sign_trits;
+use super::scheme::Groups;
+use super::ternary::{five_trits, unpack_two_bit};
 use crate::backend::Launch;
 use crate::tensor::error::ensure;
-use crate::tensor::{Element, Float, Result, View, ViewMut, vec_zeroed};
+use crate::tensor::{Element, Float, MaskSign, Packing, Result, View, ViewMut, vec_zeroed};
 use std::borrow::Cow;
+use std::ops::Range;
 
 pub fn matmul(_: &Launch, a: &View, b: &View, accumulate: bool, c: &mut ViewMut) -> Result<()> {
     fn typed<T: Float>(a: &View, b: &View, accumulate: bool, c: &mut ViewMut) -> Result<()> {
@@ -60,80 +63,166 @@ fn gather<'a, T: Element>(x: &View<'a>) -> Result<Cow<'a, [T]>> {
 }
 
 pub fn matmul_ternary(
-    _: &Launch,
+    launch: &Launch,
     codes: &View,
     scales: &View,
+    packing: Packing,
     packed: &View,
-    weight_scale: &View,
+    group: usize,
+    weight_scales: &View,
     y: &mut ViewMut,
 ) -> Result<()> {
-    fn typed<T: Float>(codes: &View, scales: &View, packed: &View, weight_scale: &View, y: &mut ViewMut) -> Result<()> {
-        let (m, k, n) = (codes.dim(0), codes.dim(1), packed.dim(0));
-        check_ternary([m, n, k], scales.count(), packed, weight_scale, y)?;
-        let (codes, scales, packed) = (codes.slice::<i8>()?, scales.slice::<T>()?, packed.slice::<u8>()?);
-        let (weight_scale, y, bytes) = (weight_scale.slice::<T>()?[0], y.slice_mut::<T>()?, k.div_ceil(4));
-        for i in 0..m {
-            let factor = scales[i] * weight_scale;
+    fn typed<T: Float>(
+        launch: &Launch,
+        codes: &View,
+        scales: &View,
+        packing: Packing,
+        packed: &View,
+        group: usize,
+        weight_scales: &View,
+        y: &mut ViewMut,
+    ) -> Result<()> {
+        let groups = check_ternary(codes, scales, packing, packed, group, weight_scales, y)?;
+        let (n, k) = (groups.rows, groups.columns);
+        let (codes, scales, trits) =
+            (codes.slice::<i8>()?, scales.slice::<T>()?, trits(launch, packing, packed, n, k)?);
+        let (weight_scales, y) = (weight_scales.slice::<T>()?, y.slice_mut::<T>()?);
+        if k == 0 {
+            y.fill(T::ZERO);
+            return Ok(());
+        }
+        for (i, scale) in scales.iter().enumerate() {
             for j in 0..n {
-                let row = &packed[j * bytes..][..bytes];
                 // Exact: |sum| <= 127 * 2^24 < 2^31.
-                let sum: i32 = (0..k).map(|l| i32::from(codes[i * k + l]) * trit(row, l)).sum();
-                y[i * n + j] = T::of(f64::from(sum)) * factor;
+                let sum = |columns: Range<usize>| -> T {
+                    let sum: i32 = columns.map(|l| i32::from(codes[i * k + l]) * i32::from(trits[j * k + l])).sum();
+                    T::of(f64::from(sum))
+                };
+                y[i * n + j] = if groups.per_row == 1 {
+                    sum(0..k) * (*scale * weight_scales[if groups.whole { 0 } else { j }])
+                } else {
+                    let parts = (0..groups.per_row).map(|g| (g, g * groups.width..k.min((g + 1) * groups.width)));
+                    let total = parts.fold(T::ZERO, |total, (g, columns)| {
+                        total + sum(columns) * weight_scales[j * groups.per_row + g]
+                    });
+                    total * *scale
+                };
             }
         }
         Ok(())
     }
-    by_float!(y, typed(codes, scales, packed, weight_scale, y))
+    by_float!(y, typed(launch, codes, scales, packing, packed, group, weight_scales, y))
 }
 
-/// Shapes of `matmul_ternary` for the sizes [m, n, k].
-pub fn check_ternary(sizes: [usize; 3], scales: usize, packed: &View, weight_scale: &View, y: &ViewMut) -> Result<()> {
-    let [m, n, k] = sizes;
-    let bytes = [n, k.div_ceil(4)];
-    ensure!(packed.dims() == bytes, Shape, "matmul: packed has shape {:?}, expected {bytes:?}", packed.dims());
+/// t[n, k].
+fn trits(launch: &Launch, packing: Packing, packed: &View, n: usize, k: usize) -> Result<Vec<i8>> {
+    let mut trits = vec_zeroed::<i8>(n * k)?;
+    let view = &mut ViewMut::of(&mut trits, &[n, k])?;
+    let packed = &match packing {
+        Packing::TwoBit => packed.reshape(&[n, k.div_ceil(4)])?,
+        Packing::FivePerByte => packed.reshape(&[n, k.div_ceil(5)])?,
+        Packing::MaskSign => *packed,
+    };
+    match packing {
+        Packing::TwoBit => unpack_two_bit(launch, packed, view)?,
+        Packing::FivePerByte => five_trits(launch, packed, view)?,
+        Packing::MaskSign => mask_sign_trits(launch, packed, view)?,
+    }
+    Ok(trits)
+}
+
+/// Shapes of `matmul_ternary`; what the weight scales belong to.
+pub fn check_ternary(
+    codes: &View,
+    scales: &View,
+    packing: Packing,
+    packed: &View,
+    group: usize,
+    weight_scales: &View,
+    y: &ViewMut,
+) -> Result<Groups> {
+    let (m, n, k) = (codes.dim(0), y.dim(1), codes.dim(1));
     ensure!(k <= 1 << 24, Shape, "matmul: {k} columns, more than the 2^24 for which sums are exact");
-    ensure!(scales == m, Shape, "matmul: x has {m} rows, scales has {scales} elements");
-    ensure!(weight_scale.count() == 1, Shape, "matmul: weight scale has {} elements, expected 1", weight_scale.count());
+    ensure!(scales.count() == m, Shape, "matmul: x has {m} rows, scales has {} elements", scales.count());
     ensure!(y.dims() == [m, n], Shape, "matmul: y has shape {:?}, expected [{m}, {n}]", y.dims());
-    Ok(())
+    check_weights("matmul", [n, k], packing, packed, group, weight_scales)
+}
+
+fn check_weights(
+    name: &str,
+    dims: [usize; 2],
+    packing: Packing,
+    packed: &View,
+    group: usize,
+    weight_scales: &View,
+) -> Result<Groups> {
+    let bytes = match packing {
+        Packing::TwoBit => dims[0] * dims[1].div_ceil(4),
+        Packing::FivePerByte => dims[0] * dims[1].div_ceil(5),
+        // As many signs as there are: `trits`, or a row when its turn comes, sees what they are.
+        Packing::MaskSign => packed.count().max(MaskSign::new(dims[0], dims[1]).signs()),
+    };
+    let found = packed.count();
+    ensure!(found == bytes, Shape, "{name}: packed has {found} bytes, {dims:?} trits take {bytes}");
+    let groups = Groups::new(name, &dims, group)?;
+    groups.check("weight scales", weight_scales.dims()).map_err(|e| e.within(name))?;
+    Ok(groups)
 }
 
 pub fn matmul_ternary_backward(
-    _: &Launch,
+    launch: &Launch,
     dy: &View,
+    packing: Packing,
     packed: &View,
-    weight_scale: &View,
+    group: usize,
+    weight_scales: &View,
     dx: &mut ViewMut,
 ) -> Result<()> {
-    fn typed<T: Float>(dy: &View, packed: &View, weight_scale: &View, dx: &mut ViewMut) -> Result<()> {
-        let (m, n, k) = (dy.dim(0), dy.dim(1), dx.dim(1));
-        check_ternary_backward(dy, packed, weight_scale, dx)?;
-        let (dy, packed, scale) = (dy.slice::<T>()?, packed.slice::<u8>()?, weight_scale.slice::<T>()?[0]);
-        let (dx, bytes) = (dx.slice_mut::<T>()?, k.div_ceil(4));
-        for i in 0..m {
-            for l in 0..k {
-                let term = |j: usize| dy[i * n + j].f64() * f64::from(trit(&packed[j * bytes..], l));
-                dx[i * k + l] = T::of((0..n).map(term).fold(0.0, |sum, term| sum + term)) * scale;
-            }
+    fn typed<T: Float>(
+        launch: &Launch,
+        dy: &View,
+        packing: Packing,
+        packed: &View,
+        group: usize,
+        weight_scales: &View,
+        dx: &mut ViewMut,
+    ) -> Result<()> {
+        let groups = check_ternary_backward(dy, packing, packed, group, weight_scales, dx)?;
+        let (n, k) = (groups.rows, groups.columns);
+        let (dy, trits, weight_scales) =
+            (dy.slice::<T>()?, trits(launch, packing, packed, n, k)?, weight_scales.slice::<T>()?);
+        let scale = |j: usize, l: usize| {
+            weight_scales[if groups.whole { 0 } else { j * groups.per_row + l / groups.width }].f64()
+        };
+        for (at, dx) in dx.slice_mut::<T>()?.iter_mut().enumerate() {
+            let (i, l) = (at / k, at % k);
+            let weight = |j: usize| scale(j, l) * f64::from(trits[j * k + l]);
+            *dx = T::of((0..n).fold(0.0, |sum, j| sum + dy[i * n + j].f64() * weight(j)));
         }
         Ok(())
     }
-    by_float!(dx, typed(dy, packed, weight_scale, dx))
+    by_float!(dx, typed(launch, dy, packing, packed, group, weight_scales, dx))
 }
 
-/// dy[m, n], packed[n, ceil(k / 4)], dx[m, k].
-pub fn check_ternary_backward(dy: &View, packed: &View, weight_scale: &View, dx: &ViewMut) -> Result<()> {
-    let bytes = [dy.dim(1), dx.dim(1).div_ceil(4)];
-    ensure!(packed.dims() == bytes, Shape, "matmul backward: packed has shape {:?}, expected {bytes:?}", packed.dims());
+/// Shapes of `matmul_ternary_backward`; what the weight scales belong to.
+pub fn check_ternary_backward(
+    dy: &View,
+    packing: Packing,
+    packed: &View,
+    group: usize,
+    weight_scales: &View,
+    dx: &ViewMut,
+) -> Result<Groups> {
     ensure!(dx.dim(0) == dy.dim(0), Shape, "matmul backward: dy has {} rows, dx has {}", dy.dim(0), dx.dim(0));
-    let scales = weight_scale.count();
-    ensure!(scales == 1, Shape, "matmul backward: weight scale has {scales} elements, expected 1");
-    Ok(())
+    check_weights("matmul backward", [dy.dim(1), dx.dim(1)], packing, packed, group, weight_scales)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::testing::*;
+    use crate::tensor::Packing;
+
+    const TWO: Packing = Packing::TwoBit;
 
     /// a[m, k] b[k, n] by the formula.
     fn product(a: &[f64], b: &[f64], [m, n, k]: [usize; 3]) -> Vec<f64> {
@@ -232,7 +321,9 @@ mod tests {
             &launch(),
             &codes,
             &scales,
+            Packing::TwoBit,
             &packed,
+            0,
             &view(&scale, &[1]),
             &mut view_mut(&mut y, &[m, n]),
         )
@@ -291,7 +382,9 @@ mod tests {
             (KERNELS.matmul_ternary_backward)(
                 &launch(),
                 &view(&dy_typed, &[m, n]),
+                Packing::TwoBit,
                 &packed,
+                0,
                 &view(&[scale], &[1]),
                 &mut dx_view,
             )
@@ -319,7 +412,7 @@ mod tests {
             let (codes, scales, packed) = (zeros::<i8>(codes), zeros::<f32>(&[scales]), zeros::<u8>(packed));
             let (scale, mut y) = (zeros::<f32>(&[scale]), zeros::<f32>(y));
             let (codes, scales, packed, scale) = (codes.view(), scales.view(), packed.view(), scale.view());
-            kind((KERNELS.matmul_ternary)(&launch(), &codes, &scales, &packed, &scale, &mut y.view_mut()))
+            kind((KERNELS.matmul_ternary)(&launch(), &codes, &scales, TWO, &packed, 0, &scale, &mut y.view_mut()))
         };
         assert_eq!(ternary(&[2, 9], 3, &[4, 3], 1, &[2, 4]), ErrorKind::Shape);
         assert_eq!(ternary(&[2, 9], 2, &[4, 2], 1, &[2, 4]), ErrorKind::Shape);
@@ -331,7 +424,7 @@ mod tests {
             let (dy, packed, scale, mut dx) =
                 (zeros::<f32>(dy), zeros::<u8>(packed), zeros::<f32>(&[1]), zeros::<f32>(dx));
             let (dy, packed, scale) = (dy.view(), packed.view(), scale.view());
-            kind((KERNELS.matmul_ternary_backward)(&launch(), &dy, &packed, &scale, &mut dx.view_mut()))
+            kind((KERNELS.matmul_ternary_backward)(&launch(), &dy, TWO, &packed, 0, &scale, &mut dx.view_mut()))
         };
         assert_eq!(backward(&[2, 4], &[4, 2], &[2, 9]), ErrorKind::Shape);
         assert_eq!(backward(&[2, 4], &[3, 3], &[2, 9]), ErrorKind::Shape);
@@ -352,13 +445,13 @@ mod tests {
             [codes, scales, packed, scale, y],
             |[codes, scales, packed, scale, y]| {
                 let (codes, scales, packed, scale) = (codes.view(), scales.view(), packed.view(), scale.view());
-                (KERNELS.matmul_ternary)(&launch(), &codes, &scales, &packed, &scale, &mut y.view_mut())
+                (KERNELS.matmul_ternary)(&launch(), &codes, &scales, TWO, &packed, 0, &scale, &mut y.view_mut())
             },
         );
         let tensors = [zeros::<f32>(&[2, 3]), zeros::<u8>(&[3, 2]), zeros::<f32>(&[1]), zeros::<f32>(&[2, 5])];
         refuses_other_types("matmul_ternary_backward", tensors, |[dy, packed, scale, dx]| {
             let (dy, packed, scale) = (dy.view(), packed.view(), scale.view());
-            (KERNELS.matmul_ternary_backward)(&launch(), &dy, &packed, &scale, &mut dx.view_mut())
+            (KERNELS.matmul_ternary_backward)(&launch(), &dy, TWO, &packed, 0, &scale, &mut dx.view_mut())
         });
     }
 }

@@ -3,56 +3,45 @@
 
 use super::chunks::{self, Shared};
 use super::matmul::{Matrix, product};
-use super::spans::{PANEL, PLANE};
+use super::spans::PANEL;
+use super::weights::Weights;
 use crate::backend::Launch;
 use crate::backend::scalar::matmul::{check_ternary, check_ternary_backward};
 use crate::backend::workspace::with_scratch;
-use crate::tensor::{Result, View, ViewMut};
+use crate::tensor::{Packing, Result, View, ViewMut};
 use std::ops::Range;
 
-/// The operands of a forward product, checked.
-struct Operands<'a> {
+/// The activations of a forward product.
+struct Codes<'a> {
     m: usize,
-    n: usize,
-    k: usize,
     codes: &'a [i8],
-    packed: &'a [u8],
-    /// Per row of codes: its sum, modulo 2^32, and scale times weight scale.
-    sums: &'a [i32],
-    factors: &'a [f32],
+    scales: &'a [f32],
 }
 
-/// Up to here the packed bytes are multiplied as they lie; for more rows, unpacking panels pays (measured on Zen 4).
+/// Up to here the packed bytes are multiplied as they lie; for more rows, unpacking panels pays.
 const FEW: usize = 12;
 
 pub fn matmul_ternary(
     launch: &Launch,
     codes: &View,
     scales: &View,
+    packing: Packing,
     packed: &View,
-    weight_scale: &View,
+    group: usize,
+    weight_scales: &View,
     y: &mut ViewMut,
 ) -> Result<()> {
-    let (m, k, n) = (codes.dim(0), codes.dim(1), packed.dim(0));
-    check_ternary([m, n, k], scales.count(), packed, weight_scale, y)?;
+    let groups = check_ternary(codes, scales, packing, packed, group, weight_scales, y)?;
+    let m = codes.dim(0);
     let (codes, scales, packed) = (codes.slice::<i8>()?, scales.slice::<f32>()?, packed.slice::<u8>()?);
-    let (weight_scale, y) = (weight_scale.slice::<f32>()?[0], y.slice_mut::<f32>()?);
-    with_scratch::<i32, _>(m, |sums| {
-        with_scratch::<f32, _>(m, |factors| {
-            let (shared_sums, shared_factors) = (Shared::new(sums), Shared::new(factors));
-            chunks::run(launch, m, 4 * chunks::rows(k), |rows| {
-                // SAFETY: ranges of different chunks are disjoint.
-                let (sums, factors) = unsafe { (shared_sums.part(rows.clone()), shared_factors.part(rows.clone())) };
-                for ((row, sum), factor) in rows.zip(sums).zip(factors) {
-                    // SAFETY: a row of k codes.
-                    *sum = unsafe { (launch.spans.sum_codes)(codes[row * k..][..k].as_ptr(), k) };
-                    *factor = scales[row] * weight_scale;
-                }
-            });
-            let operands = Operands { m, n, k, codes, packed, sums, factors };
-            if m <= FEW { few_rows(launch, &operands, y) } else { many_rows(launch, &operands, y) }
-        })?
-    })?
+    let (weight_scales, y) = (weight_scales.slice::<f32>()?, y.slice_mut::<f32>()?);
+    if y.is_empty() || codes.is_empty() {
+        y.fill(0.0);
+        return Ok(());
+    }
+    let weights = Weights::new(packing, packed, &groups, weight_scales);
+    let codes = Codes { m, codes, scales };
+    if m <= FEW { few_rows(launch, &codes, &weights, y) } else { many_rows(launch, &codes, &weights, y) }
 }
 
 // --- many rows ---------------------------------------------------------------------------------------------------------------
@@ -63,79 +52,197 @@ const BLOCK_COLUMNS: usize = 4 * PANEL;
 const GROUPS: usize = 512;
 
 /// Rows of y in a block: enough to pay for unpacking, few enough that their codes (about 256 KiB) stay in the second-level
-/// cache while panel after panel passes over them. A multiple of the rows of every level's tile.
-fn block_rows(k: usize) -> usize {
-    ((256 << 10) / k.max(1)).clamp(96, 384) / 12 * 12
+/// cache while panel after panel passes over them; blocks of a matrix are about equal. A multiple of the rows of every tile.
+fn block_rows(m: usize, k: usize) -> usize {
+    let most = ((256 << 10) / k.max(1)).clamp(96, 384);
+    let blocks = (m as f64 / most as f64).round().max(1.0) as usize;
+    m.div_ceil(blocks).next_multiple_of(12)
 }
 
-fn many_rows(launch: &Launch, operands: &Operands, y: &mut [f32]) -> Result<()> {
-    let &Operands { m, n, k, codes, .. } = operands;
-    if k.is_multiple_of(4) {
-        return blocks(launch, operands, y);
-    }
-    // The kernel reads x in fours: rows are copied to whole fours, with zeros after the last column.
-    let width = k.next_multiple_of(4);
-    with_scratch::<i8, _>(m * width, |whole| {
-        let shared = Shared::new(whole);
-        chunks::run(launch, m, 4 * chunks::rows(k), |rows| {
-            for row in rows {
-                // SAFETY: different rows are disjoint.
-                let to = unsafe { shared.part(row * width..(row + 1) * width) };
-                to[..k].copy_from_slice(&codes[row * k..][..k]);
-                to[k..].fill(0);
-            }
-        });
-        blocks(launch, &Operands { m, n, k: width, codes: whole, ..*operands }, y)
+/// x in the order of panels, every group of a scale padded to whole words of panels.
+struct Arranged<'a> {
+    x: &'a [i8],
+    stride: usize,
+    /// [m][groups]: sums of codes, modulo 2^32.
+    sums: &'a [i32],
+    scales: &'a [f32],
+}
+
+fn many_rows(launch: &Launch, codes: &Codes, weights: &Weights, y: &mut [f32]) -> Result<()> {
+    let (m, k, groups) = (codes.m, weights.k, weights.groups);
+    let padded = weights.width.next_multiple_of(16);
+    let stride = (groups - 1) * padded + weights.columns(groups - 1).len().next_multiple_of(16);
+    with_scratch::<i32, _>(m * groups, |sums| {
+        with_scratch::<i8, _>(m * stride, |x| {
+            let (shared_sums, shared_x) = (Shared::new(sums), Shared::new(x));
+            chunks::run(launch, m, 2 * chunks::rows(k), |rows| {
+                for row in rows {
+                    // SAFETY: different rows are disjoint.
+                    let (sums, x) = unsafe {
+                        (
+                            shared_sums.part(row * groups..(row + 1) * groups),
+                            shared_x.part(row * stride..(row + 1) * stride),
+                        )
+                    };
+                    for (group, (sum, x)) in sums.iter_mut().zip(x.chunks_mut(padded)).enumerate() {
+                        let from = &codes.codes[row * k..][weights.columns(group)];
+                        // SAFETY: the columns of a group, to room for a multiple of 16.
+                        *sum = unsafe { (launch.spans.arrange_codes)(from.as_ptr(), from.len(), x.as_mut_ptr()) };
+                    }
+                }
+            });
+            let x = Arranged { x, stride, sums, scales: codes.scales };
+            blocks(launch, m, &x, weights, y)
+        })?
     })?
 }
 
-fn blocks(launch: &Launch, operands: &Operands, y: &mut [f32]) -> Result<()> {
-    let &Operands { m, n, k, .. } = operands;
-    let rows = block_rows(k);
+fn blocks(launch: &Launch, m: usize, x: &Arranged, weights: &Weights, y: &mut [f32]) -> Result<()> {
     let y = Shared::new(y);
-    chunks::grid(launch, [m, rows], [n, BLOCK_COLUMNS], |rows, columns| {
-        with_scratch::<i32, _>(rows.len() * PANEL, |totals| {
-            with_scratch::<u8, _>(GROUPS.min(k / 4) * 4 * PANEL, |panel| {
-                for start in columns.clone().step_by(PANEL) {
-                    let columns = start..columns.end.min(start + PANEL);
-                    one_panel(launch, operands, rows.clone(), columns, panel, totals, &y);
-                }
-            })
+    chunks::grid(launch, [m, block_rows(m, weights.k)], [weights.n, BLOCK_COLUMNS], |rows, columns| {
+        with_scratch::<u8, _>(weights.scratch(PANEL), |scratch| {
+            // Integers, then floats.
+            with_scratch::<i32, _>(2 * rows.len() * PANEL + weights.groups * PANEL, |room| {
+                with_scratch::<u8, _>(GROUPS.min(x.stride / 4) * 4 * PANEL, |panel| {
+                    for start in columns.clone().step_by(PANEL) {
+                        let columns = start..columns.end.min(start + PANEL);
+                        let packed = weights.rows(launch, columns.clone(), scratch);
+                        let job = Panel { launch, x, weights, rows: rows.clone(), columns, packed };
+                        if weights.groups == 1 { job.one_group(panel, room, &y) } else { job.groups(panel, room, &y) }
+                    }
+                })
+            })?
         })?
     })
 }
 
-/// y at `rows` and at most 16 `columns`.
-fn one_panel(
-    launch: &Launch,
-    operands: &Operands,
+/// y at `rows` and at most 16 `columns`, whose weights are `packed`.
+struct Panel<'a> {
+    launch: &'a Launch,
+    x: &'a Arranged<'a>,
+    weights: &'a Weights<'a>,
     rows: Range<usize>,
     columns: Range<usize>,
-    panel: &mut [u8],
-    totals: &mut [i32],
-    y: &Shared<f32>,
-) {
-    let &Operands { n, k, codes, packed, sums, factors, .. } = operands;
-    let bytes = k / 4;
-    totals.fill(0);
-    for group in (0..bytes).step_by(GROUPS) {
-        let groups = GROUPS.min(bytes - group);
-        let weights = &packed[columns.start * bytes + group..];
-        let x = &codes[rows.start * k + 4 * group..];
-        // SAFETY: `columns` rows of `bytes` packed bytes and `rows` rows of k codes, from the group on; the panel and the
-        // totals were made for GROUPS groups and for these rows.
+    packed: &'a [u8],
+}
+
+impl Panel<'_> {
+    fn one_group(&self, panel: &mut [u8], room: &mut [i32], y: &Shared<f32>) {
+        let (weights, spans, n) = (self.weights, self.launch.spans, self.weights.n);
+        let totals = &mut room[..self.rows.len() * PANEL];
+        self.integers(0, panel, totals);
+        let (sums, factors) = (&self.x.sums[self.rows.clone()], &self.x.scales[self.rows.clone()]);
+        let (scales, step) =
+            if weights.whole { (weights.scales, 0) } else { (&weights.scales[self.columns.clone()], 1) };
+        let to = y.as_mut_ptr().wrapping_add(self.rows.start * n + self.columns.start);
+        let (rows, columns) = (self.rows.len(), self.columns.len());
+        let (sums, factors, scales) = (sums.as_ptr(), factors.as_ptr(), scales.as_ptr());
+        // SAFETY: totals of these rows; the blocks of y are disjoint and inside it.
+        unsafe { (spans.scale_totals)(totals.as_ptr(), PANEL, rows, columns, sums, factors, scales, step, to, n) }
+    }
+
+    /// totals[rows][16] = the products of codes of one group, however long.
+    fn integers(&self, group: usize, panel: &mut [u8], totals: &mut [i32]) {
+        let (bytes, columns) = (self.weights.row_bytes(), self.weights.columns(group));
+        let (start, count) = (group * self.weights.group_bytes(), columns.len().div_ceil(4));
+        let x_start = group * self.weights.width.next_multiple_of(16);
+        totals.fill(0);
+        for at in (0..count).step_by(GROUPS) {
+            let count = GROUPS.min(count - at);
+            let x = &self.x.x[self.rows.start * self.x.stride + x_start + 4 * at..];
+            self.unpack(start + at, count, panel);
+            let (stride, rows, groups) = (self.x.stride, self.rows.len(), count.next_multiple_of(4));
+            // SAFETY: `rows` rows of x from here on, a panel that was unpacked, totals of these rows.
+            unsafe {
+                let (x, panel, totals) = (x.as_ptr(), panel.as_ptr(), totals.as_mut_ptr());
+                (self.launch.spans.panel_product)(x, stride, rows, panel, groups, totals);
+            }
+        }
+        debug_assert!(start + count <= bytes);
+    }
+
+    /// The panel of `count` bytes of each row, from byte `at` on.
+    fn unpack(&self, at: usize, count: usize, panel: &mut [u8]) {
+        let bytes = self.weights.row_bytes();
+        let (packed, panel) = (&self.packed[at..], &mut panel[..count.next_multiple_of(4) * 4 * PANEL]);
+        // SAFETY: `columns` rows of `bytes` bytes, which hold count bytes from `at` on; the panel has room for them.
         unsafe {
-            let panel = panel.as_mut_ptr();
-            (launch.spans.unpack_panel)(weights.as_ptr(), bytes, columns.len(), groups, panel);
-            (launch.spans.panel_product)(x.as_ptr(), k, rows.len(), panel, groups, totals.as_mut_ptr());
+            let (packed, panel) = (packed.as_ptr(), panel.as_mut_ptr());
+            (self.launch.spans.unpack_panel)(packed, bytes, self.columns.len(), count, panel);
         }
     }
-    let (sums, factors) = (&sums[rows.clone()], &factors[rows.clone()]);
-    let to = y.as_mut_ptr().wrapping_add(rows.start * n + columns.start);
-    // SAFETY: totals of these rows; the blocks of y are disjoint and inside it.
-    unsafe {
-        let (sums, factors) = (sums.as_ptr(), factors.as_ptr());
-        (launch.spans.scale_totals)(totals.as_ptr(), PANEL, rows.len(), columns.len(), sums, factors, to, n);
+
+    fn groups(&self, panel: &mut [u8], room: &mut [i32], y: &Shared<f32>) {
+        let (weights, rows, n) = (self.weights, self.rows.len(), self.weights.n);
+        let (integers, room) = room.split_at_mut(rows * PANEL);
+        let (totals, scales) = room.split_at_mut(rows * PANEL);
+        let (totals, scales): (&mut [f32], &mut [f32]) =
+            (bytemuck::cast_slice_mut(totals), bytemuck::cast_slice_mut(scales));
+        totals.fill(0.0);
+        scales.fill(0.0);
+        for (i, column) in self.columns.clone().enumerate() {
+            let from = &weights.scales[column * weights.groups..][..weights.groups];
+            for (group, scale) in from.iter().enumerate() {
+                scales[group * PANEL + i] = *scale;
+            }
+        }
+        // Groups of a panel at a time, all of one length.
+        let per_panel = GROUPS / (weights.width.next_multiple_of(16) / 4);
+        let equal = weights.k / weights.width;
+        let mut group = 0;
+        while group < weights.groups {
+            if per_panel == 0 {
+                self.integers(group, panel, integers);
+                self.add_scaled(group, integers, scales, totals);
+                group += 1;
+                continue;
+            }
+            let count = if group < equal { per_panel.min(equal - group) } else { 1 };
+            self.several(group, count, panel, scales, totals);
+            group += count;
+        }
+        for (row, totals) in self.rows.clone().zip(totals.chunks_exact(PANEL)) {
+            // SAFETY: the blocks of y are disjoint.
+            let y = unsafe { y.part(row * n + self.columns.start..row * n + self.columns.end) };
+            y.iter_mut().zip(totals).for_each(|(y, total)| *y = total * self.x.scales[row]);
+        }
+    }
+
+    /// Adds `count` groups of one length, which fit a panel.
+    fn several(&self, group: usize, count: usize, panel: &mut [u8], scales: &[f32], totals: &mut [f32]) {
+        let weights = self.weights;
+        let (width, padded) = (weights.columns(group).len(), weights.width.next_multiple_of(16));
+        let (bytes, groups) = (width.div_ceil(4), width.next_multiple_of(16) / 4);
+        let at = group * weights.group_bytes();
+        if width.is_multiple_of(16) {
+            self.unpack(at, count * bytes, panel);
+        } else {
+            for i in 0..count {
+                self.unpack(at + i * bytes, bytes, &mut panel[i * groups * 4 * PANEL..]);
+            }
+        }
+        let x = &self.x.x[self.rows.start * self.x.stride + group * padded..];
+        let sums = &self.x.sums[self.rows.start * weights.groups + group..];
+        let (x, sums, scales) = (x.as_ptr(), sums.as_ptr(), scales[group * PANEL..].as_ptr());
+        let (stride, rows, step) = (self.x.stride, self.rows.len(), weights.groups);
+        // SAFETY: `rows` rows of x and of sums from here on, `count` parts of a panel that were unpacked, and their scales.
+        unsafe {
+            let (panel, totals) = (panel.as_ptr(), totals.as_mut_ptr());
+            let span = self.launch.spans.panel_product_scaled;
+            span(x, stride, rows, panel, groups, count, sums, step, scales, totals);
+        }
+    }
+
+    /// Adds one group from its products: for groups beyond a panel.
+    fn add_scaled(&self, group: usize, integers: &[i32], scales: &[f32], totals: &mut [f32]) {
+        let scales = &scales[group * PANEL..][..PANEL];
+        let rows = integers.chunks_exact(PANEL).zip(totals.chunks_exact_mut(PANEL));
+        for (row, (integers, totals)) in self.rows.clone().zip(rows) {
+            let sum = self.x.sums[row * self.weights.groups + group];
+            for i in 0..PANEL {
+                totals[i] += integers[i].wrapping_sub(sum) as f32 * scales[i];
+            }
+        }
     }
 }
 
@@ -143,37 +250,135 @@ fn one_panel(
 
 /// Weights in a chunk: about ten microseconds.
 const CHUNK_WEIGHTS: usize = 1 << 19;
+/// Bytes of rows that are brought to two bits at a time.
+const DECODED: usize = 16 << 10;
 
-fn few_rows(launch: &Launch, operands: &Operands, y: &mut [f32]) -> Result<()> {
-    let &Operands { m, n, k, codes, packed, sums, factors } = operands;
-    let bytes = k.div_ceil(4);
-    let plane = bytes.next_multiple_of(PLANE);
-    let y = Shared::new(y);
-    with_scratch::<i8, _>(m * 4 * plane, |planes| {
-        for (codes, planes) in codes.chunks_exact(k.max(1)).zip(planes.chunks_exact_mut((4 * plane).max(1))) {
-            // SAFETY: k codes, four planes.
-            unsafe { (launch.spans.split_codes)(codes.as_ptr(), k, plane, planes.as_mut_ptr()) };
-        }
-        let planes = &*planes;
-        let size = (CHUNK_WEIGHTS / k.max(1)).next_multiple_of(4).max(4);
-        chunks::try_run(launch, n, size, |rows| {
-            with_scratch::<i32, _>(2 * rows.len(), |totals| {
-                for x in (0..m).step_by(2) {
-                    let count = (m - x).min(2);
-                    let (planes, weights) = (&planes[x * 4 * plane..], &packed[rows.start * bytes..]);
-                    let (planes, weights, totals) = (planes.as_ptr(), weights.as_ptr(), totals.as_mut_ptr());
-                    let (sums, factors) = (sums[x..].as_ptr(), factors[x..].as_ptr());
-                    let to = y.as_mut_ptr().wrapping_add(x * n + rows.start);
-                    // SAFETY: the planes of `count` rows and `rows` weight rows make count x rows totals; parts of y are
-                    // disjoint and inside it.
-                    unsafe {
-                        (launch.spans.row_products)(planes, plane, count, weights, bytes, rows.len(), totals);
-                        (launch.spans.scale_totals)(totals, rows.len(), count, rows.len(), sums, factors, to, n);
+/// How x and the packed rows come apart.
+struct Parts {
+    /// Trits of a packed byte.
+    digits: usize,
+    row_bytes: usize,
+    /// Bytes, and columns, of a part: a group, or a plane of several groups.
+    bytes: usize,
+    columns: usize,
+    /// Groups of a part.
+    split: usize,
+    /// Of the planes of a row of x.
+    stride: usize,
+}
+
+impl Parts {
+    fn new(weights: &Weights, plane: usize) -> Parts {
+        let (k, width) = (weights.k, weights.width);
+        // Fives are multiplied as they lie where no group ends inside of a byte.
+        let fused = weights.packing == Packing::FivePerByte && weights.groups == 1;
+        let digits = if fused { 5 } else { 4 };
+        let row_bytes = if fused { k.div_ceil(5) } else { weights.row_bytes() };
+        let plane_columns = 4 * plane;
+        let several = weights.groups > 1 && [2, 4, plane / 8].contains(&(plane_columns / width));
+        let (bytes, columns, split) = if weights.groups == 1 {
+            (row_bytes, k, 1)
+        } else if several && plane_columns.is_multiple_of(width) {
+            (plane, plane_columns, plane_columns / width)
+        } else {
+            (weights.group_bytes(), width, 1)
+        };
+        let padded = |columns: usize| columns.div_ceil(digits).next_multiple_of(plane) * digits;
+        let parts = k.div_ceil(columns);
+        let stride = (parts - 1) * padded(columns) + padded(k - (parts - 1) * columns);
+        Parts { digits, row_bytes, bytes, columns, split, stride }
+    }
+}
+
+fn few_rows(launch: &Launch, codes: &Codes, weights: &Weights, y: &mut [f32]) -> Result<()> {
+    let (m, k, groups) = (codes.m, weights.k, weights.groups);
+    let parts = Parts::new(weights, launch.spans.plane);
+    with_scratch::<i32, _>(m * groups, |sums| {
+        with_scratch::<i8, _>(m * parts.stride, |planes| {
+            let padded = parts.columns.div_ceil(parts.digits).next_multiple_of(launch.spans.plane) * parts.digits;
+            for (row, planes) in planes.chunks_exact_mut(parts.stride).enumerate() {
+                let codes = &codes.codes[row * k..][..k];
+                let sums = &mut sums[row * groups..][..groups];
+                for (i, (codes, planes)) in codes.chunks(parts.columns).zip(planes.chunks_mut(padded)).enumerate() {
+                    let (from, to) = (codes.as_ptr(), planes.as_mut_ptr());
+                    // SAFETY: the codes of a part, to room for whole planes.
+                    let sum = unsafe { (launch.spans.split_codes)(from, codes.len(), parts.digits, to) };
+                    if parts.split == 1 {
+                        sums[i] = sum;
+                    }
+                }
+                if parts.split > 1 {
+                    for (codes, sum) in codes.chunks(weights.width).zip(sums) {
+                        *sum = codes.iter().map(|&code| i32::from(code)).sum();
+                    }
+                }
+            }
+            let job = Few { launch, codes, weights, parts: &parts, planes, sums, y: Shared::new(y) };
+            let size = (CHUNK_WEIGHTS / k).next_multiple_of(8).max(8);
+            chunks::try_run(launch, weights.n, size, |rows| job.chunk(rows))
+        })?
+    })?
+}
+
+struct Few<'a> {
+    launch: &'a Launch,
+    codes: &'a Codes<'a>,
+    weights: &'a Weights<'a>,
+    parts: &'a Parts,
+    planes: &'a [i8],
+    sums: &'a [i32],
+    y: Shared<'a, f32>,
+}
+
+impl Few<'_> {
+    fn chunk(&self, rows: Range<usize>) -> Result<()> {
+        let (weights, direct) = (self.weights, self.parts.digits == 5 || self.weights.are_rows());
+        let most = if direct { 256 } else { (DECODED / self.parts.row_bytes).clamp(8, 256) / 8 * 8 };
+        let most = most.min(rows.len());
+        with_scratch::<u8, _>(if direct { 0 } else { weights.scratch(most) }, |scratch| {
+            with_scratch::<i32, _>(2 * weights.groups * most, |totals| {
+                for start in rows.clone().step_by(most) {
+                    let rows = start..rows.end.min(start + most);
+                    let packed = if self.parts.digits == 5 {
+                        &weights.packed[start * self.parts.row_bytes..]
+                    } else {
+                        weights.rows(self.launch, rows.clone(), scratch)
+                    };
+                    for x in (0..self.codes.m).step_by(2) {
+                        self.products(x, rows.clone(), packed, totals);
                     }
                 }
             })
-        })
-    })?
+        })?
+    }
+
+    /// y of the rows x and x + 1, if there is one, by weight rows.
+    fn products(&self, x: usize, rows: Range<usize>, packed: &[u8], totals: &mut [i32]) {
+        let &Parts { digits, row_bytes, bytes, split, stride, .. } = self.parts;
+        let (weights, spans, groups, n) = (self.weights, self.launch.spans, self.weights.groups, self.weights.n);
+        let (count, number) = ((self.codes.m - x).min(2), rows.len());
+        let (planes, packed) = (self.planes[x * stride..].as_ptr(), packed.as_ptr());
+        let to = totals.as_mut_ptr();
+        // SAFETY: the planes of `count` rows and `number` weight rows make count x groups x number totals.
+        unsafe {
+            (spans.row_products)(planes, stride, count, packed, digits, row_bytes, number, bytes, split, groups, to);
+        }
+        let (sums, factors) = (&self.sums[x * groups..], &self.codes.scales[x..]);
+        let y = |x: usize| self.y.as_mut_ptr().wrapping_add(x * n + rows.start);
+        if groups == 1 {
+            let (scales, step) = if weights.whole { (weights.scales, 0) } else { (&weights.scales[rows.start..], 1) };
+            let (sums, factors, scales) = (sums.as_ptr(), factors.as_ptr(), scales.as_ptr());
+            // SAFETY: totals as above; parts of y are disjoint and inside it.
+            unsafe { (spans.scale_totals)(to, number, count, number, sums, factors, scales, step, y(x), n) }
+            return;
+        }
+        for i in 0..count {
+            let (totals, sums) = (totals[i * groups * number..].as_ptr(), sums[i * groups..].as_ptr());
+            let scales = weights.scales[rows.start * groups..].as_ptr();
+            // SAFETY: as above, with the scales of the rows.
+            unsafe { (spans.scale_groups)(totals, number, groups, sums, scales, factors[i], y(x + i)) }
+        }
+    }
 }
 
 // --- backward ----------------------------------------------------------------------------------------------------------------
@@ -185,31 +390,70 @@ const UNPACKED_COLUMNS: usize = 512;
 pub fn matmul_ternary_backward(
     launch: &Launch,
     dy: &View,
+    packing: Packing,
     packed: &View,
-    weight_scale: &View,
+    group: usize,
+    weight_scales: &View,
     dx: &mut ViewMut,
 ) -> Result<()> {
+    let groups = check_ternary_backward(dy, packing, packed, group, weight_scales, dx)?;
     let (m, n, k) = (dy.dim(0), dy.dim(1), dx.dim(1));
-    check_ternary_backward(dy, packed, weight_scale, dx)?;
-    let (dy, packed, scale) = (dy.slice::<f32>()?, packed.slice::<u8>()?, weight_scale.slice::<f32>()?[0]);
-    let bytes = k.div_ceil(4);
-    let dx = Shared::new(dx.slice_mut::<f32>()?);
-    chunks::grid(launch, [m, 256], [k, UNPACKED_COLUMNS], |rows, columns| {
+    let (dy, dx) = (dy.slice::<f32>()?, dx.slice_mut::<f32>()?);
+    if dx.is_empty() || n == 0 {
+        dx.fill(0.0);
+        return Ok(());
+    }
+    let weights = Weights::new(packing, packed.slice::<u8>()?, &groups, weight_scales.slice::<f32>()?);
+    let dx = Shared::new(dx);
+    // Whole groups, or parts of one.
+    let unit = weights.width * (UNPACKED_COLUMNS / weights.width).max(1);
+    let per_unit = unit.div_ceil(UNPACKED_COLUMNS);
+    chunks::grid(launch, [m, 256], [k.div_ceil(unit) * per_unit, 1], |rows, block| {
+        let start = block.start / per_unit * unit + block.start % per_unit * UNPACKED_COLUMNS;
+        let columns = start..k.min(start + UNPACKED_COLUMNS).min((block.start / per_unit + 1) * unit);
         let width = columns.len();
+        if columns.is_empty() {
+            return Ok(());
+        }
         let a = Matrix { data: dy[rows.start * n..].as_ptr(), row_stride: n as isize, column_stride: 1 };
         let to = dx.as_mut_ptr().wrapping_add(rows.start * k + columns.start);
-        with_scratch::<f32, _>(UNPACKED_ROWS.min(n) * width, |weights| {
-            for start in (0..n.max(1)).step_by(UNPACKED_ROWS) {
-                let count = UNPACKED_ROWS.min(n - start);
-                for (row, weights) in weights.chunks_exact_mut(width).take(count).enumerate() {
-                    let packed = &packed[(start + row) * bytes + columns.start / 4..];
-                    // SAFETY: `width` columns from a multiple of four on, of one packed row, to as many floats.
-                    unsafe { (launch.spans.deternarize)(packed.as_ptr(), width, scale, weights.as_mut_ptr()) };
+        let most = UNPACKED_ROWS.min(n);
+        with_scratch::<u8, _>(weights.scratch(most), |scratch| {
+            with_scratch::<f32, _>(most * width, |floats| {
+                for start in (0..n).step_by(UNPACKED_ROWS) {
+                    let rows_of_w = start..n.min(start + UNPACKED_ROWS);
+                    unpack(launch, &weights, rows_of_w.clone(), columns.clone(), scratch, floats);
+                    let b = Matrix { data: floats.as_ptr(), row_stride: width as isize, column_stride: 1 };
+                    let sizes = [rows.len(), width, rows_of_w.len()];
+                    // SAFETY: dy and the unpacked weights hold these elements; blocks of dx are disjoint.
+                    unsafe { product(sizes, a.at(0, start), b, start > 0, to, k) };
                 }
-                let b = Matrix { data: weights.as_ptr(), row_stride: width as isize, column_stride: 1 };
-                // SAFETY: dy and the unpacked weights hold these elements; blocks of dx are disjoint.
-                unsafe { product([rows.len(), width, count], a.at(0, start), b, start > 0, to, k) };
-            }
-        })
+            })
+        })?
     })
+}
+
+/// floats[rows][columns]: columns of one group from a multiple of four on, or of whole groups.
+fn unpack(
+    launch: &Launch,
+    weights: &Weights,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    scratch: &mut [u8],
+    floats: &mut [f32],
+) {
+    let packed = weights.rows(launch, rows.clone(), scratch);
+    let (first, last) = (columns.start / weights.width, (columns.end - 1) / weights.width);
+    let rows = rows.zip(packed.chunks_exact(weights.row_bytes()));
+    for ((row, packed), floats) in rows.zip(floats.chunks_exact_mut(columns.len())) {
+        for group in first..=last {
+            let of_group = weights.columns(group);
+            let (start, end) = (of_group.start.max(columns.start), of_group.end.min(columns.end));
+            let packed = &packed[group * weights.group_bytes() + (start - of_group.start) / 4..];
+            let to = &mut floats[start - columns.start..end - columns.start];
+            let scale = weights.scales[if weights.whole { 0 } else { row * weights.groups + group }];
+            // SAFETY: the columns are inside of the group, whose first stands at the beginning of a byte.
+            unsafe { (launch.spans.deternarize)(packed.as_ptr(), to.len(), scale, to.as_mut_ptr()) };
+        }
+    }
 }

@@ -25,11 +25,12 @@ mod rope;
 mod scheme;
 mod spans;
 mod ternary;
+mod weights;
 
 pub use level::Level;
 #[cfg(test)]
 pub use spans::PhiloxStream;
-pub use spans::{FLOAT_PEAK_ROUND, INT8_PEAK_CODES, INT8_PEAK_ROUND, READ_PEAK_BYTES, Spans};
+pub use spans::{FLOAT_PEAK_ROUND, INT8_PEAK_CODES, INT8_PEAK_ROUND, READ_PEAK_BYTES, Spans, UNPACK_PEAK_ROUND};
 
 use super::table::Kernels;
 

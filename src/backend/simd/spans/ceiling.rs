@@ -91,6 +91,33 @@ pub unsafe extern "C" fn int8_peak(codes: *const u8, rounds: usize) -> i32 {
     total
 }
 
+/// Multiplications and additions in a round: four trits of each byte, once.
+pub const UNPACK_PEAK_ROUND: usize = 2 * 4 * INT8_PEAK_CODES;
+/// Registers of packed bytes at a time: their sums hide a step's latency.
+const ROWS: usize = <Native as Dots>::ROWS[0];
+
+pub unsafe extern "C" fn unpack_peak(packed: *const u8, rounds: usize) -> i32 {
+    type Bytes = <Native as Dots>::Bytes;
+    type Sums = <Native as Dots>::Sums;
+    const WIDTH: usize = <Native as Dots>::WIDTH;
+    let factors: [Bytes; 4] = core::array::from_fn(|i| read(packed.add(WIDTH * i)));
+    let mut sums = [Sums::zeroed(); ROWS];
+    for _ in 0..rounds {
+        let mut at = 0;
+        while at < INT8_PEAK_CODES {
+            for r in 0..ROWS {
+                let some: Bytes = read(packed.add(at + r * WIDTH));
+                for i in 0..4 {
+                    sums[r] = Native::step(sums[r], Native::codes(some, i as u32), factors[i]);
+                }
+            }
+            at += ROWS * WIDTH;
+        }
+    }
+    let words: &[i32] = cast_slice(&sums);
+    words.iter().fold(0i32, |sum, &word| sum.wrapping_add(word))
+}
+
 /// Bytes that are read at a time.
 pub const READ_PEAK_BYTES: usize = 256;
 

@@ -7,77 +7,85 @@
 //! so that the inner loop multiplies unsigned bytes by signed ones, for which processors have instructions (see `dots`). The
 //! 32-bit sums are taken modulo 2^32; the difference above is exact, because its true value is at most 127 * 2^24 < 2^31.
 //!
-//! The loops are written once, over the way that a CPU level multiplies: [`Dots`].
+//! The loops are written once, over the way that a CPU level multiplies: [`Dots`]. An integer sum may take its terms in any
+//! order: x is rearranged, once for all rows of w, into the order in which packed bytes come apart most easily. This file does
+//! that for many rows of x, `matmul_rows.rs` for few.
 
-use super::dots::{Dots, Native};
-use super::vector::{narrow_signed, read, store, to_float, write};
-use bytemuck::{Zeroable, cast, cast_slice};
-use wide::{f32x8, i32x8, u8x16, u16x8};
+use super::dots::{Dots, Native, codes_of_32};
+use super::vector::{lanes_sum, read, store, to_float, write};
+use bytemuck::{Zeroable, cast};
+use wide::{f32x8, i8x32, i16x16, i32x8, u8x32};
 
 /// Weight rows of a panel.
 pub const PANEL: usize = 16;
-/// The planes of `split_codes` are a multiple of so many bytes.
-pub const PLANE: usize = 64;
 
 // --- many rows of x: panels of 16 weight rows, unpacked once and used by every row -----------------------------------------
+//
+// Four packed bytes of a row, [c0 c1 c2 c3 | c4 .. c7 | c8 .. c11 | c12 .. c15], come apart by shifts into four groups of
+// four: c0 c4 c8 c12, c1 c5 c9 c13 and so on. A panel holds the groups of 16 rows in this order, and x is brought into it.
 
-/// A panel is [groups][16][4] bytes: for each group of four k, the four codes of each of the 16 weight rows.
-pub unsafe extern "C" fn unpack_panel(packed: *const u8, stride: usize, rows: usize, groups: usize, panel: *mut u8) {
-    let mut g = 0;
-    while g < groups {
-        let count = if groups - g < 16 { groups - g } else { 16 };
-        let mut block = [u8x16::splat(0); 16];
-        for (row, bytes) in block.iter_mut().enumerate() {
-            if row < rows {
-                let from = packed.add(row * stride + g);
-                if count == 16 {
-                    *bytes = read(from);
-                } else {
-                    let mut rest = [0u8; 16];
-                    core::ptr::copy_nonoverlapping(from, rest.as_mut_ptr(), count);
-                    *bytes = cast(rest);
+/// A panel is [groups][16][4] bytes: for each group, the four codes of each of the 16 weight rows.
+pub unsafe extern "C" fn unpack_panel(packed: *const u8, stride: usize, rows: usize, bytes: usize, panel: *mut u8) {
+    let mut j = 0;
+    while j < bytes {
+        let count = if bytes - j < 32 { bytes - j } else { 32 };
+        for half in 0..2 {
+            let mut block = [u8x32::ZERO; 8];
+            for (row, to) in block.iter_mut().enumerate() {
+                if 8 * half + row < rows {
+                    let from = packed.add((8 * half + row) * stride + j);
+                    *to = if count == 32 { read(from) } else { first(from, count) };
+                }
+            }
+            // Seen as floats, which are only moved: lane i of vector j is now lane j of vector i.
+            let words: [u8x32; 8] = cast(f32x8::transpose(cast(block)));
+            for (word, &four) in words.iter().enumerate() {
+                if 4 * word < count {
+                    let to = panel.add((j + 4 * word) * 4 * PANEL + 32 * half);
+                    for i in 0..4 {
+                        write(to.add(i * 4 * PANEL), codes_of_32(four, i as u32));
+                    }
                 }
             }
         }
-        for (i, &bytes) in transpose(block).iter().enumerate() {
-            if i < count {
-                write(panel.add((g + i) * 64), expand(bytes));
-            }
-        }
-        g += 16;
+        j += 32;
     }
 }
 
-/// 16 x 16 bytes transposed: four perfect shuffles of the 256 bytes.
+/// The first `count` bytes, at most as many as a V has, then zeros.
 #[inline(always)]
-fn transpose(mut rows: [u8x16; 16]) -> [u8x16; 16] {
-    for _ in 0..4 {
-        let mut shuffled = [u8x16::splat(0); 16];
-        for i in 0..8 {
-            shuffled[2 * i] = u8x16::unpack_low(rows[i], rows[i + 8]);
-            shuffled[2 * i + 1] = u8x16::unpack_high(rows[i], rows[i + 8]);
-        }
-        rows = shuffled;
-    }
-    rows
+pub unsafe fn first<V: bytemuck::Pod>(from: *const u8, count: usize) -> V {
+    let mut bytes = V::zeroed();
+    core::ptr::copy_nonoverlapping(from, (&raw mut bytes).cast::<u8>(), count);
+    bytes
 }
 
-/// 16 packed bytes to their 64 codes, in order.
+pub unsafe extern "C" fn arrange_codes(x: *const i8, n: usize, arranged: *mut i8) -> i32 {
+    // Byte 4 b + i of each half to place 4 i + b.
+    const ORDER: [i8; 16] = [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15];
+    let mut sum = i32x8::ZERO;
+    let mut i = 0;
+    while i < n {
+        let count = if n - i < 32 { n - i } else { 32 };
+        let bytes: u8x32 = if count == 32 { read(x.add(i)) } else { first(x.add(i).cast(), count) };
+        let ordered = bytes.swizzle_half(cast([ORDER, ORDER]));
+        sum += sums_of_four(ordered);
+        if count > 16 {
+            write(arranged.add(i), ordered);
+        } else {
+            let [half, _]: [[i8; 16]; 2] = cast(ordered);
+            write(arranged.add(i), half);
+        }
+        i += 32;
+    }
+    lanes_sum(sum)
+}
+
+/// The sum of bytes 4 i .. 4 i + 4 in lane i.
 #[inline(always)]
-fn expand(bytes: u8x16) -> [u8x16; 4] {
-    let codes = |i: u32| -> u8x16 {
-        let shifted: u8x16 = cast(cast::<u8x16, u16x8>(bytes) >> (2 * i));
-        shifted & u8x16::splat(3)
-    };
-    let [c0, c1, c2, c3] = [codes(0), codes(1), codes(2), codes(3)];
-    let (even_low, odd_low) = (u8x16::unpack_low(c0, c2), u8x16::unpack_low(c1, c3));
-    let (even_high, odd_high) = (u8x16::unpack_high(c0, c2), u8x16::unpack_high(c1, c3));
-    [
-        u8x16::unpack_low(even_low, odd_low),
-        u8x16::unpack_high(even_low, odd_low),
-        u8x16::unpack_low(even_high, odd_high),
-        u8x16::unpack_high(even_high, odd_high),
-    ]
+pub fn sums_of_four(bytes: i8x32) -> i32x8 {
+    let bytes: i16x16 = cast(bytes);
+    (((bytes << 8u32) >> 8u32) + (bytes >> 8u32)).dot(i16x16::splat(1))
 }
 
 pub unsafe extern "C" fn panel_product(
@@ -100,6 +108,62 @@ unsafe fn panel_product_by<D: Dots>(
     groups: usize,
     totals: *mut i32,
 ) {
+    tiles::<D>(x, stride, rows, panel, groups, 1, |row| Finish::Add(totals.add(row * PANEL)));
+}
+
+pub unsafe extern "C" fn panel_product_scaled(
+    x: *const i8,
+    stride: usize,
+    rows: usize,
+    panel: *const u8,
+    groups: usize,
+    parts: usize,
+    sums: *const i32,
+    sums_stride: usize,
+    scales: *const f32,
+    totals: *mut f32,
+) {
+    tiles::<Native>(x, stride, rows, panel, groups, parts, |row| {
+        let (sums, totals) = (sums.add(row * sums_stride), totals.add(row * PANEL));
+        Finish::Scale { sums, sums_stride, scales, totals }
+    });
+}
+
+/// What becomes of the sums of a tile.
+enum Finish {
+    Add(*mut i32),
+    Scale { sums: *const i32, sums_stride: usize, scales: *const f32, totals: *mut f32 },
+}
+
+impl Finish {
+    /// Takes eight sums, from column `column` on, of row r of the tile.
+    #[inline(always)]
+    unsafe fn take(&self, eight: i32x8, r: usize, part: usize, column: usize) {
+        match *self {
+            Finish::Add(totals) => {
+                let totals = totals.add(r * PANEL + column);
+                write(totals, read::<i32x8, i32>(totals) + eight);
+            }
+            Finish::Scale { sums, sums_stride, scales, totals } => {
+                let exact = eight - i32x8::splat(*sums.add(r * sums_stride + part));
+                let scales: f32x8 = read(scales.add(part * PANEL + column));
+                let totals = totals.add(r * PANEL + column);
+                store(totals, read::<f32x8, f32>(totals) + to_float(exact) * scales);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn tiles<D: Dots>(
+    x: *const i8,
+    stride: usize,
+    rows: usize,
+    panel: *const u8,
+    groups: usize,
+    parts: usize,
+    finish: impl Fn(usize) -> Finish,
+) {
     let mut row = 0;
     while row < rows {
         let left = rows - row;
@@ -111,195 +175,75 @@ unsafe fn panel_product_by<D: Dots>(
         } else {
             left
         };
-        let (x, totals) = (x.add(row * stride), totals.add(row * PANEL));
-        macro_rules! tiles {
-            ($($rows:literal)*) => {
-                match pass {
-                    // Those past the tile of D are never compiled: the condition is a constant.
-                    $($rows if $rows <= D::TILE => tile::<D, $rows>(x, stride, panel, groups, totals),)*
-                    _ => {}
-                }
-            };
+        let (x, finish) = (x.add(row * stride), finish(row));
+        for part in 0..parts {
+            let (x, panel) = (x.add(part * 4 * groups), panel.add(part * 4 * PANEL * groups));
+            macro_rules! tiles {
+                ($($rows:literal)*) => {
+                    match pass {
+                        // Those past the tile of D are never compiled: the condition is a constant.
+                        $($rows if $rows <= D::TILE => tile::<D, $rows>(x, stride, panel, groups, part, &finish),)*
+                        _ => {}
+                    }
+                };
+            }
+            tiles!(1 2 3 4 5 6 7 8 9 10 11 12);
         }
-        tiles!(1 2 3 4 5 6 7 8 9 10 11 12);
         row += pass;
     }
 }
 
-/// totals[R][16] += x[R rows] times the panel.
+/// Hands the sums of R rows of x by the panel, 16 of each, to `finish`.
 #[inline(always)]
 unsafe fn tile<D: Dots, const R: usize>(
     x: *const i8,
     stride: usize,
     panel: *const u8,
     groups: usize,
-    totals: *mut i32,
+    part: usize,
+    finish: &Finish,
 ) {
     // The four bytes of 16 rows fill one register or two.
-    let parts = 4 * PANEL / D::WIDTH;
+    let registers = 4 * PANEL / D::WIDTH;
+    let mut totals = [[D::Totals::zeroed(); 2]; R];
     let mut g = 0;
     while g < groups {
         let end = if groups - g < D::STEPS { groups } else { g + D::STEPS };
         let mut sums = [[D::Sums::zeroed(); 2]; R];
         while g < end {
-            let codes: [D::Bytes; 2] = core::array::from_fn(|part| read(panel.add(g * 64 + part % parts * D::WIDTH)));
+            let codes: [D::Bytes; 2] =
+                core::array::from_fn(|i| read(panel.add(g * 4 * PANEL + i % registers * D::WIDTH)));
             for r in 0..R {
                 let four = D::repeat(read(x.add(r * stride + 4 * g)));
-                for part in 0..parts {
-                    sums[r][part] = D::step(sums[r][part], codes[part], four);
+                for i in 0..registers {
+                    sums[r][i] = D::step(sums[r][i], codes[i], four);
                 }
             }
             g += 1;
         }
         for r in 0..R {
-            for part in 0..parts {
-                let at = totals.add(r * PANEL + part * D::WIDTH / 4);
-                let mut total: D::Totals = read(at);
-                total += D::totals(sums[r][part]);
-                write(at, total);
+            for i in 0..registers {
+                totals[r][i] += D::totals(sums[r][i]);
             }
         }
-    }
-}
-
-// --- few rows of x: straight from the packed bytes --------------------------------------------------------------------------
-
-/// Splits x[n] into four planes of `plane` bytes: plane i holds x[i], x[i + 4], x[i + 8], ..., then zeros. So code i of packed
-/// byte j belongs to element j of plane i.
-pub unsafe extern "C" fn split_codes(x: *const i8, n: usize, plane: usize, planes: *mut i8) {
-    let mut j = 0;
-    while j < plane {
-        let words: [i32x8; 4] = if 4 * (j + 32) <= n {
-            read(x.add(4 * j))
-        } else {
-            let mut rest = [0i8; 128];
-            if 4 * j < n {
-                core::ptr::copy_nonoverlapping(x.add(4 * j), rest.as_mut_ptr(), n - 4 * j);
-            }
-            cast(rest)
-        };
-        for i in 0..4 {
-            let bytes = words.map(|word| (word << (24 - 8 * i as u32)) >> 24);
-            write(planes.add(i * plane + j), narrow_signed(bytes));
-        }
-        j += 32;
-    }
-}
-
-pub unsafe extern "C" fn row_products(
-    planes: *const i8,
-    plane: usize,
-    x_rows: usize,
-    packed: *const u8,
-    bytes: usize,
-    rows: usize,
-    totals: *mut i32,
-) {
-    row_products_by::<Native>(planes, plane, x_rows, packed, bytes, rows, totals);
-}
-
-#[inline(always)]
-unsafe fn row_products_by<D: Dots>(
-    planes: *const i8,
-    plane: usize,
-    x_rows: usize,
-    packed: *const u8,
-    bytes: usize,
-    rows: usize,
-    totals: *mut i32,
-) {
-    let mut row = 0;
-    // R weight rows at a time, as long as there are so many and as the sums of D fit registers.
-    macro_rules! passes {
-        ($x:literal: $($r:literal)*) => {
-            $(while $r <= D::ROWS[$x - 1] && row + $r <= rows {
-                products::<D, $r, $x>(planes, plane, packed.add(row * bytes), bytes, totals.add(row), rows);
-                row += $r;
-            })*
-        };
-    }
-    if x_rows == 1 {
-        passes!(1: 8 4 1);
-    } else {
-        passes!(2: 4 2 1);
-    }
-}
-
-/// totals[X][R], at a distance of `stride` between the X: R weight rows of `bytes` packed bytes by X rows of planes.
-#[inline(always)]
-unsafe fn products<D: Dots, const R: usize, const X: usize>(
-    planes: *const i8,
-    plane: usize,
-    packed: *const u8,
-    bytes: usize,
-    totals: *mut i32,
-    stride: usize,
-) {
-    let mut sums = [[D::Totals::zeroed(); X]; R];
-    let mut j = 0;
-    while j + D::WIDTH <= bytes {
-        // Four steps for each register of packed bytes.
-        let whole = bytes - (bytes - j) % D::WIDTH;
-        let most = D::WIDTH * (D::STEPS / 4);
-        let end = if whole - j < most { whole } else { j + most };
-        let mut steps = [[D::Sums::zeroed(); X]; R];
-        while j < end {
-            for r in 0..R {
-                step::<D, X>(&mut steps[r], read(packed.add(r * bytes + j)), planes.add(j), plane);
-            }
-            j += D::WIDTH;
-        }
-        flush::<D, R, X>(&mut sums, &steps);
-    }
-    if j < bytes {
-        let mut steps = [[D::Sums::zeroed(); X]; R];
-        for r in 0..R {
-            let mut rest = D::Bytes::zeroed();
-            let to = (&raw mut rest).cast::<u8>();
-            core::ptr::copy_nonoverlapping(packed.add(r * bytes + j), to, bytes - j);
-            step::<D, X>(&mut steps[r], rest, planes.add(j), plane);
-        }
-        flush::<D, R, X>(&mut sums, &steps);
     }
     for r in 0..R {
-        for x in 0..X {
-            let lanes: &[i32] = cast_slice(core::slice::from_ref(&sums[r][x]));
-            *totals.add(x * stride + r) = lanes.iter().fold(0, |sum: i32, &lane| sum.wrapping_add(lane));
+        for i in 0..registers {
+            for half in 0..D::WIDTH / 32 {
+                finish.take(eight(&totals[r][i], half), r, part, i * D::WIDTH / 4 + 8 * half);
+            }
         }
     }
 }
 
-/// Adds the products of a register of packed bytes with the planes of X rows.
+/// Lanes 8 half .. 8 half + 8.
 #[inline(always)]
-unsafe fn step<D: Dots, const X: usize>(steps: &mut [D::Sums; X], packed: D::Bytes, planes: *const i8, plane: usize) {
-    for i in 0..4 {
-        let codes = D::codes(packed, i as u32);
-        for x in 0..X {
-            steps[x] = D::step(steps[x], codes, read(planes.add((4 * x + i) * plane)));
-        }
-    }
+pub fn eight<T: bytemuck::Pod>(totals: &T, half: usize) -> i32x8 {
+    // SAFETY: totals are one or two times eight lanes, and there are so many halves.
+    unsafe { read((&raw const *totals).cast::<i32>().add(8 * half)) }
 }
 
-#[inline(always)]
-fn flush<D: Dots, const R: usize, const X: usize>(sums: &mut [[D::Totals; X]; R], steps: &[[D::Sums; X]; R]) {
-    for r in 0..R {
-        for x in 0..X {
-            sums[r][x] += D::totals(steps[r][x]);
-        }
-    }
-}
-
-// --- around both ------------------------------------------------------------------------------------------------------------
-
-pub unsafe extern "C" fn sum_codes(x: *const i8, n: usize) -> i32 {
-    let mut total = 0i32;
-    let mut i = 0;
-    while i < n {
-        total = total.wrapping_add(i32::from(*x.add(i)));
-        i += 1;
-    }
-    total
-}
+// --- the end of both --------------------------------------------------------------------------------------------------------
 
 pub unsafe extern "C" fn scale_totals(
     totals: *const i32,
@@ -308,6 +252,8 @@ pub unsafe extern "C" fn scale_totals(
     columns: usize,
     sums: *const i32,
     factors: *const f32,
+    scales: *const f32,
+    scale_step: usize,
     y: *mut f32,
     y_stride: usize,
 ) {
@@ -317,11 +263,13 @@ pub unsafe extern "C" fn scale_totals(
         let mut i = 0;
         while i + 8 <= columns {
             let exact = read::<i32x8, i32>(totals.add(i)) - i32x8::splat(sum);
-            store(y.add(i), to_float(exact) * f32x8::splat(factor));
+            let scales = if scale_step == 0 { f32x8::splat(*scales) } else { read(scales.add(i)) };
+            store(y.add(i), to_float(exact) * (f32x8::splat(factor) * scales));
             i += 8;
         }
         while i < columns {
-            *y.add(i) = (*totals.add(i)).wrapping_sub(sum) as f32 * factor;
+            let exact = (*totals.add(i)).wrapping_sub(sum) as f32;
+            *y.add(i) = exact * (factor * *scales.add(i * scale_step));
             i += 1;
         }
     }

@@ -2,6 +2,7 @@
 //! else with the portable form beside it. So only the instructions themselves are left to the machines that have them.
 
 use super::super::dots::{Dpbusd, Halves, Maddubs, WideMaddubs};
+use super::super::matmul_rows::{Job, split_codes_by};
 use super::*;
 
 /// Numbers below `bound`, from a linear congruence (Numerical Recipes).
@@ -44,21 +45,26 @@ impl Problem {
         Problem::new(m, n, k, vec![x; m * k], vec![2; n * k])
     }
 
-    fn packed(&self) -> Vec<u8> {
+    /// Codes as digits to a base, so many a byte.
+    fn packed(&self, base: u8, digits: usize) -> Vec<u8> {
         let rows = self.codes.chunks_exact(self.k);
-        rows.flat_map(|row| row.chunks(4).map(|four| four.iter().rev().fold(0, |byte, code| byte << 2 | code)))
+        rows.flat_map(|row| row.chunks(digits).map(|some| some.iter().rev().fold(0, |byte, code| byte * base + code)))
             .collect()
     }
 
-    /// The tile over one panel: k is a multiple of four, n at most 16.
+    /// The tile over one panel: n is at most 16.
     fn check_panel<D: Dots>(&self, way: &str) {
-        let groups = self.k / 4;
-        let mut panel = vec![0; groups * 64];
-        let mut totals = vec![5; self.m * PANEL];
+        let (bytes, stride) = (self.k.div_ceil(4), self.k.next_multiple_of(16));
+        let mut panel = vec![0; stride / 4 * 64];
+        let (mut x, mut totals) = (vec![77; self.m * stride], vec![5; self.m * PANEL]);
         // SAFETY: sizes as the entries state them.
         unsafe {
-            unpack_panel(self.packed().as_ptr(), groups, self.n, groups, panel.as_mut_ptr());
-            panel_product_by::<D>(self.x.as_ptr(), self.k, self.m, panel.as_ptr(), groups, totals.as_mut_ptr());
+            unpack_panel(self.packed(4, 4).as_ptr(), bytes, self.n, bytes, panel.as_mut_ptr());
+            for (from, to) in self.x.chunks(self.k).zip(x.chunks_mut(stride)) {
+                let sum = arrange_codes(from.as_ptr(), self.k, to.as_mut_ptr());
+                assert_eq!(sum, from.iter().map(|&x| i32::from(x)).sum::<i32>());
+            }
+            panel_product_by::<D>(x.as_ptr(), stride, self.m, panel.as_ptr(), stride / 4, totals.as_mut_ptr());
         }
         for (i, total) in totals.iter().enumerate() {
             let (row, column) = (i / PANEL, i % PANEL);
@@ -67,27 +73,32 @@ impl Problem {
         }
     }
 
-    /// The rows as they lie: m is 1 or 2.
+    /// The rows as they lie, four or five codes a byte: m is 1 or 2.
     fn check_rows<D: Dots>(&self, way: &str) {
-        let bytes = self.k.div_ceil(4);
-        let plane = bytes.next_multiple_of(PLANE);
-        let mut planes = vec![77; self.m * 4 * plane];
-        let mut totals = vec![-77; self.m * self.n];
-        // SAFETY: sizes as the entries state them.
-        unsafe {
-            for (x, planes) in self.x.chunks(self.k).zip(planes.chunks_mut(4 * plane)) {
-                split_codes(x.as_ptr(), self.k, plane, planes.as_mut_ptr());
+        for (base, digits) in [(4, 4), (3, 5)] {
+            let (packed, bytes) = (self.packed(base, digits), self.k.div_ceil(digits));
+            let stride = bytes.next_multiple_of(D::WIDTH) * digits;
+            let mut planes = vec![77; self.m * stride];
+            let mut totals = vec![-77; self.m * self.n];
+            // SAFETY: sizes as the entries state them.
+            unsafe {
+                for (x, planes) in self.x.chunks(self.k).zip(planes.chunks_mut(stride)) {
+                    let sum = split_codes_by(x.as_ptr(), self.k, digits, D::WIDTH, planes.as_mut_ptr());
+                    assert_eq!(sum, x.iter().map(|&x| i32::from(x)).sum::<i32>());
+                }
+                let (planes, packed, totals) = (planes.as_ptr(), packed.as_ptr(), totals.as_mut_ptr());
+                let (rows, part_bytes) = (self.n, bytes);
+                let job = Job { planes, stride, packed, bytes, rows, part_bytes, groups: 1, totals };
+                job.products::<D>(self.m, digits, 1);
             }
-            let (planes, packed) = (planes.as_ptr(), self.packed());
-            row_products_by::<D>(planes, plane, self.m, packed.as_ptr(), bytes, self.n, totals.as_mut_ptr());
+            assert_eq!(totals, self.expected, "{way}: {} x {} x {}, {digits} a byte", self.m, self.n, self.k);
         }
-        assert_eq!(totals, self.expected, "{way}: {} x {} x {}", self.m, self.n, self.k);
     }
 
     fn check_every_way(&self) {
         macro_rules! check {
             ($($way:ident)*) => {
-                $(if self.n <= PANEL && self.k.is_multiple_of(4) {
+                $(if self.n <= PANEL {
                     self.check_panel::<$way>(stringify!($way));
                 }
                 if self.m <= 2 {

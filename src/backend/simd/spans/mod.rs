@@ -23,6 +23,7 @@ mod magnitudes;
 mod mask_sign;
 mod math;
 mod matmul;
+mod matmul_rows;
 mod norm;
 mod panels;
 mod reduce;
@@ -33,10 +34,10 @@ mod vector;
 
 pub use adamw::AdamWFactors;
 pub use attention::AttentionShape;
-pub use ceiling::{FLOAT_PEAK_ROUND, INT8_PEAK_CODES, INT8_PEAK_ROUND, READ_PEAK_BYTES};
+pub use ceiling::{FLOAT_PEAK_ROUND, INT8_PEAK_CODES, INT8_PEAK_ROUND, READ_PEAK_BYTES, UNPACK_PEAK_ROUND};
 pub use elementwise::PhiloxStream;
 pub use magnitudes::{Bins, COUNT_SHIFT, HISTOGRAM, SMALL, TABLES, integer_factors, mean_scale};
-pub use matmul::{PANEL, PLANE};
+pub use matmul::PANEL;
 
 /// One entry per inner loop. All entries: unsafe, because pointers must be valid for the lengths that the entry states, and
 /// outputs must not overlap inputs unless it says so.
@@ -207,10 +208,11 @@ pub struct Spans {
     pub ternarize_gradients:
         unsafe extern "C" fn(g: *const f32, n: usize, threshold: f32, scale: f32, error: *mut f32, packed: *mut u8),
     // --- products ------------------------------------------------------------------------------------------------
-    /// panel[groups][16][4]: the codes of 4 * groups columns of `rows` (at most 16) weight rows that lie `stride` bytes
-    /// apart; zeros for the rows that are missing.
-    pub unpack_panel:
-        unsafe extern "C" fn(packed: *const u8, stride: usize, rows: usize, groups: usize, panel: *mut u8),
+    /// panel[groups][16][4] from packed[rows][bytes] of at most 16 weight rows that lie `stride` apart: the codes of each four
+    /// bytes as four groups (`matmul.rs`). Groups are bytes rounded up to a multiple of 4; what is missing is 0.
+    pub unpack_panel: unsafe extern "C" fn(packed: *const u8, stride: usize, rows: usize, bytes: usize, panel: *mut u8),
+    /// x[n] in the order of a panel, then zeros up to a multiple of 16. Returns the sum of x, modulo 2^32.
+    pub arrange_codes: unsafe extern "C" fn(x: *const i8, n: usize, arranged: *mut i8) -> i32,
     /// totals[rows][16] += the products of codes, modulo 2^32, of x[rows][4 * groups] and a panel; rows of x lie `stride`
     /// apart.
     pub panel_product: unsafe extern "C" fn(
@@ -221,24 +223,44 @@ pub struct Spans {
         groups: usize,
         totals: *mut i32,
     ),
-    /// planes[4][plane] of x[n]: plane i holds x[i], x[i + 4], ..., then zeros; plane is a multiple
-    /// of PLANE, and at least n / 4.
-    pub split_codes: unsafe extern "C" fn(x: *const i8, n: usize, plane: usize, planes: *mut i8),
-    /// totals[x_rows][rows] = the products of codes, modulo 2^32, of planes[x_rows][4][plane] and packed[rows][bytes];
-    /// x_rows is 1 or 2.
+    /// The same of x[rows][parts][4 * groups] and panel[parts][groups][16][4], part by part:
+    /// totals[rows][16] += (the products - sums[rows][part], modulo 2^32) * scales[part][16], multiplied and added apart.
+    /// Rows of sums lie `sums_stride` apart.
+    pub panel_product_scaled: unsafe extern "C" fn(
+        x: *const i8,
+        stride: usize,
+        rows: usize,
+        panel: *const u8,
+        groups: usize,
+        parts: usize,
+        sums: *const i32,
+        sums_stride: usize,
+        scales: *const f32,
+        totals: *mut f32,
+    ),
+    /// Bytes of a plane: 32 or 64.
+    pub plane: usize,
+    /// planes[..][digits][plane] of x[n]: for each digits * plane elements, plane i holds x[i], x[i + digits], ...; then zeros up to
+    /// a multiple of digits * plane. Digits are 4 or 5. Returns the sum of x, modulo 2^32.
+    pub split_codes: unsafe extern "C" fn(x: *const i8, n: usize, digits: usize, planes: *mut i8) -> i32,
+    /// totals[x_rows][groups][rows] = the products of codes, modulo 2^32, of planes[x_rows][..], which lie `stride` apart, and
+    /// packed[rows][bytes] with 4 or 5 digits a byte. Each `part_bytes` bytes of a row are a part, with planes of its own, and
+    /// `split` groups: 1, or 2, 4 or at most plane / 8 where part_bytes is a plane. x_rows is 1 or 2.
     pub row_products: unsafe extern "C" fn(
         planes: *const i8,
-        plane: usize,
+        stride: usize,
         x_rows: usize,
         packed: *const u8,
+        digits: usize,
         bytes: usize,
         rows: usize,
+        part_bytes: usize,
+        split: usize,
+        groups: usize,
         totals: *mut i32,
     ),
-    /// The sum of x[n], modulo 2^32.
-    pub sum_codes: unsafe extern "C" fn(x: *const i8, n: usize) -> i32,
-    /// y[rows][columns] = (totals[rows][columns] - sums[rows], modulo 2^32) * factors[rows]; rows of totals and of y lie
-    /// `stride` and `y_stride` apart.
+    /// y[rows][columns] = (totals[rows][columns] - sums[rows], modulo 2^32) * (factors[rows] * scales[columns * step]), where
+    /// the step is 0 or 1; rows of totals and of y lie `stride` and `y_stride` apart.
     pub scale_totals: unsafe extern "C" fn(
         totals: *const i32,
         stride: usize,
@@ -246,8 +268,21 @@ pub struct Spans {
         columns: usize,
         sums: *const i32,
         factors: *const f32,
+        scales: *const f32,
+        scale_step: usize,
         y: *mut f32,
         y_stride: usize,
+    ),
+    /// y[rows] = factor * the sum over the groups in order of (totals[groups][rows] - sums[groups], modulo 2^32) *
+    /// scales[rows][groups], multiplied and added apart.
+    pub scale_groups: unsafe extern "C" fn(
+        totals: *const i32,
+        rows: usize,
+        groups: usize,
+        sums: *const i32,
+        scales: *const f32,
+        factor: f32,
+        y: *mut f32,
     ),
     // --- embedding -----------------------------------------------------------------------------------------------
     /// A block of columns: dtable[tokens[i], 0..columns] += dy[i, 0..columns] for i in 0..count in order; rows of both lie
@@ -393,6 +428,9 @@ pub struct Spans {
     pub float_peak: unsafe extern "C" fn(factor: f32, rounds: usize) -> f32,
     /// rounds * INT8_PEAK_ROUND multiplications and additions of 8-bit integers, on codes[INT8_PEAK_CODES] below 128.
     pub int8_peak: unsafe extern "C" fn(codes: *const u8, rounds: usize) -> i32,
+    /// rounds * UNPACK_PEAK_ROUND multiplications and additions of 8-bit integers with trits of two bits, on
+    /// packed[INT8_PEAK_CODES] below 128, which are unpacked for it.
+    pub unpack_peak: unsafe extern "C" fn(packed: *const u8, rounds: usize) -> i32,
     /// Reads x[n], n a multiple of READ_PEAK_BYTES; the result is the exclusive or of its words.
     pub read_peak: unsafe extern "C" fn(x: *const u8, n: usize) -> i32,
 }
@@ -438,11 +476,14 @@ pub static SPANS: Spans = Spans {
     gradient_magnitudes: gradient::gradient_magnitudes,
     ternarize_gradients: gradient::ternarize_gradients,
     unpack_panel: matmul::unpack_panel,
+    arrange_codes: matmul::arrange_codes,
     panel_product: matmul::panel_product,
-    split_codes: matmul::split_codes,
-    row_products: matmul::row_products,
-    sum_codes: matmul::sum_codes,
+    panel_product_scaled: matmul::panel_product_scaled,
+    plane: matmul_rows::PLANE,
+    split_codes: matmul_rows::split_codes,
+    row_products: matmul_rows::row_products,
     scale_totals: matmul::scale_totals,
+    scale_groups: matmul_rows::scale_groups,
     embedding_backward: embedding::embedding_backward,
     rms_norm: norm::rms_norm,
     rms_norm_backward: norm::rms_norm_backward,
@@ -461,5 +502,6 @@ pub static SPANS: Spans = Spans {
     kmeans_update: kmeans::kmeans_update,
     float_peak: ceiling::float_peak,
     int8_peak: ceiling::int8_peak,
+    unpack_peak: ceiling::unpack_peak,
     read_peak: ceiling::read_peak,
 };
