@@ -657,8 +657,9 @@ typedef enum {
 } setun_packing;
 
 /**
- * Says how many bytes [rows, columns] trits take, with mask and sign: at most. `packing` is a `setun_packing`. Returns ARGUMENT (negative sizes, no such packing), SHAPE (more than the machine can
- * address, or columns above 2^24, past which products would not be exact).
+ * Says how many bytes [rows, columns] trits take; with mask and sign the most that they can, when none is
+ * zero. `packing` is a `setun_packing`. Returns ARGUMENT (negative sizes, no such packing), SHAPE (more than the
+ * machine can address, or columns above 2^24, past which products would not be exact).
  */
 setun_status setun_pack_size(int64_t rows,
                              int64_t columns,
@@ -1665,7 +1666,8 @@ typedef struct {
 typedef struct {
     size_t struct_size;
     /**
-     * A `setun_packing`, of the linear layers: FULL keeps the 32-bit masters, so that training can go on.
+     * A `setun_packing`, of the linear layers: FULL keeps the 32-bit masters, so that training can go on;
+     * MASK_SIGN is the smallest where more than two in five weights are zero.
      * Default SETUN_PACKING_FIVE_PER_BYTE.
      */
     int32_t packing;
