@@ -21,6 +21,7 @@ struct Codes<'a> {
 /// Up to here the packed bytes are multiplied as they lie; for more rows, unpacking panels pays.
 const FEW: usize = 12;
 
+#[allow(clippy::too_many_arguments)]
 pub fn matmul_ternary(
     launch: &Launch,
     codes: &View,

@@ -250,7 +250,7 @@ impl Signs {
     /// Whether there are four words of signs from this one on, and the byte that they may begin in.
     #[inline(always)]
     fn has_four(&self, next: usize) -> bool {
-        next / 8 + 4 * 8 + 1 <= self.end
+        next / 8 + 4 * 8 < self.end
     }
 
     /// From `next` on as many as each word of the mask has ones, and any above them; `next` goes on.
@@ -341,7 +341,7 @@ impl SignWriter {
     /// Whether there is room for four words, and the byte that they may begin in.
     #[inline(always)]
     fn has_four(&self) -> bool {
-        self.next / 8 + 4 * 8 + 1 <= self.bytes
+        self.next / 8 + 4 * 8 < self.bytes
     }
 
     /// Signs as the nine bytes from the next one's on.

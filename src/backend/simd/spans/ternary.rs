@@ -1,8 +1,8 @@
 //! Packed trits: to weights with one scale, and the two packings into each other. How they come from weights: `scheme.rs`.
 
-use super::vector::{SHUFFLES, narrow_unsigned, narrow_words, read, store, to_float, write};
+use super::vector::{narrow_unsigned, read, store, to_float, write};
 use bytemuck::cast;
-use wide::{f32x8, i8x32, i32x8, u8x16, u8x32, u16x8, u16x16, u32x8};
+use wide::{f32x8, i32x8, u8x16, u8x32, u16x8, u32x8};
 
 pub unsafe extern "C" fn deternarize(packed: *const u8, n: usize, scale: f32, w: *mut f32) {
     let scales = f32x8::splat(scale);
@@ -87,11 +87,11 @@ fn four_bytes(codes: u64) -> [u8; 4] {
     [0, 10, 20, 30].map(|shift| FIVE[(codes >> shift & 1023) as usize])
 }
 
-/// 160 trits are 32 bytes of five and 40 of four, twenty are four and five.
 pub unsafe extern "C" fn unpack_five(five: *const u8, n: usize, packed: *mut u8) {
     let mut i = 0;
-    while SHUFFLES && i + 160 <= n {
-        write(packed.add(i / 4), forty_bytes(five.add(i / 5)));
+    #[cfg(target_feature = "avx2")]
+    while i + 160 <= n {
+        avx2::unpack_160(five.add(i / 5), packed.add(i / 4));
         i += 160;
     }
     while i + 20 <= n {
@@ -113,15 +113,6 @@ pub unsafe extern "C" fn unpack_five(five: *const u8, n: usize, packed: *mut u8)
 fn twenty_codes(bytes: [u8; 4]) -> u64 {
     let [a, b, c, d] = bytes.map(|byte| u64::from(CODES[usize::from(byte)]));
     a | b << 10 | c << 20 | d << 30
-}
-
-/// 40 bytes of two bits a trit.
-#[inline(always)]
-unsafe fn forty_bytes(five: *const u8) -> [u64; 5] {
-    let lanes = all_digits(five).map(codes_in_lanes);
-    let [a, b, c, d]: [u64; 4] = cast(narrow_unsigned([lanes[0], lanes[1], lanes[2], lanes[3]]));
-    let [e, ..]: [u64; 4] = cast(narrow_unsigned([lanes[4], i32x8::ZERO, i32x8::ZERO, i32x8::ZERO]));
-    [a, b, c, d, e]
 }
 
 /// The first `left` codes (below 20), with ones after them.
@@ -170,24 +161,24 @@ pub unsafe extern "C" fn largest_byte(x: *const u8, n: usize) -> u8 {
 pub unsafe extern "C" fn pack_two_bit(trits: *const i8, n: usize, packed: *mut u8) {
     let mut i = 0;
     while i + 128 <= n {
-        let four = [0, 32, 64, 96].map(|j| codes_in_lanes(read::<u8x32, i8>(trits.add(i + j)) + u8x32::splat(1)));
+        let four = [0, 32, 64, 96].map(|j| four_in_lanes(read(trits.add(i + j))));
         write(packed.add(i / 4), narrow_unsigned(four));
         i += 128;
     }
     if i < n {
         let (mut rest, mut bytes) = ([0i8; 128], [0u8; 32]);
         core::ptr::copy_nonoverlapping(trits.add(i), rest.as_mut_ptr(), n - i);
-        let four = [0, 32, 64, 96].map(|j| codes_in_lanes(read::<u8x32, i8>(rest.as_ptr().add(j)) + u8x32::splat(1)));
+        let four = [0, 32, 64, 96].map(|j| four_in_lanes(read(rest.as_ptr().add(j))));
         bytes.copy_from_slice(&narrow_unsigned(four));
         core::ptr::copy_nonoverlapping(bytes.as_ptr(), packed.add(i / 4), (n - i).div_ceil(4));
     }
 }
 
-/// The packed byte of each four codes, one in each lane.
+/// The packed byte of each four trits, one in each lane.
 #[inline(always)]
-fn codes_in_lanes(codes: u8x32) -> i32x8 {
+fn four_in_lanes(trits: u8x32) -> i32x8 {
     // Each lane holds c0 | c1 << 8 | c2 << 16 | c3 << 24 and becomes c0 | c1 << 2 | c2 << 4 | c3 << 6.
-    let x: u32x8 = cast(codes);
+    let x: u32x8 = cast(trits + u8x32::splat(1));
     let pairs = x | (x >> 6u32);
     cast((pairs | (pairs >> 12u32)) & u32x8::splat(0xFF))
 }
@@ -254,13 +245,11 @@ static TRITS: [u64; 256] = {
     table
 };
 
-/// 32 bytes are 160 trits: five vectors of 32, each from the eight bytes that hold them.
 pub unsafe extern "C" fn five_trits(five: *const u8, n: usize, trits: *mut i8) {
     let mut i = 0;
-    while SHUFFLES && i + 160 <= n {
-        for (v, digits) in all_digits(five.add(i / 5)).into_iter().enumerate() {
-            write(trits.add(i + 32 * v), digits - u8x32::splat(1));
-        }
+    #[cfg(target_feature = "avx2")]
+    while i + 160 <= n {
+        avx2::trits_160(five.add(i / 5), trits.add(i));
         i += 160;
     }
     // Eight bytes are written for five trits; the next five go over the rest.
@@ -269,58 +258,16 @@ pub unsafe extern "C" fn five_trits(five: *const u8, n: usize, trits: *mut i8) {
         i += 5;
     }
     while i < n {
-        let five_of_it = TRITS[usize::from(*five.add(i / 5))].to_le_bytes();
-        *trits.add(i) = five_of_it[i % 5] as i8;
+        let trit = TRITS[usize::from(*five.add(i / 5))].to_le_bytes()[i % 5];
+        *trits.add(i) = trit as i8;
         i += 1;
     }
-}
-
-/// Where the eight bytes of each vector of 32 trits begin.
-const STARTS: [usize; 5] = [0, 6, 12, 19, 24];
-
-/// For each vector of 32 trits, as two of 16 words whose halves lie as packing puts them: the byte of each trit, counted from
-/// the start, with a zero above it; and ceil(2^16 / 3^(p + 1)) for its digit p.
-const PLACES: [[([u8; 32], [u16; 16]); 2]; 5] = {
-    let mut places = [[([0x80; 32], [0; 16]); 2]; 5];
-    let mut v = 0;
-    while v < 5 {
-        let mut o = 0;
-        while o < 32 {
-            let (trit, half, word) = (32 * v + o, o / 8 % 2, o % 8 + o / 16 * 8);
-            places[v][half].0[2 * word] = (trit / 5 - STARTS[v]) as u8;
-            places[v][half].1[word] = [21846, 7282, 2428, 810, 270][trit % 5];
-            o += 1;
-        }
-        v += 1;
-    }
-    places
-};
-
-/// The digits t + 1 of the 160 trits that 32 bytes hold.
-#[inline(always)]
-unsafe fn all_digits(five: *const u8) -> [u8x32; 5] {
-    [digits::<0>(five), digits::<1>(five), digits::<2>(five), digits::<3>(five), digits::<4>(five)]
-}
-
-/// Those of vector V.
-///
-/// For digit p of a byte b, b / 3^(p + 1) has after its point the digits from p down, so that floor(3 * (that part)) is the
-/// digit. In 16 bits: b * ceil(2^16 / 3^(p + 1)) modulo 2^16 is the part over 2^16, too large by at most 242 * 0.7, which is
-/// less than the 2^16 / 243 up to the next digit; the high half of its product with 3 is the digit.
-#[inline(always)]
-unsafe fn digits<const V: usize>(five: *const u8) -> u8x32 {
-    let bytes = i8x32::new(cast([read::<u64, u8>(five.add(const { STARTS[V] })); 4]));
-    let [low, high] = const { PLACES[V] }.map(|(indices, factors)| {
-        let words: u16x16 = cast(bytes.swizzle_half(cast(indices)));
-        (words * u16x16::new(factors)).mul_keep_high(u16x16::splat(3))
-    });
-    narrow_words(low, high)
 }
 
 /// Whole vectors by pshufb, which `wide` has no equal of below AVX2. What is left over goes the portable way.
 #[cfg(target_feature = "avx2")]
 mod avx2 {
-    use super::super::vector::{read, write};
+    use super::super::vector::{narrow_unsigned, read, write};
     use bytemuck::cast;
     use core::arch::x86_64::*;
 
@@ -345,6 +292,72 @@ mod avx2 {
             write(trits.add(64 * j), _mm256_unpacklo_epi16(even[j], odd[j]));
             write(trits.add(64 * j + 32), _mm256_unpackhi_epi16(even[j], odd[j]));
         }
+    }
+
+    /// Where the 32 bytes of 160 trits are read, sixteen at a time, for each 32 trits.
+    const STARTS: [usize; 5] = [0, 0, 8, 16, 16];
+
+    /// For each 32 trits, the even ones and the odd ones: which byte of the sixteen holds each, as a u16.
+    const BYTES: [[[u8; 32]; 2]; 5] = {
+        let mut bytes = [[[0x80; 32]; 2]; 5];
+        let mut i = 0;
+        while i < 160 {
+            bytes[i / 32][i % 2][i % 32 / 2 * 2] = (i / 5 - STARTS[i / 32]) as u8;
+            i += 1;
+        }
+        bytes
+    };
+
+    /// And 2^16 / 3^(i + 1), rounded up, for its place i in the byte: the product modulo 2^16 is the part of byte / 3^(i + 1)
+    /// behind the point, whose first digit to base 3 is the trit's. The error, below 243 / 2^16, is less than the 1 / 243 to the
+    /// next digit.
+    const FACTORS: [[[u16; 16]; 2]; 5] = {
+        let mut factors = [[[0; 16]; 2]; 5];
+        let mut i = 0;
+        while i < 160 {
+            factors[i / 32][i % 2][i % 32 / 2] = 65_536u32.div_ceil([3, 9, 27, 81, 243][i % 5]) as u16;
+            i += 1;
+        }
+        factors
+    };
+
+    /// Of 32 trits, number `v` of five, those parts of the even and the odd ones.
+    #[inline(always)]
+    unsafe fn fractions(five: *const u8, v: usize) -> [__m256i; 2] {
+        let bytes = _mm256_broadcastsi128_si256(read(five.add(STARTS[v])));
+        [0, 1].map(|odd| {
+            let spread = _mm256_shuffle_epi8(bytes, cast(BYTES[v][odd]));
+            _mm256_mullo_epi16(spread, cast(FACTORS[v][odd]))
+        })
+    }
+
+    /// 160 trits, one a byte.
+    #[inline(always)]
+    pub unsafe fn trits_160(five: *const u8, trits: *mut i8) {
+        for v in 0..5 {
+            let [even, odd] = fractions(five, v);
+            let even = _mm256_mulhi_epu16(even, _mm256_set1_epi16(3));
+            // Three times 2^8: the digit is in the high byte, and what is behind it in the low one.
+            let odd = _mm256_and_si256(_mm256_mulhi_epu16(odd, _mm256_set1_epi16(3 << 8)), _mm256_set1_epi16(3 << 8));
+            let codes = _mm256_or_si256(even, odd);
+            write(trits.add(32 * v), _mm256_sub_epi8(codes, _mm256_set1_epi8(1)));
+        }
+    }
+
+    /// 160 trits, four a byte.
+    #[inline(always)]
+    pub unsafe fn unpack_160(five: *const u8, packed: *mut u8) {
+        let bytes = [0, 1, 2, 3, 4].map(|v| {
+            let [even, odd] = fractions(five, v);
+            let even = _mm256_mulhi_epu16(even, _mm256_set1_epi16(3));
+            let odd = _mm256_and_si256(_mm256_mulhi_epu16(odd, _mm256_set1_epi16(3 << 2)), _mm256_set1_epi16(3 << 2));
+            // Two codes in each u16, four in each u32.
+            _mm256_madd_epi16(_mm256_or_si256(even, odd), _mm256_set1_epi32(1 | 16 << 16))
+        });
+        write(packed, narrow_unsigned([0, 1, 2, 3].map(|v| cast(bytes[v]))));
+        let halves = _mm256_packus_epi32(bytes[4], bytes[4]);
+        let last = _mm256_packus_epi16(halves, halves);
+        write(packed.add(32), [_mm256_extract_epi32::<0>(last), _mm256_extract_epi32::<4>(last)]);
     }
 
     /// For each of eight bytes of five trits, the two bytes that hold its codes, and what moves them to the top.

@@ -1,7 +1,7 @@
 //! Unaligned loads and stores of `wide` vectors, and the few operations that `wide` lacks.
 
 use bytemuck::{Pod, cast};
-use wide::{f32x8, i32x8, u8x32, u16x16};
+use wide::{f32x8, i32x8};
 
 #[cfg(target_feature = "avx2")]
 use core::arch::x86_64::{__m256i, _mm256_packs_epi16, _mm256_packs_epi32, _mm256_packus_epi16};
@@ -15,9 +15,6 @@ pub unsafe fn load(p: *const f32) -> f32x8 {
 pub unsafe fn store(p: *mut f32, v: f32x8) {
     write(p, v);
 }
-
-/// Whether bytes are picked by index in one instruction. Where they are not, `wide` does it one by one: a table is faster.
-pub const SHUFFLES: bool = cfg!(any(target_feature = "ssse3", target_arch = "aarch64"));
 
 /// Reads a vector of any type, at any alignment.
 #[inline(always)]
@@ -65,22 +62,6 @@ pub fn narrow_unsigned(v: [i32x8; 4]) -> [u8; 32] {
         use wide::{i16x8, u8x16};
         let half = |low, high| u8x16::narrow_i16x8(i16x8::from_i32x8_saturate(low), i16x8::from_i32x8_saturate(high));
         cast([half(v[0], v[1]), half(v[2], v[3])])
-    }
-}
-
-/// 32 numbers below 256 as bytes: of each half, those of `low`, then those of `high`.
-#[inline(always)]
-pub fn narrow_words(low: u16x16, high: u16x16) -> u8x32 {
-    #[cfg(target_feature = "avx2")]
-    // SAFETY: compiled for a target that has AVX2.
-    unsafe {
-        cast(_mm256_packus_epi16(cast(low), cast(high)))
-    }
-    #[cfg(not(target_feature = "avx2"))]
-    {
-        use wide::{i16x8, u8x16};
-        let (low, high): ([i16x8; 2], [i16x8; 2]) = (cast(low), cast(high));
-        cast([0, 1].map(|half| u8x16::narrow_i16x8(low[half], high[half])))
     }
 }
 
