@@ -21,7 +21,8 @@ pub fn cases(cases: &mut Cases) {
             for (packing, group) in
                 [(two, 0), (two, 64), (two, 100), (Packing::FivePerByte, 0), (Packing::MaskSign, 50)]
             {
-                let name = name(packing, [m, n, k], group);
+                // Groups of any width above k are rows, and still cases of their own.
+                let name = format!("{m} x {n} x {k}, {}, groups of {group}", packing.name());
                 cases.add_odd("matmul_ternary", name, move || product(packing, [m, n, k], group));
             }
         }

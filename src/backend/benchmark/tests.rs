@@ -76,7 +76,7 @@ fn every_operation_is_measured_on_every_row() {
         true
     };
     run(&QUICK, &mut report, &|| false).unwrap();
-    assert_eq!(ceilings.len(), 8, "two peaks, reading and copying, on one thread and on two: {ceilings:?}");
+    assert_eq!(ceilings.len(), 10, "three peaks, reading and copying, on one thread and on two: {ceilings:?}");
     let levels = Level::ALL.into_iter().filter(|level| level.available()).count();
     let operations: BTreeSet<&str> = rows.iter().map(|(operation, _)| operation.as_str()).collect();
     assert_eq!(operations, entries());
