@@ -25,12 +25,12 @@ class Benchmark(unittest.TestCase):
         time = rf"{number} (?:s |ms|us|ns)"
         measured = rf"{time} \(median +{time}\) +{number} (?:GB/s|GOP/s|GFLOP/s)"
         where = r"(?:scalar|simd, \S+|parallel, 2 threads)"
-        ceiling = re.compile(rf"^(?:f32 peak|int8 peak|read|copy) +(?:\d+ [KM]iB)? +{where} +{measured} *$")
+        ceiling = re.compile(rf"^(?:f32 peak|int8 peak|unpack peak|read|copy) +(?:\d+ [KM]iB)? +{where} +{measured} *$")
         result = re.compile(rf"^  {where} +{measured} +[\d.]+% of (?:f32 peak|int8 peak|(?:read|copy) \d+ [KM]iB) +[\d.]+x scalar$")
         blocks = "\n".join(lines).split("\n\n")
         for line in blocks[0].splitlines():
             self.assertRegex(line, ceiling)
-        self.assertEqual(len(blocks[0].splitlines()), 8)
+        self.assertEqual(len(blocks[0].splitlines()), 10)
         self.assertEqual([block.split("  ")[0] for block in blocks[1:]],
                          ["squared_relu", "squared_relu_backward", "gated_squared_relu", "gated_squared_relu_backward"])
         for block in blocks[1:]:
@@ -64,7 +64,7 @@ class Benchmark(unittest.TestCase):
 
     def test_the_table_for_the_readme(self):
         lines = operation_speed.table(operation_speed.measure("--quick", "--filter", "rope")).splitlines()
-        self.assertEqual(len(lines), 2 + 4 + 1 + 2 + 1)
+        self.assertEqual(len(lines), 2 + 5 + 1 + 2 + 1)
         self.assertRegex(lines[-1], r"^\| rope, 1 x 64, 4 heads of 32 \| [\d.]+ \| [\d.]+ \| [\d.]+ GB/s \| \d+% of copy 256 KiB \|")
         self.assertEqual(operation_speed.verdict([3, 4], 3), "true")
         self.assertEqual(operation_speed.verdict([2.9, 4], 3), "not at every size")
