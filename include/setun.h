@@ -746,8 +746,8 @@ setun_status setun_gguf_decode(int32_t type, const uint8_t *blocks, size_t block
  *
  * A linear layer: y = x W^T with W ~ scale * t, in every packing, with a scale for the matrix, each row or
  * each group of columns. The activations x are quantized to 8 bits, one scale a row, and the products summed
- * as integers: exact for every k up to 2^24. Results are the same bits on every backend, for any number of
- * threads, and of a row whatever the other rows are. A `setun_packed` keeps a matrix ready instead of checking
+ * as integers: exact for every k up to 2^24. y is the same bits on every backend, for any number of threads,
+ * and of a row whatever the other rows are; the gradient is float arithmetic. A `setun_packed` keeps a matrix ready instead of checking
  * it at every call.
  *
  *     float x[4] = {1, 2, 3, 4}, y[2];
@@ -1030,8 +1030,10 @@ setun_status setun_file_add_packed(setun_file *file, const char *name, const set
 
 /**
  * Writes all entries into a .safetensors file, whatever its name ends with; a file that is there is replaced
- * whole or not at all. `bytes`, unless NULL, becomes its size. Returns IO, UNSUPPORTED (an entry of the file
- * that was opened has a type that Setun does not read), ARGUMENT (the name "__metadata__"), MEMORY.
+ * whole or not at all. `bytes`, unless NULL, becomes its size. Tensors of a file that was opened are written as
+ * `setun_file_read` gives them: floats of any width as f32. Returns IO, and of such tensors UNSUPPORTED (a type
+ * that Setun does not read), FORMAT (an f64 that is beyond f32), SHAPE (more than SETUN_MAX_RANK dimensions),
+ * ARGUMENT (the name "__metadata__"), MEMORY.
  */
 setun_status setun_file_save(const setun_file *file, const char *path, size_t *bytes);
 
@@ -1870,7 +1872,7 @@ typedef struct {
     /**
      * A `setun_gradient_quantization`: what the summed gradient of every matrix passes through before the
      * update, in blocks of 256. The memory is that of float gradients, and one byte more for each element of
-     * the largest matrix, or, with trits, four for each element of every matrix. Default
+     * the largest matrix, or, with trits, eight for each element of every matrix. Default
      * SETUN_GRADIENT_QUANTIZATION_INT8.
      */
     int32_t quantize_gradients;

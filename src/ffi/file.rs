@@ -254,8 +254,10 @@ unsafe fn entry_name<'a>(name: *const c_char) -> Result<&'a str> {
 }
 
 /// Writes all entries into a .safetensors file, whatever its name ends with; a file that is there is replaced
-/// whole or not at all. `bytes`, unless NULL, becomes its size. Returns IO, UNSUPPORTED (an entry of the file
-/// that was opened has a type that Setun does not read), ARGUMENT (the name "__metadata__"), MEMORY.
+/// whole or not at all. `bytes`, unless NULL, becomes its size. Tensors of a file that was opened are written as
+/// `setun_file_read` gives them: floats of any width as f32. Returns IO, and of such tensors UNSUPPORTED (a type
+/// that Setun does not read), FORMAT (an f64 that is beyond f32), SHAPE (more than SETUN_MAX_RANK dimensions),
+/// ARGUMENT (the name "__metadata__"), MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_file_save(
     file: *const setun_file,

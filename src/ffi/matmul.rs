@@ -2,8 +2,8 @@
 //!
 //! A linear layer: y = x W^T with W ~ scale * t, in every packing, with a scale for the matrix, each row or
 //! each group of columns. The activations x are quantized to 8 bits, one scale a row, and the products summed
-//! as integers: exact for every k up to 2^24. Results are the same bits on every backend, for any number of
-//! threads, and of a row whatever the other rows are. A `setun_packed` keeps a matrix ready instead of checking
+//! as integers: exact for every k up to 2^24. y is the same bits on every backend, for any number of threads,
+//! and of a row whatever the other rows are; the gradient is float arithmetic. A `setun_packed` keeps a matrix ready instead of checking
 //! it at every call.
 //!
 //!     float x[4] = {1, 2, 3, 4}, y[2];

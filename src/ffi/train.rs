@@ -127,7 +127,7 @@ pub struct setun_train_options {
     pub quantize_weights: i32,
     /// A `setun_gradient_quantization`: what the summed gradient of every matrix passes through before the
     /// update, in blocks of 256. The memory is that of float gradients, and one byte more for each element of
-    /// the largest matrix, or, with trits, four for each element of every matrix. Default
+    /// the largest matrix, or, with trits, eight for each element of every matrix. Default
     /// SETUN_GRADIENT_QUANTIZATION_INT8.
     pub quantize_gradients: i32,
     /// Non-zero: the peak of the learning rate is kept in a band that the weights the run starts from decide:

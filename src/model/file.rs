@@ -20,7 +20,7 @@ use crate::format::files::{read_file, write_atomic};
 use crate::format::safetensors::{self, Entry, File};
 use crate::quantize::{Matrix, repack};
 use crate::tensor::error::{ensure, error};
-use crate::tensor::{self, DType, Error, ErrorKind, Result, Tensor, vec_zeroed};
+use crate::tensor::{self, DType, Result, Tensor, vec_zeroed};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -344,11 +344,11 @@ fn read_packed(context: &Context, file: &File, description: &Description, packin
         found.dtype,
         found.dims
     );
+    // Before anything is allocated by the numbers in the metadata. A wrong size is no fault of the caller's.
+    matrix.check_size(found.data).map_err(|e| error!(Format, "tensor {name}: {e}"))?;
     let mut packed = Tensor::zeros(DType::U8, &matrix.packed_as(tensor::Packing::TwoBit).shape(0))?;
     let read = repack(context, &matrix, found.data, tensor::Packing::TwoBit, packed.host_mut()?);
-    // Mask and signs of a size that no matrix of this shape has are no fault of the caller's.
-    read.map_err(|e| Error { kind: if e.kind == ErrorKind::Shape { ErrorKind::Format } else { e.kind }, ..e })
-        .map_err(|error| error.within(format_args!("tensor {name}")))?;
+    read.map_err(|error| error.within(format_args!("tensor {name}")))?;
     Linear::packed(name.clone(), columns, packed, read_scale(file, &scale_name(name))?)
 }
 

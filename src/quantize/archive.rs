@@ -256,7 +256,8 @@ fn listed(file: &TensorFile) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for (name, described) in &described {
         let (matrix, group) = described.parse(name)?;
-        check_stored(file, name, tensor_file::Stored::U8, None)?;
+        let stored = check_stored(file, name, tensor_file::Stored::U8, None)?;
+        matrix.check_count_of_bytes(stored).map_err(|e| error!(Format, "tensor {name}: {e}"))?;
         let count = group.scale_count(matrix.rows(), matrix.columns());
         check_stored(file, &scale_name(name), tensor_file::Stored::F32, Some(count))?;
         entries.push(Entry { name: name.clone(), kind: EntryKind::Packed { matrix, group }, held: Held::File });
@@ -289,7 +290,7 @@ impl Described {
 }
 
 /// Whether the file has this tensor, flat; FORMAT otherwise.
-fn check_stored(file: &TensorFile, name: &str, stored: tensor_file::Stored, count: Option<usize>) -> Result<()> {
+fn check_stored(file: &TensorFile, name: &str, stored: tensor_file::Stored, count: Option<usize>) -> Result<usize> {
     let found = file.find(name).ok_or_else(|| error!(Format, "the tensor {name} is missing"))?;
     ensure!(
         found.stored == Some(stored) && found.dims.len() == 1 && count.is_none_or(|count| found.dims[0] == count),
@@ -299,7 +300,7 @@ fn check_stored(file: &TensorFile, name: &str, stored: tensor_file::Stored, coun
         found.dims,
         count.map_or_else(|| "bytes".into(), |count| count.to_string())
     );
-    Ok(())
+    Ok(found.dims[0])
 }
 
 #[cfg(test)]

@@ -121,8 +121,9 @@ fn check_sizes(count: usize, block: usize, codes: usize, scales: usize) -> Resul
 pub enum GradientCodes {
     /// Room for the codes of one gradient at a time.
     Int8 { codes: Vec<i8>, scales: Vec<f32> },
-    /// Room for the trits of one gradient at a time, and what each gradient is still owed; None: it stays as it is.
-    Ternary { packed: Vec<u8>, scales: Vec<f32>, errors: Vec<Option<Tensor>> },
+    /// Room for the trits of one gradient at a time; what each gradient is still owed, and what it will be owed once the
+    /// gradients that passed are used. None: it stays as it is.
+    Ternary { packed: Vec<u8>, scales: Vec<f32>, errors: Vec<Option<Tensor>>, next: Vec<Option<Tensor>> },
 }
 
 impl GradientCodes {
@@ -134,13 +135,15 @@ impl GradientCodes {
 
     /// Trits for those of these gradients that are matrices.
     pub fn ternary<'a>(gradients: impl Iterator<Item = &'a Tensor>) -> Result<GradientCodes> {
-        let (mut largest, mut errors) = (0, Vec::new());
+        let (mut largest, mut errors, mut next) = (0, Vec::new(), Vec::new());
         for gradient in gradients {
-            errors.push(if is_matrix(gradient) { Some(Tensor::zeros(DType::F32, gradient.dims())?) } else { None });
+            for owed in [&mut errors, &mut next] {
+                owed.push(if is_matrix(gradient) { Some(Tensor::zeros(DType::F32, gradient.dims())?) } else { None });
+            }
             largest = largest.max(gradient.count());
         }
         let scales = vec_zeroed(gradient_blocks(largest, GRADIENT_BLOCK)?)?;
-        Ok(GradientCodes::Ternary { packed: vec_zeroed(largest.div_ceil(4))?, scales, errors })
+        Ok(GradientCodes::Ternary { packed: vec_zeroed(largest.div_ceil(4))?, scales, errors, next })
     }
 
     /// What the gradients are still owed, by their index.
@@ -155,6 +158,13 @@ impl GradientCodes {
         match self {
             GradientCodes::Int8 { .. } => &mut [],
             GradientCodes::Ternary { errors, .. } => errors,
+        }
+    }
+
+    /// The gradients that passed were used: what is owed now counts. Without it the next pass is as if they had not.
+    pub fn commit(&mut self) {
+        if let GradientCodes::Ternary { errors, next, .. } = self {
+            std::mem::swap(errors, next);
         }
     }
 
@@ -175,8 +185,11 @@ impl GradientCodes {
                 let (codes, scales) = (codes.as_view(), scales.as_view());
                 (kernels.dequantize_gradients)(launch, &codes, &scales, GRADIENT_BLOCK, &mut gradient.view_mut())
             }
-            GradientCodes::Ternary { packed, scales, errors } => {
-                let Some(Some(error)) = errors.get_mut(index) else { return Ok(()) };
+            GradientCodes::Ternary { packed, scales, errors, next } => {
+                let (Some(Some(owed)), Some(Some(error))) = (errors.get(index), next.get_mut(index)) else {
+                    return Ok(());
+                };
+                error.host_mut::<f32>()?.copy_from_slice(owed.host()?);
                 let (packed, scales) = (&mut packed[..count.div_ceil(4)], &mut scales[..blocks]);
                 let bytes = packed.len();
                 (kernels.ternarize_gradients)(

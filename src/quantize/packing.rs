@@ -74,7 +74,12 @@ impl Matrix {
 
     /// SHAPE unless `packed` has a size that the matrix can have.
     pub fn check_size(&self, packed: &[u8]) -> Result<()> {
-        let (rows, columns, there, most) = (self.rows, self.columns, packed.len(), self.bytes());
+        self.check_count_of_bytes(packed.len())
+    }
+
+    /// The same for so many bytes.
+    pub fn check_count_of_bytes(&self, there: usize) -> Result<()> {
+        let (rows, columns, most) = (self.rows, self.columns, self.bytes());
         if self.packing == Packing::MaskSign {
             let least = self.form().signs();
             ensure!(

@@ -43,7 +43,11 @@ pub fn measure(
         with_two_bit(context, matrix, packed, |two_bit| squares(context, matrix, group, weights, two_bit, scales))?;
     let counts = histogram(context, matrix, packed)?.map(|count| count as f64);
     let all = weights.len() as f64;
-    let entropy = counts.iter().filter(|count| **count > 0.0).map(|count| -count / all * (count / all).log2()).sum();
+    let entropy = counts
+        .iter()
+        .filter(|count| **count > 0.0)
+        .map(|count| -count / all * (count / all).log2())
+        .fold(0.0, |sum, term| sum + term);
     let bytes = packed.len() + 4 * scales.len();
     Ok(Report {
         relative_rmse: if error == 0.0 { 0.0 } else { (error / norm).sqrt() },

@@ -123,6 +123,9 @@ impl Work {
         let learning_rate = options.learning_rate * factor * learning_rate_factor;
         let scalars = optimizer::scalars(options, number, learning_rate, gradient_norm);
         self.optimizer.update(&context, model, &self.gradients, &scalars)?;
+        if let Some(codes) = &mut self.codes {
+            codes.commit();
+        }
         if let Some(loss) = &mut self.cluster_loss {
             loss.commit(number);
         }
@@ -135,7 +138,10 @@ impl Work {
         for (i, gradient) in self.gradients.tensors_mut().iter_mut().enumerate() {
             // The step of a run fits: `TrainOptions::resolve` has checked it.
             let stream = Stream::new(options.seed, Purpose::Gradient, step as u32, i as u32);
-            codes.pass(model.context(), i, stream, gradient)?;
+            codes.pass(model.context(), i, stream, gradient).map_err(|error| {
+                let name = &model.parameters()[i].name;
+                error!(State, "step {}: the gradient of {name}: {error}; nothing was updated", step + 1)
+            })?;
         }
         Ok(())
     }

@@ -94,7 +94,7 @@ pub unsafe extern "C" fn int8_peak(codes: *const u8, rounds: usize) -> i32 {
 /// Multiplications and additions in a round: four trits of each byte, once.
 pub const UNPACK_PEAK_ROUND: usize = 2 * 4 * INT8_PEAK_CODES;
 /// Registers of packed bytes at a time: their sums hide a step's latency.
-const ROWS: usize = <Native as Dots>::ROWS[0];
+const ROWS: usize = <Native as Dots>::ROWS;
 
 pub unsafe extern "C" fn unpack_peak(packed: *const u8, rounds: usize) -> i32 {
     type Bytes = <Native as Dots>::Bytes;

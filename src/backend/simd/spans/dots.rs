@@ -41,8 +41,8 @@ pub trait Dots {
     const STEPS: usize;
     /// Rows of x in one pass over a panel: as many as leave their sums in registers, and enough to hide a step's latency.
     const TILE: usize;
-    /// Weight rows that are multiplied at a time, by one row of x and by two.
-    const ROWS: [usize; 2];
+    /// Weight rows that are multiplied by one row of x at a time. (By two rows, four.)
+    const ROWS: usize;
 
     /// sums + the products of codes and bytes.
     fn step(sums: Self::Sums, codes: Self::Bytes, bytes: Self::Bytes) -> Self::Sums;
@@ -69,7 +69,7 @@ impl Dots for Halves {
     type Totals = i32x8;
     const STEPS: usize = NO_LIMIT;
     const TILE: usize = 2;
-    const ROWS: [usize; 2] = [4, 2];
+    const ROWS: usize = 4;
 
     #[inline(always)]
     fn step(sums: i32x8, codes: u8x32, bytes: u8x32) -> i32x8 {
@@ -109,7 +109,7 @@ impl Dots for Maddubs {
     type Totals = i32x8;
     const STEPS: usize = MADDUBS_STEPS;
     const TILE: usize = 6;
-    const ROWS: [usize; 2] = [4, 2];
+    const ROWS: usize = 4;
 
     #[inline(always)]
     fn step(sums: i16x16, codes: u8x32, bytes: u8x32) -> i16x16 {
@@ -146,7 +146,7 @@ impl Dots for WideMaddubs {
     type Totals = i32x16;
     const STEPS: usize = MADDUBS_STEPS;
     const TILE: usize = 12;
-    const ROWS: [usize; 2] = [8, 4];
+    const ROWS: usize = 8;
 
     #[inline(always)]
     fn step(sums: i16x32, codes: [u8; 64], bytes: [u8; 64]) -> i16x32 {
@@ -183,7 +183,7 @@ impl Dots for Dpbusd {
     type Totals = i32x16;
     const STEPS: usize = NO_LIMIT;
     const TILE: usize = 12;
-    const ROWS: [usize; 2] = [8, 4];
+    const ROWS: usize = 8;
 
     #[inline(always)]
     fn step(sums: i32x16, codes: [u8; 64], bytes: [u8; 64]) -> i32x16 {

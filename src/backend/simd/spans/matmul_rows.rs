@@ -103,7 +103,7 @@ impl Job {
     #[inline(always)]
     unsafe fn one<D: Dots, const P: usize, const S: usize>(&self) {
         let mut row = 0;
-        if D::ROWS[0] == 8 {
+        if D::ROWS == 8 {
             while row + 8 <= self.rows {
                 self.parts::<D, P, S, 8, 1>(row);
                 row += 8;
