@@ -82,6 +82,9 @@ pub struct Kernels {
         fn(&Launch, w: &View, group: usize, scales: &View, stream: Stream, packed: &mut ViewMut) -> Result<()>,
     /// w[n, k] f = scale * t, from packed[n, ceil(k / 4)] u8 and the scale of the group.
     pub deternarize: fn(&Launch, packed: &View, group: usize, scales: &View, w: &mut ViewMut) -> Result<()>,
+    /// Fails with FORMAT, naming the byte or the block, unless packed[bytes] u8 is a matrix [n, k] = `shape` in this packing, with
+    /// nothing but t = 0 past the last column.
+    pub check_trits: fn(&Launch, packing: Packing, packed: &View, shape: [usize; 2]) -> Result<()>,
     /// Trits, one a byte, trits[n, k] i8 of -1, 0 and 1, to two bits, packed[n, ceil(k / 4)] u8, as `ternarize` has it.
     pub pack_two_bit: fn(&Launch, trits: &View, packed: &mut ViewMut) -> Result<()>,
     /// The inverse; packed holds no code 3.
@@ -99,13 +102,12 @@ pub struct Kernels {
     /// [`MaskSign`](crate::tensor::MaskSign). Fails with FORMAT, naming the byte, on the code 3; with SHAPE for more signs
     /// than an offset can count.
     pub mask_sign_bytes: fn(&Launch, packed: &View, columns: usize) -> Result<usize>,
-    /// packed[n, ceil(columns / 4)] u8 as mask and signs, mask_sign[bytes] u8. Fails as `mask_sign_bytes` does.
+    /// packed[n, ceil(columns / 4)] u8, which holds no code 3, as mask and signs, mask_sign[bytes] u8: as
+    /// many bytes as `mask_sign_bytes` says.
     pub pack_mask_sign: fn(&Launch, packed: &View, columns: usize, mask_sign: &mut ViewMut) -> Result<()>,
     /// The inverse. Fails with FORMAT, naming byte or block, and writes nothing, where the bytes are no such matrix: offsets
     /// that do not rise, masks whose number of bits is not that of the signs, bits that stand for nothing.
     pub unpack_mask_sign: fn(&Launch, mask_sign: &View, columns: usize, packed: &mut ViewMut) -> Result<()>,
-    /// How many trits of mask_sign[..] u8 are not zero, a matrix [n, k] = `shape`. Fails as `unpack_mask_sign` does.
-    pub mask_sign_nonzeros: fn(&Launch, mask_sign: &View, shape: [usize; 2]) -> Result<usize>,
     /// As `unpack_mask_sign`, to trits[n, k] i8.
     pub mask_sign_trits: fn(&Launch, mask_sign: &View, trits: &mut ViewMut) -> Result<()>,
 

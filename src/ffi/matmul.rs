@@ -14,14 +14,16 @@
 //!     setun_packed_free(weight);
 
 use super::arguments::{check_apart, check_pointer, count, extent, size, slice, slice_mut, store};
-use super::context::{self, setun_context};
+use super::context::setun_context;
 use super::guard::{guard, guard_silent};
 use super::handle::{self, Handle};
 use super::library::setun_status;
 use super::options;
 use super::quantize::{Choice, setun_quantize_options, setun_quantize_report, write_report};
 use super::tensor::setun_tensor;
+use crate::backend::Context;
 use crate::quantize::{self, Matrix, PackedTensor, Weights};
+use crate::tensor::Result;
 
 /// A packed weight matrix, checked once.
 pub struct setun_packed {
@@ -80,27 +82,9 @@ pub unsafe extern "C" fn setun_matmul(
     y: *mut f32,
 ) -> setun_status {
     guard("matmul", || {
-        // SAFETY: a struct as large as it says is the caller's contract.
-        let choice = unsafe { Choice::read(options) }?;
-        let m = size(m, "m")?;
-        let matrix = Matrix::new(size(n, "n")?, size(k, "k")?, choice.packing)?;
-        let scale_count = choice.scales(&matrix, scale_count)?;
-        let (inputs, outputs) = (count::<f32>(&[m, matrix.columns()], "x")?, count::<f32>(&[m, matrix.rows()], "y")?);
-        check_apart(
-            &[extent("y", y, outputs)],
-            &[extent("x", x, inputs), extent("packed", packed, packed_size), extent("scales", scales, scale_count)],
-        )?;
-        // SAFETY: NULL, alignment and overlap are checked; the lengths are the caller's contract.
-        let (x, packed, scales, y) = unsafe {
-            (
-                slice(x, inputs, "x")?,
-                slice(packed, packed_size, "packed")?,
-                slice(scales, scale_count, "scales")?,
-                slice_mut(y, outputs, "y")?,
-            )
-        };
-        let weights = Weights { matrix, group: choice.how.group, packed, scales };
-        quantize::matmul(&choice.context, &weights, x, m, y)
+        let call = Product { m, packed, packed_size, n, k, scales, scale_count, options };
+        // SAFETY: passed on to the caller.
+        unsafe { call.run(("x", x), ("y", y), |w| [w.columns(), w.rows()], quantize::matmul) }
     })
 }
 
@@ -121,28 +105,64 @@ pub unsafe extern "C" fn setun_matmul_backward(
     dx: *mut f32,
 ) -> setun_status {
     guard("matmul_backward", || {
+        let call = Product { m, packed, packed_size, n, k, scales, scale_count, options };
+        // SAFETY: passed on to the caller.
+        unsafe { call.run(("dy", dy), ("dx", dx), |w| [w.rows(), w.columns()], quantize::matmul_backward) }
+    })
+}
+
+/// The arguments that a product and its gradient share, as they came.
+struct Product {
+    m: i64,
+    packed: *const u8,
+    packed_size: usize,
+    n: i64,
+    k: i64,
+    scales: *const f32,
+    scale_count: i64,
+    options: *const setun_quantize_options,
+}
+
+impl Product {
+    /// Runs `product` from `from` to `to`, m rows that are as wide as `widths` says of the matrix.
+    ///
+    /// # Safety
+    /// The pointers are NULL or valid for what the sizes say.
+    unsafe fn run(
+        &self,
+        (from_name, from): (&'static str, *const f32),
+        (to_name, to): (&'static str, *mut f32),
+        widths: impl FnOnce(&Matrix) -> [usize; 2],
+        product: impl FnOnce(&Context, &Weights, &[f32], usize, &mut [f32]) -> Result<()>,
+    ) -> Result<()> {
+        let &Product { packed, packed_size, scales, .. } = self;
         // SAFETY: a struct as large as it says is the caller's contract.
-        let choice = unsafe { Choice::read(options) }?;
-        let m = size(m, "m")?;
-        let matrix = Matrix::new(size(n, "n")?, size(k, "k")?, choice.packing)?;
-        let scale_count = choice.scales(&matrix, scale_count)?;
-        let (inputs, outputs) = (count::<f32>(&[m, matrix.rows()], "dy")?, count::<f32>(&[m, matrix.columns()], "dx")?);
+        let choice = unsafe { Choice::read(self.options) }?;
+        let m = size(self.m, "m")?;
+        let matrix = Matrix::new(size(self.n, "n")?, size(self.k, "k")?, choice.packing)?;
+        let scale_count = choice.scales(&matrix, self.scale_count)?;
+        let [inputs, outputs] = widths(&matrix);
+        let (inputs, outputs) = (count::<f32>(&[m, inputs], from_name)?, count::<f32>(&[m, outputs], to_name)?);
         check_apart(
-            &[extent("dx", dx, outputs)],
-            &[extent("dy", dy, inputs), extent("packed", packed, packed_size), extent("scales", scales, scale_count)],
+            &[extent(to_name, to, outputs)],
+            &[
+                extent(from_name, from, inputs),
+                extent("packed", packed, packed_size),
+                extent("scales", scales, scale_count),
+            ],
         )?;
         // SAFETY: NULL, alignment and overlap are checked; the lengths are the caller's contract.
-        let (dy, packed, scales, dx) = unsafe {
+        let (from, packed, scales, to) = unsafe {
             (
-                slice(dy, inputs, "dy")?,
+                slice(from, inputs, from_name)?,
                 slice(packed, packed_size, "packed")?,
                 slice(scales, scale_count, "scales")?,
-                slice_mut(dx, outputs, "dx")?,
+                slice_mut(to, outputs, to_name)?,
             )
         };
         let weights = Weights { matrix, group: choice.how.group, packed, scales };
-        quantize::matmul_backward(&choice.context, &weights, dy, m, dx)
-    })
+        product(&choice.context, &weights, from, m, to)
+    }
 }
 
 /// Quantizes the tensor w [n, k] f32 into a matrix that products can use again and again; w itself is not
@@ -162,10 +182,9 @@ pub unsafe extern "C" fn setun_packed_create(
     guard("packed_create", || {
         check_pointer(out, "out")?;
         // SAFETY: a struct as large as it says is the caller's contract.
-        let choice = unsafe { Choice::read(options) }?;
-        let context = if context.is_null() { choice.context } else { context::resolve(context)? };
+        let choice = unsafe { Choice::read_on(context, options) }?;
         let w = handle::shared(w, "w")?;
-        let packed = PackedTensor::new(context, &w.view(), choice.packing, &choice.how)?;
+        let packed = PackedTensor::new(choice.context, &w.view(), choice.packing, &choice.how)?;
         // SAFETY: NULL is checked; a valid pointer is the caller's contract.
         unsafe { handle::give(out, packed) }
     })

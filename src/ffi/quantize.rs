@@ -162,6 +162,15 @@ impl Choice {
     /// As for [`options::read`].
     pub unsafe fn read(options: *const setun_quantize_options) -> Result<Choice> {
         // SAFETY: passed on to the caller.
+        unsafe { Choice::read_on(std::ptr::null(), options) }
+    }
+
+    /// The same for a call with a context of its own, which goes before that of the options unless it is NULL.
+    ///
+    /// # Safety
+    /// As for [`options::read`].
+    pub unsafe fn read_on(context: *const setun_context, options: *const setun_quantize_options) -> Result<Choice> {
+        // SAFETY: passed on to the caller.
         let options = unsafe { options::read(options, "options") }?;
         let threshold = options.threshold;
         ensure!(
@@ -184,7 +193,8 @@ impl Choice {
             group: self::group(options.group)?,
             rounding: one_of(options.rounding, "rounding", &roundings)?,
         };
-        Ok(Choice { context: context::resolve(options.context)?, packing: pack::packing(options.packing)?, how })
+        let context = if context.is_null() { options.context } else { context };
+        Ok(Choice { context: context::resolve(context)?, packing: pack::packing(options.packing)?, how })
     }
 
     /// The number of scales of a matrix, which must be what the caller has.

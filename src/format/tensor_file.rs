@@ -124,7 +124,7 @@ impl TensorFile {
     }
 
     /// The bytes of an array, as they lie there.
-    fn stored(&self, entry: &Entry) -> Result<(Stored, Vec<u8>)> {
+    pub fn stored(&self, entry: &Entry) -> Result<(Stored, Vec<u8>)> {
         let stored = entry.stored.ok_or_else(|| {
             error!(Unsupported, "{} of {} has elements of type {}", entry.name, self.path.display(), entry.type_name)
         })?;

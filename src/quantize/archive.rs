@@ -111,17 +111,21 @@ impl Archive {
         let (bytes, scales) = match &entry.held {
             Held::Packed { bytes, scales } => (copy(bytes)?, copy(scales)?),
             _ => {
-                let bytes = copy(self.stored(&entry.name)?.host::<u8>()?)?;
+                let file = self.file()?;
+                let (_, bytes) = file.stored(find(file, &entry.name)?)?;
                 (bytes, copy(self.stored(&scale_name(&entry.name))?.host::<f32>()?)?)
             }
         };
         PackedTensor::from_parts(context, *matrix, *group, bytes, scales).map_err(|e| e.within(&entry.name))
     }
 
+    fn file(&self) -> Result<&TensorFile> {
+        self.file.as_ref().ok_or_else(|| error!(Internal, "no file was opened"))
+    }
+
     fn stored(&self, name: &str) -> Result<Tensor> {
-        let file = self.file.as_ref().ok_or_else(|| error!(Internal, "{name} is in no file"))?;
-        let found = file.find(name).ok_or_else(|| error!(Internal, "{name} has left the file"))?;
-        file.read(found)
+        let file = self.file()?;
+        file.read(find(file, name)?)
     }
 
     /// Adds a copy of a tensor.
@@ -161,35 +165,35 @@ impl Archive {
     }
 
     fn encode(&self) -> Result<Vec<u8>> {
+        let mut read: BTreeMap<String, Tensor> = BTreeMap::new();
         let mut described = BTreeMap::new();
-        let mut tensors: Vec<(String, Vec<usize>, Tensor)> = Vec::new();
-        for (index, entry) in self.entries.iter().enumerate() {
-            match &entry.kind {
-                EntryKind::Tensor { dims, .. } => tensors.push((entry.name.clone(), dims.clone(), self.read(index)?)),
-                EntryKind::Packed { matrix, group } => {
-                    let (bytes, scales) = match &entry.held {
-                        Held::Packed { bytes, scales } => {
-                            (Tensor::from_slice(bytes, &[bytes.len()])?, Tensor::from_slice(scales, &[scales.len()])?)
-                        }
-                        _ => (self.stored(&entry.name)?, self.stored(&scale_name(&entry.name))?),
-                    };
-                    tensors.push((entry.name.clone(), bytes.dims().to_vec(), bytes));
-                    tensors.push((scale_name(&entry.name), scales.dims().to_vec(), scales));
-                    described.insert(entry.name.clone(), describe(matrix, *group));
+        for entry in &self.entries {
+            if let EntryKind::Packed { matrix, group } = &entry.kind {
+                described.insert(entry.name.clone(), describe(matrix, *group));
+            }
+            if let Held::File = entry.held {
+                for name in stored_names(entry) {
+                    read.insert(name.clone(), self.stored(&name)?);
                 }
             }
         }
-        let data: Vec<&[u8]> = tensors.iter().map(|(_, _, tensor)| bytes_of(tensor)).collect::<Result<_>>()?;
-        let entries: Vec<safetensors::Entry> = tensors
-            .iter()
-            .zip(data)
-            .map(|((name, dims, tensor), data)| safetensors::Entry {
-                name: name.clone(),
-                dtype: tensor.dtype(),
-                dims: dims.clone(),
-                data,
-            })
-            .collect();
+        let mut entries = Vec::new();
+        let mut add = |name: String, dtype: DType, dims: &[usize], data| {
+            entries.push(safetensors::Entry { name, dtype, dims: dims.to_vec(), data });
+        };
+        for entry in &self.entries {
+            match &entry.held {
+                Held::File => {}
+                Held::Tensor(tensor) => add(entry.name.clone(), tensor.dtype(), tensor.dims(), bytes_of(tensor)?),
+                Held::Packed { bytes, scales } => {
+                    add(entry.name.clone(), DType::U8, &[bytes.len()], bytes);
+                    add(scale_name(&entry.name), DType::F32, &[scales.len()], bytemuck::cast_slice(scales));
+                }
+            }
+        }
+        for (name, tensor) in &read {
+            add(name.clone(), tensor.dtype(), tensor.dims(), bytes_of(tensor)?);
+        }
         let mut metadata = self.file.as_ref().map(|file| file.metadata.clone()).unwrap_or_default();
         metadata.remove(PACKED);
         if !described.is_empty() {
@@ -198,6 +202,10 @@ impl Archive {
         }
         safetensors::encode(&entries, &metadata)
     }
+}
+
+fn find<'a>(file: &'a TensorFile, name: &str) -> Result<&'a tensor_file::Entry> {
+    file.find(name).ok_or_else(|| error!(Internal, "{name} has left the file"))
 }
 
 /// Little endian is the byte order of the format and of every target of this library.
@@ -228,6 +236,14 @@ fn copy<T: Clone>(values: &[T]) -> Result<Vec<T>> {
     reserve(&mut copied, values.len())?;
     copied.extend_from_slice(values);
     Ok(copied)
+}
+
+/// The names under which an entry is in a file.
+fn stored_names(entry: &Entry) -> Vec<String> {
+    match entry.kind {
+        EntryKind::Tensor { .. } => vec![entry.name.clone()],
+        EntryKind::Packed { .. } => vec![entry.name.clone(), scale_name(&entry.name)],
+    }
 }
 
 fn scale_name(name: &str) -> String {

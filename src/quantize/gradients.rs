@@ -93,7 +93,7 @@ pub fn deternarize_gradients(
     check_sizes(n, block, n, scales.len())?;
     check_length("packed", packed.len(), n.div_ceil(4))?;
     check_finite(context, scales, "scales")?;
-    check_two_bit(packed, n)?;
+    check_two_bit(context, packed, n)?;
     deternarize(context, packed, scales, block, &mut ViewMut::of(g, &[1, n])?)
 }
 

@@ -104,65 +104,15 @@ impl Matrix {
     /// a trit past the last column.
     pub fn check_packed(&self, context: &Context, packed: &[u8]) -> Result<()> {
         self.check_size(packed)?;
-        match self.packing {
-            Packing::MaskSign => self.mask_sign_nonzeros(context, packed).map(|_| ()),
-            Packing::TwoBit => check_bytes(packed, self.columns, 4, |byte| byte & byte >> 1 & 0x55, two_bit_padding),
-            Packing::FivePerByte => check_bytes(packed, self.columns, 5, |byte| byte.saturating_sub(242), five_padding),
-        }
-    }
-
-    /// How many trits of mask and signs are not zero; FORMAT as `check_packed` has it.
-    fn mask_sign_nonzeros(&self, context: &Context, packed: &[u8]) -> Result<usize> {
         let bytes = View::of(packed, &[packed.len()])?;
-        (context.kernels().mask_sign_nonzeros)(context.launch(), &bytes, [self.rows, self.columns])
+        (context.kernels().check_trits)(context.launch(), self.packing, &bytes, [self.rows, self.columns])
     }
 }
 
-/// Whether a row of `count` trits, two bits each, is one; FORMAT, naming the byte.
-pub fn check_two_bit(packed: &[u8], count: usize) -> Result<()> {
-    check_bytes(packed, count, 4, |byte| byte & byte >> 1 & 0x55, two_bit_padding)
-}
-
-/// Rows of ceil(columns / per_byte) bytes, for each of which `bad` is 0 and whose last byte has `padded(byte, trits in it)`.
-fn check_bytes(
-    packed: &[u8],
-    columns: usize,
-    per_byte: usize,
-    bad: impl Fn(u8) -> u8,
-    padded: fn(u8, usize) -> bool,
-) -> Result<()> {
-    // Blocks first, which the compiler turns into vector code.
-    const BLOCK: usize = 1024;
-    let block = packed.chunks(BLOCK).position(|block| block.iter().fold(0, |all, &byte| all | bad(byte)) != 0);
-    if let Some(start) = block.map(|block| block * BLOCK) {
-        let index = start + packed[start..].iter().position(|&byte| bad(byte) != 0).unwrap_or_default();
-        let byte = packed[index];
-        return Err(error!(Format, "byte {index} of packed is {byte:#04x}, which holds a digit that is no trit"));
-    }
-    let (width, tail) = (columns.div_ceil(per_byte), columns % per_byte);
-    if tail == 0 {
-        return Ok(());
-    }
-    for (row, last) in packed.chunks_exact(width).filter_map(<[u8]>::last).enumerate() {
-        let index = (row + 1) * width - 1;
-        ensure!(
-            padded(*last, tail),
-            Format,
-            "byte {index} of packed is {last:#04x}, which holds a trit past the last of {columns} columns"
-        );
-    }
-    Ok(())
-}
-
-/// Whether the codes above the first `count` are all 1.
-fn two_bit_padding(byte: u8, count: usize) -> bool {
-    byte >> (2 * count) == 0x55 >> (2 * count)
-}
-
-/// Whether the digits above the first `count` are all 1: 121 is 1 + 3 + 9 + 27 + 81.
-fn five_padding(byte: u8, count: usize) -> bool {
-    let power = [1, 3, 9, 27, 81][count];
-    byte / power == 121 / power
+/// SHAPE and FORMAT as `Matrix::check_packed` has them, for a row of `count` trits of two bits each.
+pub fn check_two_bit(context: &Context, packed: &[u8], count: usize) -> Result<()> {
+    let packed = View::of(packed, &[packed.len()])?;
+    (context.kernels().check_trits)(context.launch(), Packing::TwoBit, &packed, [1, count])
 }
 
 /// Trits, one a byte, into their packed form; returns the bytes used. ARGUMENT, naming the first, for values other than -1, 0
@@ -279,18 +229,15 @@ pub fn repack(context: &Context, matrix: &Matrix, packed: &[u8], packing: Packin
 
 /// How many trits are -1, 0 and +1.
 pub fn histogram(context: &Context, matrix: &Matrix, packed: &[u8]) -> Result<[i64; 3]> {
-    let (nonzeros, negative) = if matrix.packing == Packing::MaskSign {
-        matrix.check_size(packed)?;
-        let nonzeros = matrix.mask_sign_nonzeros(context, packed)?;
-        (nonzeros as u64, ones(&packed[matrix.form().signs()..], 0xFF))
-    } else {
-        // The low bit of a code says zero, also past the last column; the high one positive.
-        with_two_bit(context, matrix, packed, |two_bit| {
-            let nonzeros = 4 * two_bit.len() as u64 - ones(two_bit, 0x55);
-            Ok((nonzeros, nonzeros - ones(two_bit, 0xAA)))
-        })?
-    };
-    Ok([negative, matrix.count() as u64 - nonzeros, nonzeros - negative].map(|count| count as i64))
+    with_two_bit(context, matrix, packed, |two_bit| Ok(histogram_of_two_bit(matrix, two_bit)))
+}
+
+/// The same of bytes that are checked and in the two-bit packing, whatever that of `matrix` is.
+pub fn histogram_of_two_bit(matrix: &Matrix, two_bit: &[u8]) -> [i64; 3] {
+    // The low bit of a code says zero, also past the last column; the high one positive.
+    let nonzeros = 4 * two_bit.len() as u64 - ones(two_bit, 0x55);
+    let positive = ones(two_bit, 0xAA);
+    [nonzeros - positive, matrix.count() as u64 - nonzeros, positive].map(|count| count as i64)
 }
 
 /// How many bits are set among those of `select` in each byte.

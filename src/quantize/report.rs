@@ -1,6 +1,6 @@
 //! What quantizing cost: the error, what the trits say, and all bytes.
 
-use super::packing::{Matrix, histogram, with_two_bit};
+use super::packing::{Matrix, histogram_of_two_bit, with_two_bit};
 use super::scheme::{check_scales, dequantize_two_bit};
 use super::{Group, check_finite, check_length};
 use crate::backend::{Context, with_scratch};
@@ -39,9 +39,10 @@ pub fn measure(
     group.check_count(matrix.rows(), matrix.columns(), scales.len())?;
     check_scales(scales)?;
     check_finite(context, weights, "weights")?;
-    let [error, norm] =
-        with_two_bit(context, matrix, packed, |two_bit| squares(context, matrix, group, weights, two_bit, scales))?;
-    let counts = histogram(context, matrix, packed)?.map(|count| count as f64);
+    let ([error, norm], counts) = with_two_bit(context, matrix, packed, |two_bit| {
+        let counts = histogram_of_two_bit(matrix, two_bit).map(|count| count as f64);
+        Ok((squares(context, matrix, group, weights, two_bit, scales)?, counts))
+    })?;
     let all = weights.len() as f64;
     let entropy = counts
         .iter()

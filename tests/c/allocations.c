@@ -1,15 +1,16 @@
-/* Products and the quantization of activations allocate nothing once they are warm: every allocation of the process is
+/* Calls on plain pointers, and products of a packed matrix, allocate nothing once they are warm: every allocation of the process is
  * counted, the library's too, because the program's malloc stands before that of the C library. */
 #include "check.h"
 
 #include <stddef.h>
 #include <time.h>
 
-enum { M = 33, N = 96, K = 640, CALLS = 64 };
+enum { M = 33, N = 96, K = 640, CALLS = 64, BLOCK = 256 };
 
 static float weights[N * K], x[M * K], y[M * N], dx[M * K], scales[N * K];
-static int8_t codes[M * K];
-static uint8_t bytes[2 * N * K];
+static float error[N * K], back[N * K];
+static int8_t codes[N * K];
+static uint8_t bytes[2 * N * K], other[2 * N * K];
 
 #ifdef __GLIBC__
 extern void *__libc_malloc(size_t size);
@@ -100,14 +101,79 @@ static long of_products(const setun_quantize_options *options, int64_t m) {
     return found;
 }
 
-/* On `threads` threads, in every packing and by every kind of group: at most so many a round. */
-static void every_product(int32_t threads, long most) {
+/* Allocations in CALLS rounds of what makes and reads packed weights. */
+static long of_conversions(setun_quantize_options *options) {
     static const int32_t packings[] = {SETUN_PACKING_TWO_BIT, SETUN_PACKING_FIVE_PER_BYTE, SETUN_PACKING_MASK_SIGN};
-    static const int64_t groups[] = {0, SETUN_GROUP_ROW, 128, 50}, rows[] = {1, 2, M};
+    static const int32_t schemes[] = {SETUN_SCHEME_ABSMEAN, SETUN_SCHEME_ABSMEDIAN, SETUN_SCHEME_LEAST_SQUARES,
+                                      SETUN_SCHEME_THRESHOLD};
+    setun_quantize_report report;
+    int64_t number = 0, counts[3];
+    long before, found = 0;
+    size_t i, to;
+    int round;
+
+    CHECK_OK(setun_scale_count(N, K, options->group, &number));
+    report.struct_size = sizeof report;
+    for (round = 0; round < 2; round++) {
+        before = counted();
+        for (i = 0; i < CALLS; i++) {
+            size_t size = sizeof bytes;
+            options->scheme = schemes[i % 4];
+            options->threshold = 0.3f;
+            options->rounding = i % 8 < 4 ? SETUN_ROUNDING_NEAREST : SETUN_ROUNDING_STOCHASTIC;
+            CHECK_OK(setun_quantize(weights, N, K, options, bytes, &size, scales, number));
+            CHECK_OK(setun_dequantize(bytes, size, N, K, scales, number, options, back));
+            CHECK_OK(setun_quantize_measure(weights, N, K, bytes, size, scales, number, options, &report));
+            CHECK_OK(setun_trit_histogram(bytes, size, N, K, options, counts));
+            CHECK_OK(setun_unpack(bytes, size, N, K, options, codes));
+            size = sizeof bytes;
+            CHECK_OK(setun_pack(codes, N, K, options, bytes, &size));
+            for (to = 0; to < 3; to++) {
+                setun_quantize_options target = *options;
+                size_t used = sizeof other;
+                target.packing = packings[to];
+                CHECK_OK(setun_repack(bytes, size, N, K, options->packing, &target, other, &used));
+            }
+        }
+        found = counted() - before; /* of the second round: the first warms */
+    }
+    return found;
+}
+
+/* Allocations in CALLS rounds of what packs gradients. */
+static long of_gradients(const setun_quantize_options *options) {
+    long before, found = 0;
+    int round, i;
+
+    for (round = 0; round < 2; round++) {
+        before = counted();
+        for (i = 0; i < CALLS; i++) {
+            size_t size = sizeof bytes;
+            CHECK_OK(setun_quantize_gradients(weights, N * K, BLOCK, 1, 2, 3, options, codes, scales));
+            CHECK_OK(setun_dequantize_gradients(codes, scales, N * K, BLOCK, options, back));
+            CHECK_OK(setun_ternarize_gradients(weights, N * K, BLOCK, options, error, bytes, &size, scales));
+            CHECK_OK(setun_deternarize_gradients(bytes, size, scales, N * K, BLOCK, options, back));
+        }
+        found = counted() - before; /* of the second round: the first warms */
+    }
+    return found;
+}
+
+static void at_most(long most, long found, int32_t threads, const setun_quantize_options *options, const char *what) {
+    if (found <= most) return;
+    fprintf(stderr, "%d threads, packing %d, group %d, %s: %ld allocations in %d rounds\n", (int)threads,
+            (int)options->packing, (int)options->group, what, found, CALLS);
+    exit(1);
+}
+
+/* On `threads` threads, in every packing and by every kind of group. */
+static void every_call(int32_t threads, long most) {
+    static const int32_t packings[] = {SETUN_PACKING_TWO_BIT, SETUN_PACKING_FIVE_PER_BYTE, SETUN_PACKING_MASK_SIGN};
+    static const int64_t groups[] = {0, SETUN_GROUP_ROW, 128, 50};
     setun_context_options context_options;
-    setun_quantize_options options;
+    setun_quantize_options options, changed;
     setun_context *context = NULL;
-    size_t p, g, m;
+    size_t p, g;
 
     setun_context_options_init(&context_options, sizeof context_options);
     context_options.threads = threads;
@@ -118,19 +184,16 @@ static void every_product(int32_t threads, long most) {
     settle();
     for (p = 0; p < 3; p++) {
         for (g = 0; g < 4; g++) {
-            for (m = 0; m < 3; m++) {
-                long found;
-                options.packing = packings[p];
-                options.group = groups[g];
-                found = of_products(&options, rows[m]);
-                if (found > most) {
-                    fprintf(stderr, "%d threads, packing %d, group %d, %d rows: %ld allocations in %d rounds\n",
-                            (int)threads, (int)options.packing, (int)options.group, (int)rows[m], found, CALLS);
-                    exit(1);
-                }
-            }
+            options.packing = packings[p];
+            options.group = groups[g];
+            at_most(most, of_products(&options, 1), threads, &options, "products of a row");
+            at_most(most, of_products(&options, 2), threads, &options, "products of 2 rows");
+            at_most(most, of_products(&options, M), threads, &options, "products of 33 rows");
+            changed = options;
+            at_most(most, of_conversions(&changed), threads, &options, "conversions");
         }
     }
+    at_most(most, of_gradients(&options), threads, &options, "gradients");
     setun_context_free(context);
 }
 
@@ -138,15 +201,15 @@ int main(void) {
     int i;
     for (i = 0; i < N * K; i++) weights[i] = (float)(i * 7919 % 1009 - 504) / 504;
     for (i = 0; i < M * K; i++) x[i] = (float)(i % 2003 * 104729 % 2003 - 1001) / 1001;
-    every_product(1, 0);
+    every_call(1, 0);
     /* A pool's queue takes a block of memory for some sixty calls that are handed to it from outside, four of which are
      * made in a round; and a thread may have its first share of a product late. */
-    every_product(2, CALLS / 2);
+    every_call(2, CALLS / 2);
     return 0;
 }
 #else
 int main(void) {
-    (void)weights, (void)x, (void)y, (void)dx, (void)scales, (void)codes, (void)bytes;
+    (void)weights, (void)x, (void)y, (void)dx, (void)scales, (void)error, (void)back, (void)codes, (void)bytes, (void)other;
     puts("skipped: this C library's malloc is not known here");
     return 0;
 }

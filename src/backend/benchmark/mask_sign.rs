@@ -1,5 +1,5 @@
 use super::cases::{Cases, Work, call, packed, prepare};
-use crate::tensor::{DType, MaskSign, Result, Tensor};
+use crate::tensor::{DType, MaskSign, Packing, Result, Tensor};
 
 /// Random trits of two bits each, and the same as mask and signs.
 fn both(n: usize, k: usize) -> Result<(Tensor, Tensor)> {
@@ -33,9 +33,10 @@ pub fn cases(cases: &mut Cases) {
                 (kernels.unpack_mask_sign)(launch, &mask_sign.view(), k, &mut two_bit.view_mut())
             })
         });
-        cases.add("mask_sign_nonzeros", &*sizes, Work::elements(n * k, bytes, 0), move || {
+        let checked = format!("{sizes}, {}", Packing::MaskSign.name());
+        cases.add("check_trits", checked, Work::elements(n * k, bytes, 0), move || {
             let (_, mask_sign) = both(n, k)?;
-            call(move |kernels, launch| (kernels.mask_sign_nonzeros)(launch, &mask_sign.view(), [n, k]).map(|_| ()))
+            call(move |kernels, launch| (kernels.check_trits)(launch, Packing::MaskSign, &mask_sign.view(), [n, k]))
         });
         cases.add("mask_sign_trits", &*sizes, Work::elements(n * k, bytes, trits), move || {
             let (_, mask_sign) = both(n, k)?;

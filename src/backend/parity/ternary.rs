@@ -4,7 +4,7 @@ use super::{EXACT, Row, SIZES, check, dirty, integers, normal};
 use crate::backend::launch::{Executor, Launch};
 use crate::backend::scalar;
 use crate::backend::simd::Level;
-use crate::tensor::{DType, Result, Tensor};
+use crate::tensor::{DType, Packing, Result, Tensor};
 
 /// [rows, columns]: odd widths, widths that fill bytes, and enough for several chunks.
 pub fn shapes() -> impl Iterator<Item = [usize; 2]> {
@@ -94,6 +94,33 @@ fn trits_past_the_last_column_are_refused() {
             check(&format!("unpack_five of {byte} for {columns} columns"), EXACT, |row| {
                 Ok(vec![unpack_five(row, &five, columns)?])
             });
+        }
+    }
+}
+
+/// Two bits and five a byte; mask and signs: `mask_sign.rs`.
+#[test]
+fn what_holds_no_trits_is_told_alike() {
+    for [rows, columns] in shapes().chain([[0, 7], [3, 0]]) {
+        let two_bit = packed(rows, columns, 8);
+        let five = pack_five(&super::rows()[0], &two_bit, columns).unwrap();
+        for (packing, good, bad) in [(Packing::TwoBit, &two_bit, 0b01_11_01_01), (Packing::FivePerByte, &five, 243)] {
+            let told = |name: &str, bytes: &Tensor| {
+                check(&format!("check_trits {rows} x {columns} {} {name}", packing.name()), EXACT, |row| {
+                    (row.kernels.check_trits)(&row.launch, packing, &bytes.view(), [rows, columns]).map(|()| vec![])
+                });
+            };
+            told("sound", good);
+            // A byte that is none, the first, one in the middle and the last; a trit past the last column.
+            let bytes = good.count();
+            let damage = [(0, bad), (bytes / 2, bad), (bytes.saturating_sub(1), bad), (bytes.saturating_sub(1), 0)];
+            for (at, byte) in damage.into_iter().filter(|(at, _)| *at < bytes) {
+                let mut damaged = good.host::<u8>().unwrap().to_vec();
+                damaged[at] = byte;
+                told(&format!("with byte {at} = {byte}"), &Tensor::from_slice(&damaged, good.dims()).unwrap());
+            }
+            let longer = Tensor::zeros(DType::U8, &[bytes + 1]).unwrap();
+            told("of another size", &longer);
         }
     }
 }

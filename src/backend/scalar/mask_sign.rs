@@ -57,12 +57,6 @@ pub fn unpack_mask_sign(_: &Launch, mask_sign: &View, columns: usize, packed: &m
     Ok(())
 }
 
-pub fn mask_sign_nonzeros(_: &Launch, mask_sign: &View, [rows, columns]: [usize; 2]) -> Result<usize> {
-    let (form, bytes) = (MaskSign::new(rows, columns), mask_sign.slice::<u8>()?);
-    check_mask_sign(&form, bytes)?;
-    Ok((8 * form.mask()..8 * form.signs()).filter(|&i| bit(bytes, i)).count())
-}
-
 pub fn mask_sign_trits(_: &Launch, mask_sign: &View, trits: &mut ViewMut) -> Result<()> {
     let form = MaskSign::new(trits.dim(0), trits.dim(1));
     let (from, to) = (mask_sign.slice::<u8>()?, trits.slice_mut::<i8>()?);

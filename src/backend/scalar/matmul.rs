@@ -3,10 +3,10 @@
 use super::by_float;
 use super::mask_sign::mask_sign_trits;
 use super::scheme::Groups;
-use super::ternary::{five_trits, unpack_two_bit};
+use super::ternary::{check_size, five_trits, unpack_two_bit};
 use crate::backend::Launch;
 use crate::tensor::error::ensure;
-use crate::tensor::{Element, Float, MaskSign, Packing, Result, View, ViewMut, vec_zeroed};
+use crate::tensor::{Element, Float, Packing, Result, View, ViewMut, vec_zeroed};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -156,14 +156,7 @@ fn check_weights(
     group: usize,
     weight_scales: &View,
 ) -> Result<Groups> {
-    let bytes = match packing {
-        Packing::TwoBit => dims[0] * dims[1].div_ceil(4),
-        Packing::FivePerByte => dims[0] * dims[1].div_ceil(5),
-        // As many signs as there are: `trits`, or a row when its turn comes, sees what they are.
-        Packing::MaskSign => packed.count().max(MaskSign::new(dims[0], dims[1]).signs()),
-    };
-    let found = packed.count();
-    ensure!(found == bytes, Shape, "{name}: packed has {found} bytes, {dims:?} trits take {bytes}");
+    check_size(name, packing, packed, dims)?;
     let groups = Groups::new(name, &dims, group)?;
     groups.check("weight scales", weight_scales.dims()).map_err(|e| e.within(name))?;
     Ok(groups)

@@ -78,8 +78,8 @@ fn by_groups<T: Float>(
     scale: impl Fn(&[T]) -> Result<T>,
 ) -> Result<()> {
     let groups = Groups::new(name, w.dims(), group)?;
-    groups.check(&format!("{name}: thresholds"), thresholds.dims())?;
-    groups.check(&format!("{name}: scales"), scales.dims())?;
+    groups.check("thresholds", thresholds.dims()).map_err(|e| e.within(name))?;
+    groups.check("scales", scales.dims()).map_err(|e| e.within(name))?;
     let (w, thresholds, scales) = (w.slice::<T>()?, thresholds.slice_mut::<T>()?, scales.slice_mut::<T>()?);
     for i in 0..groups.count() {
         scales[i] = scale(&w[groups.weights(i)])?;

@@ -1,8 +1,9 @@
 //! Packed trits: two bits a trit, five trits a byte. How they come from weights: `scheme.rs`.
 
+use super::mask_sign::check_mask_sign;
 use crate::backend::Launch;
-use crate::tensor::error::{ensure, error};
-use crate::tensor::{Result, View, ViewMut};
+use crate::tensor::error::ensure;
+use crate::tensor::{MaskSign, Packing, Result, View, ViewMut};
 
 /// Trit k of a row packed two bits each.
 pub fn trit(row: &[u8], k: usize) -> i32 {
@@ -33,13 +34,40 @@ pub fn unpack_two_bit(_: &Launch, packed: &View, trits: &mut ViewMut) -> Result<
     Ok(())
 }
 
+pub fn check_trits(_: &Launch, packing: Packing, packed: &View, [rows, columns]: [usize; 2]) -> Result<()> {
+    check_size("check_trits", packing, packed, [rows, columns])?;
+    let bytes = packed.slice::<u8>()?;
+    match packing {
+        Packing::TwoBit => {
+            check_two_bit(bytes)?;
+            check_two_bit_ends(bytes, columns)
+        }
+        Packing::FivePerByte => check_five(bytes, columns),
+        Packing::MaskSign => check_mask_sign(&MaskSign::new(rows, columns), bytes),
+    }
+}
+
 /// Refuses the code 3.
 pub fn check_two_bit(packed: &[u8]) -> Result<()> {
     for (i, &byte) in packed.iter().enumerate() {
         ensure!(
             byte & (byte >> 1) & 0x55 == 0,
             Format,
-            "byte {i} of the packed trits is {byte:#04x}, which holds the code 3"
+            "byte {i} of packed is {byte:#04x}, which holds a digit that is no trit"
+        );
+    }
+    Ok(())
+}
+
+/// Refuses codes other than 1 past the last column.
+fn check_two_bit_ends(packed: &[u8], columns: usize) -> Result<()> {
+    let (width, used) = (columns.div_ceil(4), columns % 4);
+    for (row, bytes) in packed.chunks(width.max(1)).enumerate() {
+        let (i, byte) = (row * width + width - 1, bytes[width - 1]);
+        ensure!(
+            used == 0 || byte >> (2 * used) == 0x55 >> (2 * used),
+            Format,
+            "byte {i} of packed is {byte:#04x}, which holds a trit past the last of {columns} columns"
         );
     }
     Ok(())
@@ -71,10 +99,8 @@ pub fn unpack_five(_: &Launch, five: &View, columns: usize, packed: &mut ViewMut
     check_packed("unpack_five", five.dims(), rows, columns, 5)?;
     check_packed("unpack_five", packed.dims(), rows, columns, 4)?;
     let (five, packed) = (five.slice::<u8>()?, packed.slice_mut::<u8>()?);
+    check_five(five, columns)?;
     let (from, to) = (columns.div_ceil(5), columns.div_ceil(4));
-    for (i, &byte) in five.iter().enumerate() {
-        check_five(i, byte, columns - (i % from * 5).min(columns))?;
-    }
     for (bytes, row) in five.chunks(from.max(1)).zip(packed.chunks_mut(to.max(1))) {
         for (j, byte) in row.iter_mut().enumerate() {
             *byte = (0..4).map(|i| digit(bytes, 4 * j + i, columns) << (2 * i)).sum();
@@ -87,11 +113,8 @@ pub fn five_trits(_: &Launch, five: &View, trits: &mut ViewMut) -> Result<()> {
     let (rows, columns) = (trits.dim(0), trits.dim(1));
     check_packed("five_trits", five.dims(), rows, columns, 5)?;
     let (five, trits) = (five.slice::<u8>()?, trits.slice_mut::<i8>()?);
-    let width = columns.div_ceil(5);
-    for (i, &byte) in five.iter().enumerate() {
-        check_five(i, byte, columns - (i % width * 5).min(columns))?;
-    }
-    for (bytes, row) in five.chunks(width.max(1)).zip(trits.chunks_mut(columns.max(1))) {
+    check_five(five, columns)?;
+    for (bytes, row) in five.chunks(columns.div_ceil(5).max(1)).zip(trits.chunks_mut(columns.max(1))) {
         for (k, t) in row.iter_mut().enumerate() {
             *t = digit(bytes, k, columns) as i8 - 1;
         }
@@ -104,15 +127,33 @@ fn digit(row: &[u8], k: usize, columns: usize) -> u8 {
     if k < columns { row[k / 5] / [1, 3, 9, 27, 81][k % 5] % 3 } else { 1 }
 }
 
-/// Refuses bytes that no five trits make, and digits other than 1 past the `left` columns that the byte still holds.
-pub fn check_five(index: usize, byte: u8, left: usize) -> Result<()> {
-    ensure!(byte < 243, Format, "byte {index} of the packed trits is {byte}, but five trits make at most 242");
-    let padding_is_zero = (left.min(5)..5).all(|i| byte / [1, 3, 9, 27, 81][i] % 3 == 1);
-    if padding_is_zero {
-        Ok(())
-    } else {
-        Err(error!(Format, "byte {index} of the packed trits is {byte}, with a trit past the last column"))
+/// Refuses bytes that no five trits make, and digits other than 1 past the last column.
+fn check_five(five: &[u8], columns: usize) -> Result<()> {
+    let width = columns.div_ceil(5);
+    for (i, &byte) in five.iter().enumerate() {
+        ensure!(byte < 243, Format, "byte {i} of packed is {byte}, but five trits make at most 242");
+        let left = columns - i % width * 5;
+        let padding_is_zero = (left.min(5)..5).all(|i| byte / [1, 3, 9, 27, 81][i] % 3 == 1);
+        ensure!(
+            padding_is_zero,
+            Format,
+            "byte {i} of packed is {byte}, which holds a trit past the last of {columns} columns"
+        );
     }
+    Ok(())
+}
+
+/// SHAPE unless `packed`, seen flat, has a size that [rows, columns] trits can have.
+pub fn check_size(name: &str, packing: Packing, packed: &View, [rows, columns]: [usize; 2]) -> Result<()> {
+    let found = packed.count();
+    let bytes = match packing {
+        Packing::TwoBit => rows * columns.div_ceil(4),
+        Packing::FivePerByte => rows * columns.div_ceil(5),
+        // With as many signs as the mask has bits, which `check_trits` sees.
+        Packing::MaskSign => found.max(MaskSign::new(rows, columns).signs()),
+    };
+    ensure!(found == bytes, Shape, "{name}: packed has {found} bytes, [{rows}, {columns}] trits take {bytes}");
+    Ok(())
 }
 
 /// `dims` is [rows, ceil(columns / per_byte)].

@@ -49,8 +49,8 @@ fn by_groups(
     large: fn(&Launch, &[f32]) -> Result<f32>,
 ) -> Result<()> {
     let groups = Groups::new(name, w.dims(), group)?;
-    groups.check(&format!("{name}: thresholds"), thresholds.dims())?;
-    groups.check(&format!("{name}: scales"), scales.dims())?;
+    groups.check("thresholds", thresholds.dims()).map_err(|e| e.within(name))?;
+    groups.check("scales", scales.dims()).map_err(|e| e.within(name))?;
     let (w, thresholds, scales) = (w.slice::<f32>()?, thresholds.slice_mut::<f32>()?, scales.slice_mut::<f32>()?);
     let small = small(launch.spans);
     let one_by_one = |range: Range<usize>, thresholds: &Shared<f32>, scales: &Shared<f32>| -> Result<()> {

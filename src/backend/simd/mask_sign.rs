@@ -2,14 +2,15 @@
 
 use super::chunks::{self, ELEMENTS, Shared};
 use super::level::deposits_fast;
-use super::ternary::any;
+use super::spans::DecodeMaskSign;
+use super::ternary::holds_code_three;
 use crate::backend::Launch;
 use crate::backend::scalar;
 use crate::backend::scalar::mask_sign::{check_form, check_mask_sign, check_offsets, check_size, offset};
 use crate::backend::scalar::ternary::check_packed;
 use crate::backend::workspace::with_scratch;
 use crate::tensor::{MaskSign, Result, View, ViewMut};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Blocks in a chunk.
 fn chunk(form: &MaskSign) -> usize {
@@ -19,13 +20,26 @@ fn chunk(form: &MaskSign) -> usize {
 pub fn mask_sign_bytes(launch: &Launch, packed: &View, columns: usize) -> Result<usize> {
     let form = check_form("mask_sign_bytes", packed, columns)?;
     let bytes = packed.slice::<u8>()?;
-    // SAFETY: the part has the stated length.
-    if any(launch, bytes, |part| unsafe { (launch.spans.holds_code_three)(part.as_ptr(), part.len()) }) {
+    if holds_code_three(launch, bytes) {
         return scalar::mask_sign::mask_sign_bytes(launch, packed, columns); // names the byte
     }
-    with_scratch::<u64, _>(form.blocks, |signs| {
-        count_signs(launch, &form, bytes, signs);
-        form.bytes(signs.iter().sum::<u64>() as usize)
+    with_offsets(launch, &form, bytes, |offsets| form.bytes(offsets[form.blocks] as usize))
+}
+
+/// Calls `use_them` with the place of the signs of each block among all, and the bytes of all of them.
+fn with_offsets<R>(
+    launch: &Launch,
+    form: &MaskSign,
+    packed: &[u8],
+    use_them: impl FnOnce(&[u64]) -> Result<R>,
+) -> Result<R> {
+    with_scratch::<u64, _>(form.blocks + 1, |offsets| {
+        offsets[0] = 0;
+        count_signs(launch, form, packed, &mut offsets[1..]);
+        for block in 0..form.blocks {
+            offsets[block + 1] += offsets[block];
+        }
+        use_them(offsets)
     })?
 }
 
@@ -47,16 +61,13 @@ fn count_signs(launch: &Launch, form: &MaskSign, packed: &[u8], signs: &mut [u64
 
 pub fn pack_mask_sign(launch: &Launch, packed: &View, columns: usize, mask_sign: &mut ViewMut) -> Result<()> {
     let form = check_form("pack_mask_sign", packed, columns)?;
-    check_size("pack_mask_sign", mask_sign_bytes(launch, packed, columns)?, mask_sign.count())?;
     let (from, to) = (packed.slice::<u8>()?, mask_sign.slice_mut::<u8>()?);
-    with_scratch::<u64, _>(form.blocks + 1, |offsets| {
-        count_signs(launch, &form, from, &mut offsets[1..]);
-        offsets[0] = 0;
-        for block in 0..form.blocks {
-            offsets[block + 1] += offsets[block];
-            to[4 * block..4 * block + 4].copy_from_slice(&(offsets[block] as u32).to_le_bytes());
+    with_offsets(launch, &form, from, |offsets| {
+        check_size("pack_mask_sign", form.bytes(offsets[form.blocks] as usize)?, to.len())?;
+        for (offset, to) in offsets.iter().zip(to[..form.mask()].as_chunks_mut().0) {
+            *to = (*offset as u32).to_le_bytes();
         }
-        let (to, offsets, width) = (Shared::new(to), &*offsets, columns.div_ceil(4));
+        let (to, width) = (Shared::new(to), columns.div_ceil(4));
         let span = match deposits_fast() {
             true => launch.spans.pack_mask_sign,
             false => launch.spans.pack_mask_sign_in_steps,
@@ -78,6 +89,7 @@ pub fn pack_mask_sign(launch: &Launch, packed: &View, columns: usize, mask_sign:
                 }
             }
         });
+        Ok(())
     })
 }
 
@@ -91,10 +103,6 @@ pub fn unpack_mask_sign(launch: &Launch, mask_sign: &View, columns: usize, packe
     decode(launch, &form, mask_sign.slice()?, columns.div_ceil(4), packed.slice_mut::<u8>()?, span)
 }
 
-pub fn mask_sign_nonzeros(launch: &Launch, mask_sign: &View, [rows, columns]: [usize; 2]) -> Result<usize> {
-    check(launch, &MaskSign::new(rows, columns), mask_sign.slice()?)
-}
-
 pub fn mask_sign_trits(launch: &Launch, mask_sign: &View, trits: &mut ViewMut) -> Result<()> {
     let form = MaskSign::new(trits.dim(0), trits.dim(1));
     let span = match deposits_fast() {
@@ -104,9 +112,6 @@ pub fn mask_sign_trits(launch: &Launch, mask_sign: &View, trits: &mut ViewMut) -
     decode(launch, &form, mask_sign.slice()?, form.columns, trits.slice_mut::<i8>()?, span)
 }
 
-/// Decodes a row of the mask with the signs from bit `first` on, of bytes that end at `end`; returns the bit after them.
-type Decode<T> = unsafe extern "C" fn(*const u8, usize, *const u8, usize, usize, *mut T) -> usize;
-
 /// Rows of `width` elements from bytes, which are checked first.
 fn decode<T: Send>(
     launch: &Launch,
@@ -114,7 +119,7 @@ fn decode<T: Send>(
     bytes: &[u8],
     width: usize,
     to: &mut [T],
-    span: Decode<T>,
+    span: DecodeMaskSign<T>,
 ) -> Result<()> {
     check(launch, form, bytes)?;
     let to = Shared::new(to);
@@ -134,26 +139,19 @@ fn decode<T: Send>(
     Ok(())
 }
 
-/// How many trits are not zero; FORMAT, in the words of the reference, for bytes that are no matrix of this form.
-fn check(launch: &Launch, form: &MaskSign, bytes: &[u8]) -> Result<usize> {
+/// FORMAT, in the words of the reference, for bytes that are no matrix of this form.
+pub fn check(launch: &Launch, form: &MaskSign, bytes: &[u8]) -> Result<()> {
     check_offsets(form, bytes)?;
-    let (bad, nonzeros) = (AtomicBool::new(false), AtomicUsize::new(0));
-    chunks::run(launch, form.blocks, chunk(form), |range| {
-        for block in range {
-            match nonzeros_of_sound(launch, form, bytes, block) {
-                Some(count) => nonzeros.fetch_add(count, Ordering::Relaxed),
-                None => return bad.store(true, Ordering::Relaxed),
-            };
+    let bad = AtomicBool::new(false);
+    chunks::run(launch, form.blocks, chunk(form), |mut range| {
+        if !range.all(|block| is_sound(launch, form, bytes, block)) {
+            bad.store(true, Ordering::Relaxed);
         }
     });
-    if bad.into_inner() {
-        check_mask_sign(form, bytes)?;
-    }
-    Ok(nonzeros.into_inner())
+    if bad.into_inner() { check_mask_sign(form, bytes) } else { Ok(()) }
 }
 
-/// None for a block that is not sound.
-fn nonzeros_of_sound(launch: &Launch, form: &MaskSign, bytes: &[u8], block: usize) -> Option<usize> {
+fn is_sound(launch: &Launch, form: &MaskSign, bytes: &[u8], block: usize) -> bool {
     let rows = form.rows_of(block);
     let mask = &bytes[form.mask() + rows.start * form.mask_row..form.mask() + rows.end * form.mask_row];
     // SAFETY: the part has the stated length.
@@ -162,6 +160,5 @@ fn nonzeros_of_sound(launch: &Launch, form: &MaskSign, bytes: &[u8], block: usiz
     let past = form.columns % 8;
     let past_column = past != 0 && mask.chunks_exact(form.mask_row).any(|row| row[form.mask_row - 1] >> past != 0);
     let past_sign = || count % 8 != 0 && bytes[form.signs() + end - 1] >> (count % 8) != 0;
-    let sound = count.div_ceil(8) == end - offset(bytes, block) && !past_column && !past_sign();
-    sound.then_some(count)
+    count.div_ceil(8) == end - offset(bytes, block) && !past_column && !past_sign()
 }

@@ -1,11 +1,23 @@
 //! Packed trits: `scalar/ternary.rs` for the vector units.
 
 use super::chunks::{self, ELEMENTS, Shared};
+use super::mask_sign;
 use crate::backend::Launch;
 use crate::backend::scalar;
-use crate::backend::scalar::ternary::check_packed;
-use crate::tensor::{Result, View, ViewMut};
+use crate::backend::scalar::ternary::{check_packed, check_size};
+use crate::tensor::{MaskSign, Packing, Result, View, ViewMut};
 use std::sync::atomic::{AtomicBool, Ordering};
+
+pub fn check_trits(launch: &Launch, packing: Packing, packed: &View, [rows, columns]: [usize; 2]) -> Result<()> {
+    check_size("check_trits", packing, packed, [rows, columns])?;
+    let bytes = packed.slice::<u8>()?;
+    let sound = match packing {
+        Packing::TwoBit => !holds_code_three(launch, bytes) && two_bit_ends_in_ones(bytes, columns),
+        Packing::FivePerByte => five_is_sound(launch, bytes, columns),
+        Packing::MaskSign => return mask_sign::check(launch, &MaskSign::new(rows, columns), bytes),
+    };
+    if sound { Ok(()) } else { scalar::ternary::check_trits(launch, packing, packed, [rows, columns]) } // names the byte
+}
 
 pub fn pack_two_bit(launch: &Launch, trits: &View, packed: &mut ViewMut) -> Result<()> {
     let (rows, columns) = (trits.dim(0), trits.dim(1));
@@ -34,8 +46,7 @@ pub fn pack_five(launch: &Launch, packed: &View, columns: usize, five: &mut View
     check_packed("pack_five", packed.dims(), rows, columns, 4)?;
     check_packed("pack_five", five.dims(), rows, columns, 5)?;
     let bytes = packed.slice::<u8>()?;
-    // SAFETY: the part has the stated length.
-    if any(launch, bytes, |part| unsafe { (launch.spans.holds_code_three)(part.as_ptr(), part.len()) }) {
+    if holds_code_three(launch, bytes) {
         return scalar::ternary::pack_five(launch, packed, columns, five); // names the byte
     }
     let span = launch.spans.pack_five;
@@ -77,15 +88,31 @@ pub fn five_trits(launch: &Launch, five: &View, trits: &mut ViewMut) -> Result<(
     Ok(())
 }
 
+/// Whether a code of two bits is 3.
+pub fn holds_code_three(launch: &Launch, bytes: &[u8]) -> bool {
+    // SAFETY: the part has the stated length.
+    any(launch, bytes, |part| unsafe { (launch.spans.holds_code_three)(part.as_ptr(), part.len()) })
+}
+
+/// Whether the codes of rows past the last column are 1.
+fn two_bit_ends_in_ones(bytes: &[u8], columns: usize) -> bool {
+    let used = columns % 4;
+    used == 0 || ends(bytes, columns.div_ceil(4)).all(|byte| byte >> (2 * used) == 0x55 >> (2 * used))
+}
+
+/// The last byte of each row.
+fn ends(bytes: &[u8], width: usize) -> impl Iterator<Item = u8> {
+    bytes.iter().skip(width - 1).step_by(width).copied()
+}
+
 /// Whether rows of five trits a byte hold no others, and none past the last column.
 fn five_is_sound(launch: &Launch, bytes: &[u8], columns: usize) -> bool {
     // SAFETY: the part has the stated length.
     if any(launch, bytes, |part| unsafe { (launch.spans.largest_byte)(part.as_ptr(), part.len()) } > 242) {
         return false;
     }
-    let width = columns.div_ceil(5);
-    columns.is_multiple_of(5)
-        || bytes.iter().skip(width - 1).step_by(width).all(|&last| digits_end_in_one(last, columns % 5))
+    let used = columns % 5;
+    used == 0 || ends(bytes, columns.div_ceil(5)).all(|byte| digits_end_in_one(byte, used))
 }
 
 /// Whether the digits of a byte from number `used` on are 1: 121 is 1 + 3 + 9 + 27 + 81.
@@ -95,7 +122,7 @@ fn digits_end_in_one(byte: u8, used: usize) -> bool {
 }
 
 /// Whether `test` holds for any chunk of `bytes`.
-pub fn any(launch: &Launch, bytes: &[u8], test: impl Fn(&[u8]) -> bool + Sync) -> bool {
+fn any(launch: &Launch, bytes: &[u8], test: impl Fn(&[u8]) -> bool + Sync) -> bool {
     let found = AtomicBool::new(false);
     chunks::run(launch, bytes.len(), 4 * ELEMENTS, |range| {
         if !found.load(Ordering::Relaxed) && test(&bytes[range]) {

@@ -1,4 +1,4 @@
-use super::dots::{Dots, Native};
+use super::dots::{Dots, Native, Register};
 use super::vector::read;
 use bytemuck::{Zeroable, cast_slice};
 #[cfg(not(target_feature = "avx512f"))]
@@ -108,7 +108,7 @@ pub unsafe extern "C" fn unpack_peak(packed: *const u8, rounds: usize) -> i32 {
             for r in 0..ROWS {
                 let some: Bytes = read(packed.add(at + r * WIDTH));
                 for i in 0..4 {
-                    sums[r] = Native::step(sums[r], Native::codes(some, i as u32), factors[i]);
+                    sums[r] = Native::step(sums[r], some.codes(i as u32), factors[i]);
                 }
             }
             at += ROWS * WIDTH;

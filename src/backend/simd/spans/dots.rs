@@ -30,7 +30,7 @@ pub type Native = Halves;
 
 pub trait Dots {
     /// A register of codes, or of the bytes that they are multiplied with.
-    type Bytes: Pod;
+    type Bytes: Register;
     /// Sums of products of neighbours, as the steps add them up.
     type Sums: Pod;
     /// Sums of four neighbours each, in 32 bits, modulo 2^32.
@@ -47,12 +47,6 @@ pub trait Dots {
     /// sums + the products of codes and bytes.
     fn step(sums: Self::Sums, codes: Self::Bytes, bytes: Self::Bytes) -> Self::Sums;
     fn totals(sums: Self::Sums) -> Self::Totals;
-    /// The four bytes of a word, again and again.
-    fn repeat(word: i32) -> Self::Bytes;
-    /// The codes at bits 2 i of packed bytes.
-    fn codes(packed: Self::Bytes, i: u32) -> Self::Bytes;
-    /// The five digits to base 3 of bytes below 243, lowest first.
-    fn digits(packed: Self::Bytes) -> [Self::Bytes; 5];
 }
 
 /// maddubs adds at most 2 * 2 * 127 = 508 to an i16 in a step.
@@ -83,21 +77,6 @@ impl Dots for Halves {
     fn totals(sums: i32x8) -> i32x8 {
         sums
     }
-
-    #[inline(always)]
-    fn repeat(word: i32) -> u8x32 {
-        cast(i32x8::splat(word))
-    }
-
-    #[inline(always)]
-    fn codes(packed: u8x32, i: u32) -> u8x32 {
-        codes_of_32(packed, i)
-    }
-
-    #[inline(always)]
-    fn digits(packed: u8x32) -> [u8x32; 5] {
-        digits_of_32(packed)
-    }
 }
 
 /// 32 bytes by maddubs.
@@ -119,21 +98,6 @@ impl Dots for Maddubs {
     #[inline(always)]
     fn totals(sums: i16x16) -> i32x8 {
         sums.dot(i16x16::splat(1))
-    }
-
-    #[inline(always)]
-    fn repeat(word: i32) -> u8x32 {
-        cast(i32x8::splat(word))
-    }
-
-    #[inline(always)]
-    fn codes(packed: u8x32, i: u32) -> u8x32 {
-        codes_of_32(packed, i)
-    }
-
-    #[inline(always)]
-    fn digits(packed: u8x32) -> [u8x32; 5] {
-        digits_of_32(packed)
     }
 }
 
@@ -157,21 +121,6 @@ impl Dots for WideMaddubs {
     fn totals(sums: i16x32) -> i32x16 {
         sums.dot(i16x32::splat(1))
     }
-
-    #[inline(always)]
-    fn repeat(word: i32) -> [u8; 64] {
-        cast(i32x16::splat(word))
-    }
-
-    #[inline(always)]
-    fn codes(packed: [u8; 64], i: u32) -> [u8; 64] {
-        codes_of_64(packed, i)
-    }
-
-    #[inline(always)]
-    fn digits(packed: [u8; 64]) -> [[u8; 64]; 5] {
-        digits_of_64(packed)
-    }
 }
 
 /// 64 bytes by dpbusd.
@@ -194,56 +143,65 @@ impl Dots for Dpbusd {
     fn totals(sums: i32x16) -> i32x16 {
         sums
     }
+}
 
+/// Bytes in registers.
+pub trait Register: Pod {
+    /// The four bytes of a word, again and again.
+    fn repeat(word: i32) -> Self;
+    /// The codes at bits 2 i of packed bytes.
+    fn codes(self, i: u32) -> Self;
+    /// The five digits to base 3 of bytes below 243, lowest first.
+    fn digits(self) -> [Self; 5];
+}
+
+impl Register for u8x32 {
+    #[inline(always)]
+    fn repeat(word: i32) -> u8x32 {
+        cast(i32x8::splat(word))
+    }
+
+    #[inline(always)]
+    fn codes(self, i: u32) -> u8x32 {
+        let shifted: u8x32 = cast(cast::<u8x32, u16x16>(self) >> (2 * i));
+        shifted & u8x32::splat(3)
+    }
+
+    /// The highest digit by comparison, the other four in pairs: 57 / 512 is a little more than 1 / 9, and floor(57 n / 512) =
+    /// floor(n / 9) for all n below 81.
+    #[inline(always)]
+    fn digits(self) -> [u8x32; 5] {
+        let signed: i8x32 = cast(self ^ u8x32::splat(0x80));
+        let (one, two) = (signed.simd_gt(i8x32::splat(-48)), signed.simd_gt(i8x32::splat(33)));
+        let highest: u8x32 = cast((one + two).abs());
+        let rest = self - entries([0, 81, 162, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], highest);
+        let even: u16x16 = cast(maddubs(rest, cast(i16x16::splat(57))));
+        let odd: u16x16 = cast(maddubs(rest, cast(i16x16::splat(57 << 8))));
+        let ninths: u8x32 = cast((even >> 9u32) | ((odd >> 1u32) & u16x16::splat(0x0F00)));
+        let low = rest - entries([0, 9, 18, 27, 36, 45, 54, 63, 72, 0, 0, 0, 0, 0, 0, 0], ninths);
+        const MODULO: [u8; 16] = [0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0];
+        const THIRDS: [u8; 16] = [0, 0, 0, 1, 1, 1, 2, 2, 2, 0, 0, 0, 0, 0, 0, 0];
+        [entries(MODULO, low), entries(THIRDS, low), entries(MODULO, ninths), entries(THIRDS, ninths), highest]
+    }
+}
+
+impl Register for [u8; 64] {
     #[inline(always)]
     fn repeat(word: i32) -> [u8; 64] {
         cast(i32x16::splat(word))
     }
 
     #[inline(always)]
-    fn codes(packed: [u8; 64], i: u32) -> [u8; 64] {
-        codes_of_64(packed, i)
+    fn codes(self, i: u32) -> [u8; 64] {
+        cast((cast::<[u8; 64], u16x32>(self) >> (2 * i)) & u16x32::splat(0x0303))
     }
 
     #[inline(always)]
-    fn digits(packed: [u8; 64]) -> [[u8; 64]; 5] {
-        digits_of_64(packed)
+    fn digits(self) -> [[u8; 64]; 5] {
+        let [low, high]: [u8x32; 2] = cast(self);
+        let (low, high) = (low.digits(), high.digits());
+        core::array::from_fn(|i| cast([low[i], high[i]]))
     }
-}
-
-#[inline(always)]
-pub fn codes_of_32(packed: u8x32, i: u32) -> u8x32 {
-    let shifted: u8x32 = cast(cast::<u8x32, u16x16>(packed) >> (2 * i));
-    shifted & u8x32::splat(3)
-}
-
-#[inline(always)]
-fn codes_of_64(packed: [u8; 64], i: u32) -> [u8; 64] {
-    cast((cast::<[u8; 64], u16x32>(packed) >> (2 * i)) & u16x32::splat(0x0303))
-}
-
-/// The highest digit by comparison, the other four in pairs: 57 / 512 is a little more than 1 / 9, and floor(57 n / 512) =
-/// floor(n / 9) for all n below 81.
-#[inline(always)]
-fn digits_of_32(bytes: u8x32) -> [u8x32; 5] {
-    let signed: i8x32 = cast(bytes ^ u8x32::splat(0x80));
-    let (one, two) = (signed.simd_gt(i8x32::splat(-48)), signed.simd_gt(i8x32::splat(33)));
-    let highest: u8x32 = cast((one + two).abs());
-    let rest = bytes - entries([0, 81, 162, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], highest);
-    let even: u16x16 = cast(maddubs(rest, cast(i16x16::splat(57))));
-    let odd: u16x16 = cast(maddubs(rest, cast(i16x16::splat(57 << 8))));
-    let ninths: u8x32 = cast((even >> 9u32) | ((odd >> 1u32) & u16x16::splat(0x0F00)));
-    let low = rest - entries([0, 9, 18, 27, 36, 45, 54, 63, 72, 0, 0, 0, 0, 0, 0, 0], ninths);
-    const MODULO: [u8; 16] = [0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0];
-    const THIRDS: [u8; 16] = [0, 0, 0, 1, 1, 1, 2, 2, 2, 0, 0, 0, 0, 0, 0, 0];
-    [entries(MODULO, low), entries(THIRDS, low), entries(MODULO, ninths), entries(THIRDS, ninths), highest]
-}
-
-#[inline(always)]
-fn digits_of_64(bytes: [u8; 64]) -> [[u8; 64]; 5] {
-    let [low, high]: [u8x32; 2] = cast(bytes);
-    let (low, high) = (digits_of_32(low), digits_of_32(high));
-    core::array::from_fn(|i| cast([low[i], high[i]]))
 }
 
 /// table[index] of indices below 16.

@@ -11,7 +11,7 @@
 //! order: x is rearranged, once for all rows of w, into the order in which packed bytes come apart most easily. This file does
 //! that for many rows of x, `matmul_rows.rs` for few.
 
-use super::dots::{Dots, Native, codes_of_32};
+use super::dots::{Dots, Native, Register};
 use super::vector::{lanes_sum, read, store, to_float, write};
 use bytemuck::{Zeroable, cast};
 use wide::{f32x8, i8x32, i16x16, i32x8, u8x32};
@@ -43,7 +43,7 @@ pub unsafe extern "C" fn unpack_panel(packed: *const u8, stride: usize, rows: us
                 if 4 * word < count {
                     let to = panel.add((j + 4 * word) * 4 * PANEL + 32 * half);
                     for i in 0..4 {
-                        write(to.add(i * 4 * PANEL), codes_of_32(four, i as u32));
+                        write(to.add(i * 4 * PANEL), four.codes(i as u32));
                     }
                 }
             }
@@ -214,7 +214,7 @@ unsafe fn tile<D: Dots, const R: usize>(
             let codes: [D::Bytes; 2] =
                 core::array::from_fn(|i| read(panel.add(g * 4 * PANEL + i % registers * D::WIDTH)));
             for r in 0..R {
-                let four = D::repeat(read(x.add(r * stride + 4 * g)));
+                let four = D::Bytes::repeat(read(x.add(r * stride + 4 * g)));
                 for i in 0..registers {
                     sums[r][i] = D::step(sums[r][i], codes[i], four);
                 }

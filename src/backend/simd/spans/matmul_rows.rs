@@ -1,7 +1,7 @@
 //! int8 x ternary products for few rows of x (`matmul.rs` has the equation): straight from the packed bytes, a register of
 //! them at a time. x is split into planes, so that digit i of packed byte j meets element j of plane i.
 
-use super::dots::{Dots, Native};
+use super::dots::{Dots, Native, Register};
 use super::matmul::{eight, first, sums_of_four};
 use super::vector::{lanes_sum, narrow_signed, read, store, to_float, write};
 use bytemuck::Zeroable;
@@ -270,13 +270,13 @@ unsafe fn step<D: Dots, const P: usize, const R: usize, const X: usize>(
 ) {
     if P == 4 {
         for i in 0..4 {
-            let codes = D::codes(packed, i as u32);
+            let codes = packed.codes(i as u32);
             for x in 0..X {
                 steps[x][r] = D::step(steps[x][r], codes, read(planes.add(x * stride + i * D::WIDTH)));
             }
         }
     } else {
-        let digits = D::digits(packed);
+        let digits = packed.digits();
         for i in 0..5 {
             for x in 0..X {
                 steps[x][r] = D::step(steps[x][r], digits[i], read(planes.add(x * stride + i * D::WIDTH)));

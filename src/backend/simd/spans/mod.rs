@@ -39,6 +39,27 @@ pub use elementwise::PhiloxStream;
 pub use magnitudes::{Bins, COUNT_SHIFT, HISTOGRAM, SMALL, TABLES, integer_factors, mean_scale};
 pub use matmul::PANEL;
 
+/// Decodes a row of mask[ceil(columns / 8)] and of as many bits of signs[end], from bit `first` on, as the mask has; returns the
+/// bit after them.
+pub type DecodeMaskSign<T> = unsafe extern "C" fn(
+    mask: *const u8,
+    columns: usize,
+    signs: *const u8,
+    first: usize,
+    end: usize,
+    to: *mut T,
+) -> usize;
+
+/// A block: mask[rows][ceil(columns / 8)] and signs[sign_bytes] of packed[rows][ceil(columns / 4)].
+pub type PackMaskSign = unsafe extern "C" fn(
+    packed: *const u8,
+    rows: usize,
+    columns: usize,
+    mask: *mut u8,
+    signs: *mut u8,
+    sign_bytes: usize,
+);
+
 /// One entry per inner loop. All entries: unsafe, because pointers must be valid for the lengths that the entry states, and
 /// outputs must not overlap inputs unless it says so.
 #[repr(C)]
@@ -120,7 +141,6 @@ pub struct Spans {
     // --- ternary weights -----------------------------------------------------------------------------------------
     /// w[n] from packed[ceil(n / 4)].
     pub deternarize: unsafe extern "C" fn(packed: *const u8, n: usize, scale: f32, w: *mut f32),
-    /// five[ceil(n / 5)] from the n trits of packed[ceil(n / 4)], which holds no code 3 among them.
     /// packed[ceil(n / 4)] of trits[n].
     pub pack_two_bit: unsafe extern "C" fn(trits: *const i8, n: usize, packed: *mut u8),
     /// trits[n] of packed[ceil(n / 4)].
@@ -131,59 +151,16 @@ pub struct Spans {
     pub count_nonzeros: unsafe extern "C" fn(packed: *const u8, n: usize) -> usize,
     /// How many bits of x[n] are set.
     pub count_ones: unsafe extern "C" fn(x: *const u8, n: usize) -> usize,
-    /// A row: packed[ceil(columns / 4)] of mask[ceil(columns / 8)] and as many bits of signs[end] from bit `first` on as the
-    /// mask has; returns the bit after them.
-    pub unpack_mask_sign: unsafe extern "C" fn(
-        mask: *const u8,
-        columns: usize,
-        signs: *const u8,
-        first: usize,
-        end: usize,
-        packed: *mut u8,
-    ) -> usize,
-    /// The same to trits[columns].
-    pub mask_sign_trits: unsafe extern "C" fn(
-        mask: *const u8,
-        columns: usize,
-        signs: *const u8,
-        first: usize,
-        end: usize,
-        trits: *mut i8,
-    ) -> usize,
-    /// A block: mask[rows][ceil(columns / 8)] and signs[sign_bytes] of packed[rows][ceil(columns / 4)].
-    pub pack_mask_sign: unsafe extern "C" fn(
-        packed: *const u8,
-        rows: usize,
-        columns: usize,
-        mask: *mut u8,
-        signs: *mut u8,
-        sign_bytes: usize,
-    ),
+    /// To packed[ceil(columns / 4)].
+    pub unpack_mask_sign: DecodeMaskSign<u8>,
+    /// To trits[columns].
+    pub mask_sign_trits: DecodeMaskSign<i8>,
+    pub pack_mask_sign: PackMaskSign,
     /// The three without the instructions that deposit and extract bits, which some processors have and are slow at.
-    pub unpack_mask_sign_in_steps: unsafe extern "C" fn(
-        mask: *const u8,
-        columns: usize,
-        signs: *const u8,
-        first: usize,
-        end: usize,
-        packed: *mut u8,
-    ) -> usize,
-    pub mask_sign_trits_in_steps: unsafe extern "C" fn(
-        mask: *const u8,
-        columns: usize,
-        signs: *const u8,
-        first: usize,
-        end: usize,
-        trits: *mut i8,
-    ) -> usize,
-    pub pack_mask_sign_in_steps: unsafe extern "C" fn(
-        packed: *const u8,
-        rows: usize,
-        columns: usize,
-        mask: *mut u8,
-        signs: *mut u8,
-        sign_bytes: usize,
-    ),
+    pub unpack_mask_sign_in_steps: DecodeMaskSign<u8>,
+    pub mask_sign_trits_in_steps: DecodeMaskSign<i8>,
+    pub pack_mask_sign_in_steps: PackMaskSign,
+    /// five[ceil(n / 5)] from the n trits of packed[ceil(n / 4)], which holds no code 3 among them.
     pub pack_five: unsafe extern "C" fn(packed: *const u8, n: usize, five: *mut u8),
     /// packed[ceil(n / 4)] from the n trits of five[ceil(n / 5)], whose bytes are below 243.
     pub unpack_five: unsafe extern "C" fn(five: *const u8, n: usize, packed: *mut u8),
