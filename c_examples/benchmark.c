@@ -1,6 +1,7 @@
-/* Times every operation on every backend: cc -std=c99 -O2 -I../include benchmark.c arguments.c -L../target/release -lsetun
+/* Times every operation on every backend: cc -std=c99 -O2 -I../include benchmark.c breakdown.c arguments.c -L../target/release -lsetun
    -Wl,-rpath,../target/release -o benchmark && ./benchmark --quick */
 #include "arguments.h"
+#include "breakdown.h"
 
 #include <inttypes.h>
 #include <setun.h>
@@ -13,7 +14,9 @@ static const char about[] =
     "Times are the least of many; the median stands beside it. 'of read 16 MiB' is the share of the ceiling that bounds\n"
     "the operation, measured in the same run. About two minutes in all.\n\n"
     "With --parity nothing is timed: every operation is compared on every backend and CPU level of this machine with\n"
-    "scalar, and a difference ends the program with status 1. Defaults in brackets.";
+    "scalar, and a difference ends the program with status 1.\n\n"
+    "With --train a small model is trained for some steps, and what each operation took of them is printed. Defaults in\n"
+    "brackets.";
 
 /* How to print, the case that is being printed, and what a comparison came to. */
 typedef struct {
@@ -149,6 +152,8 @@ int main(int argc, char **argv)
 {
     output o = {0, 0, 0, NULL, "", ""};
     int64_t threads = 0;
+    int32_t train = 0;
+    breakdown_options training = {0, 0, 0, 0, 0, SETUN_GRADIENT_PRODUCTS_INT8, SETUN_GRADIENT_PRODUCTS_INT8};
     setun_context_options where;
     setun_benchmark_options how;
     setun_benchmark_options_init(&how, sizeof how);
@@ -160,11 +165,23 @@ int main(int argc, char **argv)
         {"quick", ARGUMENT_FLAG, &how.quick, NULL, "the smallest size of each, in some seconds"},
         {"parity", ARGUMENT_FLAG, &how.parity, NULL, "compare every backend and level with scalar instead of timing"},
         {"json", ARGUMENT_FLAG, &o.json, NULL, "a line of JSON for each result"},
+        {NULL, ARGUMENT_FLAG, NULL, NULL, "A training step"},
+        {"train", ARGUMENT_FLAG, &train, NULL, "break a training step down instead"},
+        {"size", ARGUMENT_CHOICE, &training.size, "S|M", "4 layers x 128, context 64, batch 12; 6 x 384, 256, 64"},
+        {"batch", ARGUMENT_COUNT, &training.batch, NULL, "windows a step; 0 = those of the size"},
+        {"steps", ARGUMENT_COUNT, &training.steps, NULL, "timed steps; 0 = a few seconds' worth"},
+        {"f32", ARGUMENT_FLAG, &training.f32, NULL, "the same model in plain floats"},
+        {"input-gradient", ARGUMENT_CHOICE, &training.input_gradient, "f32|int8", "numbers of the gradients to activations"},
+        {"weight-gradient", ARGUMENT_CHOICE, &training.weight_gradient, "f32|int8", "numbers of the gradients to weights"},
     };
     arguments_result read = arguments_read(argc, argv, table, sizeof table / sizeof *table, about);
     if (read != ARGUMENTS_OK)
         return read == ARGUMENTS_HELP ? 0 : 2;
     how.threads = threads < INT32_MAX ? (int32_t)threads : INT32_MAX;
+    if (train) {
+        training.threads = how.threads;
+        return breakdown(&training) != SETUN_OK;
+    }
     setun_context_options_init(&where, sizeof where);
     where.threads = how.threads;
     setun_status status = setun_context_create(&where, &o.context);

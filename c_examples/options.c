@@ -90,6 +90,8 @@ arguments_result options_read(options *o, int argc, char **argv)
         {"clusters", ARGUMENT_COUNT, &o->train.n_clusters, NULL, "clusters of the text that batches are spread over; 0 = none"},
         {"cluster-balance", ARGUMENT_REAL, &o->train.cluster_balance, NULL, "0: by size, to 1: all clusters as often"},
         {"float-gradients", ARGUMENT_FLAG, &o->float_gradients, NULL, "gradients stay floats, instead of passing through 8 bits"},
+        {"input-gradient", ARGUMENT_CHOICE, &o->train.input_gradient, "f32|int8", "numbers of the gradients to activations"},
+        {"weight-gradient", ARGUMENT_CHOICE, &o->train.weight_gradient, "f32|int8", "numbers of the gradients to weights"},
         {"seed", ARGUMENT_COUNT, &o->seed, NULL, "of the first weights, the batches and the sample"},
         {NULL, ARGUMENT_FLAG, NULL, NULL, "Where and how often"},
         {"backend", ARGUMENT_CHOICE, &o->backend, "auto|scalar|simd|parallel|cuda", "what computes"},

@@ -223,6 +223,16 @@ typedef enum {
     SETUN_BACKEND_CUDA = 4,
 } setun_backend;
 
+/** What the sizes of an operation's calls count. */
+typedef enum {
+    /** Elements of the largest tensor. */
+    SETUN_MULTIPLIES_NOTHING = 0,
+    /** Multiplications of 32-bit floats, each with an addition. */
+    SETUN_MULTIPLIES_F32 = 1,
+    /** Multiplications of 8-bit integers, or of these with trits, each with an addition. */
+    SETUN_MULTIPLIES_INT8 = 2,
+} setun_multiplies;
+
 /** The backend, CPU level and threads that calls run on. */
 typedef struct setun_context setun_context;
 
@@ -273,6 +283,10 @@ typedef struct {
     int64_t elements[5];
     /** What they took, in seconds; 0 unless the context has `benchmark_mode`. */
     double seconds[5];
+    /** The bytes of all their tensors, each counted once a call. */
+    int64_t bytes[5];
+    /** A `setun_multiplies`: what `elements` counts. */
+    int64_t multiplies;
 } setun_statistics;
 
 /** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */
@@ -1788,6 +1802,14 @@ void setun_model_free(setun_model *model);
  *     if (setun_train("corpus.txt", &options, &model, NULL) != SETUN_OK) puts(setun_last_error());
  */
 
+/** In which numbers a gradient of a ternary layer is computed. */
+typedef enum {
+    /** 32-bit floats. */
+    SETUN_GRADIENT_PRODUCTS_F32 = 0,
+    /** 8-bit codes of the gradient of the layer's output, and exact sums of integers. */
+    SETUN_GRADIENT_PRODUCTS_INT8 = 1,
+} setun_gradient_products;
+
 /** What gradients pass through before the update. */
 typedef enum {
     /** Nothing. */
@@ -1946,6 +1968,17 @@ typedef struct {
      * window is as likely as without clusters; 1 = as often as any other. Default 0.
      */
     double cluster_balance;
+    /**
+     * A `setun_gradient_products`: how a ternary layer computes the gradient to its input. INT8 takes a scale
+     * for each token, and the nearest code of -127 to 127. Default SETUN_GRADIENT_PRODUCTS_INT8.
+     */
+    int32_t input_gradient;
+    /**
+     * A `setun_gradient_products`: how a ternary layer computes the gradient to its weights. INT8 takes a
+     * scale for each output and 256 tokens, and codes of -32 to 32, rounded at random so that their mean is
+     * the gradient. Default SETUN_GRADIENT_PRODUCTS_INT8.
+     */
+    int32_t weight_gradient;
 } setun_train_options;
 
 /** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */

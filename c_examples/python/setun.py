@@ -174,6 +174,19 @@ class TokenizerKind(enum.IntEnum):
     BPE = 2
 
 
+class Multiplies(enum.IntEnum):
+    NOTHING = 0
+    F32 = 1
+    INT8 = 2
+
+
+class GradientProducts(enum.IntEnum):
+    """In which numbers a gradient of a ternary layer is computed."""
+
+    F32 = 0
+    INT8 = 1
+
+
 class GradientQuantization(enum.IntEnum):
     NONE = 0
     INT8 = 1
@@ -342,6 +355,8 @@ class Statistics(_Result):
         ("calls", c_int64 * 5),
         ("elements", c_int64 * 5),
         ("seconds", c_double * 5),
+        ("bytes", c_int64 * 5),
+        ("multiplies", c_int64),
     ]
 
 
@@ -571,8 +586,11 @@ class TrainOptions(_Options):
         ("validation_fraction", c_double),
         ("context", c_void_p),
         ("cluster_balance", c_double),
+        ("input_gradient", c_int32),
+        ("weight_gradient", c_int32),
     ]
-    _enums = {"schedule": Schedule, "tokenizer": TokenizerKind}
+    _enums = {"schedule": Schedule, "tokenizer": TokenizerKind, "input_gradient": GradientProducts,
+              "weight_gradient": GradientProducts}
 
 
 class SampleOptions(_Options):

@@ -28,6 +28,7 @@ use statistics::Statistics;
 use std::sync::Arc;
 
 pub use dispatcher::Dispatcher;
+pub use shape::Multiplies;
 pub use simd::Level;
 pub use statistics::Tally;
 

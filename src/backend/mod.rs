@@ -31,10 +31,13 @@ mod pool;
 mod scalar;
 mod simd;
 mod table;
+mod team;
 mod tolerance;
 mod workspace;
 
-pub use dispatch::{Backend, Context, ContextOptions, Level};
+pub use dispatch::{Backend, Context, ContextOptions, Level, Multiplies};
 pub use launch::Launch;
+pub use scalar::activation::LEAST_ABSMAX;
+pub use scalar::integer_gradient::TOKENS;
 pub use table::{AdamW, Operation};
 pub use workspace::with_scratch;

@@ -90,7 +90,8 @@ macro_rules! operations {
                     let Some(dispatcher) = launch.executor.dispatcher() else {
                         return (crate::backend::simd::KERNELS.$name)(launch $(, $argument)*);
                     };
-                    let call = dispatcher.begin(Operation::$name, &[$(Argument(&$argument).dims()),*]);
+                    let bytes = 0 $(+ Argument(&$argument).bytes())*;
+                    let call = dispatcher.begin(Operation::$name, &[$(Argument(&$argument).dims()),*], bytes);
                     let result = (call.kernels().$name)(call.launch() $(, $argument)*);
                     call.end(result.is_ok());
                     result

@@ -1,6 +1,7 @@
 //! The thread pool: rayon's, one per process id. A forked child finds no threads in its copy of the parent's pool, so it
 //! makes one of its own at first use and leaks the copy (joining threads that do not exist would hang).
 
+use super::team::Team;
 use crate::tensor::error::error;
 use crate::tensor::{Result, reserve};
 use parking_lot::Mutex;
@@ -31,10 +32,24 @@ impl Pool {
     }
 
     pub fn run(&self, chunks: usize, chunk: &(impl Fn(usize) + Sync)) {
-        self.enter(|| (0..chunks).into_par_iter().with_max_len(1).for_each(chunk));
+        if !Team::try_run(self.name(), chunks, chunk) {
+            self.inside(|| (0..chunks).into_par_iter().with_max_len(1).for_each(chunk));
+        }
     }
 
+    /// Calls `work` on one of the threads; while it runs, the others stand by for what it hands out.
     pub fn enter<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        if Team::is_led(self.name()) {
+            return work();
+        }
+        self.inside(|| Team::lead(self.name(), self.threads, work))
+    }
+
+    fn name(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    fn inside<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         if self.process == std::process::id() {
             return self.home.install(work);
         }

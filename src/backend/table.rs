@@ -112,10 +112,10 @@ pub struct Kernels {
     pub mask_sign_trits: fn(&Launch, mask_sign: &View, trits: &mut ViewMut) -> Result<()>,
 
     // --- activations ---------------------------------------------------------------------------------------------
-    /// Per row of x[m, k] f: a = max(max |x|, 1e-5); codes[m, k] i8 = clip(round_half_even(x * (127 / a)), -127, 127);
+    /// Per row of x[m, k] f: a = max(max |x|, least), where activations have [`LEAST_ABSMAX`](super::LEAST_ABSMAX); codes[m, k] i8 = clip(round_half_even(x * (127 / a)), -127, 127);
     /// scales[m] f = a / 127. A row with a NaN has the scale NaN, a row with an infinity an infinite one, and where x or
     /// the product is NaN the code is 0: what is not finite shows in every product of the row.
-    pub quantize_activations: fn(&Launch, x: &View, codes: &mut ViewMut, scales: &mut ViewMut) -> Result<()>,
+    pub quantize_activations: fn(&Launch, x: &View, least: f64, codes: &mut ViewMut, scales: &mut ViewMut) -> Result<()>,
     /// x[m, k] f = scales[m] f * codes[m, k] i8.
     pub dequantize_activations: fn(&Launch, codes: &View, scales: &View, x: &mut ViewMut) -> Result<()>,
 
@@ -151,6 +151,7 @@ pub struct Kernels {
     /// rounded to f:
     /// y = (the sum of S * weight_scale over the groups of the row in index order, from 0) * scale, all rounded apart; but
     /// where a row has one group, y = S * (scale * weight_scale). The same bits on every row, and for every m.
+    /// base[m, n] f is added at last, where there is one.
     /// packed u8 has n * ceil(k / 4) elements at two bits, n * ceil(k / 5) at five trits a byte, as many as it takes as mask and
     /// signs, and holds nothing but trits.
     pub matmul_ternary: fn(
@@ -161,9 +162,11 @@ pub struct Kernels {
         packed: &View,
         group: usize,
         weight_scales: &View,
+        base: Option<&View>,
         y: &mut ViewMut,
     ) -> Result<()>,
-    /// The gradient to the input: dx[m, k] f = dy[m, n] f * (weight_scale f * t[n, k]), from the same weights.
+    /// The gradient to the input: dx[m, k] f = dy[m, n] f * (weight_scale f * t[n, k]), from the same weights, or += when
+    /// `accumulate`.
     pub matmul_ternary_backward: fn(
         &Launch,
         dy: &View,
@@ -171,6 +174,40 @@ pub struct Kernels {
         packed: &View,
         group: usize,
         weight_scales: &View,
+        accumulate: bool,
+        dx: &mut ViewMut,
+    ) -> Result<()>,
+
+    /// Half of a gradient to weights in integers, dw = g^T x for x[m, k] = factors[m] f * codes i8: the columns of g[m, n] f in
+    /// blocks of 256 tokens, the last being what is left. With v = g * factor and a = max |v| of a block of a column,
+    /// scales[ceil(m / 256), n] f = max(a / 32, 2^-126), and codes[ceil(m / 256), n, 256] i8 =
+    /// round_half_even(v * (1 / scale) + (b - 127.5) / 256), at most +-32, zeros past m. The random byte b of token i of a block and
+    /// column j is byte j / 8 mod 4 of word 8 * (j / 32) + j mod 8 of the stream, from word 32 r * ceil(n / 128) on, where r is
+    /// the block's number times 128, plus i mod 128; for i of 128 and more it is 255 less that byte. So the mean of scale * code
+    /// over the streams is v to 1 / 512 of a step (stochastic rounding). A scale is NaN or infinite where an a is; where the number
+    /// to be rounded is NaN the code is 0.
+    pub quantize_columns: fn(
+        &Launch,
+        g: &View,
+        factors: &View,
+        stream: Stream,
+        codes: &mut ViewMut,
+        scales: &mut ViewMut,
+    ) -> Result<()>,
+    /// The other half: dw[n, k] f += S * scale for each block of 256 tokens in index order, multiplied and added apart, where
+    /// S = the sum over the block of g i8 * codes i8, exact, from `quantize_columns`' g[ceil(m / 256), n, 256],
+    /// scales[ceil(m / 256), n] f, and codes[m, k] of at most +-127. The same bits on every row.
+    pub weight_gradient: fn(&Launch, g: &View, scales: &View, codes: &View, dw: &mut ViewMut) -> Result<()>,
+    /// The gradient to the input in integers: dx[m, k] f = S * (scale * weight_scale), or += when `accumulate`, with
+    /// S = the sum over n of codes[m, n] i8 * t[n, k], exact for every n up to 2^24 and |codes| <= 127, scales[m] f and
+    /// weight_scale[1] f. packed[n, ceil(k / 4)] u8, two bits a trit, holds nothing but trits. The same bits on every row.
+    pub matmul_ternary_transposed: fn(
+        &Launch,
+        codes: &View,
+        scales: &View,
+        packed: &View,
+        weight_scale: &View,
+        accumulate: bool,
         dx: &mut ViewMut,
     ) -> Result<()>,
 
@@ -230,6 +267,63 @@ pub struct Kernels {
     /// dgate and dup[..] f from dy[..] f.
     pub gated_squared_relu_backward:
         fn(&Launch, gate: &View, up: &View, dy: &View, dgate: &mut ViewMut, dup: &mut ViewMut) -> Result<()>,
+
+    // --- between the products of a ternary layer -----------------------------------------------------------------
+    /// `rms_norm` with the canonical sum of squares, then `quantize_activations` with [`LEAST_ABSMAX`](super::LEAST_ABSMAX):
+    /// codes[m, d] i8, scales[m] f and inverse_rms[m] f of x[m, d] f. The same bits on every row.
+    pub rms_norm_quantize: fn(
+        &Launch,
+        x: &View,
+        gain: &View,
+        epsilon: f64,
+        codes: &mut ViewMut,
+        scales: &mut ViewMut,
+        inverse_rms: &mut ViewMut,
+    ) -> Result<()>,
+    /// The same of `squared_relu` of x[m, d] f.
+    pub squared_relu_norm_quantize: fn(
+        &Launch,
+        x: &View,
+        gain: &View,
+        epsilon: f64,
+        codes: &mut ViewMut,
+        scales: &mut ViewMut,
+        inverse_rms: &mut ViewMut,
+    ) -> Result<()>,
+    /// The same of `gated_squared_relu` of gate and up[m, d] f.
+    pub gated_squared_relu_norm_quantize: fn(
+        &Launch,
+        gate: &View,
+        up: &View,
+        gain: &View,
+        epsilon: f64,
+        codes: &mut ViewMut,
+        scales: &mut ViewMut,
+        inverse_rms: &mut ViewMut,
+    ) -> Result<()>,
+    /// The gradient through `squared_relu` and `rms_norm`, straight through the codes: dx[m, d] f from dy[m, d] f; adds to
+    /// dgain[d] f, rows in index order by fixed chunks.
+    pub squared_relu_norm_backward: fn(
+        &Launch,
+        x: &View,
+        gain: &View,
+        inverse_rms: &View,
+        dy: &View,
+        dx: &mut ViewMut,
+        dgain: &mut ViewMut,
+    ) -> Result<()>,
+    /// The same through `gated_squared_relu`: dgate and dup[m, d] f.
+    pub gated_squared_relu_norm_backward: fn(
+        &Launch,
+        gate: &View,
+        up: &View,
+        gain: &View,
+        inverse_rms: &View,
+        dy: &View,
+        dgate: &mut ViewMut,
+        dup: &mut ViewMut,
+        dgain: &mut ViewMut,
+    ) -> Result<()>,
 
     // --- loss ----------------------------------------------------------------------------------------------------
     /// losses[n] f = ln(sum of exp(logits[n, v] f)) - logits[n, targets[n] u32], in nats. Targets are below v.

@@ -33,6 +33,11 @@ pub fn rms_norm_backward(m: usize) -> Tolerance {
     Tolerance { absolute: 1e-6 * (4.0 + (m as f64).sqrt()), relative: 1e-5 }
 }
 
+/// The same, times the derivative of max(x, 0)^2 * up, which is up to 2 * 4 * 4 for standard normal numbers.
+pub fn fused_norm_backward(m: usize) -> Tolerance {
+    Tolerance { absolute: 1e-5 * (4.0 + (m as f64).sqrt()), relative: 1e-5 }
+}
+
 /// The reference sums in f64. The partial sums of k products of standard normal numbers grow like sqrt(k), and so does each of
 /// the k roundings of an f32 sum; being of random sign, they come to about epsilon / 4 * k. Eight times that is beyond chance.
 pub fn products(k: usize) -> Tolerance {
@@ -51,6 +56,9 @@ pub fn of(operation: Operation, shapes: &[Vec<usize>]) -> Tolerance {
         Operation::cross_entropy | Operation::cross_entropy_gradient => CROSS_ENTROPY,
         Operation::rms_norm => RMS_NORM,
         Operation::rms_norm_backward => rms_norm_backward(dim(0, 0)),
+        Operation::squared_relu_norm_backward | Operation::gated_squared_relu_norm_backward => {
+            fused_norm_backward(dim(0, 0))
+        }
         Operation::matmul | Operation::matmul_ternary_backward => products(dim(0, 1)),
         _ => EXACT,
     }

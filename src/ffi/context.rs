@@ -28,7 +28,7 @@ use super::handle::{self, Handle};
 use super::library::setun_status;
 use super::options::{self, Versioned};
 use crate::backend::cuda::{self, Absent};
-use crate::backend::{Backend, Context, ContextOptions, Level, Operation};
+use crate::backend::{Backend, Context, ContextOptions, Level, Multiplies, Operation};
 use crate::tensor::Result;
 use crate::tensor::error::error;
 use once_cell::sync::OnceCell;
@@ -271,6 +271,22 @@ pub struct setun_statistics {
     pub elements: [i64; 5],
     /// What they took, in seconds; 0 unless the context has `benchmark_mode`.
     pub seconds: [f64; 5],
+    /// The bytes of all their tensors, each counted once a call.
+    pub bytes: [i64; 5],
+    /// A `setun_multiplies`: what `elements` counts.
+    pub multiplies: i64,
+}
+
+/// What the sizes of an operation's calls count.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum setun_multiplies {
+    /// Elements of the largest tensor.
+    Nothing = 0,
+    /// Multiplications of 32-bit floats, each with an addition.
+    F32 = 1,
+    /// Multiplications of 8-bit integers, or of these with trits, each with an addition.
+    Int8 = 2,
 }
 
 // SAFETY: repr(C), begins with struct_size, then a pointer that is only written, integers and floats of 8 bytes: no padding.
@@ -282,6 +298,8 @@ unsafe impl Versioned for setun_statistics {
             calls: [0; 5],
             elements: [0; 5],
             seconds: [0.0; 5],
+            bytes: [0; 5],
+            multiplies: 0,
         }
     }
 }
@@ -315,13 +333,23 @@ pub unsafe extern "C" fn setun_context_statistics(
         let count = Operation::ALL.len();
         let operation = usize::try_from(index).ok().and_then(|index| Operation::ALL.get(index));
         let operation = *operation.ok_or_else(|| error!(Argument, "index is {index}, expected 0 to {}", count - 1))?;
-        let mut statistics = setun_statistics { operation: operation.c_name().as_ptr(), ..Versioned::defaults() };
+        let multiplies = match operation.multiplies() {
+            Multiplies::Nothing => setun_multiplies::Nothing,
+            Multiplies::F32 => setun_multiplies::F32,
+            Multiplies::Int8 => setun_multiplies::Int8,
+        };
+        let mut statistics = setun_statistics {
+            operation: operation.c_name().as_ptr(),
+            multiplies: multiplies as i64,
+            ..Versioned::defaults()
+        };
         for backend in Backend::ALL {
             let tally = context.tally(operation, backend);
             for at in [setun_backend::Auto as usize, number(backend) as usize] {
                 statistics.calls[at] += tally.calls as i64;
                 statistics.elements[at] = statistics.elements[at].saturating_add_unsigned(tally.size);
                 statistics.seconds[at] += tally.seconds;
+                statistics.bytes[at] = statistics.bytes[at].saturating_add_unsigned(tally.bytes);
             }
         }
         // SAFETY: NULL and size are checked; that many writable bytes are the caller's contract.

@@ -365,7 +365,7 @@ pub unsafe extern "C" fn setun_model_forward(
             // SAFETY: NULL, alignment and overlap are checked; the lengths are the caller's contract.
             let (tokens, logits) = unsafe { (slice(tokens, inputs, "tokens")?, slice_mut(logits, outputs, "logits")?) };
             check_tokens(tokens, model.options().vocabulary, "tokens")?;
-            let mut activations = Activations::new(model, batch, length, false)?;
+            let mut activations = Activations::new(model, batch, length)?;
             let work = || {
                 let result = model.logits(&mut activations, tokens)?;
                 logits.copy_from_slice(result.slice()?);
@@ -400,7 +400,7 @@ pub unsafe extern "C" fn setun_model_loss(
             let (tokens, targets) = unsafe { (slice(tokens, inputs, "tokens")?, slice(targets, inputs, "targets")?) };
             check_tokens(tokens, model.options().vocabulary, "tokens")?;
             check_tokens(targets, model.options().vocabulary, "targets")?;
-            let mut activations = Activations::new(model, batch, length, false)?;
+            let mut activations = Activations::new(model, batch, length)?;
             let work = || model.loss(&mut activations, (tokens, targets), &never);
             model.context().launch().executor.enter(work)
         })?;

@@ -52,6 +52,16 @@ pub enum setun_gradient_quantization {
     Ternary = 2,
 }
 
+/// In which numbers a gradient of a ternary layer is computed.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum setun_gradient_products {
+    /// 32-bit floats.
+    F32 = 0,
+    /// 8-bit codes of the gradient of the layer's output, and exact sums of integers.
+    Int8 = 1,
+}
+
 /// What is known after a step.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -192,6 +202,13 @@ pub struct setun_train_options {
     /// How often a cluster is drawn: ~ size^(1 - cluster_balance). 0 = in proportion to its size, so that every
     /// window is as likely as without clusters; 1 = as often as any other. Default 0.
     pub cluster_balance: f64,
+    /// A `setun_gradient_products`: how a ternary layer computes the gradient to its input. INT8 takes a scale
+    /// for each token, and the nearest code of -127 to 127. Default SETUN_GRADIENT_PRODUCTS_INT8.
+    pub input_gradient: i32,
+    /// A `setun_gradient_products`: how a ternary layer computes the gradient to its weights. INT8 takes a
+    /// scale for each output and 256 tokens, and codes of -32 to 32, rounded at random so that their mean is
+    /// the gradient. Default SETUN_GRADIENT_PRODUCTS_INT8.
+    pub weight_gradient: i32,
 }
 
 // SAFETY: repr(C), begins with struct_size, numbers, pointers and a nullable function pointer, ends with 8 bytes at a
@@ -234,6 +251,8 @@ unsafe impl Versioned for setun_train_options {
             validation_fraction: 0.1,
             context: std::ptr::null(),
             cluster_balance: 0.0,
+            input_gradient: setun_gradient_products::Int8 as i32,
+            weight_gradient: setun_gradient_products::Int8 as i32,
         }
     }
 }

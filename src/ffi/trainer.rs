@@ -8,9 +8,11 @@ use super::model_object::{ModelObject, check_poison, geometry};
 use super::options;
 use super::text::{tokenizer_kind, tokenizer_vocabulary};
 use super::train::{
-    c_metrics, setun_gradient_quantization, setun_progress_callback, setun_schedule, setun_train_options,
+    c_metrics, setun_gradient_products, setun_gradient_quantization, setun_progress_callback, setun_schedule,
+    setun_train_options,
 };
 use crate::model::ModelOptions;
+use crate::model::Products;
 use crate::tensor::Result;
 use crate::tensor::error::ensure;
 use crate::train::{
@@ -141,6 +143,10 @@ impl TrainingOptions {
             (setun_gradient_quantization::Int8 as i32, "int8", GradientQuantization::Int8),
             (setun_gradient_quantization::Ternary as i32, "ternary", GradientQuantization::Ternary),
         ];
+        let products = [
+            (setun_gradient_products::F32 as i32, "f32", Products::F32),
+            (setun_gradient_products::Int8 as i32, "int8", Products::Int8),
+        ];
         let cancel = match options.cancel.is_null() {
             true => None,
             false => Some(Arc::clone(&*handle::shared(options.cancel, "cancel")?)),
@@ -151,6 +157,8 @@ impl TrainingOptions {
             max_epochs: count(options.max_epochs, "max_epochs")?,
             n_clusters: size(options.n_clusters, "n_clusters")?,
             cluster_balance: options.cluster_balance,
+            input_gradient: one_of(options.input_gradient, "input_gradient", &products)?,
+            weight_gradient: one_of(options.weight_gradient, "weight_gradient", &products)?,
             quantize_weights: options.quantize_weights != 0,
             quantize_gradients: one_of(options.quantize_gradients, "quantize_gradients", &quantizations)?,
             use_adaptive_lr: options.use_adaptive_lr != 0,

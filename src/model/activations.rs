@@ -1,6 +1,6 @@
 //! All memory of a forward and backward pass over [batch, length] tokens, allocated once.
 
-use super::linear::Input;
+use super::linear::{GradientProducts, Input, LinearBackward};
 use super::{Model, ModelOptions};
 use crate::backend::Context;
 use crate::tensor::error::ensure;
@@ -26,7 +26,8 @@ pub struct FeedForwardActivations {
     /// Present in gated models.
     pub gate: Option<Tensor>,
     pub up: Tensor,
-    pub hidden: Tensor,
+    /// Of the f32 twin; the ternary model computes it anew.
+    pub hidden: Option<Tensor>,
     pub sub_inverse_rms: Tensor,
     pub sub_input: Input,
 }
@@ -50,6 +51,7 @@ pub struct Backward {
     pub hidden: Tensor,
     pub up: Tensor,
     pub gate: Option<Tensor>,
+    pub linear: LinearBackward,
 }
 
 pub struct Activations {
@@ -65,14 +67,22 @@ pub struct Activations {
     pub normed: Tensor,
     pub logits: Tensor,
     pub losses: Tensor,
-    /// Room for the widest block input as floats.
-    pub scratch: Tensor,
     pub backward: Option<Backward>,
 }
 
 impl Activations {
-    /// Memory for `batch` sequences of `length` tokens; with `training`, for a backward pass too.
-    pub fn new(model: &Model, batch: usize, length: usize, training: bool) -> Result<Activations> {
+    /// Memory for `batch` sequences of `length` tokens.
+    pub fn new(model: &Model, batch: usize, length: usize) -> Result<Activations> {
+        Activations::make(model, batch, length, None)
+    }
+
+    /// The same for a backward pass too.
+    pub fn training(model: &Model, batch: usize, length: usize, products: GradientProducts) -> Result<Activations> {
+        Activations::make(model, batch, length, Some(products))
+    }
+
+    fn make(model: &Model, batch: usize, length: usize, products: Option<GradientProducts>) -> Result<Activations> {
+        let training = products.is_some();
         let (options, dtype) = (model.options(), model.dtype());
         ensure!(batch > 0 && length > 0, Shape, "model: a batch of {batch} sequences of {length} tokens is empty");
         let longest = options.context_length;
@@ -100,8 +110,7 @@ impl Activations {
             normed: shape.rows(options.width)?,
             logits: shape.rows(options.vocabulary)?,
             losses: Tensor::zeros(dtype, &[m])?,
-            scratch: shape.scratch()?,
-            backward: if training { Some(shape.backward()?) } else { None },
+            backward: products.map(|products| shape.backward(products)).transpose()?,
         })
     }
 
@@ -161,12 +170,6 @@ impl Extent<'_> {
         Ok(LayerActivations { attention: self.attention()?, feed_forward: self.feed_forward()? })
     }
 
-    /// Room for the widest block input as floats, in one dimension.
-    pub fn scratch(&self) -> Result<Tensor> {
-        let widest = Shape::new(&[self.count()?, self.options.width.max(self.options.hidden)])?;
-        Tensor::zeros(self.dtype, &[widest.count()])
-    }
-
     fn attention(&self) -> Result<AttentionActivations> {
         let options = self.options;
         Ok(AttentionActivations {
@@ -189,14 +192,15 @@ impl Extent<'_> {
             input: self.input(options.width)?,
             gate: if options.ffn_gated { Some(self.rows(options.hidden)?) } else { None },
             up: self.rows(options.hidden)?,
-            hidden: self.rows(options.hidden)?,
+            hidden: if options.quantize_weights { None } else { Some(self.rows(options.hidden)?) },
             sub_inverse_rms: self.scales()?,
             sub_input: self.input(options.hidden)?,
         })
     }
 
-    fn backward(&self) -> Result<Backward> {
+    fn backward(&self, products: GradientProducts) -> Result<Backward> {
         let options = self.options;
+        let widest = options.width.max(options.hidden);
         Ok(Backward {
             residual: self.rows(options.width)?,
             masked: self.rows(if options.dropout > 0.0 { options.width } else { 0 })?,
@@ -208,6 +212,7 @@ impl Extent<'_> {
             hidden: self.rows(options.hidden)?,
             up: self.rows(options.hidden)?,
             gate: if options.ffn_gated { Some(self.rows(options.hidden)?) } else { None },
+            linear: LinearBackward::new(options, self.dtype, products, self.count()?, [widest, widest])?,
         })
     }
 }

@@ -16,22 +16,15 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// y[m, width] = the block's output for the residual stream x[m, width].
-    pub fn forward(
-        &self,
-        pass: &Pass,
-        x: &Tensor,
-        a: &mut AttentionActivations,
-        scratch: &mut Tensor,
-        y: &mut Tensor,
-    ) -> Result<()> {
+    /// y[m, width] = the residual stream after the block, for x[m, width] before it; under dropout only what the block adds.
+    pub fn forward(&self, pass: &Pass, x: &Tensor, a: &mut AttentionActivations, y: &mut Tensor) -> Result<()> {
         let (q, k, v) = (&mut a.q.view_mut(), &mut a.k.view_mut(), &mut a.v.view_mut());
-        self.project(pass, x, (&mut a.input, &mut a.inverse_rms), scratch, [q, k, v])?;
+        self.project(pass, x, (&mut a.input, &mut a.inverse_rms), [q, k, v])?;
         let (launch, kernels) = (pass.context.launch(), pass.context.kernels());
         let (output, log_sum) = (&mut a.output.view_mut(), &mut a.log_sum.view_mut());
         pass.check()?;
         (kernels.attention)(launch, &q.as_view(), &k.as_view(), &v.as_view(), output, log_sum)?;
-        self.output(pass, a, scratch, y)
+        self.output(pass, x, a, y)
     }
 
     /// q, k and v, each [batch, length, heads, head], of the residual stream x[m, width]; q and k rotated.
@@ -40,28 +33,21 @@ impl Attention {
         pass: &Pass,
         x: &Tensor,
         (input, inverse_rms): (&mut Input, &mut Tensor),
-        scratch: &mut Tensor,
         [q, k, v]: [&mut ViewMut; 3],
     ) -> Result<()> {
-        input.store_norm(pass.context, pass.norm(x.view(), self.norm), inverse_rms, scratch)?;
+        input.store_norm(pass.context, pass.norm(x.view(), self.norm), inverse_rms)?;
         for (linear, out) in [(&self.q, &mut *q), (&self.k, &mut *k), (&self.v, v)] {
-            linear.forward(pass, input, &mut matrix(out.reborrow())?)?;
+            linear.forward(pass, input, None, &mut matrix(out.reborrow())?)?;
         }
         pass.rope(false, q)?;
         pass.rope(false, k)
     }
 
-    /// y[m, width] from what the heads read, `a.output`.
-    pub fn output(
-        &self,
-        pass: &Pass,
-        a: &mut AttentionActivations,
-        scratch: &mut Tensor,
-        y: &mut Tensor,
-    ) -> Result<()> {
+    /// y as `forward` has it, from what the heads read, `a.output`.
+    pub fn output(&self, pass: &Pass, x: &Tensor, a: &mut AttentionActivations, y: &mut Tensor) -> Result<()> {
         let norm = pass.norm(flat(&a.output)?, self.sub_norm);
-        a.sub_input.store_norm(pass.context, norm, &mut a.sub_inverse_rms, scratch)?;
-        self.o.forward(pass, &a.sub_input, &mut y.view_mut())
+        a.sub_input.store_norm(pass.context, norm, &mut a.sub_inverse_rms)?;
+        self.o.forward(pass, &a.sub_input, pass.base(x).as_ref(), &mut y.view_mut())
     }
 
     /// Adds the block's part to the gradient of the residual stream, `b.residual`, and to the parameters' gradients;
@@ -71,16 +57,15 @@ impl Attention {
         pass: &Pass,
         x: &Tensor,
         a: &AttentionActivations,
-        scratch: &mut Tensor,
         b: &mut Backward,
         gradients: &mut [Tensor],
     ) -> Result<()> {
         let context = pass.context;
         let (launch, kernels) = (context.launch(), context.kernels());
         {
-            let dy = if pass.dropout.is_some() { b.masked.view() } else { b.residual.view() };
-            self.o.backward_weight(pass, &dy, &a.sub_input.values(context, scratch)?, gradients)?;
-            self.o.backward_input(pass, &dy, false, &mut b.normed.view_mut())?;
+            let dy = if pass.dropout { b.masked.view() } else { b.residual.view() };
+            let dx = (false, &mut b.normed.view_mut());
+            self.o.backward(pass, &dy, &a.sub_input, &mut b.linear, dx, gradients)?;
         }
         let Norm { x: output, gain, .. } = pass.norm(flat(&a.output)?, self.sub_norm);
         (kernels.rms_norm_backward)(
@@ -108,11 +93,10 @@ impl Attention {
         )?;
         pass.rope(true, &mut b.q.view_mut())?;
         pass.rope(true, &mut b.k.view_mut())?;
-        let input = a.input.values(context, scratch)?;
         for (i, (linear, dy)) in [(&self.q, &b.q), (&self.k, &b.k), (&self.v, &b.v)].into_iter().enumerate() {
             let dy = flat(dy)?;
-            linear.backward_weight(pass, &dy, &input, gradients)?;
-            linear.backward_input(pass, &dy, i > 0, &mut b.normed.view_mut())?;
+            let dx = (i > 0, &mut b.normed.view_mut());
+            linear.backward(pass, &dy, &a.input, &mut b.linear, dx, gradients)?;
         }
         pass.norm_backward(x.view(), self.norm, &a.inverse_rms, &b.normed, &mut b.residual, gradients)
     }

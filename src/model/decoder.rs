@@ -181,11 +181,9 @@ impl Cache {
         let [x, y] = &mut w.residual;
         model.embed(&w.tokens, x)?;
         for (layer, ring) in model.layers().iter().zip(&mut self.layers) {
-            ring.attend(&pass, layer, (slot, seen), x, &mut w.layer, &mut w.scratch)?;
-            layer.attention.output(&pass, &mut w.layer.attention, &mut w.scratch, y)?;
-            pass.add_residual(0, x, y)?;
-            layer.feed_forward.forward(&pass, y, &mut w.layer.feed_forward, &mut w.scratch, x)?;
-            pass.add_residual(0, y, x)?;
+            ring.attend(&pass, layer, (slot, seen), x, &mut w.layer)?;
+            layer.attention.output(&pass, x, &mut w.layer.attention, y)?;
+            layer.feed_forward.forward(&pass, y, &mut w.layer.feed_forward, x)?;
         }
         self.position += tokens.len();
         Ok(())
@@ -202,13 +200,12 @@ impl Ring {
         (slot, seen): (usize, usize),
         x: &Tensor,
         a: &mut LayerActivations,
-        scratch: &mut Tensor,
     ) -> Result<()> {
         let a = &mut a.attention;
         let count = a.q.dims()[1];
         let (k, v) = (&mut entries(&mut self.keys, slot, count)?, &mut entries(&mut self.values, slot, count)?);
         let q = &mut a.q.view_mut();
-        layer.attention.project(pass, x, (&mut a.input, &mut a.inverse_rms), scratch, [q, k, v])?;
+        layer.attention.project(pass, x, (&mut a.input, &mut a.inverse_rms), [q, k, v])?;
         let dims = [1, seen, self.keys.dims()[1], self.keys.dims()[2]];
         let k = self.keys.view().narrow(0, seen)?.reshape(&dims)?;
         let v = self.values.view().narrow(0, seen)?.reshape(&dims)?;
@@ -231,7 +228,6 @@ struct Workspace {
     /// The residual stream, before and after each block in turn.
     residual: [Tensor; 2],
     layer: LayerActivations,
-    scratch: Tensor,
 }
 
 impl Workspace {
@@ -244,7 +240,6 @@ impl Workspace {
             sine: Tensor::zeros(dtype, &[count, half])?,
             residual: [extent.rows(options.width)?, extent.rows(options.width)?],
             layer: extent.layer()?,
-            scratch: extent.scratch()?,
         })
     }
 

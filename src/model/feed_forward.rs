@@ -1,7 +1,7 @@
 //! The feed-forward block: norm, up (and gate), squared ReLU, sub-norm, down.
 
 use super::activations::{Backward, FeedForwardActivations};
-use super::linear::Linear;
+use super::linear::{Input, Linear, Norm};
 use super::transformer::Pass;
 use crate::tensor::{Result, Tensor};
 
@@ -15,28 +15,92 @@ pub struct FeedForward {
 }
 
 impl FeedForward {
-    /// y[m, width] = the block's output for the residual stream x[m, width].
-    pub fn forward(
+    /// y[m, width] = the residual stream after the block, for x[m, width] before it; under dropout only what the block adds.
+    pub fn forward(&self, pass: &Pass, x: &Tensor, a: &mut FeedForwardActivations, y: &mut Tensor) -> Result<()> {
+        let context = pass.context;
+        a.input.store_norm(context, pass.norm(x.view(), self.norm), &mut a.inverse_rms)?;
+        self.up.forward(pass, &a.input, None, &mut a.up.view_mut())?;
+        if let (Some(linear), Some(gate)) = (&self.gate, &mut a.gate) {
+            linear.forward(pass, &a.input, None, &mut gate.view_mut())?;
+        }
+        self.store_hidden(pass, a)?;
+        self.down.forward(pass, &a.sub_input, pass.base(x).as_ref(), &mut y.view_mut())
+    }
+
+    /// The input of `down`: the norm of max(gate, 0)^2 * up, or of max(up, 0)^2.
+    fn store_hidden(&self, pass: &Pass, a: &mut FeedForwardActivations) -> Result<()> {
+        let (launch, kernels) = (pass.context.launch(), pass.context.kernels());
+        let (up, gate, inverse_rms) = (a.up.view(), a.gate.as_ref().map(Tensor::view), &mut a.sub_inverse_rms);
+        match (&mut a.sub_input, &mut a.hidden) {
+            (Input::Codes { codes, scales }, _) => {
+                let Norm { gain, epsilon, .. } = pass.norm(up, self.sub_norm);
+                let (codes, scales, inverse_rms) =
+                    (&mut codes.view_mut(), &mut scales.view_mut(), &mut inverse_rms.view_mut());
+                match &gate {
+                    Some(gate) => (kernels.gated_squared_relu_norm_quantize)(
+                        launch,
+                        gate,
+                        &up,
+                        &gain,
+                        epsilon,
+                        codes,
+                        scales,
+                        inverse_rms,
+                    ),
+                    None => {
+                        let fused = kernels.squared_relu_norm_quantize;
+                        fused(launch, &up, &gain, epsilon, codes, scales, inverse_rms)
+                    }
+                }
+            }
+            (input, Some(hidden)) => {
+                match &gate {
+                    Some(gate) => (kernels.gated_squared_relu)(launch, gate, &up, &mut hidden.view_mut())?,
+                    None => (kernels.squared_relu)(launch, &up, &mut hidden.view_mut())?,
+                }
+                input.store_norm(pass.context, pass.norm(hidden.view(), self.sub_norm), inverse_rms)
+            }
+            (Input::Values(_), None) => unreachable!("the f32 twin keeps its hidden values"),
+        }
+    }
+
+    /// From the gradient of the input of `down`, `b.up`, to those of `up`, in its place, and of `gate`.
+    fn hidden_backward(
         &self,
         pass: &Pass,
-        x: &Tensor,
-        a: &mut FeedForwardActivations,
-        scratch: &mut Tensor,
-        y: &mut Tensor,
+        a: &FeedForwardActivations,
+        b: &mut Backward,
+        gradients: &mut [Tensor],
     ) -> Result<()> {
-        let context = pass.context;
-        let (launch, kernels) = (context.launch(), context.kernels());
-        a.input.store_norm(context, pass.norm(x.view(), self.norm), &mut a.inverse_rms, scratch)?;
-        self.up.forward(pass, &a.input, &mut a.up.view_mut())?;
-        if let (Some(linear), Some(gate)) = (&self.gate, &mut a.gate) {
-            linear.forward(pass, &a.input, &mut gate.view_mut())?;
-            (kernels.gated_squared_relu)(launch, &gate.view(), &a.up.view(), &mut a.hidden.view_mut())?;
-        } else {
-            (kernels.squared_relu)(launch, &a.up.view(), &mut a.hidden.view_mut())?;
+        let (launch, kernels) = (pass.context.launch(), pass.context.kernels());
+        let (up, inverse_rms) = (a.up.view(), a.sub_inverse_rms.view());
+        let gain = &pass.parameters[self.sub_norm].tensor.view();
+        let dgain = &mut gradients[self.sub_norm].view_mut();
+        let dhidden = &mut b.hidden;
+        let Some(hidden) = &a.hidden else {
+            // The gradient that comes in is where what goes out has to be: they change places.
+            std::mem::swap(&mut b.up, dhidden);
+            let (dy, dup) = (dhidden.view(), &mut b.up.view_mut());
+            return match (&a.gate, &mut b.gate) {
+                (Some(gate), Some(dgate)) => {
+                    let (gate, dgate) = (gate.view(), &mut dgate.view_mut());
+                    let fused = kernels.gated_squared_relu_norm_backward;
+                    fused(launch, &gate, &up, gain, &inverse_rms, &dy, dgate, dup, dgain)
+                }
+                _ => (kernels.squared_relu_norm_backward)(launch, &up, gain, &inverse_rms, &dy, dup, dgain),
+            };
+        };
+        let (hidden, dy) = (hidden.view(), b.up.view());
+        let to = &mut dhidden.view_mut();
+        (kernels.rms_norm_backward)(launch, &hidden, gain, &inverse_rms, &dy, false, to, dgain)?;
+        let (dhidden, dup) = (dhidden.view(), &mut b.up.view_mut());
+        match (&a.gate, &mut b.gate) {
+            (Some(gate), Some(dgate)) => {
+                let (gate, dgate) = (gate.view(), &mut dgate.view_mut());
+                (kernels.gated_squared_relu_backward)(launch, &gate, &up, &dhidden, dgate, dup)
+            }
+            _ => (kernels.squared_relu_backward)(launch, &up, &dhidden, dup),
         }
-        let norm = pass.norm(a.hidden.view(), self.sub_norm);
-        a.sub_input.store_norm(context, norm, &mut a.sub_inverse_rms, scratch)?;
-        self.down.forward(pass, &a.sub_input, &mut y.view_mut())
     }
 
     /// Adds the block's part to the gradient of the residual stream, `b.residual`, and to the parameters' gradients.
@@ -45,40 +109,20 @@ impl FeedForward {
         pass: &Pass,
         x: &Tensor,
         a: &FeedForwardActivations,
-        scratch: &mut Tensor,
         b: &mut Backward,
         gradients: &mut [Tensor],
     ) -> Result<()> {
-        let (context, parameters) = (pass.context, pass.parameters);
-        let (launch, kernels) = (context.launch(), context.kernels());
         {
-            let dy = if pass.dropout.is_some() { b.masked.view() } else { b.residual.view() };
-            self.down.backward_weight(pass, &dy, &a.sub_input.values(context, scratch)?, gradients)?;
-            self.down.backward_input(pass, &dy, false, &mut b.up.view_mut())?;
+            let dy = if pass.dropout { b.masked.view() } else { b.residual.view() };
+            let dx = (false, &mut b.up.view_mut());
+            self.down.backward(pass, &dy, &a.sub_input, &mut b.linear, dx, gradients)?;
         }
-        (kernels.rms_norm_backward)(
-            launch,
-            &a.hidden.view(),
-            &parameters[self.sub_norm].tensor.view(),
-            &a.sub_inverse_rms.view(),
-            &b.up.view(),
-            false,
-            &mut b.hidden.view_mut(),
-            &mut gradients[self.sub_norm].view_mut(),
-        )?;
-        if let (Some(gate), Some(dgate)) = (&a.gate, &mut b.gate) {
-            let (dgate, dup) = (&mut dgate.view_mut(), &mut b.up.view_mut());
-            let backward = kernels.gated_squared_relu_backward;
-            backward(launch, &gate.view(), &a.up.view(), &b.hidden.view(), dgate, dup)?;
-        } else {
-            (kernels.squared_relu_backward)(launch, &a.up.view(), &b.hidden.view(), &mut b.up.view_mut())?;
-        }
-        let input = a.input.values(context, scratch)?;
-        self.up.backward_weight(pass, &b.up.view(), &input, gradients)?;
-        self.up.backward_input(pass, &b.up.view(), false, &mut b.normed.view_mut())?;
+        self.hidden_backward(pass, a, b, gradients)?;
+        let dx = (false, &mut b.normed.view_mut());
+        self.up.backward(pass, &b.up.view(), &a.input, &mut b.linear, dx, gradients)?;
         if let (Some(linear), Some(dgate)) = (&self.gate, &b.gate) {
-            linear.backward_weight(pass, &dgate.view(), &input, gradients)?;
-            linear.backward_input(pass, &dgate.view(), true, &mut b.normed.view_mut())?;
+            let dx = (true, &mut b.normed.view_mut());
+            linear.backward(pass, &dgate.view(), &a.input, &mut b.linear, dx, gradients)?;
         }
         pass.norm_backward(x.view(), self.norm, &a.inverse_rms, &b.normed, &mut b.residual, gradients)
     }

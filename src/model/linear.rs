@@ -5,8 +5,10 @@
 
 use super::transformer::Pass;
 use super::{ModelOptions, Parameter};
-use crate::backend::Context;
-use crate::tensor::{DType, Packing, Result, Tensor, View, ViewMut};
+use crate::backend::{Context, TOKENS};
+use crate::tensor::random::Purpose;
+use crate::tensor::{DType, Packing, Result, Shape, Tensor, View, ViewMut};
+use serde::Serialize;
 
 /// The form in which a ternary layer runs.
 pub struct Ternary {
@@ -14,8 +16,6 @@ pub struct Ternary {
     pub packed: Tensor,
     /// [1] float.
     pub scale: Tensor,
-    /// scale * t as floats, [rows, columns]: what the gradient to the input multiplies. Only in a model that trains.
-    unpacked: Option<Tensor>,
     /// [1] float: |w| at or below it becomes 0.
     threshold: Tensor,
 }
@@ -39,7 +39,6 @@ impl Linear {
             Some(Ternary {
                 packed: Tensor::zeros(DType::U8, &[rows, columns.div_ceil(4)])?,
                 scale: Tensor::zeros(dtype, &[1])?,
-                unpacked: Some(Tensor::zeros(dtype, &[rows, columns])?),
                 threshold: Tensor::zeros(dtype, &[1])?,
             })
         } else {
@@ -52,7 +51,7 @@ impl Linear {
     pub fn packed(name: String, columns: usize, packed: Tensor, scale: Tensor) -> Result<Linear> {
         let threshold = Tensor::zeros(scale.dtype(), &[1])?;
         let rows = packed.dims()[0];
-        let ternary = Some(Ternary { packed, scale, unpacked: None, threshold });
+        let ternary = Some(Ternary { packed, scale, threshold });
         Ok(Linear { name, rows, columns, master: None, ternary })
     }
 
@@ -62,15 +61,11 @@ impl Linear {
         let (launch, kernels) = (context.launch(), context.kernels());
         let w = parameters[master].tensor.view();
         (kernels.absmean)(launch, &w, 0, &mut ternary.threshold.view_mut(), &mut ternary.scale.view_mut())?;
-        (kernels.ternarize)(launch, &w, 0, &ternary.threshold.view(), &mut ternary.packed.view_mut())?;
-        if let Some(unpacked) = &mut ternary.unpacked {
-            (kernels.deternarize)(launch, &ternary.packed.view(), 0, &ternary.scale.view(), &mut unpacked.view_mut())?;
-        }
-        Ok(())
+        (kernels.ternarize)(launch, &w, 0, &ternary.threshold.view(), &mut ternary.packed.view_mut())
     }
 
-    /// y[m, rows] = x W^T.
-    pub fn forward(&self, pass: &Pass, x: &Input, y: &mut ViewMut) -> Result<()> {
+    /// y[m, rows] = x W^T, and what is to be added to it.
+    pub fn forward(&self, pass: &Pass, x: &Input, base: Option<&View>, y: &mut ViewMut) -> Result<()> {
         pass.check()?;
         let (launch, kernels) = (pass.context.launch(), pass.context.kernels());
         match (&self.ternary, x, self.master) {
@@ -82,32 +77,161 @@ impl Linear {
                 &ternary.packed.view(),
                 0,
                 &ternary.scale.view(),
+                base,
                 y,
             ),
             (None, Input::Values(x), Some(master)) => {
-                (kernels.matmul)(launch, &x.view(), &pass.parameters[master].tensor.view().transpose(), false, y)
+                (kernels.matmul)(launch, &x.view(), &pass.parameters[master].tensor.view().transpose(), false, y)?;
+                base.map_or(Ok(()), |base| (kernels.add)(launch, base, y))
             }
             _ => unreachable!("the layers and inputs of one model are all ternary or all float"),
         }
     }
 
-    /// dx[m, columns] = dy[m, rows] W, or += when `accumulate`.
-    pub fn backward_input(&self, pass: &Pass, dy: &View, accumulate: bool, dx: &mut ViewMut) -> Result<()> {
+    /// From the gradient dy[m, rows] of the output: dW[rows, columns] += dy^T x for the input x, and dx[m, columns] = dy W, or +=
+    /// when `accumulate`.
+    pub fn backward(
+        &self,
+        pass: &Pass,
+        dy: &View,
+        x: &Input,
+        work: &mut LinearBackward,
+        (accumulate, dx): (bool, &mut ViewMut),
+        gradients: &mut [Tensor],
+    ) -> Result<()> {
+        let Some(master) = self.master else { unreachable!("a model without float weights has no gradients") };
+        let dw = &mut gradients[master].view_mut();
+        let (launch, kernels) = (pass.context.launch(), pass.context.kernels());
         pass.check()?;
-        let weight = match (&self.ternary, self.master) {
-            (Some(Ternary { unpacked: Some(unpacked), .. }), _) => unpacked,
-            (None, Some(master)) => &pass.parameters[master].tensor,
-            _ => unreachable!("a model without float weights has no gradients"),
-        };
-        (pass.context.kernels().matmul)(pass.context.launch(), dy, &weight.view(), accumulate, dx)
+        match (x, &mut work.columns) {
+            (Input::Codes { codes, scales }, Some(columns)) => {
+                let (g, of_columns) = columns.quantize(pass, dy, scales, master)?;
+                (kernels.weight_gradient)(launch, &g, &of_columns, &codes.view(), dw)?;
+            }
+            _ => (kernels.matmul)(launch, &dy.transpose(), &x.values(pass.context, &mut work.floats)?, true, dw)?,
+        }
+        pass.check()?;
+        match (&self.ternary, &mut work.rows) {
+            (Some(ternary), Some(rows)) => {
+                let (codes, scales) = rows.quantize(pass, dy)?;
+                let (packed, scale) = (ternary.packed.view(), ternary.scale.view());
+                (kernels.matmul_ternary_transposed)(launch, &codes, &scales, &packed, &scale, accumulate, dx)
+            }
+            (Some(ternary), None) => {
+                let (packed, scale) = (ternary.packed.view(), ternary.scale.view());
+                (kernels.matmul_ternary_backward)(launch, dy, Packing::TwoBit, &packed, 0, &scale, accumulate, dx)
+            }
+            (None, _) => (kernels.matmul)(launch, dy, &pass.parameters[master].tensor.view(), accumulate, dx),
+        }
+    }
+}
+
+/// In which numbers a gradient of a ternary layer is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Products {
+    /// 8-bit codes of the gradient of the output, and integer sums.
+    Int8,
+    F32,
+}
+
+/// The same for both gradients. Layers of the f32 twin know only floats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GradientProducts {
+    pub input: Products,
+    pub weight: Products,
+}
+
+impl GradientProducts {
+    #[cfg(test)]
+    pub const INT8: GradientProducts = GradientProducts { input: Products::Int8, weight: Products::Int8 };
+    #[cfg(test)]
+    pub const F32: GradientProducts = GradientProducts { input: Products::F32, weight: Products::F32 };
+}
+
+/// What the backward passes of all linear layers work in.
+pub struct LinearBackward {
+    rows: Option<RowCodes>,
+    columns: Option<ColumnCodes>,
+    /// Room for the widest input as floats; empty where nothing is multiplied as floats.
+    floats: Tensor,
+}
+
+impl LinearBackward {
+    /// For m tokens, and layers of at most so many rows and columns.
+    pub fn new(
+        options: &ModelOptions,
+        dtype: DType,
+        products: GradientProducts,
+        m: usize,
+        [rows, columns]: [usize; 2],
+    ) -> Result<LinearBackward> {
+        let ternary = options.quantize_weights;
+        let of_rows = ternary && products.input == Products::Int8;
+        let of_columns = ternary && products.weight == Products::Int8;
+        let floats = if ternary && !of_columns { Shape::new(&[m, columns])?.count() } else { 0 };
+        Ok(LinearBackward {
+            rows: if of_rows { Some(RowCodes::new(dtype, m, rows)?) } else { None },
+            columns: if of_columns { Some(ColumnCodes::new(dtype, m, rows)?) } else { None },
+            floats: Tensor::zeros(dtype, &[floats])?,
+        })
+    }
+}
+
+/// The least absolute maximum of a row of gradients, which are far smaller than activations: its inverse is no infinity.
+const LEAST_GRADIENT: f64 = 1e-30;
+
+/// A gradient [m, n] in 8 bits, one scale a row.
+struct RowCodes {
+    codes: Tensor,
+    scales: Tensor,
+}
+
+impl RowCodes {
+    fn new(dtype: DType, m: usize, n: usize) -> Result<RowCodes> {
+        let codes = Tensor::zeros(DType::I8, &[Shape::new(&[m, n])?.count()])?;
+        Ok(RowCodes { codes, scales: Tensor::zeros(dtype, &[m])? })
     }
 
-    /// dW[rows, columns] += dy[m, rows]^T x[m, columns], x as `Input::values` gives it.
-    pub fn backward_weight(&self, pass: &Pass, dy: &View, x: &View, gradients: &mut [Tensor]) -> Result<()> {
-        pass.check()?;
-        let Some(master) = self.master else { unreachable!("a model without float weights has no gradients") };
-        let (launch, matmul) = (pass.context.launch(), pass.context.kernels().matmul);
-        matmul(launch, &dy.transpose(), x, true, &mut gradients[master].view_mut())
+    fn quantize(&mut self, pass: &Pass, dy: &View) -> Result<(View<'_>, View<'_>)> {
+        let dims = [dy.dim(0), dy.dim(1)];
+        let codes = &mut front(&mut self.codes, &dims)?;
+        let quantize = pass.context.kernels().quantize_activations;
+        quantize(pass.context.launch(), dy, LEAST_GRADIENT, codes, &mut self.scales.view_mut())?;
+        Ok((front_of(&self.codes, &dims)?, self.scales.view()))
+    }
+}
+
+/// A gradient [m, n] times the scales of an input, in 8 bits, column by column: see `Kernels::quantize_columns`.
+struct ColumnCodes {
+    codes: Tensor,
+    scales: Tensor,
+}
+
+impl ColumnCodes {
+    fn new(dtype: DType, m: usize, n: usize) -> Result<ColumnCodes> {
+        let (codes, scales) = (Shape::new(&ColumnCodes::codes(m, n))?, Shape::new(&ColumnCodes::scales(m, n))?);
+        let codes = Tensor::zeros(DType::I8, &[codes.count()])?;
+        Ok(ColumnCodes { codes, scales: Tensor::zeros(dtype, &[scales.count()])? })
+    }
+
+    fn codes(m: usize, n: usize) -> [usize; 3] {
+        [m.div_ceil(TOKENS), n, TOKENS]
+    }
+
+    fn scales(m: usize, n: usize) -> [usize; 2] {
+        [m.div_ceil(TOKENS), n]
+    }
+
+    /// `number` is that of the layer's parameter.
+    fn quantize(&mut self, pass: &Pass, dy: &View, of_input: &Tensor, number: usize) -> Result<(View<'_>, View<'_>)> {
+        let (m, n) = (dy.dim(0), dy.dim(1));
+        let (of_codes, of_scales) = (ColumnCodes::codes(m, n), ColumnCodes::scales(m, n));
+        let (codes, scales) = (&mut front(&mut self.codes, &of_codes)?, &mut front(&mut self.scales, &of_scales)?);
+        let stream = pass.draw.stream(Purpose::OutputGradient, number);
+        let quantize = pass.context.kernels().quantize_columns;
+        quantize(pass.context.launch(), dy, &of_input.view(), stream, codes, scales)?;
+        Ok((front_of(&self.codes, &of_codes)?, front_of(&self.scales, &of_scales)?))
     }
 }
 
@@ -128,14 +252,8 @@ impl Input {
         })
     }
 
-    /// Stores norm(x) * gain, quantized where the model is; `scratch` has room for m * k floats.
-    pub fn store_norm(
-        &mut self,
-        context: &Context,
-        norm: Norm,
-        inverse_rms: &mut Tensor,
-        scratch: &mut Tensor,
-    ) -> Result<()> {
+    /// Stores norm(x) * gain, quantized where the model is.
+    pub fn store_norm(&mut self, context: &Context, norm: Norm, inverse_rms: &mut Tensor) -> Result<()> {
         let (launch, kernels) = (context.launch(), context.kernels());
         let inverse_rms = &mut inverse_rms.view_mut();
         match self {
@@ -143,10 +261,9 @@ impl Input {
                 (kernels.rms_norm)(launch, &norm.x, &norm.gain, norm.epsilon, &mut values.view_mut(), inverse_rms)
             }
             Input::Codes { codes, scales } => {
-                let mut normed = front(scratch, norm.x.dims())?;
-                (kernels.rms_norm)(launch, &norm.x, &norm.gain, norm.epsilon, &mut normed, inverse_rms)?;
                 let (codes, scales) = (&mut codes.view_mut(), &mut scales.view_mut());
-                (kernels.quantize_activations)(launch, &normed.as_view(), codes, scales)
+                let fused = kernels.rms_norm_quantize;
+                fused(launch, &norm.x, &norm.gain, norm.epsilon, codes, scales, inverse_rms)
             }
         }
     }
@@ -160,7 +277,7 @@ impl Input {
                 let mut values = front(scratch, &dims)?;
                 let dequantize = context.kernels().dequantize_activations;
                 dequantize(context.launch(), &codes.view(), &scales.view(), &mut values)?;
-                scratch.view().narrow(0, dims[0] * dims[1])?.reshape(&dims)
+                front_of(scratch, &dims)
             }
         }
     }
@@ -176,4 +293,8 @@ pub struct Norm<'a> {
 /// The first elements of a one-dimensional scratch tensor, under the given shape.
 pub fn front<'a>(scratch: &'a mut Tensor, dims: &[usize]) -> Result<ViewMut<'a>> {
     scratch.view_mut().narrow(0, dims.iter().product())?.reshape(dims)
+}
+
+fn front_of<'a>(scratch: &'a Tensor, dims: &[usize]) -> Result<View<'a>> {
+    scratch.view().narrow(0, dims.iter().product())?.reshape(dims)
 }

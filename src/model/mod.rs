@@ -31,8 +31,9 @@ mod transformer;
 
 pub use activations::{Activations, Gradients};
 pub use decoder::Decoder;
+pub use linear::{GradientProducts, Products};
 pub use options::ModelOptions;
 pub use parameters::{Parameter, describe};
 pub use sample::{SampleOptions, sample};
 pub use sampler::Sampler;
-pub use transformer::{Dropout, Model};
+pub use transformer::{Draw, Model};

@@ -6,7 +6,6 @@ mod sample;
 
 use super::parameters::ParameterKind;
 use super::reference::Plain;
-use super::transformer::Dropout;
 use super::*;
 use crate::backend::{Backend, Context, ContextOptions};
 use crate::tensor::{DType, never};
@@ -67,7 +66,7 @@ fn gradients_match_differences_of_an_independent_model() {
         let (tokens, targets) = text(&options, batch, length);
         let mut model = Model::with_dtype(context(Backend::Scalar), options, 3, DType::F64).unwrap();
         stir(&mut model);
-        let mut activations = Activations::new(&model, batch, length, true).unwrap();
+        let mut activations = Activations::training(&model, batch, length, GradientProducts::F32).unwrap();
         let mut gradients = Gradients::new(&model).unwrap();
         let loss = model.backward(&mut activations, (&tokens, &targets), 1.0, None, &mut gradients, &never).unwrap();
         let mut plain = plain(&model);
@@ -108,8 +107,8 @@ fn gradients_under_dropout_match_differences_with_the_same_mask() {
     let (tokens, targets) = text(&options, batch, length);
     let mut model = Model::with_dtype(context(Backend::Scalar), options, 5, DType::F64).unwrap();
     stir(&mut model);
-    let dropout = Some(Dropout { seed: 9, step: 4, micro_batch: 1 });
-    let mut activations = Activations::new(&model, batch, length, true).unwrap();
+    let dropout = Some(Draw { seed: 9, step: 4, micro_batch: 1 });
+    let mut activations = Activations::training(&model, batch, length, GradientProducts::F32).unwrap();
     let mut gradients = Gradients::new(&model).unwrap();
     let mut loss = |model: &Model, gradients: &mut Gradients| {
         model.backward(&mut activations, (&tokens, &targets), 1.0, dropout, gradients, &never).unwrap()
@@ -128,7 +127,7 @@ fn gradients_under_dropout_match_differences_with_the_same_mask() {
         let error = (gradient - difference).abs();
         assert!(error <= 1e-7 + 1e-4 * difference.abs(), "{}: {gradient} {difference}", model.parameters()[p].name);
     }
-    let mut plain_activations = Activations::new(&model, batch, length, false).unwrap();
+    let mut plain_activations = Activations::new(&model, batch, length).unwrap();
     let without = model.loss(&mut plain_activations, (&tokens, &targets), &never).unwrap();
     assert!((with - without).abs() > 1e-6, "dropout changed nothing");
 }
@@ -138,7 +137,7 @@ fn accumulated_gradients_add_and_scale() {
     let options = small(true, false, true);
     let (tokens, targets) = text(&options, 2, 6);
     let model = Model::new(context(Backend::Scalar), options, 1).unwrap();
-    let mut activations = Activations::new(&model, 2, 6, true).unwrap();
+    let mut activations = Activations::training(&model, 2, 6, GradientProducts::F32).unwrap();
     let mut once = Gradients::new(&model).unwrap();
     model.backward(&mut activations, (&tokens, &targets), 1.0, None, &mut once, &never).unwrap();
     let mut twice = Gradients::new(&model).unwrap();
@@ -154,14 +153,15 @@ fn accumulated_gradients_add_and_scale() {
 
 #[test]
 fn every_backend_computes_the_same_model() {
-    for quantize in [false, true] {
+    let cases = [(false, GradientProducts::F32), (true, GradientProducts::F32), (true, GradientProducts::INT8)];
+    for (quantize, products) in cases {
         let options = ModelOptions { width: 64, hidden: 96, vocabulary: 65, ..small(quantize, true, true) };
         let (tokens, targets) = text(&options, 3, 7);
         let results: Vec<(f64, Vec<f32>)> = [Backend::Scalar, Backend::Simd, Backend::Parallel]
             .into_iter()
             .map(|backend| {
                 let model = Model::new(context(backend), options.clone(), 11).unwrap();
-                let mut activations = Activations::new(&model, 3, 7, true).unwrap();
+                let mut activations = Activations::training(&model, 3, 7, products).unwrap();
                 let mut gradients = Gradients::new(&model).unwrap();
                 let loss =
                     model.backward(&mut activations, (&tokens, &targets), 1.0, None, &mut gradients, &never).unwrap();
@@ -178,6 +178,41 @@ fn every_backend_computes_the_same_model() {
                 assert!((a - b).abs() <= 1e-4 * largest, "{a} {b}");
             }
         }
+    }
+}
+
+/// Of one draw the integer gradients are near the float ones, and the mean of many is nearer: only the rounding of what goes to
+/// inputs has no mean.
+#[test]
+fn integer_gradients_are_those_of_floats_on_average() {
+    const DRAWS: u32 = 64;
+    let options = ModelOptions { width: 64, hidden: 96, vocabulary: 65, ..small(true, true, false) };
+    let (tokens, targets) = text(&options, 40, 7);
+    let model = Model::new(context(Backend::Simd), options, 11).unwrap();
+    let gradients = |products: GradientProducts, draw: Option<Draw>, gradients: &mut Gradients| {
+        let mut activations = Activations::training(&model, 40, 7, products).unwrap();
+        model.backward(&mut activations, (&tokens, &targets), 1.0, draw, gradients, &never).unwrap();
+    };
+    let [mut floats, mut once, mut again, mut sum] = [(); 4].map(|()| Gradients::new(&model).unwrap());
+    gradients(GradientProducts::F32, None, &mut floats);
+    let draw = |step: u32| Some(Draw { seed: 5, step, micro_batch: 0 });
+    gradients(GradientProducts::INT8, draw(1), &mut once);
+    gradients(GradientProducts::INT8, draw(1), &mut again);
+    for step in 0..DRAWS {
+        gradients(GradientProducts::INT8, draw(step), &mut sum);
+    }
+    for (p, parameter) in model.parameters().iter().enumerate() {
+        let [floats, once, again, sum] =
+            [&floats, &once, &again, &sum].map(|all| all.tensors()[p].host::<f32>().unwrap());
+        assert_eq!(once, again, "{}: the same draw gives the same bits", parameter.name);
+        let norm = floats.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+        let distance = |other: &[f32], count: f64| {
+            let squares = floats.iter().zip(other).map(|(a, b)| (f64::from(*a) - f64::from(*b) / count).powi(2));
+            squares.sum::<f64>().sqrt() / norm
+        };
+        let (one, mean) = (distance(once, 1.0), distance(sum, f64::from(DRAWS)));
+        assert!(one < 0.1, "{}: {one} of one draw", parameter.name);
+        assert!(mean < 0.02, "{}: {mean} of the mean", parameter.name);
     }
 }
 
@@ -212,6 +247,6 @@ fn wrong_geometry_is_refused_with_both_values() {
     refused(|o| o.layers = 0, "model: layers is 0");
     refused(|o| o.dropout = 1.0, "model: dropout is 1, expected at least 0 and below 1");
     let model = Model::new(context(Backend::Scalar), small(true, false, true), 1).unwrap();
-    let error = Activations::new(&model, 1, 8, false).err().unwrap();
+    let error = Activations::new(&model, 1, 8).err().unwrap();
     assert_eq!(error.message, "model: 8 tokens, but the context length is 7");
 }

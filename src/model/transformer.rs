@@ -32,12 +32,19 @@ pub struct Model {
     sine: Tensor,
 }
 
-/// The random numbers of one micro-batch's dropout masks.
-#[derive(Clone, Copy, Debug)]
-pub struct Dropout {
+/// Which random numbers a pass draws: those of one micro-batch.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Draw {
     pub seed: u64,
     pub step: u32,
     pub micro_batch: u32,
+}
+
+impl Draw {
+    /// Those of a place in the model. Micro-batch and place share the tensor word: 2^16 micro-batches, 2^16 places.
+    pub fn stream(&self, purpose: Purpose, place: usize) -> Stream {
+        Stream::new(self.seed, purpose, self.step, self.micro_batch << 16 | place as u32)
+    }
 }
 
 impl Model {
@@ -169,7 +176,7 @@ impl Model {
         (tokens, targets): (&[u32], &[u32]),
         cancelled: Cancelled,
     ) -> Result<f64> {
-        let pass = self.pass(activations.length, None, cancelled)?;
+        let pass = self.pass(activations.length, cancelled)?;
         activations.set_tokens(tokens)?;
         activations.set_targets(targets)?;
         self.forward(&pass, activations)?;
@@ -181,42 +188,34 @@ impl Model {
 
     /// logits[batch * length, vocabulary] for `tokens`[batch, length].
     pub fn logits<'a>(&self, activations: &'a mut Activations, tokens: &[u32]) -> Result<View<'a>> {
-        let pass = self.pass(activations.length, None, &never)?;
+        let pass = self.pass(activations.length, &never)?;
         activations.set_tokens(tokens)?;
         self.forward(&pass, activations)?;
         Ok(activations.logits.view())
     }
 
     /// Forward and backward: adds `factor` times the gradient of the mean loss to `gradients`, returns the mean loss.
-    /// `dropout` None leaves dropout off even when the model has it. CANCELLED once `cancelled` returns true, which is asked
+    /// `draw` says which random numbers dropout and the rounding of gradients take; None leaves dropout off even when the model has
+    /// it. CANCELLED once `cancelled` returns true, which is asked
     /// before each product; `gradients` is then of no use.
     pub fn backward(
         &self,
         activations: &mut Activations,
         (tokens, targets): (&[u32], &[u32]),
         factor: f64,
-        dropout: Option<Dropout>,
+        draw: Option<Draw>,
         gradients: &mut Gradients,
         cancelled: Cancelled,
     ) -> Result<f64> {
-        let pass = self.pass(activations.length, dropout, cancelled)?;
+        let dropout = draw.is_some() && self.options.dropout > 0.0;
+        let draw = draw.unwrap_or_default();
+        let pass = Pass { dropout, draw, ..self.pass(activations.length, cancelled)? };
         activations.set_tokens(tokens)?;
         activations.set_targets(targets)?;
         self.forward(&pass, activations)?;
         let m = activations.rows();
-        let Activations {
-            tokens,
-            targets,
-            residual,
-            layers,
-            inverse_rms,
-            normed,
-            logits,
-            losses,
-            scratch,
-            backward,
-            ..
-        } = activations;
+        let Activations { tokens, targets, residual, layers, inverse_rms, normed, logits, losses, backward, .. } =
+            activations;
         let b =
             backward.as_mut().ok_or_else(|| error!(State, "model: these activations were not made for training"))?;
         let (launch, kernels) = (self.context.launch(), self.context.kernels());
@@ -238,9 +237,9 @@ impl Model {
         for (l, (layer, a)) in self.layers.iter().zip(&*layers).enumerate().rev() {
             pass.mask(b, 2 * l + 2)?;
             let x = &residual[2 * l + 1];
-            layer.feed_forward.backward(&pass, x, &a.feed_forward, scratch, b, gradients)?;
+            layer.feed_forward.backward(&pass, x, &a.feed_forward, b, gradients)?;
             pass.mask(b, 2 * l + 1)?;
-            layer.attention.backward(&pass, &residual[2 * l], &a.attention, scratch, b, gradients)?;
+            layer.attention.backward(&pass, &residual[2 * l], &a.attention, b, gradients)?;
         }
         pass.dropout(0, &mut b.residual)?;
         let table = &mut gradients[self.embedding].view_mut();
@@ -250,17 +249,17 @@ impl Model {
 
     /// From tokens to logits.
     fn forward(&self, pass: &Pass, activations: &mut Activations) -> Result<()> {
-        let Activations { tokens, residual, layers, inverse_rms, normed, logits, scratch, .. } = activations;
+        let Activations { tokens, residual, layers, inverse_rms, normed, logits, .. } = activations;
         self.embed(tokens, &mut residual[0])?;
         pass.dropout(0, &mut residual[0])?;
         let (streams, kept) = (residual.len(), layers.len());
         for (l, layer) in self.layers.iter().enumerate() {
             let a = &mut layers[l % kept];
             let (x, y) = neighbours(residual, 2 * l % streams, (2 * l + 1) % streams)?;
-            layer.attention.forward(pass, x, &mut a.attention, scratch, y)?;
+            layer.attention.forward(pass, x, &mut a.attention, y)?;
             pass.add_residual(2 * l + 1, x, y)?;
             let (x, y) = neighbours(residual, (2 * l + 1) % streams, (2 * l + 2) % streams)?;
-            layer.feed_forward.forward(pass, x, &mut a.feed_forward, scratch, y)?;
+            layer.feed_forward.forward(pass, x, &mut a.feed_forward, y)?;
             pass.add_residual(2 * l + 2, x, y)?;
         }
         pass.check()?;
@@ -284,16 +283,16 @@ impl Model {
     }
 
     /// A pass over the positions 0 .. length.
-    fn pass<'a>(&'a self, length: usize, dropout: Option<Dropout>, cancelled: Cancelled<'a>) -> Result<Pass<'a>> {
+    fn pass<'a>(&'a self, length: usize, cancelled: Cancelled<'a>) -> Result<Pass<'a>> {
         let rotations = (self.cosine.view().narrow(0, length)?, self.sine.view().narrow(0, length)?);
-        let dropout = dropout.filter(|_| self.options.dropout > 0.0);
-        Ok(Pass { dropout, cancelled, ..self.pass_over(rotations) })
+        Ok(Pass { cancelled, ..self.pass_over(rotations) })
     }
 
     /// A pass, without dropout, over the positions of the given `rotations`.
     pub fn pass_over<'a>(&'a self, (cosine, sine): (View<'a>, View<'a>)) -> Pass<'a> {
         let Model { context, options, parameters, .. } = self;
-        Pass { context, options, parameters, cosine, sine, dropout: None, cancelled: &never }
+        let draw = Draw::default();
+        Pass { context, options, parameters, cosine, sine, dropout: false, draw, cancelled: &never }
     }
 }
 
@@ -305,7 +304,9 @@ pub struct Pass<'a> {
     /// Rotations of the positions of this pass, [length, head / 2].
     pub cosine: View<'a>,
     pub sine: View<'a>,
-    pub dropout: Option<Dropout>,
+    /// Whether dropout is on.
+    pub dropout: bool,
+    pub draw: Draw,
     pub cancelled: Cancelled<'a>,
 }
 
@@ -349,15 +350,23 @@ impl<'a> Pass<'a> {
         )
     }
 
-    /// y = x + dropout(y), at one of the model's 2 * layers + 1 places of dropout.
-    pub fn add_residual(&self, place: usize, x: &Tensor, y: &mut Tensor) -> Result<()> {
+    /// What a block adds to its output: the residual stream before it, unless dropout comes in between.
+    pub fn base<'x>(&self, x: &'x Tensor) -> Option<View<'x>> {
+        if self.dropout { None } else { Some(x.view()) }
+    }
+
+    /// y = x + dropout(y), at one of the model's 2 * layers + 1 places of dropout, unless the block has added x.
+    fn add_residual(&self, place: usize, x: &Tensor, y: &mut Tensor) -> Result<()> {
+        if !self.dropout {
+            return Ok(());
+        }
         self.dropout(place, y)?;
         (self.context.kernels().add)(self.context.launch(), &x.view(), &mut y.view_mut())
     }
 
     /// The gradient of a block's output: the residual gradient under the mask of its place.
     fn mask(&self, b: &mut Backward, place: usize) -> Result<()> {
-        if self.dropout.is_none() {
+        if !self.dropout {
             return Ok(());
         }
         let (launch, kernels) = (self.context.launch(), self.context.kernels());
@@ -367,10 +376,10 @@ impl<'a> Pass<'a> {
     }
 
     fn dropout(&self, place: usize, x: &mut Tensor) -> Result<()> {
-        let Some(dropout) = self.dropout else { return Ok(()) };
-        // Micro-batch and place share the tensor word: 2^16 micro-batches, 2^16 places.
-        let tensor = dropout.micro_batch << 16 | place as u32;
-        let stream = Stream::new(dropout.seed, Purpose::Dropout, dropout.step, tensor);
+        if !self.dropout {
+            return Ok(());
+        }
+        let stream = self.draw.stream(Purpose::Dropout, place);
         (self.context.kernels().dropout)(self.context.launch(), self.options.dropout, stream, &mut x.view_mut())
     }
 }

@@ -3,7 +3,7 @@
 use super::packing::Matrix;
 use super::scheme::{check_scales, shared};
 use super::{Group, check_finite, check_length};
-use crate::backend::{Context, with_scratch};
+use crate::backend::{Context, LEAST_ABSMAX, with_scratch};
 use crate::tensor::{Result, View, ViewMut};
 
 /// x[m, k] to codes[m, k] and scales[m], x ~ scale * code. ARGUMENT for a NaN or an infinity, naming the first; then nothing is
@@ -35,7 +35,7 @@ fn with_codes(
         with_scratch::<i8, _>(m * k, |codes| {
             let (x_view, mut codes_view) = (View::of(x, &[m, k])?, ViewMut::of(codes, &[m, k])?);
             let quantize = context.kernels().quantize_activations;
-            quantize(context.launch(), &x_view, &mut codes_view, &mut ViewMut::of(scales, &[m])?)?;
+            quantize(context.launch(), &x_view, LEAST_ABSMAX, &mut codes_view, &mut ViewMut::of(scales, &[m])?)?;
             // What is not finite shows in the scale of its row.
             if scales.iter().any(|scale| !scale.is_finite()) {
                 check_finite(context, x, "x")?;
@@ -89,6 +89,7 @@ pub fn matmul_checked(context: &Context, weights: &Weights, x: &[f32], m: usize,
             &View::of(packed, &[packed.len()])?,
             group.width(k),
             &shared(scales, group, n)?,
+            None,
             &mut ViewMut::of(y, &[m, n])?,
         )
     })
@@ -113,6 +114,7 @@ pub fn matmul_backward(context: &Context, weights: &Weights, dy: &[f32], m: usiz
         &View::of(packed, &[packed.len()])?,
         group.width(k),
         &shared(scales, group, n)?,
+        false,
         &mut ViewMut::of(dx, &[m, k])?,
     )
 }

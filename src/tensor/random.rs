@@ -22,6 +22,7 @@ pub enum Purpose {
     Gradient = 6,
     Cluster = 7,
     Quantize = 8,
+    OutputGradient = 9,
     #[cfg(test)]
     Test = 255,
 }

@@ -1,6 +1,7 @@
 //! What a training run is told. `validate` is the one place that decides whether the numbers make sense.
 
 use super::schedule::Schedule;
+use crate::model::Products;
 use crate::tensor::Result;
 use crate::tensor::error::{ensure, error};
 use serde::Serialize;
@@ -33,6 +34,9 @@ pub struct TrainOptions {
     /// Must agree with the model, whose own option decides.
     pub quantize_weights: bool,
     pub quantize_gradients: GradientQuantization,
+    /// In which numbers a ternary layer computes the gradient to its input, and the one to its weights.
+    pub input_gradient: Products,
+    pub weight_gradient: Products,
     /// The learning rate is kept in a band that the weights decide: see `adaptive.rs`.
     pub use_adaptive_lr: bool,
     /// Where checkpoints and metrics.jsonl go; None writes nothing.
@@ -70,8 +74,12 @@ pub struct TrainOptions {
     pub keep_checkpoints: usize,
 }
 
-/// The micro-batch shares a 32-bit word of dropout's random counter with the place in the model.
-const MOST_ACCUMULATION: usize = 1 << 16;
+/// The slice of a micro-batch shares a 32-bit word of the random counter with the place in the model.
+const MOST_SLICES: usize = 1 << 16;
+
+/// Tokens that pass through the model together: enough for its products, few enough that what they leave for the backward pass
+/// costs little memory.
+const SLICE_TOKENS: usize = 4096;
 
 impl Default for TrainOptions {
     fn default() -> Self {
@@ -83,6 +91,8 @@ impl Default for TrainOptions {
             cluster_balance: 0.0,
             quantize_weights: true,
             quantize_gradients: GradientQuantization::Int8,
+            input_gradient: Products::Int8,
+            weight_gradient: Products::Int8,
             use_adaptive_lr: true,
             checkpoint_dir: None,
             max_steps: 0,
@@ -111,11 +121,13 @@ impl TrainOptions {
     pub fn validate(&self) -> Result<()> {
         ensure!(self.batch_size > 0, Argument, "batch_size is 0, expected at least 1");
         ensure!(self.accumulation > 0, Argument, "accumulation is 0, expected at least 1");
+        let slices = self.slices(self.context_length.max(1));
         ensure!(
-            self.accumulation <= MOST_ACCUMULATION,
+            self.accumulation <= MOST_SLICES / slices,
             Argument,
-            "accumulation is {}, expected at most {MOST_ACCUMULATION}",
-            self.accumulation
+            "accumulation is {}, expected at most {}",
+            self.accumulation,
+            MOST_SLICES / slices
         );
         self.tokens_per_step(self.context_length.max(1))?;
         ensure!(
@@ -150,6 +162,17 @@ impl TrainOptions {
                 self.accumulation
             )),
         }
+    }
+
+    /// Sequences of a micro-batch that pass through the model together; the last of them are what is left. A function of the
+    /// options alone: the sums of gradients follow it.
+    pub fn slice(&self, context_length: usize) -> usize {
+        self.batch_size.div_ceil(self.slices(context_length))
+    }
+
+    fn slices(&self, context_length: usize) -> usize {
+        let tokens = self.batch_size.saturating_mul(context_length);
+        tokens.div_ceil(SLICE_TOKENS).clamp(1, self.batch_size).min(MOST_SLICES)
     }
 
     /// The same options with `context_length` and `max_steps` filled in, for a model of `model_context` positions and

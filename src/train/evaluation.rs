@@ -44,7 +44,7 @@ impl Evaluation {
         ensure!(read > 0, State, "evaluation: the validation split holds no window of {length} tokens and a target");
         let remainder = read % batch;
         if remainder > 0 && self.rest.is_none() {
-            self.rest = Some(Activations::new(model, remainder, length, false)?);
+            self.rest = Some(Activations::new(model, remainder, length)?);
         }
         let mut sum = 0.0;
         let mut first = 0;

@@ -7,7 +7,7 @@ use super::dataset::Dataset;
 use super::evaluation::Evaluation;
 use super::optimizer::{self, Optimizer};
 use super::sampling::{Clusters, Sampling};
-use crate::model::{Activations, Dropout, Gradients, Model};
+use crate::model::{Activations, Draw, GradientProducts, Gradients, Model};
 use crate::quantize::GradientCodes;
 use crate::tensor::error::{ensure, error};
 use crate::tensor::random::{Purpose, Stream};
@@ -24,6 +24,8 @@ pub struct Work {
     pub codes: Option<GradientCodes>,
     gradients: Gradients,
     activations: Activations,
+    /// For the last slice of a micro-batch, where it is a smaller one.
+    rest: Option<Activations>,
     tokens: Vec<u32>,
     targets: Vec<u32>,
     sampling: Sampling,
@@ -52,7 +54,11 @@ impl Work {
     /// `options` are resolved.
     pub fn new(model: &Model, dataset: Arc<Dataset>, options: &TrainOptions, cancelled: Cancelled) -> Result<Work> {
         let (batch, length) = (options.batch_size, options.context_length);
-        let evaluation = Evaluation::new(&dataset, batch, length, options.evaluation_windows);
+        let slice = options.slice(length);
+        let products = GradientProducts { input: options.input_gradient, weight: options.weight_gradient };
+        let activations = |windows| Activations::training(model, windows, length, products);
+        let rest = batch % slice;
+        let evaluation = Evaluation::new(&dataset, slice, length, options.evaluation_windows);
         let largest = model.parameters().iter().map(|parameter| parameter.tensor.view().count()).max().unwrap_or(0);
         let sampling = Sampling::new(model.context(), &dataset, options, cancelled)?;
         let interval = if options.log_interval > 0 { options.log_interval } else { options.evaluation_interval };
@@ -70,7 +76,8 @@ impl Work {
             adaptive: if options.use_adaptive_lr { Some(Adaptive::new(model, options)?) } else { None },
             codes,
             gradients,
-            activations: Activations::new(model, batch, length, true)?,
+            activations: activations(slice)?,
+            rest: if rest > 0 { Some(activations(rest)?) } else { None },
             tokens: vec_zeroed(batch * length)?,
             targets: vec_zeroed(batch * length)?,
             sampling,
@@ -161,25 +168,46 @@ impl Work {
             let stream = Stream::new(options.seed, Purpose::Batch, step, micro);
             let (rows, tokens, targets) = (&mut self.rows, &mut self.tokens, &mut self.targets);
             self.sampling.batch(&self.dataset, stream, length, rows, tokens, targets)?;
-            let dropout = Dropout { seed: options.seed, step, micro_batch: micro };
-            let part = model.backward(
-                &mut self.activations,
-                (&self.tokens, &self.targets),
-                factor,
-                Some(dropout),
-                &mut self.gradients,
-                cancelled,
-            )?;
+            let part = self.slices(model, options, [step, micro], factor, cancelled)?;
             ensure!(
                 part.is_finite(),
                 State,
                 "step {}: the loss of micro-batch {micro} is {part}; nothing was updated",
                 u64::from(step) + 1
             );
-            if let Some(loss) = &mut self.cluster_loss {
-                loss.add(&self.rows, self.activations.losses.host()?);
-            }
             loss += part * factor;
+        }
+        Ok(loss)
+    }
+
+    /// Adds the gradients of the micro-batch that was drawn, slice by slice; returns its mean loss.
+    fn slices(
+        &mut self,
+        model: &Model,
+        options: &TrainOptions,
+        [step, micro]: [u32; 2],
+        factor: f64,
+        cancelled: Cancelled,
+    ) -> Result<f64> {
+        let (batch, length, slice) =
+            (options.batch_size, options.context_length, options.slice(options.context_length));
+        let count = batch.div_ceil(slice);
+        let mut loss = 0.0;
+        for i in 0..count {
+            let windows = i * slice..batch.min((i + 1) * slice);
+            let (first, last) = (windows.start * length, windows.end * length);
+            let share = windows.len() as f64 / batch as f64;
+            let activations = match &mut self.rest {
+                Some(rest) if windows.len() < slice => rest,
+                _ => &mut self.activations,
+            };
+            let draw = Draw { seed: options.seed, step, micro_batch: micro * count as u32 + i as u32 };
+            let text = (&self.tokens[first..last], &self.targets[first..last]);
+            let part = model.backward(activations, text, factor * share, Some(draw), &mut self.gradients, cancelled)?;
+            loss += part * share;
+            if let Some(loss) = &mut self.cluster_loss {
+                loss.add(&self.rows[windows], activations.losses.host()?);
+            }
         }
         Ok(loss)
     }

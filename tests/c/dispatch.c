@@ -32,7 +32,7 @@ static setun_context *create(int32_t backend, int64_t least, int32_t verbose, in
 
 /* The statistics of the operation of this name. */
 static setun_statistics of(const setun_context *context, const char *operation) {
-    setun_statistics statistics = {sizeof statistics, NULL, {0}, {0}, {0}};
+    setun_statistics statistics = {.struct_size = sizeof statistics};
     int64_t i;
     for (i = 0; i < setun_operation_count(); i++) {
         if (strcmp(setun_operation_name(i), operation) == 0) {
@@ -76,6 +76,9 @@ static void statistics(void) {
     CHECK(found.calls[SETUN_BACKEND_PARALLEL] == 2 && found.elements[SETUN_BACKEND_PARALLEL] == 1001 * N);
     CHECK(found.seconds[SETUN_BACKEND_SIMD] > 0 && found.seconds[SETUN_BACKEND_PARALLEL] > 0);
     CHECK(found.seconds[SETUN_BACKEND_CUDA] == 0);
+    CHECK(found.multiplies == SETUN_MULTIPLIES_INT8 && of(context, "matmul").multiplies == SETUN_MULTIPLIES_F32);
+    CHECK(of(context, "add").multiplies == SETUN_MULTIPLIES_NOTHING);
+    CHECK(found.bytes[SETUN_BACKEND_AUTO] > 1500 && found.bytes[SETUN_BACKEND_SIMD] > 499);
     CHECK(of(context, "quantize_activations").calls[SETUN_BACKEND_AUTO] == 3);
     CHECK(of(context, "adamw").calls[SETUN_BACKEND_AUTO] == 0);
     CHECK_OK(setun_context_reset_statistics(context));

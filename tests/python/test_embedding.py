@@ -127,6 +127,8 @@ class Layout(Embedding):
                  "schedule": ("SCHEDULE_", "Schedule"), "kmeans_start": ("KMEANS_START_", "KMeansStart"),
                  "parameter_kind": ("PARAMETER_KIND_", "ParameterKind"),
                  "rounding": ("ROUNDING_", "Rounding"), "gguf_type": ("GGUF_TYPE_", "GgufType"),
+                 "multiplies": ("MULTIPLIES_", "Multiplies"),
+                 "gradient_products": ("GRADIENT_PRODUCTS_", "GradientProducts"),
                  "gradient_quantization": ("GRADIENT_QUANTIZATION_", "GradientQuantization"),
                  "radius_mode": ("RADIUS_MODE_", "RadiusMode"), "step_outcome": ("STEP_OUTCOME_", "StepOutcome")}
         enums = re.findall(r"typedef enum \{([^}]*)\} setun_(\w+);", declared)

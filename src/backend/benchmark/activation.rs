@@ -7,7 +7,7 @@ pub fn cases(cases: &mut Cases) {
         cases.add("quantize_activations", &*sizes, Work::elements(m * k, floats, bytes), move || {
             let (x, mut codes, mut scales) = (normal(&[m, k], 1)?, Tensor::zeros(DType::I8, &[m, k])?, zeros(&[m])?);
             call(move |kernels, launch| {
-                (kernels.quantize_activations)(launch, &x.view(), &mut codes.view_mut(), &mut scales.view_mut())
+                (kernels.quantize_activations)(launch, &x.view(), 1e-5, &mut codes.view_mut(), &mut scales.view_mut())
             })
         });
         cases.add("dequantize_activations", &*sizes, Work::elements(m * k, bytes, floats), move || {

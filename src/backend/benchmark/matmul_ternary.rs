@@ -5,7 +5,8 @@ pub fn cases(cases: &mut Cases) {
     let two = Packing::TwoBit;
     // Rows of x, rows of w, columns; the group. Of size S; inference, one token at a time, in the caches and beyond; few rows
     // and many.
-    let sizes = [([64, 128, 128], 0), ([768, 128, 512], 0), ([1, 2048, 2048], 0), ([1, 32_768, 2048], 0)];
+    let sizes =
+        [([64, 128, 128], 0), ([768, 128, 512], 0), ([768, 512, 128], 0), ([1, 2048, 2048], 0), ([1, 32_768, 2048], 0)];
     let rows = [([4, 2048, 2048], 0), ([64, 2048, 2048], 0), ([256, 2048, 2048], 0)];
     let groups = [([1, 2048, 2048], 128), ([256, 2048, 2048], 128), ([1, 2048, 2048], 2048), ([256, 2048, 2048], 2048)];
     for (sizes, group) in sizes.into_iter().chain(rows).chain(groups) {
@@ -39,7 +40,16 @@ pub fn cases(cases: &mut Cases) {
             let mut dx = zeros(&[m, k])?;
             call(move |kernels, launch| {
                 let (dy, packed, scales) = (dy.view(), packed.view(), scales.view());
-                (kernels.matmul_ternary_backward)(launch, &dy, packing, &packed, group, &scales, &mut dx.view_mut())
+                (kernels.matmul_ternary_backward)(
+                    launch,
+                    &dy,
+                    packing,
+                    &packed,
+                    group,
+                    &scales,
+                    false,
+                    &mut dx.view_mut(),
+                )
             })
         });
     }
@@ -111,6 +121,16 @@ fn product(packing: Packing, [m, n, k]: [usize; 3], group: usize) -> Result<Call
     let (packed, scales, mut y) = (weights(packing, n, k)?, scales(n, k, group)?, zeros(&[m, n])?);
     call(move |kernels, launch| {
         let (codes, scales_of_x, packed, scales) = (codes.view(), scales_of_x.view(), packed.view(), scales.view());
-        (kernels.matmul_ternary)(launch, &codes, &scales_of_x, packing, &packed, group, &scales, &mut y.view_mut())
+        (kernels.matmul_ternary)(
+            launch,
+            &codes,
+            &scales_of_x,
+            packing,
+            &packed,
+            group,
+            &scales,
+            None,
+            &mut y.view_mut(),
+        )
     })
 }

@@ -24,7 +24,9 @@ mod cross_entropy;
 mod elementwise;
 mod embedding;
 mod feed_forward;
+mod fused_norm;
 mod gradient;
+mod integer_gradient;
 mod kmeans;
 mod mask_sign;
 mod matmul;
@@ -63,8 +65,10 @@ fn cases() -> Vec<Case> {
         activation::cases,
         matmul::cases,
         matmul_ternary::cases,
+        integer_gradient::cases,
         embedding::cases,
         norm::cases,
+        fused_norm::cases,
         rope::cases,
         attention::cases,
         feed_forward::cases,

@@ -53,12 +53,12 @@ pub struct Call<'a> {
 }
 
 impl Dispatcher {
-    pub fn begin(&self, operation: Operation, shapes: &[&[usize]]) -> Call<'_> {
+    pub fn begin(&self, operation: Operation, shapes: &[&[usize]], bytes: u64) -> Call<'_> {
         let size = shape::size(operation, shapes);
         let number = self.statistics.number(operation);
         let choice = self.choose(operation, size, number);
         let row = if choice == Choice::Pool { Backend::Parallel } else { self.row };
-        self.statistics.count(operation, row, size);
+        self.statistics.count(operation, row, size, bytes);
         if self.verbose && self.statistics.is_news(operation, row) {
             log(LogLevel::Info, self.explain_call(operation, size, row));
         }

@@ -11,11 +11,19 @@ impl<'a> Argument<'a, &View<'_>> {
     pub fn dims(&self) -> &'a [usize] {
         self.0.dims()
     }
+
+    pub fn bytes(&self) -> u64 {
+        (self.0.count() * self.0.dtype().size()) as u64
+    }
 }
 
 impl<'a> Argument<'a, &mut ViewMut<'_>> {
     pub fn dims(&self) -> &'a [usize] {
         self.0.dims()
+    }
+
+    pub fn bytes(&self) -> u64 {
+        (self.0.count() * self.0.dtype().size()) as u64
     }
 }
 
@@ -23,6 +31,10 @@ impl<'a> Argument<'a, &mut ViewMut<'_>> {
 pub trait NoShape<'a> {
     fn dims(&self) -> &'a [usize] {
         &[]
+    }
+
+    fn bytes(&self) -> u64 {
+        0
     }
 }
 
@@ -69,11 +81,33 @@ impl Unit {
     }
 }
 
+/// The numbers that an operation multiplies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Multiplies {
+    Nothing,
+    F32,
+    Int8,
+}
+
 impl Operation {
+    /// What its sizes count, where they count multiplications.
+    pub const fn multiplies(self) -> Multiplies {
+        match self {
+            Operation::matmul_ternary | Operation::matmul_ternary_transposed | Operation::weight_gradient => {
+                Multiplies::Int8
+            }
+            _ => match self.unit() {
+                Unit::Multiplications => Multiplies::F32,
+                Unit::Elements => Multiplies::Nothing,
+            },
+        }
+    }
+
     /// What its sizes count. An operation whose time is no multiple of its largest tensor belongs here and in [`size`].
     pub const fn unit(self) -> Unit {
         match self {
             Operation::matmul | Operation::matmul_ternary | Operation::matmul_ternary_backward => Unit::Multiplications,
+            Operation::weight_gradient | Operation::matmul_ternary_transposed => Unit::Multiplications,
             Operation::attention | Operation::attention_backward => Unit::Multiplications,
             _ => Unit::Elements,
         }
@@ -88,10 +122,14 @@ pub fn size(operation: Operation, shapes: &[&[usize]]) -> u64 {
     match operation {
         // a[m, k], b[k, n]
         Operation::matmul => count(shapes[0]).saturating_mul(dim(1, 1)),
-        // codes[m, k], scales, packing, packed, group, weight_scales, y[m, n]
-        Operation::matmul_ternary => count(shapes[0]).saturating_mul(dim(6, 1)),
-        // dy[m, n], packing, packed, group, weight_scales, dx[m, k]
-        Operation::matmul_ternary_backward => count(shapes[0]).saturating_mul(dim(5, 1)),
+        // codes[m, k], scales, packing, packed, group, weight_scales, base, y[m, n]
+        Operation::matmul_ternary => count(shapes[0]).saturating_mul(dim(7, 1)),
+        // dy[m, n], packing, packed, group, weight_scales, accumulate, dx[m, k]
+        Operation::matmul_ternary_backward => count(shapes[0]).saturating_mul(dim(6, 1)),
+        // g, scales, codes[m, k], dw[n, k]
+        Operation::weight_gradient => count(shapes[2]).saturating_mul(dim(3, 0)),
+        // codes[m, n], scales, packed, weight_scale, accumulate, dx[m, k]
+        Operation::matmul_ternary_transposed => count(shapes[0]).saturating_mul(dim(5, 1)),
         // q[b, tq, h, e], k[b, tk, g, e]
         Operation::attention | Operation::attention_backward => count(shapes[0]).saturating_mul(dim(1, 1)),
         _ => shapes.iter().filter(|dims| !dims.is_empty()).map(|dims| count(dims)).max().unwrap_or(0),
@@ -118,8 +156,10 @@ mod tests {
         assert_eq!(size(Operation::embedding, &[&[7], &[256, 128], &[7, 128]]), 256 * 128);
         assert_eq!(size(Operation::first_non_finite, &[&[0]]), 0);
         assert_eq!(size(Operation::matmul, &[&[2, 3], &[3, 5], &[], &[2, 5]]), 30);
-        assert_eq!(size(Operation::matmul_ternary, &[&[2, 9], &[2], &[], &[5, 3], &[], &[1], &[2, 5]]), 90);
-        assert_eq!(size(Operation::matmul_ternary_backward, &[&[2, 5], &[], &[5, 3], &[], &[1], &[2, 9]]), 90);
+        assert_eq!(size(Operation::matmul_ternary, &[&[2, 9], &[2], &[], &[5, 3], &[], &[1], &[], &[2, 5]]), 90);
+        assert_eq!(size(Operation::matmul_ternary_backward, &[&[2, 5], &[], &[5, 3], &[], &[1], &[], &[2, 9]]), 90);
+        assert_eq!(size(Operation::weight_gradient, &[&[5, 4], &[1, 5], &[3, 2], &[5, 2]]), 30);
+        assert_eq!(size(Operation::matmul_ternary_transposed, &[&[2, 5], &[2], &[5, 3], &[1], &[], &[2, 9]]), 90);
         assert_eq!(size(Operation::attention, &[&[2, 3, 4, 5], &[2, 7, 4, 5]]), 2 * 3 * 4 * 5 * 7);
         // Shapes that the kernel will refuse: no panic here.
         assert_eq!(size(Operation::matmul, &[&[], &[], &[], &[]]), 1);

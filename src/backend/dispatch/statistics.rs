@@ -11,6 +11,8 @@ pub struct Tally {
     pub calls: u64,
     /// The sum of the calls' sizes.
     pub size: u64,
+    /// Of the calls' tensors, each counted once a call.
+    pub bytes: u64,
     /// 0 unless the context measures (`benchmark_mode`).
     pub seconds: f64,
 }
@@ -19,6 +21,7 @@ pub struct Tally {
 struct Row {
     calls: AtomicU64,
     size: AtomicU64,
+    bytes: AtomicU64,
     nanoseconds: AtomicU64,
 }
 
@@ -43,10 +46,11 @@ impl Statistics {
         self.0[operation as usize].calls.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub fn count(&self, operation: Operation, row: Backend, size: u64) {
+    pub fn count(&self, operation: Operation, row: Backend, size: u64, bytes: u64) {
         let row = &self.0[operation as usize].rows[row as usize];
         row.calls.fetch_add(1, Ordering::Relaxed);
         row.size.fetch_add(size, Ordering::Relaxed);
+        row.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub fn time(&self, operation: Operation, row: Backend, elapsed: Duration) {
@@ -65,6 +69,7 @@ impl Statistics {
         Tally {
             calls: row.calls.load(Ordering::Relaxed),
             size: row.size.load(Ordering::Relaxed),
+            bytes: row.bytes.load(Ordering::Relaxed),
             seconds: row.nanoseconds.load(Ordering::Relaxed) as f64 / 1e9,
         }
     }
@@ -73,6 +78,7 @@ impl Statistics {
         for row in self.0.iter().flat_map(|counts| &counts.rows) {
             row.calls.store(0, Ordering::Relaxed);
             row.size.store(0, Ordering::Relaxed);
+            row.bytes.store(0, Ordering::Relaxed);
             row.nanoseconds.store(0, Ordering::Relaxed);
         }
     }

@@ -48,13 +48,16 @@ fn a_fixed_least_size_decides_and_every_call_is_counted_on_its_row() {
         add(&context, count);
     }
     assert_eq!(calls(&context, Operation::add), [0, 3, 3, 0]);
-    assert_eq!(context.tally(Operation::add, Backend::Simd), Tally { calls: 3, size: 100, seconds: 0.0 });
-    assert_eq!(context.tally(Operation::add, Backend::Parallel), Tally { calls: 3, size: 5201, seconds: 0.0 });
+    assert_eq!(context.tally(Operation::add, Backend::Simd), Tally { calls: 3, size: 100, bytes: 800, seconds: 0.0 });
+    assert_eq!(
+        context.tally(Operation::add, Backend::Parallel),
+        Tally { calls: 3, size: 5201, bytes: 41_608, seconds: 0.0 }
+    );
     assert_eq!(calls(&context, Operation::fill), [0; 4], "other operations are not counted");
     context.reset_statistics();
     assert_eq!(calls(&context, Operation::add), [0; 4]);
     add(&context, 7);
-    assert_eq!(context.tally(Operation::add, Backend::Simd), Tally { calls: 1, size: 7, seconds: 0.0 });
+    assert_eq!(context.tally(Operation::add, Backend::Simd), Tally { calls: 1, size: 7, bytes: 56, seconds: 0.0 });
 }
 
 #[test]

@@ -10,7 +10,13 @@ fn shapes() -> impl Iterator<Item = [usize; 2]> {
 fn quantized(name: &str, x: &Tensor) {
     check(name, EXACT, |row| {
         let (mut codes, mut scales) = (dirty(DType::I8, x.dims()), dirty(DType::F32, &x.dims()[..1]));
-        (row.kernels.quantize_activations)(&row.launch, &x.view(), &mut codes.view_mut(), &mut scales.view_mut())?;
+        (row.kernels.quantize_activations)(
+            &row.launch,
+            &x.view(),
+            1e-5,
+            &mut codes.view_mut(),
+            &mut scales.view_mut(),
+        )?;
         Ok(vec![codes, scales])
     });
 }

@@ -1,7 +1,7 @@
 //! int8 x ternary products are exact in integers, so the floats are equal bit for bit; the gradient is a float product.
 
 use super::{EXACT, Row, check, dirty, integers, normal, rows, tolerance};
-use crate::tensor::{DType, Packing, Result, Tensor};
+use crate::tensor::{DType, Packing, Result, Tensor, View};
 
 /// Random trits [n, k], packed.
 fn packed(n: usize, k: usize) -> Tensor {
@@ -33,10 +33,24 @@ impl Weights {
     }
 
     fn product(&self, row: &Row, codes: &Tensor, scales: &Tensor) -> Result<Tensor> {
+        self.product_with(row, codes, scales, None)
+    }
+
+    fn product_with(&self, row: &Row, codes: &Tensor, scales: &Tensor, base: Option<&View>) -> Result<Tensor> {
         let mut y = dirty(DType::F32, &[codes.dims()[0], self.n]);
         let (launch, to) = (&row.launch, &mut y.view_mut());
         let (codes, scales, packed, of_weights) = (codes.view(), scales.view(), self.packed.view(), self.scales.view());
-        (row.kernels.matmul_ternary)(launch, &codes, &scales, self.packing, &packed, self.group, &of_weights, to)?;
+        (row.kernels.matmul_ternary)(
+            launch,
+            &codes,
+            &scales,
+            self.packing,
+            &packed,
+            self.group,
+            &of_weights,
+            base,
+            to,
+        )?;
         Ok(y)
     }
 
@@ -44,6 +58,10 @@ impl Weights {
         let ([m, k], scales) = ([codes.dims()[0], codes.dims()[1]], normal(&[codes.dims()[0]], 13));
         let name = format!("matmul_ternary {m} x {} x {k}, {}, group {}", self.n, self.packing.name(), self.group);
         check(&name, EXACT, |row| Ok(vec![self.product(row, codes, &scales)?]));
+        let base = normal(&[m, self.n], 19);
+        check(&format!("{name}, with a base"), EXACT, |row| {
+            Ok(vec![self.product_with(row, codes, &scales, Some(&base.view()))?])
+        });
     }
 }
 
@@ -171,13 +189,14 @@ fn the_gradient_to_the_input() {
         [[0, 5, 8], [3, 0, 8], [3, 5, 0], [1, 1, 1], [7, 63, 65], [65, 257, 130], [300, 300, 1030], [2, 600, 513]];
     for packing in Packing::ALL {
         for ([m, n, k], group) in sizes.into_iter().flat_map(|size| [0, 5, 64, 600, 2000].map(|group| (size, group))) {
+            let accumulate = group == 64;
             let (dy, weights) = (normal(&[m, n], 16), Weights::new(packing, n, k, group));
             let name = format!("matmul_ternary_backward {m} x {n} x {k}, {}, group {group}", packing.name());
             check(&name, tolerance::products(n), |row| {
-                let mut dx = dirty(DType::F32, &[m, k]);
+                let mut dx = if accumulate { normal(&[m, k], 18) } else { dirty(DType::F32, &[m, k]) };
                 let (packed, scales) = (weights.packed.view(), weights.scales.view());
-                let (launch, to) = (&row.launch, &mut dx.view_mut());
-                (row.kernels.matmul_ternary_backward)(launch, &dy.view(), packing, &packed, group, &scales, to)?;
+                let (launch, dy, to) = (&row.launch, &dy.view(), &mut dx.view_mut());
+                (row.kernels.matmul_ternary_backward)(launch, dy, packing, &packed, group, &scales, accumulate, to)?;
                 Ok(vec![dx])
             });
         }

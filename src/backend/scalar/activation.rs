@@ -5,17 +5,17 @@ use crate::backend::Launch;
 use crate::tensor::error::ensure;
 use crate::tensor::{Float, Result, View, ViewMut};
 
-/// The least absolute maximum of a row: a row of zeros quantizes to zeros.
+/// The least absolute maximum of a row of activations: a row of zeros quantizes to zeros.
 pub const LEAST_ABSMAX: f64 = 1e-5;
 
-pub fn quantize_activations(_: &Launch, x: &View, codes: &mut ViewMut, scales: &mut ViewMut) -> Result<()> {
-    fn typed<T: Float>(x: &View, codes: &mut ViewMut, scales: &mut ViewMut) -> Result<()> {
+pub fn quantize_activations(_: &Launch, x: &View, least: f64, codes: &mut ViewMut, scales: &mut ViewMut) -> Result<()> {
+    fn typed<T: Float>(x: &View, least: f64, codes: &mut ViewMut, scales: &mut ViewMut) -> Result<()> {
         let (rows, columns) = (x.dim(0), x.dim(1));
         check("quantize_activations", rows, columns, codes.dims(), scales.count())?;
         let (x, codes, scales) = (x.slice::<T>()?, codes.slice_mut::<i8>()?, scales.slice_mut::<T>()?);
         for (row, scale) in scales.iter_mut().enumerate() {
             let x = &x[row * columns..][..columns];
-            let a = x.iter().fold(T::of(LEAST_ABSMAX), |a, &v| larger(a, v.abs()));
+            let a = x.iter().fold(T::of(least), |a, &v| larger(a, v.abs()));
             let factor = T::of(127.0) / a;
             for (code, &v) in codes[row * columns..][..columns].iter_mut().zip(x) {
                 *code = (v * factor).round_half_even().f64().clamp(-127.0, 127.0) as i8;
@@ -24,7 +24,7 @@ pub fn quantize_activations(_: &Launch, x: &View, codes: &mut ViewMut, scales: &
         }
         Ok(())
     }
-    by_float!(x, typed(x, codes, scales))
+    by_float!(x, typed(x, least, codes, scales))
 }
 
 /// The larger of two; NaN when either is.
@@ -54,12 +54,19 @@ pub fn check(name: &str, rows: usize, columns: usize, codes: &[usize], scales: u
 #[cfg(test)]
 mod tests {
     use super::super::testing::*;
+    use super::LEAST_ABSMAX;
 
     fn quantize<T: Float>(x: &[f64], [m, k]: [usize; 2]) -> (Vec<i8>, Vec<T>) {
         let (mut codes, mut scales) = (vec![99i8; m * k], of::<T>(&vec![9.0; m]));
         let (mut codes_view, mut scales_view) = (view_mut(&mut codes, &[m, k]), view_mut(&mut scales, &[m]));
-        (KERNELS.quantize_activations)(&launch(), &view(&of::<T>(x), &[m, k]), &mut codes_view, &mut scales_view)
-            .unwrap();
+        (KERNELS.quantize_activations)(
+            &launch(),
+            &view(&of::<T>(x), &[m, k]),
+            LEAST_ABSMAX,
+            &mut codes_view,
+            &mut scales_view,
+        )
+        .unwrap();
         (codes, scales)
     }
 
@@ -148,7 +155,8 @@ mod tests {
         assert_eq!(kind(dequantize(&[1; 6], &[3, 2], &[1.0; 2], &mut [0.0; 6], &[2, 3])), ErrorKind::Shape);
         let (mut codes, mut scales) = ([0i8; 4], [0.0f32; 2]);
         let (mut codes, mut scales) = (view_mut(&mut codes, &[2, 2]), view_mut(&mut scales, &[2]));
-        let wrong = (KERNELS.quantize_activations)(&launch(), &view(&[1.0f32; 6], &[2, 3]), &mut codes, &mut scales);
+        let wrong =
+            (KERNELS.quantize_activations)(&launch(), &view(&[1.0f32; 6], &[2, 3]), 1e-5, &mut codes, &mut scales);
         assert_eq!(kind(wrong), ErrorKind::Shape);
     }
 
@@ -156,7 +164,7 @@ mod tests {
     fn other_types_are_refused() {
         let tensors = || [zeros::<f32>(&[2, 3]), zeros::<i8>(&[2, 3]), zeros::<f32>(&[2])];
         refuses_other_types("quantize_activations", tensors(), |[x, codes, scales]| {
-            (KERNELS.quantize_activations)(&launch(), &x.view(), &mut codes.view_mut(), &mut scales.view_mut())
+            (KERNELS.quantize_activations)(&launch(), &x.view(), 1e-5, &mut codes.view_mut(), &mut scales.view_mut())
         });
         refuses_other_types("dequantize_activations", tensors(), |[x, codes, scales]| {
             (KERNELS.dequantize_activations)(&launch(), &codes.view(), &scales.view(), &mut x.view_mut())

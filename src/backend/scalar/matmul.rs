@@ -70,6 +70,7 @@ pub fn matmul_ternary(
     packed: &View,
     group: usize,
     weight_scales: &View,
+    base: Option<&View>,
     y: &mut ViewMut,
 ) -> Result<()> {
     fn typed<T: Float>(
@@ -80,15 +81,20 @@ pub fn matmul_ternary(
         packed: &View,
         group: usize,
         weight_scales: &View,
+        base: Option<&View>,
         y: &mut ViewMut,
     ) -> Result<()> {
         let groups = check_ternary(codes, scales, packing, packed, group, weight_scales, y)?;
         let (n, k) = (groups.rows, groups.columns);
         let (codes, scales, trits) =
             (codes.slice::<i8>()?, scales.slice::<T>()?, trits(launch, packing, packed, n, k)?);
+        let base = check_base(base, y)?.map(|base| base.slice::<T>()).transpose()?;
         let (weight_scales, y) = (weight_scales.slice::<T>()?, y.slice_mut::<T>()?);
         if k == 0 {
-            y.fill(T::ZERO);
+            match base {
+                Some(base) => y.copy_from_slice(base),
+                None => y.fill(T::ZERO),
+            }
             return Ok(());
         }
         for (i, scale) in scales.iter().enumerate() {
@@ -98,7 +104,7 @@ pub fn matmul_ternary(
                     let sum: i32 = columns.map(|l| i32::from(codes[i * k + l]) * i32::from(trits[j * k + l])).sum();
                     T::of(f64::from(sum))
                 };
-                y[i * n + j] = if groups.per_row == 1 {
+                let value = if groups.per_row == 1 {
                     sum(0..k) * (*scale * weight_scales[if groups.whole { 0 } else { j }])
                 } else {
                     let parts = (0..groups.per_row).map(|g| (g, g * groups.width..k.min((g + 1) * groups.width)));
@@ -107,11 +113,12 @@ pub fn matmul_ternary(
                     });
                     total * *scale
                 };
+                y[i * n + j] = base.map_or(value, |base| base[i * n + j] + value);
             }
         }
         Ok(())
     }
-    by_float!(y, typed(launch, codes, scales, packing, packed, group, weight_scales, y))
+    by_float!(y, typed(launch, codes, scales, packing, packed, group, weight_scales, base, y))
 }
 
 /// t[n, k].
@@ -129,6 +136,15 @@ fn trits(launch: &Launch, packing: Packing, packed: &View, n: usize, k: usize) -
         Packing::MaskSign => mask_sign_trits(launch, packed, view)?,
     }
     Ok(trits)
+}
+
+/// The same, with the shape of y.
+pub fn check_base<'a, 'b>(base: Option<&'a View<'b>>, y: &ViewMut) -> Result<Option<&'a View<'b>>> {
+    if let Some(base) = base {
+        let (found, expected) = (base.dims(), y.dims());
+        ensure!(found == expected, Shape, "matmul: base has shape {found:?}, y has {expected:?}");
+    }
+    Ok(base)
 }
 
 /// Shapes of `matmul_ternary`; what the weight scales belong to.
@@ -162,6 +178,7 @@ fn check_weights(
     Ok(groups)
 }
 
+#[allow(clippy::too_many_arguments)]
 pub fn matmul_ternary_backward(
     launch: &Launch,
     dy: &View,
@@ -169,8 +186,10 @@ pub fn matmul_ternary_backward(
     packed: &View,
     group: usize,
     weight_scales: &View,
+    accumulate: bool,
     dx: &mut ViewMut,
 ) -> Result<()> {
+    #[allow(clippy::too_many_arguments)]
     fn typed<T: Float>(
         launch: &Launch,
         dy: &View,
@@ -178,6 +197,7 @@ pub fn matmul_ternary_backward(
         packed: &View,
         group: usize,
         weight_scales: &View,
+        accumulate: bool,
         dx: &mut ViewMut,
     ) -> Result<()> {
         let groups = check_ternary_backward(dy, packing, packed, group, weight_scales, dx)?;
@@ -190,11 +210,12 @@ pub fn matmul_ternary_backward(
         for (at, dx) in dx.slice_mut::<T>()?.iter_mut().enumerate() {
             let (i, l) = (at / k, at % k);
             let weight = |j: usize| scale(j, l) * f64::from(trits[j * k + l]);
-            *dx = T::of((0..n).fold(0.0, |sum, j| sum + dy[i * n + j].f64() * weight(j)));
+            let old = if accumulate { dx.f64() } else { 0.0 };
+            *dx = T::of((0..n).fold(old, |sum, j| sum + dy[i * n + j].f64() * weight(j)));
         }
         Ok(())
     }
-    by_float!(dx, typed(launch, dy, packing, packed, group, weight_scales, dx))
+    by_float!(dx, typed(launch, dy, packing, packed, group, weight_scales, accumulate, dx))
 }
 
 /// Shapes of `matmul_ternary_backward`; what the weight scales belong to.
@@ -318,6 +339,7 @@ mod tests {
             &packed,
             0,
             &view(&scale, &[1]),
+            None,
             &mut view_mut(&mut y, &[m, n]),
         )
         .unwrap();
@@ -379,6 +401,7 @@ mod tests {
                 &packed,
                 0,
                 &view(&[scale], &[1]),
+                false,
                 &mut dx_view,
             )
             .unwrap();
@@ -405,7 +428,7 @@ mod tests {
             let (codes, scales, packed) = (zeros::<i8>(codes), zeros::<f32>(&[scales]), zeros::<u8>(packed));
             let (scale, mut y) = (zeros::<f32>(&[scale]), zeros::<f32>(y));
             let (codes, scales, packed, scale) = (codes.view(), scales.view(), packed.view(), scale.view());
-            kind((KERNELS.matmul_ternary)(&launch(), &codes, &scales, TWO, &packed, 0, &scale, &mut y.view_mut()))
+            kind((KERNELS.matmul_ternary)(&launch(), &codes, &scales, TWO, &packed, 0, &scale, None, &mut y.view_mut()))
         };
         assert_eq!(ternary(&[2, 9], 3, &[4, 3], 1, &[2, 4]), ErrorKind::Shape);
         assert_eq!(ternary(&[2, 9], 2, &[4, 2], 1, &[2, 4]), ErrorKind::Shape);
@@ -417,7 +440,7 @@ mod tests {
             let (dy, packed, scale, mut dx) =
                 (zeros::<f32>(dy), zeros::<u8>(packed), zeros::<f32>(&[1]), zeros::<f32>(dx));
             let (dy, packed, scale) = (dy.view(), packed.view(), scale.view());
-            kind((KERNELS.matmul_ternary_backward)(&launch(), &dy, TWO, &packed, 0, &scale, &mut dx.view_mut()))
+            kind((KERNELS.matmul_ternary_backward)(&launch(), &dy, TWO, &packed, 0, &scale, false, &mut dx.view_mut()))
         };
         assert_eq!(backward(&[2, 4], &[4, 2], &[2, 9]), ErrorKind::Shape);
         assert_eq!(backward(&[2, 4], &[3, 3], &[2, 9]), ErrorKind::Shape);
@@ -438,13 +461,13 @@ mod tests {
             [codes, scales, packed, scale, y],
             |[codes, scales, packed, scale, y]| {
                 let (codes, scales, packed, scale) = (codes.view(), scales.view(), packed.view(), scale.view());
-                (KERNELS.matmul_ternary)(&launch(), &codes, &scales, TWO, &packed, 0, &scale, &mut y.view_mut())
+                (KERNELS.matmul_ternary)(&launch(), &codes, &scales, TWO, &packed, 0, &scale, None, &mut y.view_mut())
             },
         );
         let tensors = [zeros::<f32>(&[2, 3]), zeros::<u8>(&[3, 2]), zeros::<f32>(&[1]), zeros::<f32>(&[2, 5])];
         refuses_other_types("matmul_ternary_backward", tensors, |[dy, packed, scale, dx]| {
             let (dy, packed, scale) = (dy.view(), packed.view(), scale.view());
-            (KERNELS.matmul_ternary_backward)(&launch(), &dy, TWO, &packed, 0, &scale, &mut dx.view_mut())
+            (KERNELS.matmul_ternary_backward)(&launch(), &dy, TWO, &packed, 0, &scale, false, &mut dx.view_mut())
         });
     }
 }

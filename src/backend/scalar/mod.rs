@@ -11,7 +11,9 @@ pub mod cross_entropy;
 mod elementwise;
 pub mod embedding;
 pub mod feed_forward;
+pub mod fused_norm;
 pub mod gradient;
+pub mod integer_gradient;
 pub mod kmeans;
 pub mod mask_sign;
 pub mod matmul;
@@ -70,6 +72,9 @@ pub const KERNELS: Kernels = Kernels {
     matmul: matmul::matmul,
     matmul_ternary: matmul::matmul_ternary,
     matmul_ternary_backward: matmul::matmul_ternary_backward,
+    quantize_columns: integer_gradient::quantize_columns,
+    weight_gradient: integer_gradient::weight_gradient,
+    matmul_ternary_transposed: integer_gradient::matmul_ternary_transposed,
     embedding: embedding::embedding,
     embedding_backward: embedding::embedding_backward,
     rms_norm: norm::rms_norm,
@@ -81,6 +86,11 @@ pub const KERNELS: Kernels = Kernels {
     squared_relu_backward: feed_forward::squared_relu_backward,
     gated_squared_relu: feed_forward::gated_squared_relu,
     gated_squared_relu_backward: feed_forward::gated_squared_relu_backward,
+    rms_norm_quantize: fused_norm::rms_norm_quantize,
+    squared_relu_norm_quantize: fused_norm::squared_relu_norm_quantize,
+    gated_squared_relu_norm_quantize: fused_norm::gated_squared_relu_norm_quantize,
+    squared_relu_norm_backward: fused_norm::squared_relu_norm_backward,
+    gated_squared_relu_norm_backward: fused_norm::gated_squared_relu_norm_backward,
     cross_entropy: cross_entropy::cross_entropy,
     cross_entropy_gradient: cross_entropy::cross_entropy_gradient,
     adamw: adamw::adamw,

@@ -5,7 +5,13 @@ use crate::backend::Launch;
 use crate::backend::scalar::activation::check;
 use crate::tensor::{Result, View, ViewMut};
 
-pub fn quantize_activations(launch: &Launch, x: &View, codes: &mut ViewMut, scales: &mut ViewMut) -> Result<()> {
+pub fn quantize_activations(
+    launch: &Launch,
+    x: &View,
+    least: f64,
+    codes: &mut ViewMut,
+    scales: &mut ViewMut,
+) -> Result<()> {
     let (rows, columns) = (x.dim(0), x.dim(1));
     check("quantize_activations", rows, columns, codes.dims(), scales.count())?;
     let x = x.slice::<f32>()?;
@@ -15,9 +21,9 @@ pub fn quantize_activations(launch: &Launch, x: &View, codes: &mut ViewMut, scal
             let elements = row * columns..(row + 1) * columns;
             // SAFETY: different rows are disjoint.
             let (codes, scale) = unsafe { (codes.part(elements.clone()), scales.part(row..row + 1)) };
+            let (x, codes) = (x[elements].as_ptr(), codes.as_mut_ptr());
             // SAFETY: x[columns] and codes[columns].
-            let absmax =
-                unsafe { (launch.spans.quantize_activations)(x[elements].as_ptr(), columns, codes.as_mut_ptr()) };
+            let absmax = unsafe { (launch.spans.quantize_activations)(x, columns, least as f32, codes) };
             scale[0] = absmax / 127.0;
         }
     });

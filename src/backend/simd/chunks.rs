@@ -47,17 +47,17 @@ pub fn try_run(
     first.into_inner().map_or(Ok(()), |(_, error)| Err(error))
 }
 
-/// Calls `block` once for each block of a matrix of [rows, columns] cut at multiples of the two sizes; blocks in the same
-/// columns follow each other.
+/// Calls `block` once for each block of a matrix of [rows, columns] cut at multiples of the two sizes; blocks in the same rows
+/// follow each other, so that a thread that takes a part of them has rows of its own.
 pub fn grid(
     launch: &Launch,
     [rows, row_size]: [usize; 2],
     [columns, column_size]: [usize; 2],
     block: impl Fn(Range<usize>, Range<usize>) -> Result<()> + Sync,
 ) -> Result<()> {
-    let down = rows.div_ceil(row_size);
-    try_run(launch, down * columns.div_ceil(column_size), 1, |i| {
-        block(range(rows, row_size, i.start % down), range(columns, column_size, i.start / down))
+    let across = columns.div_ceil(column_size);
+    try_run(launch, rows.div_ceil(row_size) * across, 1, |i| {
+        block(range(rows, row_size, i.start / across), range(columns, column_size, i.start % across))
     })
 }
 

@@ -5,7 +5,7 @@ use super::chunks::{self, Shared};
 use super::spans::PANEL;
 use super::weights::Weights;
 use crate::backend::Launch;
-use crate::backend::scalar::matmul::{check_ternary, check_ternary_backward};
+use crate::backend::scalar::matmul::{check_base, check_ternary, check_ternary_backward};
 use crate::backend::workspace::with_scratch;
 use crate::tensor::{Packing, Result, View, ViewMut};
 use std::ops::Range;
@@ -29,19 +29,39 @@ pub fn matmul_ternary(
     packed: &View,
     group: usize,
     weight_scales: &View,
+    base: Option<&View>,
     y: &mut ViewMut,
 ) -> Result<()> {
     let groups = check_ternary(codes, scales, packing, packed, group, weight_scales, y)?;
     let m = codes.dim(0);
     let (codes, scales, packed) = (codes.slice::<i8>()?, scales.slice::<f32>()?, packed.slice::<u8>()?);
+    let base = check_base(base, y)?.map(|base| base.slice::<f32>()).transpose()?;
     let (weight_scales, y) = (weight_scales.slice::<f32>()?, y.slice_mut::<f32>()?);
     if y.is_empty() || codes.is_empty() {
-        y.fill(0.0);
+        match base {
+            Some(base) => y.copy_from_slice(base),
+            None => y.fill(0.0),
+        }
         return Ok(());
     }
     let weights = Weights::new(packing, packed, &groups, weight_scales);
     let codes = Codes { m, codes, scales };
-    if m <= FEW { few_rows(launch, &codes, &weights, y) } else { many_rows(launch, &codes, &weights, y) }
+    if m > FEW && weights.groups == 1 && padded_row(&weights) <= 4 * GROUPS {
+        return many_rows(launch, &codes, &weights, base, y);
+    }
+    if m <= FEW {
+        few_rows(launch, &codes, &weights, y)?
+    } else {
+        many_rows(launch, &codes, &weights, None, y)?
+    }
+    if let Some(base) = base {
+        let y = Shared::new(y);
+        chunks::run(launch, base.len(), chunks::ELEMENTS, |range| {
+            // SAFETY: ranges of different chunks are disjoint, and both have the length of the range.
+            unsafe { (launch.spans.add)(base[range.clone()].as_ptr(), y.part(range.clone()).as_mut_ptr(), range.len()) }
+        });
+    }
+    Ok(())
 }
 
 // --- many rows ---------------------------------------------------------------------------------------------------------------
@@ -53,7 +73,7 @@ const GROUPS: usize = 512;
 
 /// Rows of y in a block: enough to pay for unpacking, few enough that their codes (about 256 KiB) stay in the second-level
 /// cache while panel after panel passes over them; blocks of a matrix are about equal. A multiple of the rows of every tile.
-fn block_rows(m: usize, k: usize) -> usize {
+pub fn block_rows(m: usize, k: usize) -> usize {
     let most = ((256 << 10) / k.max(1)).clamp(96, 384);
     let blocks = (m as f64 / most as f64).round().max(1.0) as usize;
     m.div_ceil(blocks).next_multiple_of(12)
@@ -68,10 +88,16 @@ struct Arranged<'a> {
     scales: &'a [f32],
 }
 
-fn many_rows(launch: &Launch, codes: &Codes, weights: &Weights, y: &mut [f32]) -> Result<()> {
+/// Bytes of an arranged row.
+fn padded_row(weights: &Weights) -> usize {
+    let last = weights.groups - 1;
+    last * weights.width.next_multiple_of(16) + weights.columns(last).len().next_multiple_of(16)
+}
+
+/// A base is there only where a row has one group, which fits a panel.
+fn many_rows(launch: &Launch, codes: &Codes, weights: &Weights, base: Option<&[f32]>, y: &mut [f32]) -> Result<()> {
     let (m, k, groups) = (codes.m, weights.k, weights.groups);
-    let padded = weights.width.next_multiple_of(16);
-    let stride = (groups - 1) * padded + weights.columns(groups - 1).len().next_multiple_of(16);
+    let (padded, stride) = (weights.width.next_multiple_of(16), padded_row(weights));
     with_scratch::<i32, _>(m * groups, |sums| {
         with_scratch::<i8, _>(m * stride, |x| {
             let (shared_sums, shared_x) = (Shared::new(sums), Shared::new(x));
@@ -92,12 +118,19 @@ fn many_rows(launch: &Launch, codes: &Codes, weights: &Weights, y: &mut [f32]) -
                 }
             });
             let x = Arranged { x, stride, sums, scales: codes.scales };
-            blocks(launch, m, &x, weights, y)
+            blocks(launch, m, &x, weights, base, y)
         })?
     })?
 }
 
-fn blocks(launch: &Launch, m: usize, x: &Arranged, weights: &Weights, y: &mut [f32]) -> Result<()> {
+fn blocks(
+    launch: &Launch,
+    m: usize,
+    x: &Arranged,
+    weights: &Weights,
+    base: Option<&[f32]>,
+    y: &mut [f32],
+) -> Result<()> {
     let y = Shared::new(y);
     chunks::grid(launch, [m, block_rows(m, weights.k)], [weights.n, BLOCK_COLUMNS], |rows, columns| {
         with_scratch::<u8, _>(weights.scratch(PANEL), |scratch| {
@@ -107,7 +140,7 @@ fn blocks(launch: &Launch, m: usize, x: &Arranged, weights: &Weights, y: &mut [f
                     for start in columns.clone().step_by(PANEL) {
                         let columns = start..columns.end.min(start + PANEL);
                         let packed = weights.rows(launch, columns.clone(), scratch);
-                        let job = Panel { launch, x, weights, rows: rows.clone(), columns, packed };
+                        let job = Panel { launch, x, weights, rows: rows.clone(), columns, packed, base };
                         if weights.groups == 1 { job.one_group(panel, room, &y) } else { job.groups(panel, room, &y) }
                     }
                 })
@@ -124,19 +157,34 @@ struct Panel<'a> {
     rows: Range<usize>,
     columns: Range<usize>,
     packed: &'a [u8],
+    base: Option<&'a [f32]>,
 }
 
 impl Panel<'_> {
     fn one_group(&self, panel: &mut [u8], room: &mut [i32], y: &Shared<f32>) {
         let (weights, spans, n) = (self.weights, self.launch.spans, self.weights.n);
-        let totals = &mut room[..self.rows.len() * PANEL];
-        self.integers(0, panel, totals);
         let (sums, factors) = (&self.x.sums[self.rows.clone()], &self.x.scales[self.rows.clone()]);
         let (scales, step) =
             if weights.whole { (weights.scales, 0) } else { (&weights.scales[self.columns.clone()], 1) };
-        let to = y.as_mut_ptr().wrapping_add(self.rows.start * n + self.columns.start);
+        let at = self.rows.start * n + self.columns.start;
+        let to = y.as_mut_ptr().wrapping_add(at);
         let (rows, columns) = (self.rows.len(), self.columns.len());
         let (sums, factors, scales) = (sums.as_ptr(), factors.as_ptr(), scales.as_ptr());
+        if self.x.stride <= 4 * GROUPS {
+            self.unpack(0, weights.row_bytes(), panel);
+            let (x, panel) = (self.x.x[self.rows.start * self.x.stride..].as_ptr(), panel.as_ptr());
+            let (stride, groups) = (self.x.stride, self.x.stride / 4);
+            let base = self.base.map_or(std::ptr::null(), |base| base[at..].as_ptr());
+            // SAFETY: `rows` rows of x, a panel that was unpacked; the blocks of y are disjoint and inside it.
+            unsafe {
+                (spans.panel_product_written)(
+                    x, stride, rows, panel, groups, sums, factors, scales, step, base, to, n, columns,
+                );
+            }
+            return;
+        }
+        let totals = &mut room[..rows * PANEL];
+        self.integers(0, panel, totals);
         // SAFETY: totals of these rows; the blocks of y are disjoint and inside it.
         unsafe { (spans.scale_totals)(totals.as_ptr(), PANEL, rows, columns, sums, factors, scales, step, to, n) }
     }
@@ -387,6 +435,7 @@ impl Few<'_> {
 const UNPACKED_ROWS: usize = 128;
 const UNPACKED_COLUMNS: usize = 512;
 
+#[allow(clippy::too_many_arguments)]
 pub fn matmul_ternary_backward(
     launch: &Launch,
     dy: &View,
@@ -394,13 +443,16 @@ pub fn matmul_ternary_backward(
     packed: &View,
     group: usize,
     weight_scales: &View,
+    accumulate: bool,
     dx: &mut ViewMut,
 ) -> Result<()> {
     let groups = check_ternary_backward(dy, packing, packed, group, weight_scales, dx)?;
     let (m, n, k) = (dy.dim(0), dy.dim(1), dx.dim(1));
     let (dy, dx) = (dy.slice::<f32>()?, dx.slice_mut::<f32>()?);
     if dx.is_empty() || n == 0 {
-        dx.fill(0.0);
+        if !accumulate {
+            dx.fill(0.0);
+        }
         return Ok(());
     }
     let weights = Weights::new(packing, packed.slice::<u8>()?, &groups, weight_scales.slice::<f32>()?);
@@ -426,7 +478,7 @@ pub fn matmul_ternary_backward(
                     for (column, panel) in columns.clone().step_by(PANEL).zip(panels.chunks_exact(stride)) {
                         let to = dx.as_mut_ptr().wrapping_add(rows.start * k + column);
                         let (panel, count) = (panel.as_ptr(), (columns.end - column).min(PANEL));
-                        let (rows, depth, accumulate) = (rows.len(), depth.len(), start > 0);
+                        let (rows, depth, accumulate) = (rows.len(), depth.len(), accumulate || start > 0);
                         // SAFETY: dy and the panel hold these elements; blocks of dx are disjoint and inside it.
                         unsafe {
                             (launch.spans.float_panel_product)(a, n, rows, panel, depth, accumulate, to, k, count);

@@ -12,7 +12,9 @@ mod cross_entropy;
 mod elementwise;
 mod embedding;
 mod feed_forward;
+mod fused_norm;
 mod gradient;
+mod integer_gradient;
 mod kmeans;
 mod level;
 mod magnitudes;
@@ -66,6 +68,9 @@ pub const KERNELS: Kernels = Kernels {
     matmul: matmul::matmul,
     matmul_ternary: matmul_ternary::matmul_ternary,
     matmul_ternary_backward: matmul_ternary::matmul_ternary_backward,
+    quantize_columns: integer_gradient::quantize_columns,
+    weight_gradient: integer_gradient::weight_gradient,
+    matmul_ternary_transposed: integer_gradient::matmul_ternary_transposed,
     embedding: embedding::embedding,
     embedding_backward: embedding::embedding_backward,
     rms_norm: norm::rms_norm,
@@ -77,6 +82,11 @@ pub const KERNELS: Kernels = Kernels {
     squared_relu_backward: feed_forward::squared_relu_backward,
     gated_squared_relu: feed_forward::gated_squared_relu,
     gated_squared_relu_backward: feed_forward::gated_squared_relu_backward,
+    rms_norm_quantize: fused_norm::rms_norm_quantize,
+    squared_relu_norm_quantize: fused_norm::squared_relu_norm_quantize,
+    gated_squared_relu_norm_quantize: fused_norm::gated_squared_relu_norm_quantize,
+    squared_relu_norm_backward: fused_norm::squared_relu_norm_backward,
+    gated_squared_relu_norm_backward: fused_norm::gated_squared_relu_norm_backward,
     cross_entropy: cross_entropy::cross_entropy,
     cross_entropy_gradient: cross_entropy::cross_entropy_gradient,
     adamw: adamw::adamw,

@@ -60,7 +60,7 @@ fn within_the_window_the_decoder_is_the_forward_pass() {
         let options = ModelOptions { context_length: 40, width: 64, hidden: 96, ..small(false, true, true) };
         let tokens = tokens(40);
         let model = Model::new(context(backend), options, 3).unwrap();
-        let mut activations = Activations::new(&model, 1, 40, false).unwrap();
+        let mut activations = Activations::new(&model, 1, 40).unwrap();
         let logits = model.logits(&mut activations, &tokens).unwrap();
         let rows: Vec<&[f32]> = logits.slice::<f32>().unwrap().chunks(11).collect();
         let mut decoder = Decoder::new(&model).unwrap();
@@ -77,7 +77,7 @@ fn a_ternary_decoder_in_f32_stays_near_the_forward_pass() {
         let options = ModelOptions { context_length: 40, width: 64, hidden: 96, ..small(true, true, true) };
         let tokens = tokens(40);
         let model = Model::new(context(backend), options, 3).unwrap();
-        let mut activations = Activations::new(&model, 1, 40, false).unwrap();
+        let mut activations = Activations::new(&model, 1, 40).unwrap();
         let logits = model.logits(&mut activations, &tokens).unwrap().slice::<f32>().unwrap().to_vec();
         let largest = logits.iter().fold(0.0, |a: f32, l| a.max(l.abs()));
         let mut decoder = Decoder::new(&model).unwrap();
@@ -139,7 +139,7 @@ fn a_prompt_of_several_chunks_is_the_forward_pass() {
     let model = model(options);
     for count in [128, 129, 300] {
         let tokens = tokens(count);
-        let mut activations = Activations::new(&model, 1, count, false).unwrap();
+        let mut activations = Activations::new(&model, 1, count).unwrap();
         let logits = model.logits(&mut activations, &tokens).unwrap();
         let mut decoder = Decoder::new(&model).unwrap();
         decoder.prompt(&model, &tokens).unwrap();

@@ -50,7 +50,7 @@ fn read(bytes: Vec<u8>) -> crate::tensor::Result<Model> {
 
 fn logits(model: &Model) -> Vec<f32> {
     let (tokens, _) = text(model.options(), 2, 7);
-    let mut activations = Activations::new(model, 2, 7, false).unwrap();
+    let mut activations = Activations::new(model, 2, 7).unwrap();
     model.logits(&mut activations, &tokens).unwrap().slice::<f32>().unwrap().to_vec()
 }
 
@@ -80,7 +80,7 @@ fn a_full_file_is_the_model() {
             }
             let (tokens, targets) = text(model.options(), 2, 7);
             let gradient = |model: &Model| {
-                let mut activations = Activations::new(model, 2, 7, true).unwrap();
+                let mut activations = Activations::training(model, 2, 7, GradientProducts::F32).unwrap();
                 let mut gradients = Gradients::new(model).unwrap();
                 let loss =
                     model.backward(&mut activations, (&tokens, &targets), 1.0, None, &mut gradients, &never).unwrap();
@@ -162,7 +162,7 @@ fn the_twin_has_no_trits_to_pack_and_is_stored_as_floats() {
 fn a_packed_model_runs_and_does_not_train() {
     let model = model(true, false, true);
     let loaded = read(bytes(&model, Packing::TwoBit, Rest::F32)).unwrap();
-    let error = Activations::new(&loaded, 1, 7, true).err().unwrap();
+    let error = Activations::training(&loaded, 1, 7, GradientProducts::F32).err().unwrap();
     assert_eq!(error.message, "model: it was loaded packed and cannot be trained");
     assert_eq!(Gradients::new(&loaded).err().unwrap().kind, ErrorKind::Unsupported);
     let mut decoder = Decoder::new(&loaded).unwrap();

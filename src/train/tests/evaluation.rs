@@ -7,7 +7,7 @@ use crate::tensor::{ErrorKind, never};
 /// The mean over the given windows, each by itself.
 fn one_by_one(model: &Model, dataset: &Dataset, windows: &[usize]) -> f64 {
     let length = geometry().context_length;
-    let mut activations = Activations::new(model, 1, length, false).unwrap();
+    let mut activations = Activations::new(model, 1, length).unwrap();
     let (mut tokens, mut targets) = (vec![0; length], vec![0; length]);
     let mut sum = 0.0;
     for &window in windows {

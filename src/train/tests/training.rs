@@ -1,6 +1,7 @@
 //! The loop: what a run learns, how it ends, and what it refuses to do.
 
 use super::*;
+use crate::model::Products;
 use crate::model::file;
 use crate::tensor::ErrorKind;
 use crate::tensor::random::{Purpose, Stream};
@@ -114,6 +115,8 @@ fn accumulation_equals_a_larger_batch_of_the_same_windows() {
         clip: 0.0,
         use_adaptive_lr: false,
         quantize_gradients: GradientQuantization::None,
+        // In integers they are rounded at random, token by token of a micro-batch.
+        weight_gradient: Products::F32,
         ..options()
     };
     let context = context(Backend::Scalar, 1);

@@ -4,11 +4,8 @@ use super::vector::{load, narrow_signed, read, store, to_float, write};
 use bytemuck::cast;
 use wide::{f32x8, i8x16, i16x8, i16x16, i32x8};
 
-/// The least absolute maximum of a row: a row of zeros quantizes to zeros.
-const LEAST_ABSMAX: f32 = 1e-5;
-
-pub unsafe extern "C" fn quantize_activations(x: *const f32, n: usize, codes: *mut i8) -> f32 {
-    let absmax = absmax(x, n, LEAST_ABSMAX);
+pub unsafe extern "C" fn quantize_activations(x: *const f32, n: usize, least: f32, codes: *mut i8) -> f32 {
+    let absmax = absmax(x, n, least);
     let factor = 127.0 / absmax;
     let factors = f32x8::splat(factor);
     let mut i = 0;
@@ -51,7 +48,7 @@ pub unsafe fn absmax(x: *const f32, n: usize, least: f32) -> f32 {
 
 /// clip(round_half_even(v), -127, 127), and 0 for NaN. Clipped before the conversion, which overflows; it rounds half to even.
 #[inline(always)]
-fn code(v: f32x8) -> i32x8 {
+pub fn code(v: f32x8) -> i32x8 {
     let number = v & v.simd_eq(v);
     number.fast_max(f32x8::splat(-127.0)).fast_min(f32x8::splat(127.0)).fast_round_int()
 }

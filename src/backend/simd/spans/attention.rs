@@ -1,13 +1,20 @@
 //! Attention of the query heads that share one KV head of one sequence.
 //!
 //! The products run on one tile of registers (see `panels`): four consecutive queries by sixteen keys (scores), or by
-//! sixteen columns of a head (outputs). A block of four queries keeps its scores against all keys in scratch memory; the
-//! square of all scores is never formed.
+//! sixteen columns of a head (outputs). A block of eight queries keeps its scores against all keys in scratch memory; the
+//! square of all scores is never formed. Its two tiles follow each other on each part of keys and values, which come from the
+//! second-level cache: for one tile they would take as long to come as to be multiplied.
 
 use super::math::{by_vectors, exp, load_up_to, max, max_lane, store_up_to};
 use super::panels::{PANEL, ROWS, pack, pack_transposed, tile, unpack, zero};
 use super::vector::{load, store};
+use core::ops::Range;
 use wide::f32x8;
+
+/// Queries of a block.
+const BLOCK: usize = 2 * ROWS;
+/// Keys whose gradients are added to by both tiles while they are in the first-level cache: 4 KiB of a panel.
+const KEYS: usize = 64;
 
 /// One KV head and its query heads. Strides are those between consecutive positions, in elements; a query head begins
 /// `dim` elements after the one before it.
@@ -42,13 +49,13 @@ impl AttentionShape {
     /// Elements of scratch memory that the forward pass needs.
     pub const fn scratch(&self) -> usize {
         let (keys, dim) = (self.padded_keys(), self.padded_dim());
-        if self.few() { dim + keys } else { 2 * keys * dim + ROWS * (keys + dim) }
+        if self.few() { dim + keys } else { 2 * keys * dim + BLOCK * (keys + dim) }
     }
 
     /// Elements of scratch memory that the backward pass needs.
     pub const fn backward_scratch(&self) -> usize {
         let (keys, dim) = (self.padded_keys(), self.padded_dim());
-        5 * keys * dim + 2 * ROWS * (keys + dim)
+        5 * keys * dim + 2 * BLOCK * (keys + dim)
     }
 
     /// How many keys query i sees.
@@ -86,28 +93,37 @@ pub unsafe extern "C" fn attention(
     let mut scratch = Scratch(scratch);
     let keys_across = scratch.take(keys * dim);
     let values = scratch.take(keys * dim);
-    let scores = scratch.take(ROWS * keys);
-    let block = scratch.take(ROWS * dim);
+    let scores = scratch.take(BLOCK * keys);
+    let block = scratch.take(BLOCK * dim);
     pack_transposed(k, shape, keys_across);
     pack(v, shape, values);
     for head in 0..shape.heads {
         let mut first = 0;
         while first < shape.queries {
-            let rows = if shape.queries - first < ROWS { shape.queries - first } else { ROWS };
+            let rows = if shape.queries - first < BLOCK { shape.queries - first } else { BLOCK };
             let at = head * shape.dim + first * shape.query_stride;
             copy_block(q.add(at), shape, rows, shape.scale, block);
             let seen = shape.visible(first + rows - 1);
-            scores_of_block(block, keys_across, shape, seen, scores);
+            scores_of_block(block, rows, keys_across, shape, seen, scores);
             for row in 0..rows {
                 hide(scores.add(row * keys), shape.visible(first + row), seen, f32::NEG_INFINITY);
             }
-            let (logarithms, inverse) = softmax::<ROWS>(scores, keys, seen.next_multiple_of(PANEL));
+            let mut inverse = [[0.0; ROWS]; BLOCK / ROWS];
             let to = log_sum.add(head * shape.queries + first);
-            for (row, logarithm) in logarithms.into_iter().enumerate().take(rows) {
-                *to.add(row) = logarithm;
+            for (tile, inverse) in inverse.iter_mut().enumerate() {
+                let start = tile * ROWS;
+                if start < rows {
+                    let (logarithms, inverses) =
+                        softmax::<ROWS>(scores.add(start * keys), keys, seen.next_multiple_of(PANEL));
+                    *inverse = inverses;
+                    for (row, logarithm) in logarithms.into_iter().enumerate().take(rows - start) {
+                        *to.add(start + row) = logarithm;
+                    }
+                }
             }
+            let inverse = bytemuck::cast(inverse);
             outputs_of_block(scores, seen, values, shape, inverse, rows, o.add(at));
-            first += ROWS;
+            first += BLOCK;
         }
     }
 }
@@ -133,10 +149,10 @@ pub unsafe extern "C" fn attention_backward(
     let keys_along = scratch.take(keys * dim);
     let to_keys = scratch.take(keys * dim);
     let to_values = scratch.take(keys * dim);
-    let p = scratch.take(ROWS * keys);
-    let ds = scratch.take(ROWS * keys);
-    let q_block = scratch.take(ROWS * dim);
-    let d_block = scratch.take(ROWS * dim);
+    let p = scratch.take(BLOCK * keys);
+    let ds = scratch.take(BLOCK * keys);
+    let q_block = scratch.take(BLOCK * dim);
+    let d_block = scratch.take(BLOCK * dim);
     pack_transposed(k, shape, keys_across);
     pack_transposed(v, shape, values_across);
     pack(k, shape, keys_along);
@@ -145,15 +161,15 @@ pub unsafe extern "C" fn attention_backward(
     for head in 0..shape.heads {
         let mut first = 0;
         while first < shape.queries {
-            let rows = if shape.queries - first < ROWS { shape.queries - first } else { ROWS };
+            let rows = if shape.queries - first < BLOCK { shape.queries - first } else { BLOCK };
             let at = head * shape.dim + first * shape.query_stride;
             copy_block(q.add(at), shape, rows, shape.scale, q_block);
             copy_block(d_o.add(at), shape, rows, 1.0, d_block);
             let seen = shape.visible(first + rows - 1);
             let padded = seen.next_multiple_of(PANEL);
-            scores_of_block(q_block, keys_across, shape, seen, p);
-            scores_of_block(d_block, values_across, shape, seen, ds);
-            for row in 0..ROWS {
+            scores_of_block(q_block, rows, keys_across, shape, seen, p);
+            scores_of_block(d_block, rows, values_across, shape, seen, ds);
+            for row in 0..rows.next_multiple_of(ROWS) {
                 let (p, ds) = (p.add(row * keys), ds.add(row * keys));
                 if row >= rows {
                     zero(p, padded);
@@ -167,27 +183,38 @@ pub unsafe extern "C" fn attention_backward(
                 softmax_gradient(p, ds, padded, log_sum, d);
             }
             // d o / d v = p; with s the scaled logits, d s / d k = q scale, which is what the block of q holds.
-            add_outer(p, seen, d_block, shape, to_values);
-            add_outer(ds, seen, q_block, shape, to_keys);
-            outputs_of_block(ds, seen, keys_along, shape, [shape.scale; ROWS], rows, dq.add(at));
-            first += ROWS;
+            add_outer(p, rows, seen, d_block, shape, to_values);
+            add_outer(ds, rows, seen, q_block, shape, to_keys);
+            outputs_of_block(ds, seen, keys_along, shape, [shape.scale; BLOCK], rows, dq.add(at));
+            first += BLOCK;
         }
     }
     unpack(to_keys, shape, dk);
     unpack(to_values, shape, dv);
 }
 
-/// The products of four rows with keys 0 .. seen, rounded up to whole panels.
+/// The products of the rows, rounded up to whole tiles, with keys 0 .. seen, rounded up to whole panels.
 #[inline(always)]
-unsafe fn scores_of_block(block: *const f32, across: *const f32, shape: &AttentionShape, seen: usize, to: *mut f32) {
+unsafe fn scores_of_block(
+    block: *const f32,
+    rows: usize,
+    across: *const f32,
+    shape: &AttentionShape,
+    seen: usize,
+    to: *mut f32,
+) {
     let (keys, dim) = (shape.padded_keys(), shape.padded_dim());
     let mut key = 0;
     while key < seen {
-        let c = tile(block, dim, across.add(key * shape.dim), shape.dim);
-        for (row, c) in c.into_iter().enumerate() {
-            let to = to.add(row * keys + key);
-            store(to, c[0]);
-            store(to.add(8), c[1]);
+        let mut first = 0;
+        while first < rows {
+            let c = tile(block.add(first * dim), dim, across.add(key * shape.dim), shape.dim);
+            for (row, c) in c.into_iter().enumerate() {
+                let to = to.add((first + row) * keys + key);
+                store(to, c[0]);
+                store(to.add(8), c[1]);
+            }
+            first += ROWS;
         }
         key += PANEL;
     }
@@ -200,50 +227,93 @@ unsafe fn outputs_of_block(
     seen: usize,
     packed: *const f32,
     shape: &AttentionShape,
-    factors: [f32; ROWS],
+    factors: [f32; BLOCK],
     rows: usize,
     to: *mut f32,
 ) {
+    let keys = shape.padded_keys();
     let mut column = 0;
     while column < shape.dim {
-        let c = tile(weights, shape.padded_keys(), packed.add(column * shape.padded_keys()), seen);
         let rest = shape.dim - column;
-        for (row, (c, factor)) in c.into_iter().zip(factors).enumerate().take(rows) {
-            let factor = f32x8::splat(factor);
-            let to = to.add(row * shape.query_stride + column);
-            store_up_to(to, c[0] * factor, rest);
-            if rest > 8 {
-                store_up_to(to.add(8), c[1] * factor, rest - 8);
+        let mut first = 0;
+        while first < rows {
+            let c = tile(weights.add(first * keys), keys, packed.add(column * keys), seen);
+            for (row, c) in c.into_iter().enumerate().take(rows - first) {
+                let row = first + row;
+                let factor = f32x8::splat(factors[row & (BLOCK - 1)]);
+                let to = to.add(row * shape.query_stride + column);
+                store_up_to(to, c[0] * factor, rest);
+                if rest > 8 {
+                    store_up_to(to.add(8), c[1] * factor, rest - 8);
+                }
             }
+            first += ROWS;
         }
         column += PANEL;
     }
 }
 
-/// into[key, dim] += sum over the four rows of weight[row, key] * block[row, dim], for keys 0 .. seen; `into` is packed.
+/// into[key, dim] += sum over the rows, rounded up to whole tiles, of weight[row, key] * block[row, dim], for keys 0 .. seen; `into`
+/// is packed.
 #[inline(always)]
-unsafe fn add_outer(weights: *const f32, seen: usize, block: *const f32, shape: &AttentionShape, into: *mut f32) {
+unsafe fn add_outer(
+    weights: *const f32,
+    rows: usize,
+    seen: usize,
+    block: *const f32,
+    shape: &AttentionShape,
+    into: *mut f32,
+) {
     let (keys, dim) = (shape.padded_keys(), shape.padded_dim());
     let mut column = 0;
     while column < dim {
-        let mut b = [[f32x8::ZERO; 2]; ROWS];
-        for (row, b) in b.iter_mut().enumerate() {
-            let from = block.add(row * dim + column);
-            *b = [load(from), load(from.add(8))];
-        }
         let into = into.add(column * keys);
-        for key in 0..seen {
-            let to = into.add(key * PANEL);
-            let (mut front, mut back) = (load(to), load(to.add(8)));
-            for (row, b) in b.iter().enumerate() {
-                let weight = f32x8::splat(*weights.add(row * keys + key));
-                front = weight.mul_add(b[0], front);
-                back = weight.mul_add(b[1], back);
+        let mut start = 0;
+        while start < seen {
+            let end = if seen - start < KEYS { seen } else { start + KEYS };
+            let mut first = 0;
+            while first < rows {
+                add_outer_of_tile(
+                    weights.add(first * keys),
+                    keys,
+                    start..end,
+                    block.add(first * dim + column),
+                    dim,
+                    into,
+                );
+                first += ROWS;
             }
-            store(to, front);
-            store(to.add(8), back);
+            start += KEYS;
         }
         column += PANEL;
+    }
+}
+
+/// The same of four rows and one panel.
+#[inline(always)]
+unsafe fn add_outer_of_tile(
+    weights: *const f32,
+    stride: usize,
+    keys: Range<usize>,
+    block: *const f32,
+    block_stride: usize,
+    into: *mut f32,
+) {
+    let mut b = [[f32x8::ZERO; 2]; ROWS];
+    for (row, b) in b.iter_mut().enumerate() {
+        let from = block.add(row * block_stride);
+        *b = [load(from), load(from.add(8))];
+    }
+    for key in keys {
+        let to = into.add(key * PANEL);
+        let (mut front, mut back) = (load(to), load(to.add(8)));
+        for (row, b) in b.iter().enumerate() {
+            let weight = f32x8::splat(*weights.add(row * stride + key));
+            front = weight.mul_add(b[0], front);
+            back = weight.mul_add(b[1], back);
+        }
+        store(to, front);
+        store(to.add(8), back);
     }
 }
 
@@ -254,7 +324,7 @@ unsafe fn copy_block(from: *const f32, shape: &AttentionShape, rows: usize, scal
     for row in 0..rows {
         copy_row(from.add(row * shape.query_stride), shape.dim, scale, to.add(row * dim));
     }
-    zero(to.add(rows * dim), (ROWS - rows) * dim);
+    zero(to.add(rows * dim), (BLOCK - rows) * dim);
 }
 
 /// One row times `scale`, with zeros up to the end of its last panel.

@@ -49,6 +49,16 @@ pub trait Dots {
     fn totals(sums: Self::Sums) -> Self::Totals;
 }
 
+/// Sums of products of any unsigned bytes with signed ones of at most 32: of two registers of each, four neighbours at a time.
+/// maddubs makes sums of two of at most 2 * 255 * 32 = 16,320; two of these fit into 16 bits.
+pub trait Products: Dots {
+    /// Rows in one pass over a panel.
+    const ROWS_OF_PRODUCTS: usize;
+
+    /// totals + the products, in 32 bits.
+    fn products(totals: Self::Totals, bytes: [Self::Bytes; 2], numbers: [Self::Bytes; 2]) -> Self::Totals;
+}
+
 /// maddubs adds at most 2 * 2 * 127 = 508 to an i16 in a step.
 const MADDUBS_STEPS: usize = 64;
 /// 32-bit sums are modulo 2^32: they may go on for as long as there are bytes.
@@ -79,6 +89,20 @@ impl Dots for Halves {
     }
 }
 
+impl Products for Halves {
+    const ROWS_OF_PRODUCTS: usize = 2;
+
+    #[inline(always)]
+    fn products(totals: i32x8, bytes: [u8x32; 2], numbers: [u8x32; 2]) -> i32x8 {
+        let both = |bytes: u8x32, numbers: u8x32| {
+            let (words, numbers): (u16x16, i16x16) = (cast(bytes), cast(numbers));
+            let (even, odd): (i16x16, i16x16) = (cast(words & u16x16::splat(0xFF)), cast(words >> 8u32));
+            even.dot((numbers << 8u32) >> 8u32) + odd.dot(numbers >> 8u32)
+        };
+        totals + (both(bytes[0], numbers[0]) + both(bytes[1], numbers[1]))
+    }
+}
+
 /// 32 bytes by maddubs.
 pub struct Maddubs;
 
@@ -98,6 +122,16 @@ impl Dots for Maddubs {
     #[inline(always)]
     fn totals(sums: i16x16) -> i32x8 {
         sums.dot(i16x16::splat(1))
+    }
+}
+
+impl Products for Maddubs {
+    const ROWS_OF_PRODUCTS: usize = 4;
+
+    #[inline(always)]
+    fn products(totals: i32x8, bytes: [u8x32; 2], numbers: [u8x32; 2]) -> i32x8 {
+        let pairs = maddubs(bytes[0], cast(numbers[0])) + maddubs(bytes[1], cast(numbers[1]));
+        totals + pairs.dot(i16x16::splat(1))
     }
 }
 
@@ -123,6 +157,16 @@ impl Dots for WideMaddubs {
     }
 }
 
+impl Products for WideMaddubs {
+    const ROWS_OF_PRODUCTS: usize = 8;
+
+    #[inline(always)]
+    fn products(totals: i32x16, bytes: [[u8; 64]; 2], numbers: [[u8; 64]; 2]) -> i32x16 {
+        let pairs = wide_maddubs(bytes[0], cast(numbers[0])) + wide_maddubs(bytes[1], cast(numbers[1]));
+        totals + pairs.dot(i16x32::splat(1))
+    }
+}
+
 /// 64 bytes by dpbusd.
 pub struct Dpbusd;
 
@@ -142,6 +186,15 @@ impl Dots for Dpbusd {
     #[inline(always)]
     fn totals(sums: i32x16) -> i32x16 {
         sums
+    }
+}
+
+impl Products for Dpbusd {
+    const ROWS_OF_PRODUCTS: usize = 8;
+
+    #[inline(always)]
+    fn products(totals: i32x16, bytes: [[u8; 64]; 2], numbers: [[u8; 64]; 2]) -> i32x16 {
+        dpbusd(dpbusd(totals, bytes[0], cast(numbers[0])), bytes[1], cast(numbers[1]))
     }
 }
 

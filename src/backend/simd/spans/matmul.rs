@@ -12,7 +12,8 @@
 //! that for many rows of x, `matmul_rows.rs` for few.
 
 use super::dots::{Dots, Native, Register};
-use super::vector::{lanes_sum, read, store, to_float, write};
+use super::math::{load_up_to, store_up_to};
+use super::vector::{lanes_sum, prefetch, read, store, to_float, write};
 use bytemuck::{Zeroable, cast};
 use wide::{f32x8, i8x32, i16x16, i32x8, u8x32};
 
@@ -129,17 +130,87 @@ pub unsafe extern "C" fn panel_product_scaled(
     });
 }
 
+/// The same, finished at once: y[rows][columns] = base + (the products - sums[rows], modulo 2^32) * (factors[rows] *
+/// scales[columns * step]); at most 16 columns.
+pub unsafe extern "C" fn panel_product_written(
+    x: *const i8,
+    stride: usize,
+    rows: usize,
+    panel: *const u8,
+    groups: usize,
+    sums: *const i32,
+    factors: *const f32,
+    scales: *const f32,
+    scale_step: usize,
+    base: *const f32,
+    y: *mut f32,
+    y_stride: usize,
+    columns: usize,
+) {
+    tiles::<Native>(x, stride, rows, panel, groups, 1, |row| Finish::Write {
+        sums: sums.add(row),
+        factors: factors.add(row),
+        scales,
+        scale_step,
+        base: if base.is_null() { base } else { base.add(row * y_stride) },
+        y: y.add(row * y_stride),
+        y_stride,
+        columns,
+    });
+}
+
 /// What becomes of the sums of a tile.
-enum Finish {
+pub enum Finish {
     Add(*mut i32),
-    Scale { sums: *const i32, sums_stride: usize, scales: *const f32, totals: *mut f32 },
+    Write {
+        sums: *const i32,
+        factors: *const f32,
+        scales: *const f32,
+        scale_step: usize,
+        /// What is added, where y lies or elsewhere; or null.
+        base: *const f32,
+        y: *mut f32,
+        y_stride: usize,
+        columns: usize,
+    },
+    Scale {
+        sums: *const i32,
+        sums_stride: usize,
+        scales: *const f32,
+        totals: *mut f32,
+    },
 }
 
 impl Finish {
+    /// Brings near what `take` writes of R rows.
+    #[inline(always)]
+    pub fn prefetch<const R: usize>(&self) {
+        if let Finish::Write { base, y, y_stride, .. } = *self {
+            for r in 0..R {
+                prefetch(y.wrapping_add(r * y_stride));
+                if !base.is_null() {
+                    prefetch(base.wrapping_add(r * y_stride));
+                }
+            }
+        }
+    }
+
     /// Takes eight sums, from column `column` on, of row r of the tile.
     #[inline(always)]
-    unsafe fn take(&self, eight: i32x8, r: usize, part: usize, column: usize) {
+    pub unsafe fn take(&self, eight: i32x8, r: usize, part: usize, column: usize) {
         match *self {
+            Finish::Write { sums, factors, scales, scale_step, base, y, y_stride, columns } => {
+                if column < columns {
+                    let rest = columns - column;
+                    let scales =
+                        if scale_step == 0 { f32x8::splat(*scales) } else { load_up_to(scales.add(column), rest) };
+                    let exact = to_float(eight - i32x8::splat(*sums.add(r)));
+                    let value = exact * (f32x8::splat(*factors.add(r)) * scales);
+                    let at = r * y_stride + column;
+                    let value = if base.is_null() { value } else { load_up_to(base.add(at), rest) + value };
+                    store_up_to(y.add(at), value, rest);
+                }
+            }
             Finish::Add(totals) => {
                 let totals = totals.add(r * PANEL + column);
                 write(totals, read::<i32x8, i32>(totals) + eight);
@@ -205,6 +276,7 @@ unsafe fn tile<D: Dots, const R: usize>(
 ) {
     // The four bytes of 16 rows fill one register or two.
     let registers = 4 * PANEL / D::WIDTH;
+    finish.prefetch::<R>();
     let mut totals = [[D::Totals::zeroed(); 2]; R];
     let mut g = 0;
     while g < groups {

@@ -17,7 +17,9 @@ mod dots;
 mod elementwise;
 mod embedding;
 mod feed_forward;
+mod fused_norm;
 mod gradient;
+mod integer_gradient;
 mod kmeans;
 mod magnitudes;
 mod mask_sign;
@@ -36,6 +38,7 @@ pub use adamw::AdamWFactors;
 pub use attention::AttentionShape;
 pub use ceiling::{FLOAT_PEAK_ROUND, INT8_PEAK_CODES, INT8_PEAK_ROUND, READ_PEAK_BYTES, UNPACK_PEAK_ROUND};
 pub use elementwise::PhiloxStream;
+pub use integer_gradient::COLUMNS;
 pub use magnitudes::{Bins, COUNT_SHIFT, HISTOGRAM, SMALL, TABLES, integer_factors, mean_scale};
 pub use matmul::PANEL;
 
@@ -169,8 +172,8 @@ pub struct Spans {
     /// The largest of x[n], 0 for none.
     pub largest_byte: unsafe extern "C" fn(x: *const u8, n: usize) -> u8,
     // --- activations ---------------------------------------------------------------------------------------------
-    /// codes[n] of one row x[n]; returns a = max(max |x|, 1e-5).
-    pub quantize_activations: unsafe extern "C" fn(x: *const f32, n: usize, codes: *mut i8) -> f32,
+    /// codes[n] of one row x[n]; returns a = max(max |x|, least).
+    pub quantize_activations: unsafe extern "C" fn(x: *const f32, n: usize, least: f32, codes: *mut i8) -> f32,
     /// x[n] = scale * codes[n].
     pub dequantize_activations: unsafe extern "C" fn(codes: *const i8, n: usize, scale: f32, x: *mut f32),
     // --- gradients -----------------------------------------------------------------------------------------------
@@ -199,6 +202,65 @@ pub struct Spans {
         panel: *const u8,
         groups: usize,
         totals: *mut i32,
+    ),
+    /// y[rows][columns] = base[rows][columns] + (the same products - sums[rows], modulo 2^32) * (factors[rows] *
+    /// scales[columns * step]), where the step is 0 or 1 and base may be null for 0, or y; at most 16 columns, rows of y and base
+    /// lie `y_stride` apart.
+    pub panel_product_written: unsafe extern "C" fn(
+        x: *const i8,
+        stride: usize,
+        rows: usize,
+        panel: *const u8,
+        groups: usize,
+        sums: *const i32,
+        factors: *const f32,
+        scales: *const f32,
+        scale_step: usize,
+        base: *const f32,
+        y: *mut f32,
+        y_stride: usize,
+        columns: usize,
+    ),
+    /// panel[ceil(rows / 4)][16][4] of the codes of at most 16 columns, `bytes` = 1 to 4 of each row of packed, which lie `stride`
+    /// apart: four rows next to each other. What is missing is 0.
+    pub unpack_panel_transposed:
+        unsafe extern "C" fn(packed: *const u8, stride: usize, rows: usize, bytes: usize, panel: *mut u8),
+    /// sums[rows] = times * the sum of codes[rows][n], modulo 2^32; rows lie `stride` apart.
+    pub code_sums:
+        unsafe extern "C" fn(codes: *const i8, stride: usize, rows: usize, n: usize, times: i32, sums: *mut i32),
+    /// Codes and scales[columns] of a block g[tokens][columns], at most [`COLUMNS`], whose rows lie `stride` apart and are multiplied
+    /// by factors[tokens]: codes[columns][256], zeros past the tokens. The random bytes of a token below 128 are in [`COLUMNS`] / 16
+    /// blocks of the stream from `random` on, those of the next token `random_step` further; the tokens from 128 on take them again,
+    /// inverted.
+    pub quantize_columns: unsafe extern "C" fn(
+        stream: *const PhiloxStream,
+        random: u64,
+        random_step: u64,
+        g: *const f32,
+        stride: usize,
+        tokens: usize,
+        columns: usize,
+        factors: *const f32,
+        codes: *mut i8,
+        scales: *mut f32,
+    ),
+    /// Two panels[ceil(tokens / 4)][16][4] of codes[tokens][columns] plus 128, at most 32 columns, whose rows lie `stride` apart: four
+    /// tokens next to each other. What is missing of the last four is 0.
+    pub token_panels:
+        unsafe extern "C" fn(codes: *const i8, stride: usize, tokens: usize, columns: usize, panels: *mut u8),
+    /// dw[rows][columns] += (the products of g[rows][4 * groups], of at most +-32, and a panel of `token_panels` - sums[rows]) *
+    /// scales[rows], multiplied and added apart; at most 16 columns. Rows lie `stride` and `dw_stride` apart.
+    pub weight_product: unsafe extern "C" fn(
+        g: *const i8,
+        stride: usize,
+        rows: usize,
+        panel: *const u8,
+        groups: usize,
+        sums: *const i32,
+        scales: *const f32,
+        dw: *mut f32,
+        dw_stride: usize,
+        columns: usize,
     ),
     /// The same of x[rows][parts][4 * groups] and panel[parts][groups][16][4], part by part:
     /// totals[rows][16] += (the products - sums[rows][part], modulo 2^32) * scales[part][16], multiplied and added apart.
@@ -306,6 +368,44 @@ pub struct Spans {
         rows: usize,
         width: usize,
         dx: *mut f32,
+        dgain: *mut f32,
+    ),
+    /// Of x[rows, width]: codes[rows, width] of what `rms_norm` writes, with scales[rows] as `quantize_activations` finds them for
+    /// least = 1e-5, and inverse_rms[rows]; the sums are canonical.
+    pub rms_norm_quantize: unsafe extern "C" fn(
+        x: *const f32,
+        gain: *const f32,
+        epsilon: f64,
+        rows: usize,
+        width: usize,
+        codes: *mut i8,
+        scales: *mut f32,
+        inverse_rms: *mut f32,
+    ),
+    /// The same of max(gate, 0)^2 * up[rows, width], where up may be null for 1.
+    pub squared_relu_norm_quantize: unsafe extern "C" fn(
+        gate: *const f32,
+        up: *const f32,
+        gain: *const f32,
+        epsilon: f64,
+        rows: usize,
+        width: usize,
+        codes: *mut i8,
+        scales: *mut f32,
+        inverse_rms: *mut f32,
+    ),
+    /// dgate and dup[rows, width] of the norm of max(gate, 0)^2 * up; dgain[width] is added to, rows in order. up and dup are null
+    /// for 1.
+    pub squared_relu_norm_backward: unsafe extern "C" fn(
+        gate: *const f32,
+        up: *const f32,
+        gain: *const f32,
+        inverse_rms: *const f32,
+        dy: *const f32,
+        rows: usize,
+        width: usize,
+        dgate: *mut f32,
+        dup: *mut f32,
         dgain: *mut f32,
     ),
     // --- attention -----------------------------------------------------------------------------------------------
@@ -468,6 +568,12 @@ pub static SPANS: Spans = Spans {
     unpack_panel: matmul::unpack_panel,
     arrange_codes: matmul::arrange_codes,
     panel_product: matmul::panel_product,
+    panel_product_written: matmul::panel_product_written,
+    unpack_panel_transposed: integer_gradient::unpack_panel_transposed,
+    code_sums: integer_gradient::code_sums,
+    quantize_columns: integer_gradient::quantize_columns,
+    token_panels: integer_gradient::token_panels,
+    weight_product: integer_gradient::weight_product,
     panel_product_scaled: matmul::panel_product_scaled,
     plane: matmul_rows::PLANE,
     split_codes: matmul_rows::split_codes,
@@ -478,6 +584,9 @@ pub static SPANS: Spans = Spans {
     embedding_backward: embedding::embedding_backward,
     rms_norm: norm::rms_norm,
     rms_norm_backward: norm::rms_norm_backward,
+    rms_norm_quantize: fused_norm::rms_norm_quantize,
+    squared_relu_norm_quantize: fused_norm::squared_relu_norm_quantize,
+    squared_relu_norm_backward: fused_norm::squared_relu_norm_backward,
     rope: rope::rope,
     attention: attention::attention,
     attention_backward: attention::attention_backward,

@@ -3,7 +3,7 @@ use wide::{f32x4, f32x8};
 
 /// Sum over i < n of the products of the operands at i: four independent sums, so that the additions overlap.
 #[inline(always)]
-unsafe fn sum_of_products(n: usize, at: impl Fn(usize, usize) -> (f32x8, f32x8)) -> f32 {
+pub unsafe fn sum_of_products(n: usize, at: impl Fn(usize, usize) -> (f32x8, f32x8)) -> f32 {
     let mut sums = [f32x8::ZERO; 4];
     let mut i = 0;
     while i + 32 <= n {

@@ -28,6 +28,19 @@ pub unsafe fn write<V: Pod, T>(p: *mut T, v: V) {
     p.cast::<V>().write_unaligned(v);
 }
 
+/// Asks for the cache line of an address that is written soon: a store that has to wait for its line holds up those behind it. Any
+/// address will do.
+#[inline(always)]
+pub fn prefetch<T>(p: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which faults nowhere.
+    unsafe {
+        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(p.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
+}
+
 /// 32 integers of -128 ..= 127 as bytes, in order.
 #[inline(always)]
 pub fn narrow_signed(v: [i32x8; 4]) -> [i8; 32] {

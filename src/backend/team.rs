@@ -1,0 +1,318 @@
+//! The threads of a pool that stay together for many calls: a region, such as a training step. Between two calls its helpers
+//! spin, so that handing out a call takes about a microsecond, where waking a thread takes from ten to a hundred.
+//!
+//! Each thread begins with a part of the chunks of its own, the same in every call: what it wrote in one call is near it in the
+//! next. Then it takes from the others' parts, so nobody waits for a helper that has not come.
+
+use std::any::Any;
+use std::cell::{Cell, UnsafeCell};
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+
+thread_local! {
+    /// The team that this thread leads, while it does.
+    static LED: Cell<*const Team> = const { Cell::new(std::ptr::null()) };
+}
+
+/// Rounds of spinning, some tens of microseconds, after which a helper lets others have its core between two looks.
+const SPINS: u32 = 2000;
+
+/// A call: `chunk(i)` for i in 0 .. count. The lifetime is that of `Team::run`, which does not return before all helpers have left.
+#[derive(Clone, Copy)]
+struct Call {
+    chunk: *const (dyn Fn(usize) + Sync),
+    count: usize,
+}
+
+/// On a cache line of its own.
+#[repr(align(64))]
+struct Next(AtomicUsize);
+
+pub struct Team {
+    /// Whose threads they are: an address that names the pool.
+    pool: usize,
+    /// Odd while a call is open; each call has a number of its own.
+    number: AtomicUsize,
+    call: UnsafeCell<Option<Call>>,
+    /// For each thread, the leader first, the next chunk of its part.
+    next: Vec<Next>,
+    /// Helpers that may be looking at the call.
+    inside: AtomicUsize,
+    over: AtomicBool,
+    /// Whether the leader is inside a call: one that is made by a chunk runs where it is made.
+    busy: Cell<bool>,
+    panicked: UnsafeCell<Option<Box<dyn Any + Send>>>,
+    panicking: AtomicBool,
+}
+
+// SAFETY: `call` is written by the leader while `number` is even and no helper is inside, and read by those inside; `busy` is
+// the leader's; `panicked` is written by the one helper that has set `panicking`, and read once all have left.
+unsafe impl Sync for Team {}
+
+impl Team {
+    /// Calls `work` on this thread of a rayon pool, with the others as its helpers; alone where this is no thread of a pool.
+    pub fn lead<R: Send>(pool: usize, threads: usize, work: impl FnOnce() -> R + Send) -> R {
+        if rayon::current_thread_index().is_none() {
+            return work();
+        }
+        let team = Team {
+            pool,
+            number: AtomicUsize::new(0),
+            call: UnsafeCell::new(None),
+            next: (0..threads).map(|_| Next(AtomicUsize::new(0))).collect(),
+            inside: AtomicUsize::new(0),
+            over: AtomicBool::new(false),
+            busy: Cell::new(false),
+            panicked: UnsafeCell::new(None),
+            panicking: AtomicBool::new(false),
+        };
+        let team = &team;
+        rayon::in_place_scope(|scope| {
+            for thread in 1..threads {
+                scope.spawn(move |_| team.help(thread));
+            }
+            // Dropped also when `work` unwinds: the scope waits for the helpers.
+            let _led = Led { team, before: LED.replace(team) };
+            work()
+        })
+    }
+
+    /// Runs the call on the team of `pool` that this thread leads; false where it leads none.
+    pub fn try_run(pool: usize, count: usize, chunk: &(impl Fn(usize) + Sync)) -> bool {
+        let team = LED.get();
+        if team.is_null() {
+            return false;
+        }
+        // SAFETY: what LED points to lives until `Led` is dropped, on this thread.
+        let team = unsafe { &*team };
+        if team.pool != pool {
+            return false;
+        }
+        if team.busy.get() {
+            (0..count).for_each(chunk)
+        } else {
+            team.run(count, chunk)
+        }
+        true
+    }
+
+    /// Whether this thread leads a team of `pool`.
+    pub fn is_led(pool: usize) -> bool {
+        let team = LED.get();
+        // SAFETY: as above.
+        !team.is_null() && unsafe { (*team).pool } == pool
+    }
+
+    fn run<'a>(&self, count: usize, chunk: &'a (dyn Fn(usize) + Sync + 'a)) {
+        // SAFETY: only the lifetime changes, and nobody uses the call after `Open` is dropped.
+        let chunk: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(chunk) };
+        // SAFETY: no call is open, and no helper is inside.
+        unsafe { *self.call.get() = Some(Call { chunk, count }) };
+        for (thread, next) in self.next.iter().enumerate() {
+            next.0.store(self.part(thread, count).start, SeqCst);
+        }
+        self.busy.set(true);
+        self.number.fetch_add(1, SeqCst);
+        let open = Open { team: self };
+        self.take(0, Call { chunk, count });
+        drop(open);
+        if self.panicking.swap(false, SeqCst) {
+            // SAFETY: all helpers have left.
+            if let Some(payload) = unsafe { (*self.panicked.get()).take() } {
+                resume_unwind(payload);
+            }
+        }
+    }
+
+    /// The chunks that a thread begins with.
+    fn part(&self, thread: usize, count: usize) -> Range<usize> {
+        let threads = self.next.len();
+        count * thread / threads..count * (thread + 1) / threads
+    }
+
+    /// Takes chunks while there are any: the thread's own, then those of the threads after it.
+    fn take(&self, thread: usize, call: Call) {
+        let threads = self.next.len();
+        for owner in (thread..threads).chain(0..thread) {
+            let end = self.part(owner, call.count).end;
+            loop {
+                let i = self.next[owner].0.fetch_add(1, SeqCst);
+                if i >= end {
+                    break;
+                }
+                // SAFETY: the call is open, or this is the leader: what it points to is alive.
+                unsafe { (*call.chunk)(i) };
+            }
+        }
+    }
+
+    /// What a helper does until the region is over. Not for a leader that waits for something in the midst of its region, and is
+    /// handed this by rayon meanwhile: it would wait for itself.
+    fn help(&self, thread: usize) {
+        if !LED.get().is_null() {
+            return;
+        }
+        let (mut seen, mut idle) = (0, 0);
+        while !self.over.load(SeqCst) {
+            let number = self.number.load(SeqCst);
+            if number == seen || number % 2 == 0 {
+                idle += 1;
+                if idle < SPINS {
+                    std::hint::spin_loop();
+                } else if rayon::yield_now() != Some(rayon::Yield::Executed) {
+                    // Others who use the pool were asked for work first.
+                    std::thread::yield_now();
+                }
+                continue;
+            }
+            (seen, idle) = (number, 0);
+            self.inside.fetch_add(1, SeqCst);
+            // Either the leader sees who is inside, and waits, or this sees that it has closed the call.
+            if self.number.load(SeqCst) == number {
+                // SAFETY: the call is open, and does not change before this thread has left.
+                if let Some(call) = unsafe { *self.call.get() }
+                    && let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.take(thread, call)))
+                {
+                    if !self.panicking.swap(true, SeqCst) {
+                        // SAFETY: this is the only thread that has set `panicking` since the leader cleared it.
+                        unsafe { *self.panicked.get() = Some(payload) };
+                    }
+                }
+            }
+            self.inside.fetch_sub(1, SeqCst);
+        }
+    }
+}
+
+/// An open call; dropping it, also while unwinding, closes it and waits for those inside.
+struct Open<'a> {
+    team: &'a Team,
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        let team = self.team;
+        team.number.fetch_add(1, SeqCst);
+        let mut spins = 0;
+        while team.inside.load(SeqCst) > 0 {
+            spins += 1;
+            if spins < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+        }
+        team.busy.set(false);
+    }
+}
+
+/// Leadership; dropping it, also while unwinding, sends the helpers away.
+struct Led<'a> {
+    team: &'a Team,
+    before: *const Team,
+}
+
+impl Drop for Led<'_> {
+    fn drop(&mut self) {
+        LED.set(self.before);
+        self.team.over.store(true, SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::backend::pool::Pool;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::sync::{Arc, mpsc};
+
+    #[test]
+    fn every_chunk_runs_once_on_several_threads() {
+        let pool = Pool::new(3).unwrap();
+        pool.enter(|| {
+            for count in [0, 1, 2, 3, 100, 1000].repeat(50) {
+                let seen: Vec<AtomicUsize> = (0..count).map(|_| AtomicUsize::new(0)).collect();
+                pool.run(count, &|i| {
+                    seen[i].fetch_add(1, SeqCst);
+                });
+                assert!(seen.iter().all(|seen| seen.load(SeqCst) == 1));
+            }
+        });
+        // Two chunks that wait for each other need two threads.
+        let met = AtomicUsize::new(0);
+        pool.enter(|| {
+            pool.run(2, &|_| {
+                met.fetch_add(1, SeqCst);
+                while met.load(SeqCst) < 2 {
+                    std::thread::yield_now();
+                }
+            });
+        });
+    }
+
+    #[test]
+    fn calls_and_regions_nest() {
+        let pool = Pool::new(2).unwrap();
+        let other = Pool::new(2).unwrap();
+        let sum = AtomicUsize::new(0);
+        pool.enter(|| {
+            pool.enter(|| {
+                pool.run(4, &|i| {
+                    pool.run(3, &|j| {
+                        sum.fetch_add(i * 3 + j, SeqCst);
+                    });
+                    other.enter(|| {
+                        other.run(2, &|_| {
+                            sum.fetch_add(1, SeqCst);
+                        });
+                    });
+                });
+            });
+        });
+        assert_eq!(sum.into_inner(), 66 + 8);
+    }
+
+    #[test]
+    fn a_panic_comes_back_and_the_pool_goes_on() {
+        let pool = Pool::new(3).unwrap();
+        for bad in [0, 7, 63] {
+            let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                pool.enter(|| {
+                    pool.run(64, &|i| {
+                        if i == bad {
+                            std::panic::panic_any(i)
+                        }
+                    })
+                });
+            }));
+            assert_eq!(caught.unwrap_err().downcast_ref::<usize>(), Some(&bad));
+        }
+        let count = AtomicUsize::new(0);
+        pool.enter(|| {
+            pool.run(10, &|_| {
+                count.fetch_add(1, SeqCst);
+            });
+        });
+        assert_eq!(count.into_inner(), 10);
+    }
+
+    /// While one thread leads a region, another thread's call is done by the helpers.
+    #[test]
+    fn others_who_use_the_pool_do_not_wait_for_the_region() {
+        let pool = Arc::new(Pool::new(2).unwrap());
+        let (started, has_started) = mpsc::channel();
+        let (done, is_done) = mpsc::channel();
+        let other = std::thread::spawn({
+            let pool = pool.clone();
+            move || {
+                has_started.recv().unwrap();
+                let count = AtomicUsize::new(0);
+                pool.run(8, &|_| {
+                    count.fetch_add(1, SeqCst);
+                });
+                done.send(count.into_inner()).unwrap();
+            }
+        });
+        pool.enter(move || {
+            started.send(()).unwrap();
+            assert_eq!(is_done.recv().unwrap(), 8);
+        });
+        other.join().unwrap();
+    }
+}
