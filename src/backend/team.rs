@@ -113,6 +113,7 @@ impl Team {
             next.0.store(self.part(thread, count).start, SeqCst);
         }
         self.busy.set(true);
+        self.panicking.store(false, SeqCst);
         self.number.fetch_add(1, SeqCst);
         let open = Open { team: self };
         self.take(0, Call { chunk, count });
@@ -156,7 +157,7 @@ impl Team {
         let (mut seen, mut idle) = (0, 0);
         while !self.over.load(SeqCst) {
             let number = self.number.load(SeqCst);
-            if number == seen || number % 2 == 0 {
+            if number == seen || number.is_multiple_of(2) {
                 idle += 1;
                 if idle < SPINS {
                     std::hint::spin_loop();
@@ -173,11 +174,10 @@ impl Team {
                 // SAFETY: the call is open, and does not change before this thread has left.
                 if let Some(call) = unsafe { *self.call.get() }
                     && let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.take(thread, call)))
+                    && !self.panicking.swap(true, SeqCst)
                 {
-                    if !self.panicking.swap(true, SeqCst) {
-                        // SAFETY: this is the only thread that has set `panicking` since the leader cleared it.
-                        unsafe { *self.panicked.get() = Some(payload) };
-                    }
+                    // SAFETY: this is the only thread that has set `panicking` since the leader cleared it.
+                    unsafe { *self.panicked.get() = Some(payload) };
                 }
             }
             self.inside.fetch_sub(1, SeqCst);

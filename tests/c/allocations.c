@@ -159,6 +159,48 @@ static long of_gradients(const setun_quantize_options *options) {
     return found;
 }
 
+/* The float products of the head ask for two blocks of memory for each of their blocks, eight or so in a step of this size; nothing
+ * else does after the first steps. */
+enum { STEP_ALLOCATIONS = 40 };
+
+static void of_training(int32_t threads) {
+    static uint32_t tokens[4000];
+    setun_context_options context_options;
+    setun_model_options model_options;
+    setun_train_options options;
+    setun_context *context = NULL;
+    setun_dataset *dataset = NULL;
+    setun_model *model = NULL;
+    setun_trainer *trainer = NULL;
+    int i;
+    setun_context_options_init(&context_options, sizeof context_options);
+    context_options.threads = threads;
+    CHECK_OK(setun_context_create(&context_options, &context));
+    for (i = 0; i < 4000; i++) tokens[i] = (uint32_t)(i * 7919 % 65);
+    CHECK_OK(setun_dataset_from_tokens(tokens, 4000, 65, 0.1, &dataset));
+    setun_model_options_init(&model_options, sizeof model_options);
+    model_options.vocabulary = 65;
+    CHECK_OK(setun_model_create(context, &model_options, &model));
+    setun_train_options_init(&options, sizeof options);
+    options.max_steps = 20;
+    options.batch_size = 12;
+    options.n_clusters = 0;
+    options.log_interval = 1000;
+    CHECK_OK(setun_trainer_create(model, dataset, NULL, &options, &trainer));
+    for (i = 0; i < 10; i++) {
+        long before = counted();
+        CHECK_OK(setun_trainer_step(trainer, NULL));
+        if (i > 3 && counted() - before > STEP_ALLOCATIONS) {
+            fprintf(stderr, "%d threads: %ld allocations in step %d\n", (int)threads, counted() - before, i + 1);
+            exit(1);
+        }
+    }
+    setun_trainer_free(trainer);
+    setun_model_free(model);
+    setun_dataset_free(dataset);
+    setun_context_free(context);
+}
+
 static void at_most(long most, long found, int32_t threads, const setun_quantize_options *options, const char *what) {
     if (found <= most) return;
     fprintf(stderr, "%d threads, packing %d, group %d, %s: %ld allocations in %d rounds\n", (int)threads,
@@ -205,6 +247,8 @@ int main(void) {
     /* A pool's queue takes a block of memory for some sixty calls that are handed to it from outside, four of which are
      * made in a round; and a thread may have its first share of a product late. */
     every_call(2, CALLS / 2);
+    of_training(1);
+    of_training(2);
     return 0;
 }
 #else

@@ -9,8 +9,8 @@ use crate::backend::workspace::with_scratch;
 use crate::tensor::error::ensure;
 use crate::tensor::{Result, View, ViewMut};
 
-/// Multiplications of the scores of a chunk: about ten microseconds of work.
-const WORK: usize = 1 << 18;
+/// Multiplications of the scores of a chunk, at least: some microseconds of work.
+const WORK: usize = 1 << 14;
 
 /// Where the unit (batch, KV head) begins, in elements of q and o, of k and v, and of log_sum.
 struct Unit {

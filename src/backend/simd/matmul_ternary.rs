@@ -296,8 +296,8 @@ impl Panel<'_> {
 
 // --- few rows ----------------------------------------------------------------------------------------------------------------
 
-/// Weights in a chunk: about ten microseconds.
-const CHUNK_WEIGHTS: usize = 1 << 19;
+/// Weights in a chunk, at most: about two microseconds, which is enough where the threads stand by.
+const CHUNK_WEIGHTS: usize = 1 << 17;
 /// Bytes of rows that are brought to two bits at a time.
 const DECODED: usize = 16 << 10;
 
@@ -362,7 +362,9 @@ fn few_rows(launch: &Launch, codes: &Codes, weights: &Weights, y: &mut [f32]) ->
                 }
             }
             let job = Few { launch, codes, weights, parts: &parts, planes, sums, y: Shared::new(y) };
-            let size = (CHUNK_WEIGHTS / k).next_multiple_of(8).max(8);
+            // Chunks of about equal size.
+            let chunks = weights.n.saturating_mul(k).div_ceil(CHUNK_WEIGHTS).max(1);
+            let size = weights.n.div_ceil(chunks).next_multiple_of(8);
             chunks::try_run(launch, weights.n, size, |rows| job.chunk(rows))
         })?
     })?

@@ -158,7 +158,7 @@ unsafe fn write_codes(n: usize, value: impl Fn(usize, usize) -> f32x8, factor: f
         i += 32;
     }
     if i < n {
-        let left = |j: usize| if n - i > j { n - i - j } else { 0 };
+        let left = |j: usize| (n - i).saturating_sub(j);
         let rounded =
             [0, 8, 16, 24].map(|j| if left(j) > 0 { code(value(i + j, left(j)) * factor) } else { i32x8::ZERO });
         core::ptr::copy_nonoverlapping(narrow_signed(rounded).as_ptr(), codes.add(i), n - i);

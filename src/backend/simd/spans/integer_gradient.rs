@@ -159,7 +159,7 @@ unsafe fn quantize_row(
         }
         let rounded: [i32x8; 4] = core::array::from_fn(|i| {
             let at = 32 * group + 8 * i;
-            let left = if at < columns { columns - at } else { 0 };
+            let left = columns.saturating_sub(at);
             let g = if left >= 8 { load(g.add(at)) } else { load_part(g.add(at), left, 0.0) };
             let byte: u32x8 = (words[group] >> (8 * i as u32)) & u32x8::splat(0xFF);
             // Both steps are exact, fused or not.
