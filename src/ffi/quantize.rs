@@ -193,8 +193,12 @@ impl Choice {
             group: self::group(options.group)?,
             rounding: one_of(options.rounding, "rounding", &roundings)?,
         };
-        let context = if context.is_null() { options.context } else { context };
-        Ok(Choice { context: context::resolve(context)?, packing: pack::packing(options.packing)?, how })
+        // A wrong one is an error also where it is not used.
+        if !context.is_null() && !options.context.is_null() {
+            context::resolve(options.context)?;
+        }
+        let context = context::resolve(if context.is_null() { options.context } else { context })?;
+        Ok(Choice { context, packing: pack::packing(options.packing)?, how })
     }
 
     /// The number of scales of a matrix, which must be what the caller has.

@@ -18,7 +18,7 @@ def run(*arguments, status=0):
 
 class Benchmark(unittest.TestCase):
     def test_the_table_has_every_row_of_an_operation(self):
-        printed, _ = run("--quick", "--filter", "squared_relu", "--threads", "2")
+        printed, _ = run("--quick", "--filter", "attention", "--threads", "2")
         header, *lines = printed.splitlines()
         self.assertRegex(header, r"^setun \d+\.\d+\.\d+, .+, level \S+, threads 2, load [\d.]+$")
         number = r"\d[\d.e+]*"
@@ -32,7 +32,7 @@ class Benchmark(unittest.TestCase):
             self.assertRegex(line, ceiling)
         self.assertEqual(len(blocks[0].splitlines()), 10)
         self.assertEqual([block.split("  ")[0] for block in blocks[1:]],
-                         ["squared_relu", "squared_relu_backward", "gated_squared_relu", "gated_squared_relu_backward"])
+                         ["attention", "attention_backward"])
         for block in blocks[1:]:
             _, choice, *rows = block.splitlines()
             self.assertRegex(choice, r"^  dispatcher: .*(?:simd|parallel)")
@@ -47,14 +47,15 @@ class Benchmark(unittest.TestCase):
         results = operation_speed.measure("--quick", "--filter", "matmul")
         ceilings = {(r["operation"], r["threads"] > 1): r["rate"] for r in results if r["is_ceiling"]}
         operations = [r for r in results if not r["is_ceiling"]]
-        self.assertEqual({r["operation"] for r in operations}, {"matmul", "matmul_ternary", "matmul_ternary_backward"})
+        self.assertEqual({r["operation"] for r in operations}, {"matmul", "matmul_ternary", "matmul_ternary_backward", "matmul_ternary_transposed"})
         for r in results:
             self.assertLessEqual(r["seconds"], r["median_seconds"])
             self.assertGreaterEqual(r["repeats"], 3)
             amount = r["bytes"] if r["unit"] == "GB/s" else r["operations"]
             self.assertAlmostEqual(r["rate"] * 1e9 * r["seconds"] / amount, 1, places=4)
         for r in operations:
-            self.assertEqual(r["call_size"], 64 * 128 * 128)
+            rows = 768 if r["operation"] == "matmul_ternary_transposed" else 64
+            self.assertEqual(r["call_size"], rows * 128 * 128)
             self.assertEqual(r["operations"], 2 * r["call_size"])
             scalar = next(s for s in operations if s["operation"] == r["operation"] and s["backend"] == "scalar")
             self.assertAlmostEqual(r["speedup"] * r["seconds"] / scalar["seconds"], 1, places=4)
