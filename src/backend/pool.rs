@@ -31,7 +31,8 @@ impl Pool {
         self.threads
     }
 
-    pub fn run(&self, chunks: usize, chunk: &(impl Fn(usize) + Sync)) {
+    /// The chunks of all operations come as one type: rayon's machinery is compiled once, and not for each of them.
+    pub fn run(&self, chunks: usize, chunk: &(dyn Fn(usize) + Sync)) {
         if !Team::try_run(self.name(), chunks, chunk) {
             self.inside(|| (0..chunks).into_par_iter().with_max_len(1).for_each(chunk));
         }

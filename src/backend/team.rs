@@ -79,7 +79,7 @@ impl Team {
     }
 
     /// Runs the call on the team of `pool` that this thread leads; false where it leads none.
-    pub fn try_run(pool: usize, count: usize, chunk: &(impl Fn(usize) + Sync)) -> bool {
+    pub fn try_run(pool: usize, count: usize, chunk: &(dyn Fn(usize) + Sync)) -> bool {
         let team = LED.get();
         if team.is_null() {
             return false;
