@@ -1932,7 +1932,7 @@ typedef struct {
     double epsilon;
     /** The largest gradient norm, to which larger ones are scaled down; 0 = no limit. Default 1. */
     double clip;
-    /** Of the batches and of dropout; with a NULL `model`, of the initial weights too. Default 0. */
+    /** Of the batches, of dropout and of gradients that are rounded at random; with a NULL `model`, of the initial weights too. Default 0. */
     uint64_t seed;
     /** Steps between two lines in metrics.jsonl and in the log; 0 = only evaluations. Default 10. */
     int64_t log_interval;

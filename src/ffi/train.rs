@@ -170,7 +170,7 @@ pub struct setun_train_options {
     pub epsilon: f64,
     /// The largest gradient norm, to which larger ones are scaled down; 0 = no limit. Default 1.
     pub clip: f64,
-    /// Of the batches and of dropout; with a NULL `model`, of the initial weights too. Default 0.
+    /// Of the batches, of dropout and of gradients that are rounded at random; with a NULL `model`, of the initial weights too. Default 0.
     pub seed: u64,
     /// Steps between two lines in metrics.jsonl and in the log; 0 = only evaluations. Default 10.
     pub log_interval: i64,

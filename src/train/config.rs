@@ -121,14 +121,7 @@ impl TrainOptions {
     pub fn validate(&self) -> Result<()> {
         ensure!(self.batch_size > 0, Argument, "batch_size is 0, expected at least 1");
         ensure!(self.accumulation > 0, Argument, "accumulation is 0, expected at least 1");
-        let slices = self.slices(self.context_length.max(1));
-        ensure!(
-            self.accumulation <= MOST_SLICES / slices,
-            Argument,
-            "accumulation is {}, expected at most {}",
-            self.accumulation,
-            MOST_SLICES / slices
-        );
+        self.check_accumulation(self.context_length.max(1))?;
         self.tokens_per_step(self.context_length.max(1))?;
         ensure!(
             self.max_steps > 0 || self.max_epochs > 0,
@@ -146,6 +139,12 @@ impl TrainOptions {
         for (name, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
             ensure!(beta >= 0.0 && (beta as f32) < 1.0, Argument, "{name} is {beta}, expected 0 to less than 1");
         }
+        Ok(())
+    }
+
+    fn check_accumulation(&self, context_length: usize) -> Result<()> {
+        let most = MOST_SLICES / self.slices(context_length);
+        ensure!(self.accumulation <= most, Argument, "accumulation is {}, expected at most {most}", self.accumulation);
         Ok(())
     }
 
@@ -189,6 +188,7 @@ impl TrainOptions {
             "context_length is {}, the model has {model_context} positions",
             resolved.context_length
         );
+        resolved.check_accumulation(resolved.context_length)?;
         let tokens_per_step = resolved.tokens_per_step(resolved.context_length)?;
         if self.max_steps == 0 {
             let epoch = train_tokens.div_ceil(tokens_per_step) as u64;
@@ -260,6 +260,18 @@ mod tests {
             assert_eq!(error.kind, ErrorKind::Argument, "{error}");
             assert!(error.message.starts_with(expected), "'{error}' does not start with '{expected}'");
         }
+    }
+
+    /// Slices are known once the length of the windows is: each has random numbers of its own.
+    #[test]
+    fn batches_are_cut_into_equal_slices() {
+        let of = |batch_size, length| TrainOptions { batch_size, ..TrainOptions::default() }.slice(length);
+        assert_eq!([of(12, 64), of(64, 256), of(65, 256), of(1, 1 << 20), of(3, 4096)], [12, 16, 13, 1, 1]);
+        let many = TrainOptions { batch_size: 64, accumulation: 20_000, max_steps: 1, ..TrainOptions::default() };
+        many.validate().unwrap();
+        let error = many.resolve(256, 1000).unwrap_err();
+        assert_eq!(error.message, "accumulation is 20000, expected at most 16384");
+        assert_eq!(many.resolve(64, 1000).unwrap().slice(64), 64);
     }
 
     #[test]

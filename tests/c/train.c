@@ -340,6 +340,12 @@ static void clusters(void) {
     end(&made);
     options.cluster_balance = 1.5;
     CHECK_FAILS(setun_train("corpus.txt", &options, &made.model, NULL), SETUN_ERR_ARGUMENT, "cluster_balance is 1.5");
+    options.cluster_balance = 0;
+    options.input_gradient = 7;
+    CHECK_FAILS(setun_train("corpus.txt", &options, &made.model, NULL), SETUN_ERR_ARGUMENT, "input_gradient is 7");
+    options.input_gradient = SETUN_GRADIENT_PRODUCTS_F32;
+    options.weight_gradient = -1;
+    CHECK_FAILS(setun_train("corpus.txt", &options, &made.model, NULL), SETUN_ERR_ARGUMENT, "weight_gradient is -1");
 }
 
 static void packed_models_do_not_train(void) {

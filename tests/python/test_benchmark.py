@@ -43,6 +43,21 @@ class Benchmark(unittest.TestCase):
             for row in rows:
                 self.assertRegex(row, result)
 
+    def test_a_training_step_is_broken_down(self):
+        printed, _ = run("--train", "--size", "S", "--steps", "5", "--threads", "2")
+        header, rate, memory, *rows = printed.strip().splitlines()
+        self.assertRegex(header, r"^size S, ternary, batch 12, 2 threads, 5 steps: \d+ tokens/s, [\d.]+ ms a step$")
+        self.assertRegex(rate, r"^[\d.]+ GFLOP/s-equivalent, \d+% of the f32 peak, .*int8 peak [\d.]+ GOP/s, copy [\d.]+ GB/s$")
+        self.assertRegex(memory, r"^first step done \d+\.\d+ s after the start, peak memory \d+ MiB$")
+        row = re.compile(r"^(\w+) +[\d.]+ ms +([\d.]+)% +[\d.]+ calls +[\d.]+ (GB/s|GFLOP/s|GOP/s) +\d+%$")
+        operations = {m[1]: (float(m[2]), m[3]) for m in map(row.match, rows[:-1])}
+        self.assertEqual(len(operations), len(rows) - 1)
+        self.assertEqual(operations["weight_gradient"][1], "GOP/s")
+        self.assertEqual(operations["attention"][1], "GFLOP/s")
+        self.assertEqual(operations["adamw"][1], "GB/s")
+        between = float(re.fullmatch(r"between the operations +-?[\d.]+ ms +(-?[\d.]+)%", rows[-1])[1])
+        self.assertAlmostEqual(sum(share for share, _ in operations.values()) + between, 100, delta=2)
+
     def test_the_numbers_belong_together(self):
         results = operation_speed.measure("--quick", "--filter", "matmul")
         ceilings = {(r["operation"], r["threads"] > 1): r["rate"] for r in results if r["is_ceiling"]}

@@ -1,6 +1,7 @@
 //! Checkpoints that must not be resumed: damaged ones and other runs'.
 
 use super::*;
+use crate::model::Products;
 use crate::tensor::ErrorKind;
 
 /// A checkpoint_dir with steps 5 and 10, and a trainer that may resume from it.
@@ -106,6 +107,14 @@ fn another_runs_checkpoint_is_refused_with_both_values() {
         (
             "options.quantize_gradients was \"int8\" and is \"none\"",
             TrainOptions { quantize_gradients: GradientQuantization::None, ..options() },
+        ),
+        (
+            "options.weight_gradient was \"int8\" and is \"f32\"",
+            TrainOptions { weight_gradient: Products::F32, ..options() },
+        ),
+        (
+            "options.input_gradient was \"int8\" and is \"f32\"",
+            TrainOptions { input_gradient: Products::F32, ..options() },
         ),
         ("options.accumulation was 1 and is 2", TrainOptions { accumulation: 2, ..options() }),
         ("options.context_length was 8 and is 4", TrainOptions { context_length: 4, ..options() }),

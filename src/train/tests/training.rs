@@ -1,10 +1,9 @@
 //! The loop: what a run learns, how it ends, and what it refuses to do.
 
 use super::*;
-use crate::model::Products;
-use crate::model::file;
-use crate::tensor::ErrorKind;
+use crate::model::{Activations, GradientProducts, Gradients, Products, file};
 use crate::tensor::random::{Purpose, Stream};
+use crate::tensor::{ErrorKind, never};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
@@ -80,6 +79,40 @@ fn the_callback_and_the_token_stop_a_run_and_the_rest_is_the_same() {
     assert!(scratch.path().join("step-00000010").is_dir());
     run(&mut trainer);
     assert_eq!(state(&scratch.path().join("step-00000020")), state(&whole.path().join("step-00000020")));
+}
+
+/// 1025 windows of 8 tokens are three slices, the last one smaller; together they are the batch.
+#[test]
+fn a_batch_in_slices_is_the_batch() {
+    let (batch, length) = (1025, geometry().context_length);
+    let options = TrainOptions {
+        batch_size: batch,
+        clip: 0.0,
+        use_adaptive_lr: false,
+        quantize_gradients: GradientQuantization::None,
+        input_gradient: Products::F32,
+        weight_gradient: Products::F32,
+        ..options()
+    };
+    assert_eq!(options.slice(length), 342);
+    let (context, dataset) = (context(Backend::Simd, 1), dataset());
+    let model = model(&context, geometry());
+    let (mut tokens, mut targets) = (vec![0; batch * length], vec![0; batch * length]);
+    let stream = Stream::new(options.seed, Purpose::Batch, 0, 0);
+    dataset.batch(Split::Train, stream, batch, length, &mut tokens, &mut targets).unwrap();
+    let (loss, norm) = {
+        let model = model.read();
+        let mut activations = Activations::training(&model, batch, length, GradientProducts::F32).unwrap();
+        let mut gradients = Gradients::new(&model).unwrap();
+        let text = (&tokens[..], &targets[..]);
+        let loss = model.backward(&mut activations, text, 1.0, None, &mut gradients, &never).unwrap();
+        let all = gradients.tensors().iter().flat_map(|tensor| tensor.host::<f32>().unwrap());
+        (loss, all.map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt())
+    };
+    let mut trainer = Trainer::new(model, dataset, None, options).unwrap();
+    let metrics = trainer.step(&|| false).unwrap();
+    assert!((metrics.loss - loss).abs() < 1e-6, "{} and {loss}", metrics.loss);
+    assert!((metrics.gradient_norm - norm).abs() < 1e-4 * norm, "{} and {norm}", metrics.gradient_norm);
 }
 
 #[test]
