@@ -42,7 +42,7 @@ pub use elementwise::PhiloxStream;
 pub use integer_gradient::COLUMNS;
 pub use magnitudes::{Bins, COUNT_SHIFT, HISTOGRAM, SMALL, TABLES, integer_factors, mean_scale};
 pub use matmul::PANEL;
-pub use table::{DecodeMaskSign, PackMaskSign, Spans};
+pub use table::{DecodeMaskSign, Spans};
 
 pub static SPANS: Spans = Spans {
     fill: elementwise::fill,
