@@ -40,14 +40,20 @@ pub fn quantize_columns(
 }
 
 /// Rows and columns of a block of the gradient to [n, k] weights from m tokens: enough of one that making its panels costs little,
-/// and enough blocks for the threads there are likely to be.
+/// and enough blocks, all about equal, for the threads there are likely to be.
 fn cut([n, k, m]: [usize; 3]) -> [usize; 2] {
-    let wanted = (n.saturating_mul(k).saturating_mul(m) >> 22).clamp(1, 16);
-    let (mut rows, mut columns) = (192, 256);
-    while n.div_ceil(rows) * k.div_ceil(columns) < wanted && rows > 48 {
-        if columns > 64 { columns /= 2 } else { rows /= 2 }
+    let wanted = (n.saturating_mul(k).saturating_mul(m) >> 20).clamp(1, 16);
+    let (mut down, mut across) = (n.div_ceil(192), k.div_ceil(256));
+    loop {
+        let (rows, columns) = (n.div_ceil(down), k.div_ceil(across));
+        if down * across < wanted && columns > 64 {
+            across *= 2;
+        } else if down * across < wanted && rows > 64 {
+            down *= 2;
+        } else {
+            return [rows.next_multiple_of(4), columns.next_multiple_of(TWO_PANELS)];
+        }
     }
-    [rows, columns]
 }
 
 /// Columns whose panels are made together.
@@ -167,7 +173,7 @@ impl Transposed<'_> {
     ) -> Result<()> {
         let (k, bytes, groups) = (self.k, self.k.div_ceil(4), stride / 4);
         let dx = Shared::new(dx);
-        chunks::grid(launch, [m, block_rows(m, stride).max(12)], [k, BLOCK_COLUMNS], |rows, columns| {
+        chunks::grid(launch, [m, block_rows([m, k, stride]).max(12)], [k, BLOCK_COLUMNS], |rows, columns| {
             with_scratch::<u8, _>(groups * 4 * PANEL, |panel| {
                 let (x, sums) = (codes[rows.start * stride..].as_ptr(), sums[rows.clone()].as_ptr());
                 for at in columns.clone().step_by(PANEL) {

@@ -71,10 +71,15 @@ const BLOCK_COLUMNS: usize = 4 * PANEL;
 /// Groups of four k unpacked at a time: a panel of 32 KiB stays in the first-level cache or near it.
 const GROUPS: usize = 512;
 
+/// Blocks of a product, at least, where they leave rows enough: a thread that is slower than another leaves it no more than a
+/// small part of the whole.
+const BLOCKS: usize = 32;
+
 /// Rows of y in a block: enough to pay for unpacking, few enough that their codes (about 256 KiB) stay in the second-level
-/// cache while panel after panel passes over them; blocks of a matrix are about equal. A multiple of the rows of every tile.
-pub fn block_rows(m: usize, k: usize) -> usize {
-    let most = ((256 << 10) / k.max(1)).clamp(96, 384);
+/// cache while panel after panel passes over them, and that there are several blocks for each thread; blocks of a matrix are
+/// about equal. A multiple of the rows of every tile.
+pub fn block_rows([m, n, k]: [usize; 3]) -> usize {
+    let most = ((256 << 10) / k.max(1)).min(m.saturating_mul(n.div_ceil(BLOCK_COLUMNS)) / BLOCKS).clamp(96, 384);
     let blocks = (m as f64 / most as f64).round().max(1.0) as usize;
     m.div_ceil(blocks).next_multiple_of(12)
 }
@@ -132,7 +137,7 @@ fn blocks(
     y: &mut [f32],
 ) -> Result<()> {
     let y = Shared::new(y);
-    chunks::grid(launch, [m, block_rows(m, weights.k)], [weights.n, BLOCK_COLUMNS], |rows, columns| {
+    chunks::grid(launch, [m, block_rows([m, weights.n, weights.k])], [weights.n, BLOCK_COLUMNS], |rows, columns| {
         with_scratch::<u8, _>(weights.scratch(PANEL), |scratch| {
             // Integers, then floats.
             with_scratch::<i32, _>(2 * rows.len() * PANEL + weights.groups * PANEL, |room| {

@@ -6,7 +6,7 @@
 //! second-level cache: for one tile they would take as long to come as to be multiplied.
 
 use super::math::{by_vectors, exp, load_up_to, max, max_lane, store_up_to};
-use super::panels::{PANEL, ROWS, pack, pack_transposed, tile, unpack, zero};
+use super::panels::{PANEL, ROWS, pack, pack_transposed, prefetch_rows, tile, unpack, zero};
 use super::vector::{load, store};
 use core::ops::Range;
 use wide::f32x8;
@@ -85,7 +85,8 @@ pub unsafe extern "C" fn attention(
     log_sum: *mut f32,
     scratch: *mut f32,
 ) {
-    let shape = &*shape;
+    // A copy: the compiler knows that nothing that is stored changes it.
+    let shape = &{ *shape };
     if shape.few() {
         return attention_few(shape, q, k, v, o, log_sum, scratch);
     }
@@ -141,7 +142,8 @@ pub unsafe extern "C" fn attention_backward(
     dv: *mut f32,
     scratch: *mut f32,
 ) {
-    let shape = &*shape;
+    // A copy: the compiler knows that nothing that is stored changes it.
+    let shape = &{ *shape };
     let (keys, dim) = (shape.padded_keys(), shape.padded_dim());
     let mut scratch = Scratch(scratch);
     let keys_across = scratch.take(keys * dim);
@@ -153,6 +155,12 @@ pub unsafe extern "C" fn attention_backward(
     let ds = scratch.take(BLOCK * keys);
     let q_block = scratch.take(BLOCK * dim);
     let d_block = scratch.take(BLOCK * dim);
+    let next = |at: usize, count: usize| {
+        for from in [q, d_o, o] {
+            prefetch_rows(from.wrapping_add(at), shape.query_stride, count, shape.dim);
+        }
+    };
+    next(0, BLOCK);
     pack_transposed(k, shape, keys_across);
     pack_transposed(v, shape, values_across);
     pack(k, shape, keys_along);
@@ -165,6 +173,11 @@ pub unsafe extern "C" fn attention_backward(
             let at = head * shape.dim + first * shape.query_stride;
             copy_block(q.add(at), shape, rows, shape.scale, q_block);
             copy_block(d_o.add(at), shape, rows, 1.0, d_block);
+            if first + BLOCK < shape.queries {
+                next(at + BLOCK * shape.query_stride, BLOCK);
+            } else {
+                next((head + 1) * shape.dim, BLOCK);
+            }
             let seen = shape.visible(first + rows - 1);
             let padded = seen.next_multiple_of(PANEL);
             scores_of_block(q_block, rows, keys_across, shape, seen, p);

@@ -9,9 +9,9 @@
 
 use super::dots::{Dots, Native, Products, Register};
 use super::elementwise::{PhiloxStream, philox};
-use super::math::{load_part, load_up_to, store_up_to};
-use super::matmul::{Finish, PANEL, eight, first};
-use super::vector::{lanes_sum, load, narrow_signed, read, to_float, write};
+use super::math::{load_up_to, store_up_to};
+use super::matmul::{Finish, PANEL, eight, first, starts};
+use super::vector::{lanes_sum, load, narrow_signed, prefetch, read, to_float, write};
 use bytemuck::{Zeroable, cast};
 use wide::{f32x8, i32x8, u8x32, u32x8};
 
@@ -25,6 +25,8 @@ pub const COLUMNS: usize = 128;
 const TOKENS: usize = 256;
 /// Tokens whose codes are transposed together.
 const GROUP: usize = 32;
+/// Rows that are asked for ahead of their turn: parts of them lie too far apart to be foreseen.
+const AHEAD: usize = 8;
 /// Byte 4 i + j of each half to place 4 j + i.
 const ORDER: [i8; 16] = [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15];
 
@@ -62,15 +64,18 @@ pub unsafe extern "C" fn quantize_columns(
     while token < TOKENS / 2 {
         // The tokens of both halves of the block that share their random bytes.
         let mut rows = [[[0i8; COLUMNS]; GROUP]; 2];
-        for i in 0..GROUP {
-            if token + i < tokens {
-                let words = philox(stream, random + (token + i) as u64 * random_step);
-                for (half, rows) in rows.iter_mut().enumerate() {
-                    let at = half * (TOKENS / 2) + token + i;
-                    if let (true, Some(row)) = (at < tokens, rows.get_mut(i)) {
-                        let words = if half == 0 { words } else { words.map(|word| !word) };
-                        quantize_row(g.add(at * stride), columns, *factors.add(at), &inverses, &words, row);
-                    }
+        let [front, back] = &mut rows;
+        for (i, (front, back)) in front.iter_mut().zip(back).enumerate() {
+            let at = token + i;
+            if at < tokens {
+                let words = philox(stream, random + at as u64 * random_step);
+                let other = at + TOKENS / 2;
+                // Where there is no such token, the first once more: its codes are not used.
+                let other = if other < tokens { other } else { at };
+                let g = [g.add(at * stride), g.add(other * stride)];
+                quantize_rows(g, columns, [*factors.add(at), *factors.add(other)], &inverses, &words, [front, back]);
+                if other == at {
+                    *back = [0; COLUMNS];
                 }
             }
         }
@@ -128,6 +133,9 @@ unsafe fn largest_of_columns(
         let factor = f32x8::splat(*factors.add(token));
         let g = g.add(token * stride);
         if columns == 64 {
+            for line in 0..4 {
+                prefetch(g.wrapping_add(AHEAD * stride + 16 * line));
+            }
             for i in 0..8 {
                 largest[i] = largest[i].max(cast((load(g.add(8 * i)) * factor).abs()));
             }
@@ -142,32 +150,45 @@ unsafe fn largest_of_columns(
     largest
 }
 
-/// round_half_even(g * factor * inverse + (byte - 127.5) / 256) of a row of at most 128 columns, 0 for NaN.
+/// round_half_even(g * factor * inverse + dither) of at most 128 columns, 0 for NaN: of a row with the dither (byte - 127.5) / 256,
+/// and of another with (255 - byte - 127.5) / 256, which is the negative of it.
 #[inline(always)]
-unsafe fn quantize_row(
-    g: *const f32,
+unsafe fn quantize_rows(
+    g: [*const f32; 2],
     columns: usize,
-    factor: f32,
+    factors: [f32; 2],
     inverses: &[f32x8; COLUMNS / 8],
     words: &[u32x8; 4],
-    codes: &mut [i8; COLUMNS],
+    codes: [&mut [i8; COLUMNS]; 2],
 ) {
-    let factor = f32x8::splat(factor);
-    for group in 0..4 {
-        if 32 * group >= columns {
-            return;
+    let factors = factors.map(f32x8::splat);
+    let to = codes.map(|codes| codes.as_mut_ptr());
+    let mut at = 0;
+    while at < columns {
+        let group = at / 32 & 3;
+        let mut part = [[0f32; 32]; 2];
+        let mut from = g.map(|g| g.wrapping_add(at));
+        if columns - at < 32 {
+            for (from, part) in from.iter_mut().zip(&mut part) {
+                core::ptr::copy_nonoverlapping(*from, part.as_mut_ptr(), columns - at);
+                *from = part.as_ptr();
+            }
         }
-        let rounded: [i32x8; 4] = core::array::from_fn(|i| {
-            let at = 32 * group + 8 * i;
-            let left = columns.saturating_sub(at);
-            let g = if left >= 8 { load(g.add(at)) } else { load_part(g.add(at), left, 0.0) };
+        let mut rounded = [[i32x8::ZERO; 4]; 2];
+        for i in 0..4 {
             let byte: u32x8 = (words[group] >> (8 * i as u32)) & u32x8::splat(0xFF);
             // Both steps are exact, fused or not.
             let dither = to_float(cast(byte)).mul_add(f32x8::splat(1.0 / 256.0), f32x8::splat(-127.5 / 256.0));
-            let number = g * factor * inverses[4 * group + i] + dither;
-            (number & number.simd_eq(number)).fast_round_int()
-        });
-        write(codes.as_mut_ptr().add(32 * group), narrow_signed(rounded));
+            let inverse = inverses[4 * group + i];
+            let front = load(from[0].add(8 * i)) * factors[0] * inverse + dither;
+            let back = load(from[1].add(8 * i)) * factors[1] * inverse - dither;
+            rounded[0][i] = (front & front.simd_eq(front)).fast_round_int();
+            rounded[1][i] = (back & back.simd_eq(back)).fast_round_int();
+        }
+        for (to, rounded) in to.into_iter().zip(rounded) {
+            write(to.add(at), narrow_signed(rounded));
+        }
+        at += 32;
     }
 }
 
@@ -316,42 +337,36 @@ unsafe fn tile<D: Products, const R: usize>(
     groups: usize,
     finish: &Finish,
 ) {
-    let registers = 4 * PANEL / D::WIDTH;
     finish.prefetch::<R>();
+    let rows = starts::<R>(g, stride);
     let mut totals = [[D::Totals::zeroed(); 2]; R];
     let mut at = 0;
     while at + 2 <= groups {
-        step::<D, R, true>(&mut totals, g.add(4 * at), stride, panel.add(at * 4 * PANEL));
+        step::<D, R, true>(&mut totals, &rows, 4 * at, panel);
         at += 2;
     }
     if at < groups {
-        step::<D, R, false>(&mut totals, g.add(4 * at), stride, panel.add(at * 4 * PANEL));
+        step::<D, R, false>(&mut totals, &rows, 4 * at, panel);
     }
-    for r in 0..R {
-        for i in 0..registers {
-            for half in 0..D::WIDTH / 32 {
-                finish.take(eight(&totals[r][i], half), r, 0, i * D::WIDTH / 4 + 8 * half);
-            }
-        }
-    }
+    finish.take::<D, R>(&totals, 0);
 }
 
 /// Adds the products of two groups, or of one.
 #[inline(always)]
 unsafe fn step<D: Products, const R: usize, const TWO: bool>(
     totals: &mut [[D::Totals; 2]; R],
-    g: *const i8,
-    stride: usize,
+    rows: &[*const i8; R],
+    token: usize,
     panel: *const u8,
 ) {
     let registers = 4 * PANEL / D::WIDTH;
     let zero = D::Bytes::zeroed();
     let bytes: [[D::Bytes; 2]; 2] = core::array::from_fn(|i| {
-        let from = panel.add(i % registers * D::WIDTH);
+        let from = panel.add(token * PANEL + i % registers * D::WIDTH);
         [read(from), if TWO { read(from.add(4 * PANEL)) } else { zero }]
     });
     for r in 0..R {
-        let g = g.add(r * stride);
+        let g = rows[r].add(token);
         let four = [D::Bytes::repeat(read(g)), if TWO { D::Bytes::repeat(read(g.add(4))) } else { zero }];
         for i in 0..registers {
             totals[r][i] = D::products(totals[r][i], bytes[i], four);

@@ -195,34 +195,77 @@ impl Finish {
         }
     }
 
-    /// Takes eight sums, from column `column` on, of row r of the tile.
+    /// Takes the sums of R rows, 16 of each.
     #[inline(always)]
-    pub unsafe fn take(&self, eight: i32x8, r: usize, part: usize, column: usize) {
+    pub unsafe fn take<D: Dots, const R: usize>(&self, totals: &[[D::Totals; 2]; R], part: usize) {
         match *self {
             Finish::Write { sums, factors, scales, scale_step, base, y, y_stride, columns } => {
+                if columns < PANEL {
+                    return self.take_part::<D, R>(totals);
+                }
+                let scales = if scale_step == 0 {
+                    [f32x8::splat(*scales); 2]
+                } else {
+                    [read(scales), read::<f32x8, f32>(scales.add(8))]
+                };
+                for (r, totals) in totals.iter().enumerate() {
+                    let (sum, factor) = (i32x8::splat(*sums.add(r)), f32x8::splat(*factors.add(r)));
+                    for half in 0..2 {
+                        let value = to_float(half_of::<D>(totals, half) - sum) * (factor * scales[half]);
+                        let at = r * y_stride + 8 * half;
+                        store(y.add(at), if base.is_null() { value } else { read::<f32x8, f32>(base.add(at)) + value });
+                    }
+                }
+            }
+            Finish::Add(to) => {
+                for (r, totals) in totals.iter().enumerate() {
+                    for half in 0..2 {
+                        let to = to.add(r * PANEL + 8 * half);
+                        write(to, read::<i32x8, i32>(to) + half_of::<D>(totals, half));
+                    }
+                }
+            }
+            Finish::Scale { sums, sums_stride, scales, totals: to } => {
+                let scales: [f32x8; 2] = read(scales.add(part * PANEL));
+                for (r, totals) in totals.iter().enumerate() {
+                    let sum = i32x8::splat(*sums.add(r * sums_stride + part));
+                    for half in 0..2 {
+                        let to = to.add(r * PANEL + 8 * half);
+                        let exact = half_of::<D>(totals, half) - sum;
+                        store(to, read::<f32x8, f32>(to) + to_float(exact) * scales[half]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// `Write` of fewer than 16 columns.
+    #[inline(never)]
+    unsafe fn take_part<D: Dots, const R: usize>(&self, totals: &[[D::Totals; 2]; R]) {
+        let Finish::Write { sums, factors, scales, scale_step, base, y, y_stride, columns } = *self else { return };
+        for (r, totals) in totals.iter().enumerate() {
+            for half in 0..2 {
+                let column = 8 * half;
                 if column < columns {
                     let rest = columns - column;
                     let scales =
                         if scale_step == 0 { f32x8::splat(*scales) } else { load_up_to(scales.add(column), rest) };
-                    let exact = to_float(eight - i32x8::splat(*sums.add(r)));
+                    let exact = to_float(half_of::<D>(totals, half) - i32x8::splat(*sums.add(r)));
                     let value = exact * (f32x8::splat(*factors.add(r)) * scales);
                     let at = r * y_stride + column;
                     let value = if base.is_null() { value } else { load_up_to(base.add(at), rest) + value };
                     store_up_to(y.add(at), value, rest);
                 }
             }
-            Finish::Add(totals) => {
-                let totals = totals.add(r * PANEL + column);
-                write(totals, read::<i32x8, i32>(totals) + eight);
-            }
-            Finish::Scale { sums, sums_stride, scales, totals } => {
-                let exact = eight - i32x8::splat(*sums.add(r * sums_stride + part));
-                let scales: f32x8 = read(scales.add(part * PANEL + column));
-                let totals = totals.add(r * PANEL + column);
-                store(totals, read::<f32x8, f32>(totals) + to_float(exact) * scales);
-            }
         }
     }
+}
+
+/// Columns 8 half .. 8 half + 8 of the totals of a row, which fill one register or two.
+#[inline(always)]
+pub fn half_of<D: Dots>(totals: &[D::Totals; 2], half: usize) -> i32x8 {
+    let per_register = D::WIDTH / 32;
+    eight(&totals[half / per_register & 1], half % per_register)
 }
 
 #[inline(always)]
@@ -277,6 +320,7 @@ unsafe fn tile<D: Dots, const R: usize>(
     // The four bytes of 16 rows fill one register or two.
     let registers = 4 * PANEL / D::WIDTH;
     finish.prefetch::<R>();
+    let rows = starts::<R>(x, stride);
     let mut totals = [[D::Totals::zeroed(); 2]; R];
     let mut g = 0;
     while g < groups {
@@ -286,7 +330,7 @@ unsafe fn tile<D: Dots, const R: usize>(
             let codes: [D::Bytes; 2] =
                 core::array::from_fn(|i| read(panel.add(g * 4 * PANEL + i % registers * D::WIDTH)));
             for r in 0..R {
-                let four = D::Bytes::repeat(read(x.add(r * stride + 4 * g)));
+                let four = D::Bytes::repeat(read(rows[r].add(4 * g)));
                 for i in 0..registers {
                     sums[r][i] = D::step(sums[r][i], codes[i], four);
                 }
@@ -299,13 +343,14 @@ unsafe fn tile<D: Dots, const R: usize>(
             }
         }
     }
-    for r in 0..R {
-        for i in 0..registers {
-            for half in 0..D::WIDTH / 32 {
-                finish.take(eight(&totals[r][i], half), r, part, i * D::WIDTH / 4 + 8 * half);
-            }
-        }
-    }
+    finish.take::<D, R>(&totals, part);
+}
+
+/// Where R rows begin. A compiler that knew how they follow from each other would add up the next from the one before in every
+/// step of the loop over them, rather than keep them in registers.
+#[inline(always)]
+pub unsafe fn starts<const R: usize>(x: *const i8, stride: usize) -> [*const i8; R] {
+    core::array::from_fn(|r| core::hint::black_box(x.wrapping_add(r * stride)))
 }
 
 /// Lanes 8 half .. 8 half + 8.

@@ -5,7 +5,7 @@ use super::attention::AttentionShape;
 use super::math::{by_vectors, load_up_to, store_up_to};
 #[cfg(any(target_feature = "avx512f", test))]
 use super::vector::read;
-use super::vector::{load, store};
+use super::vector::{load, prefetch, store};
 use wide::f32x8;
 #[cfg(any(target_feature = "avx512f", test))]
 use wide::f32x16;
@@ -154,19 +154,38 @@ unsafe fn for_half_panels(shape: &AttentionShape, half: impl Fn(usize, usize, us
     });
 }
 
+/// Floats of a cache line.
+const LINE: usize = 16;
+
+/// Asks for so many rows, which are read soon: they lie too far apart to be foreseen.
+#[inline(always)]
+pub fn prefetch_rows(from: *const f32, stride: usize, rows: usize, dim: usize) {
+    for row in 0..rows {
+        let mut column = 0;
+        while column < dim {
+            prefetch(from.wrapping_add(row * stride + column));
+            column += LINE;
+        }
+    }
+}
+
 /// packed[keys / 16][dim][16] from keys rows of dim columns: eight by eight, transposed in registers.
 #[inline(always)]
 pub unsafe fn pack_transposed(from: *const f32, shape: &AttentionShape, packed: *mut f32) {
     let mut key = 0;
     while key < shape.padded_keys() {
         let to = packed.add((key / PANEL) * PANEL * shape.dim + key % PANEL);
+        let from = from.wrapping_add(key * shape.key_stride);
+        prefetch_rows(from.wrapping_add(2 * 8 * shape.key_stride), shape.key_stride, 8, shape.dim);
+        let count = shape.keys.saturating_sub(key);
         by_vectors(shape.dim, |column, rest| {
-            let mut rows = [f32x8::ZERO; 8];
-            for (i, row) in rows.iter_mut().enumerate() {
-                if key + i < shape.keys {
-                    *row = load_up_to(from.add((key + i) * shape.key_stride + column), rest);
-                }
-            }
+            let from = from.wrapping_add(column);
+            let rows = if count >= 8 {
+                core::array::from_fn(|i| load_up_to(from.add(i * shape.key_stride), rest))
+            } else {
+                let row = |i| if i < count { load_up_to(from.add(i * shape.key_stride), rest) } else { f32x8::ZERO };
+                core::array::from_fn(row)
+            };
             for (i, column_of_keys) in f32x8::transpose(rows).into_iter().enumerate().take(rest) {
                 store(to.add((column + i) * PANEL), column_of_keys);
             }
