@@ -16,7 +16,7 @@ pub fn quantize_activations(
     check("quantize_activations", rows, columns, codes.dims(), scales.count())?;
     let x = x.slice::<f32>()?;
     let (codes, scales) = (Shared::new(codes.slice_mut::<i8>()?), Shared::new(scales.slice_mut::<f32>()?));
-    chunks::run(launch, rows, chunks::rows(columns), |range| {
+    chunks::run(launch, rows, chunks::rows(rows, columns), |range| {
         for row in range {
             let elements = row * columns..(row + 1) * columns;
             // SAFETY: different rows are disjoint.
@@ -35,7 +35,7 @@ pub fn dequantize_activations(launch: &Launch, codes: &View, scales: &View, x: &
     check("dequantize_activations", rows, columns, codes.dims(), scales.count())?;
     let (codes, scales) = (codes.slice::<i8>()?, scales.slice::<f32>()?);
     let x = Shared::new(x.slice_mut::<f32>()?);
-    chunks::run(launch, rows, chunks::rows(columns), |range| {
+    chunks::run(launch, rows, chunks::rows(rows, columns), |range| {
         for row in range {
             let elements = row * columns..(row + 1) * columns;
             // SAFETY: different rows are disjoint.

@@ -34,7 +34,7 @@ pub fn adamw(
     let parameter = Shared::new(parameter.slice_mut::<f32>()?);
     let (m, v) = (Shared::new(m.slice_mut::<f32>()?), Shared::new(v.slice_mut::<f32>()?));
     let factors = factors(options, options.learning_rate);
-    chunks::run(launch, gradient.len(), ELEMENTS, |range| {
+    chunks::run(launch, gradient.len(), chunks::elements(gradient.len()), |range| {
         let gradient = &gradient[range.clone()];
         // SAFETY: chunks are disjoint, and all have the length of the range.
         unsafe {
@@ -63,7 +63,7 @@ pub fn adamw_squares(
     const { assert!(ELEMENTS.is_multiple_of(BLOCK)) };
     with_scratch::<f32, _>(2 * gradient.len().div_ceil(BLOCK), |block_sums| {
         let shared = Shared::new(block_sums);
-        chunks::run(launch, gradient.len(), ELEMENTS, |range| {
+        chunks::run(launch, gradient.len(), chunks::elements(gradient.len()), |range| {
             let [gradient, parameter, m, v] = [gradient, parameter, m, v].map(|x| x[range.clone()].as_ptr());
             // SAFETY: chunks start at multiples of a block, so the blocks of different chunks are disjoint.
             let sums = unsafe { shared.part(2 * (range.start / BLOCK)..2 * range.end.div_ceil(BLOCK)) };

@@ -12,9 +12,17 @@ use std::ops::Range;
 /// block.
 pub const ELEMENTS: usize = 32_768;
 
-/// Whole rows of `width` elements that come to about [`ELEMENTS`].
-pub fn rows(width: usize) -> usize {
-    (ELEMENTS / width.max(1)).max(1)
+/// Elements in a chunk of an operation on `count`: down to an eighth of [`ELEMENTS`] where there would be few chunks. Where
+/// threads stand by, handing one out costs little, and a thread that is slower than another leaves it no more than a small part
+/// of the whole. A multiple of a canonical block as well.
+pub fn elements(count: usize) -> usize {
+    const LEAST: usize = ELEMENTS / 8;
+    (count / 16).clamp(LEAST, ELEMENTS).next_multiple_of(LEAST)
+}
+
+/// Whole rows of `width` elements, of `count` rows, that come to about as many.
+pub fn rows(count: usize, width: usize) -> usize {
+    (elements(count.saturating_mul(width)) / width.max(1)).max(1)
 }
 
 /// Columns in a chunk of an operation that sums down the columns, each by itself in index order: as any cut gives the same

@@ -12,7 +12,7 @@ pub fn fill(launch: &Launch, value: f64, y: &mut ViewMut) -> Result<()> {
     let y = y.slice_mut::<f32>()?;
     let count = y.len();
     let y = Shared::new(y);
-    chunks::run(launch, count, ELEMENTS, |range| {
+    chunks::run(launch, count, chunks::elements(count), |range| {
         // SAFETY: chunks are disjoint, and `part` has checked the range.
         unsafe {
             let y = y.part(range);
@@ -26,7 +26,7 @@ pub fn add(launch: &Launch, x: &View, y: &mut ViewMut) -> Result<()> {
     let (x, y) = (x.slice::<f32>()?, y.slice_mut::<f32>()?);
     ensure!(x.len() == y.len(), Shape, "add: x has {} elements, y has {}", x.len(), y.len());
     let y = Shared::new(y);
-    chunks::run(launch, x.len(), ELEMENTS, |range| {
+    chunks::run(launch, x.len(), chunks::elements(x.len()), |range| {
         let x = &x[range.clone()];
         // SAFETY: chunks are disjoint, and both have the length of the range.
         unsafe { (launch.spans.add)(x.as_ptr(), y.part(range).as_mut_ptr(), x.len()) }
@@ -59,7 +59,7 @@ pub fn clamp(launch: &Launch, low: f64, high: f64, x: &mut ViewMut) -> Result<us
     let x = x.slice_mut::<f32>()?;
     let count = x.len();
     let (x, outside) = (Shared::new(x), AtomicUsize::new(0));
-    chunks::run(launch, count, ELEMENTS, |range| {
+    chunks::run(launch, count, chunks::elements(count), |range| {
         // SAFETY: chunks are disjoint, and `part` has checked the range.
         let found = unsafe {
             let x = x.part(range);

@@ -10,7 +10,7 @@ pub fn embedding(launch: &Launch, tokens: &View, table: &View, y: &mut ViewMut) 
     let tokens = check_indices("token", tokens, table.dim(0))?;
     let d = table.dim(1);
     let (table, y) = (table.slice::<f32>()?, Shared::new(y.slice_mut::<f32>()?));
-    chunks::run(launch, tokens.len(), chunks::rows(d), |rows| {
+    chunks::run(launch, tokens.len(), chunks::rows(tokens.len(), d), |rows| {
         // SAFETY: chunks are disjoint.
         let y = unsafe { y.part(rows.start * d..rows.end * d) };
         for (y, &token) in y.chunks_exact_mut(d.max(1)).zip(&tokens[rows]) {

@@ -43,7 +43,7 @@ pub fn quantize_columns(
 /// and enough blocks, all about equal, for the threads there are likely to be.
 fn cut([n, k, m]: [usize; 3]) -> [usize; 2] {
     let wanted = (n.saturating_mul(k).saturating_mul(m) >> 20).clamp(1, 16);
-    let (mut down, mut across) = (n.div_ceil(192), k.div_ceil(256));
+    let (mut down, mut across) = (n.div_ceil(192).max(1), k.div_ceil(256).max(1));
     loop {
         let (rows, columns) = (n.div_ceil(down), k.div_ceil(across));
         if down * across < wanted && columns > 64 {
@@ -51,7 +51,7 @@ fn cut([n, k, m]: [usize; 3]) -> [usize; 2] {
         } else if down * across < wanted && rows > 64 {
             down *= 2;
         } else {
-            return [rows.next_multiple_of(4), columns.next_multiple_of(TWO_PANELS)];
+            return [rows.max(1).next_multiple_of(4), columns.max(1).next_multiple_of(TWO_PANELS)];
         }
     }
 }
@@ -151,7 +151,7 @@ impl Transposed<'_> {
     ) -> Result<()> {
         with_scratch::<i32, _>(m, |sums| {
             let shared = Shared::new(sums);
-            chunks::run(launch, m, 2 * chunks::rows(stride), |rows| {
+            chunks::run(launch, m, chunks::rows(m, stride), |rows| {
                 let (x, count) = (codes[rows.start * stride..].as_ptr(), rows.len());
                 // SAFETY: rows of codes, and their sums, which are disjoint from those of others.
                 unsafe { (launch.spans.code_sums)(x, stride, count, stride, 1, shared.part(rows).as_mut_ptr()) }

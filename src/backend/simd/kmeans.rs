@@ -21,7 +21,7 @@ pub fn kmeans_assign(
     let (n, k, d) = (x.dim(0), centroids.dim(0), x.dim(1));
     let (x, centroids) = (x.slice::<f32>()?, centroids.slice::<f32>()?);
     let (labels, distances) = (Shared::new(labels.slice_mut::<u32>()?), Shared::new(distances.slice_mut::<f32>()?));
-    chunks::run(launch, n, chunks::rows(k.saturating_mul(d)).max(ROWS), |rows| {
+    chunks::run(launch, n, (ELEMENTS / k.saturating_mul(d).max(1)).max(ROWS), |rows| {
         let x = &x[rows.start * d..rows.end * d];
         // SAFETY: chunks are disjoint.
         let (labels, distances) = unsafe { (labels.part(rows.clone()), distances.part(rows)) };

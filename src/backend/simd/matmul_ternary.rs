@@ -56,7 +56,7 @@ pub fn matmul_ternary(
     }
     if let Some(base) = base {
         let y = Shared::new(y);
-        chunks::run(launch, base.len(), chunks::ELEMENTS, |range| {
+        chunks::run(launch, base.len(), chunks::elements(base.len()), |range| {
             // SAFETY: ranges of different chunks are disjoint, and both have the length of the range.
             unsafe { (launch.spans.add)(base[range.clone()].as_ptr(), y.part(range.clone()).as_mut_ptr(), range.len()) }
         });
@@ -106,7 +106,7 @@ fn many_rows(launch: &Launch, codes: &Codes, weights: &Weights, base: Option<&[f
     with_scratch::<i32, _>(m * groups, |sums| {
         with_scratch::<i8, _>(m * stride, |x| {
             let (shared_sums, shared_x) = (Shared::new(sums), Shared::new(x));
-            chunks::run(launch, m, 2 * chunks::rows(k), |rows| {
+            chunks::run(launch, m, chunks::rows(m, k), |rows| {
                 for row in rows {
                     // SAFETY: different rows are disjoint.
                     let (sums, x) = unsafe {

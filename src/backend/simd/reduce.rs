@@ -8,18 +8,15 @@ use crate::backend::workspace::with_scratch;
 use crate::tensor::{Result, View, ViewMut};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Elements of a chunk: these operations only read.
-const CHUNK: usize = 4 * ELEMENTS;
-
 type BlockSums = unsafe extern "C" fn(*const f32, usize, *mut f32);
 
 /// The canonical sum: `span` gives the sum of each block, which add here in f64 in index order.
 pub fn canonical_sum(launch: &Launch, x: &[f32], span: fn(&Spans) -> BlockSums) -> Result<f64> {
-    const { assert!(CHUNK.is_multiple_of(BLOCK)) };
+    const { assert!((ELEMENTS / 8).is_multiple_of(BLOCK)) };
     let block_sums = span(launch.spans);
     with_scratch::<f32, _>(x.len().div_ceil(BLOCK), |sums| {
         let shared = Shared::new(sums);
-        chunks::run(launch, x.len(), CHUNK, |range| {
+        chunks::run(launch, x.len(), chunks::elements(x.len()), |range| {
             let x = &x[range.clone()];
             // SAFETY: chunks start at multiples of a block, so the blocks of different chunks are disjoint.
             let sums = unsafe { shared.part(range.start / BLOCK..range.end.div_ceil(BLOCK)) };
@@ -41,7 +38,7 @@ pub fn sum_squares(launch: &Launch, x: &View, sum: &mut ViewMut) -> Result<()> {
 pub fn first_non_finite(launch: &Launch, x: &View) -> Result<Option<usize>> {
     let x = x.slice::<f32>()?;
     let first = AtomicUsize::new(usize::MAX);
-    chunks::run(launch, x.len(), CHUNK, |range| {
+    chunks::run(launch, x.len(), chunks::elements(x.len()), |range| {
         if range.start < first.load(Ordering::Relaxed) {
             let (start, x) = (range.start, &x[range]);
             // SAFETY: x has the stated length.

@@ -12,7 +12,7 @@ pub fn rope(launch: &Launch, cosine: &View, sine: &View, inverse: bool, x: &mut 
     let x = Shared::new(x.slice_mut::<f32>()?);
     let width = heads * 2 * half;
     let sign = if inverse { -1.0 } else { 1.0 };
-    chunks::run(launch, rows, chunks::rows(width), |rows| {
+    chunks::run(launch, rows, chunks::rows(rows, width), |rows| {
         let first = rows.start % positions;
         // SAFETY: chunks of whole rows are disjoint; the tables hold `positions` rows of `half`, as `check` has seen.
         unsafe {

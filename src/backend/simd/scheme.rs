@@ -21,7 +21,7 @@ pub fn absmean(launch: &Launch, w: &View, group: usize, thresholds: &mut ViewMut
     groups.check("absmean: thresholds", thresholds.dims())?;
     groups.check("absmean: scales", scales.dims())?;
     let (w, thresholds, scales) = (w.slice::<f32>()?, thresholds.slice_mut::<f32>()?, scales.slice_mut::<f32>()?);
-    if groups.width > CHUNK || w.is_empty() {
+    if groups.width > CHUNK || groups.count() <= 1 {
         for i in 0..groups.count() {
             let w = &w[groups.weights(i)];
             let sum = canonical_sum(launch, w, |spans| spans.absolute_sums)?;
@@ -98,7 +98,7 @@ pub fn ternarize(launch: &Launch, w: &View, group: usize, thresholds: &View, pac
     check_packed("ternarize", packed.dims(), groups.rows, groups.columns, 4)?;
     let (w, thresholds, packed) = (w.slice::<f32>()?, thresholds.slice::<f32>()?, packed.slice_mut::<u8>()?);
     let (packed, span) = (Shared::new(packed), launch.spans.ternarize);
-    parts(launch, &groups, ELEMENTS, |part| {
+    parts(launch, &groups, chunks::elements(w.len()), |part| {
         let w = &w[part.weights.clone()];
         let thresholds = &thresholds[part.groups.clone()];
         // SAFETY: different parts are disjoint.
@@ -140,8 +140,8 @@ pub fn deternarize(launch: &Launch, packed: &View, group: usize, scales: &View, 
     groups.check("deternarize: scales", scales.dims())?;
     check_packed("deternarize", packed.dims(), groups.rows, groups.columns, 4)?;
     let (packed, scales, w) = (packed.slice::<u8>()?, scales.slice::<f32>()?, w.slice_mut::<f32>()?);
-    let (w, spans): (_, &Spans) = (Shared::new(w), launch.spans);
-    parts(launch, &groups, ELEMENTS, |part| {
+    let (size, w, spans): (_, _, &Spans) = (chunks::elements(w.len()), Shared::new(w), launch.spans);
+    parts(launch, &groups, size, |part| {
         let (packed, scales) = (&packed[part.bytes.clone()], &scales[part.groups.clone()]);
         // SAFETY: different parts are disjoint.
         let w = unsafe { w.part(part.weights.clone()) };

@@ -157,7 +157,7 @@ fn rows_between<A: Sync, B: Send>(
         });
     } else {
         let (from_width, to_width) = (columns.div_ceil(per_from), columns.div_ceil(per_to));
-        chunks::run(launch, rows, chunks::rows(columns), |range| {
+        chunks::run(launch, rows, chunks::rows(rows, columns), |range| {
             range.for_each(|row| part(row * from_width, row * to_width, columns));
         });
     }
