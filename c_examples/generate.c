@@ -80,6 +80,7 @@ int main(int argc, char **argv)
         {"top-k", ARGUMENT_COUNT, &how.top_k, NULL, "choose among the k most probable; 0 = all"},
         {"top-p", ARGUMENT_REAL, &top_p, NULL, "choose among those that together reach p"},
         {"seed", ARGUMENT_COUNT, &seed, NULL, "the same seed writes the same text"},
+        {"kv-cache", ARGUMENT_CHOICE, &how.kv_cache, "f32|int8", "numbers of the keys and values of the text so far"},
         {"backend", ARGUMENT_CHOICE, &where.backend, "auto|scalar|simd|parallel|cuda", "what computes"},
         {"threads", ARGUMENT_COUNT, &threads, NULL, "of the parallel backend; 0 = as many as there are"},
     };

@@ -2095,6 +2095,20 @@ void setun_trainer_free(setun_trainer *trainer);
  *     setun_generate(model, tokenizer, "Once", NULL, print, NULL, NULL);
  */
 
+/**
+ * In which numbers the keys and values of the tokens so far are kept, 2 * layers * kv_heads * head size of them a
+ * token, all of which each new token reads.
+ */
+typedef enum {
+    /** As they are computed. */
+    SETUN_KV_CACHE_F32 = 0,
+    /**
+     * 8-bit codes, and a scale for each head: about a quarter of the memory, and of the time to read it. The
+     * logits differ by what rounding each number to 1/254 of the largest of its head makes of them.
+     */
+    SETUN_KV_CACHE_INT8 = 1,
+} setun_kv_cache;
+
 /** A text being generated. */
 typedef struct setun_sampler setun_sampler;
 
@@ -2114,6 +2128,10 @@ typedef struct {
     uint64_t seed;
     /** For `setun_generate`: how many tokens to make. Default 256. */
     int64_t max_tokens;
+    /** A `setun_kv_cache`. Default F32. */
+    int32_t kv_cache;
+    /** 0. */
+    int32_t reserved;
 } setun_sample_options;
 
 /**

@@ -180,6 +180,12 @@ class Multiplies(enum.IntEnum):
     INT8 = 2
 
 
+class KvCache(enum.IntEnum):
+    """setun_kv_cache"""
+    F32 = 0
+    INT8 = 1
+
+
 class GradientProducts(enum.IntEnum):
     """In which numbers a gradient of a ternary layer is computed."""
 
@@ -601,7 +607,10 @@ class SampleOptions(_Options):
         ("top_k", c_int64),
         ("seed", c_uint64),
         ("max_tokens", c_int64),
+        ("kv_cache", c_int32),
+        ("reserved", c_int32),
     ]
+    _enums = {"kv_cache": KvCache}
 
 
 #: The structs by their C names: a test compares their layout with the header's.

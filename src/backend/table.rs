@@ -257,6 +257,18 @@ pub struct Kernels {
         dv: &mut ViewMut,
     ) -> Result<()>,
 
+    /// Attention of one token on keys and values in 8 bits, all of which it sees: q[h, e] f, k and v[t, g, e] i8 with
+    /// scales[t, g] f, as `quantize_activations` makes them of [t g, e]; heads and logits as above. o[h, e] f.
+    pub attention_cached: fn(
+        &Launch,
+        q: &View,
+        k: &View,
+        k_scales: &View,
+        v: &View,
+        v_scales: &View,
+        o: &mut ViewMut,
+    ) -> Result<()>,
+
     // --- feed-forward --------------------------------------------------------------------------------------------
     /// y[..] f = max(x, 0)^2 (arXiv 2109.08668). In these four, max(NaN, 0) is NaN: a broken value must reach the loss.
     pub squared_relu: fn(&Launch, x: &View, y: &mut ViewMut) -> Result<()>,

@@ -51,7 +51,7 @@ pub fn of(operation: Operation, shapes: &[Vec<usize>]) -> Tolerance {
     match operation {
         Operation::adamw => ADAMW,
         Operation::adamw_squares => ADAMW_SQUARES,
-        Operation::attention => ATTENTION,
+        Operation::attention | Operation::attention_cached => ATTENTION,
         Operation::attention_backward => ATTENTION_BACKWARD,
         Operation::cross_entropy | Operation::cross_entropy_gradient => CROSS_ENTROPY,
         Operation::rms_norm => RMS_NORM,

@@ -12,7 +12,7 @@
 //!     setun_tokenizer_load("model.safetensors", &tokenizer);
 //!     setun_generate(model, tokenizer, "Once", NULL, print, NULL, NULL);
 
-use super::arguments::{check_pointer, size, slice, store, text};
+use super::arguments::{check_pointer, one_of, size, slice, store, text};
 use super::guard::{guard, guard_silent};
 use super::handle::{self, Handle};
 use super::library::setun_status;
@@ -20,7 +20,7 @@ use super::model::setun_model;
 use super::model_object::{ModelObject, read_shared};
 use super::options::{self, Versioned};
 use super::text::{check_tokens, setun_tokenizer};
-use crate::model::{Model, SampleOptions, Sampler};
+use crate::model::{KvCache, Model, SampleOptions, Sampler};
 use crate::tensor::Result;
 use crate::tensor::error::error;
 use crate::train::Generation;
@@ -45,9 +45,25 @@ pub struct setun_sample_options {
     pub seed: u64,
     /// For `setun_generate`: how many tokens to make. Default 256.
     pub max_tokens: i64,
+    /// A `setun_kv_cache`. Default F32.
+    pub kv_cache: i32,
+    /// 0.
+    pub reserved: i32,
 }
 
-// SAFETY: repr(C), begins with struct_size, numbers only, 8 + 2 * 4 + 3 * 8 bytes: no padding.
+/// In which numbers the keys and values of the tokens so far are kept, 2 * layers * kv_heads * head size of them a
+/// token, all of which each new token reads.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub enum setun_kv_cache {
+    /// As they are computed.
+    F32 = 0,
+    /// 8-bit codes, and a scale for each head: about a quarter of the memory, and of the time to read it. The
+    /// logits differ by what rounding each number to 1/254 of the largest of its head makes of them.
+    Int8 = 1,
+}
+
+// SAFETY: repr(C), begins with struct_size, numbers only, 8 + 2 * 4 + 3 * 8 + 2 * 4 bytes: no padding.
 unsafe impl Versioned for setun_sample_options {
     fn defaults() -> Self {
         setun_sample_options {
@@ -57,6 +73,8 @@ unsafe impl Versioned for setun_sample_options {
             top_k: 0,
             seed: 0,
             max_tokens: 256,
+            kv_cache: setun_kv_cache::F32 as i32,
+            reserved: 0,
         }
     }
 }
@@ -77,11 +95,14 @@ impl Handle for setun_sampler {
 }
 
 fn sampling(options: &setun_sample_options) -> Result<SampleOptions> {
+    let kv_caches =
+        [(setun_kv_cache::F32 as i32, "f32", KvCache::F32), (setun_kv_cache::Int8 as i32, "int8", KvCache::Int8)];
     let options = SampleOptions {
         temperature: options.temperature,
         top_k: size(options.top_k, "top_k")?,
         top_p: options.top_p,
         seed: options.seed,
+        kv_cache: one_of(options.kv_cache, "kv_cache", &kv_caches)?,
     };
     options.validate()?;
     Ok(options)

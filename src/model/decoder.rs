@@ -4,10 +4,14 @@
 //! place of the oldest. So the query at position p sees the positions p - context_length + 1 ..= p, each as it was computed
 //! when it was new. Keys keep the rotation of their absolute position; the rotary logits depend on differences of
 //! positions only, so nothing is computed anew when the window moves on.
+//!
+//! Entries are floats, or 8-bit codes with one scale for each token and head, which are a quarter of it: a long window is read
+//! whole for each new token.
 
-use super::activations::{Extent, LayerActivations};
+use super::activations::{AttentionActivations, Extent, LayerActivations};
 use super::transformer::{Layer, Pass, rotations};
 use super::{Model, ModelOptions};
+use crate::backend::{Context, LEAST_ABSMAX};
 use crate::tensor::error::ensure;
 use crate::tensor::{DType, Result, Tensor, View, ViewMut, vec_zeroed};
 
@@ -17,6 +21,15 @@ const WORTH: usize = 1 << 22;
 
 /// Tokens of a prompt that run together: enough for the matrix products, few enough for a small workspace.
 const CHUNK: usize = 128;
+
+/// In which numbers a cache keeps keys and values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KvCache {
+    #[default]
+    F32,
+    /// Codes as `quantize_activations` makes them of each token and head.
+    Int8,
+}
 
 pub struct Decoder {
     options: ModelOptions,
@@ -33,12 +46,12 @@ pub struct Decoder {
 
 impl Decoder {
     /// An empty text. The decoder holds no weights: each call takes the model, which may have been trained on meanwhile.
-    pub fn new(model: &Model) -> Result<Decoder> {
+    pub fn new(model: &Model, cache: KvCache) -> Result<Decoder> {
         let (options, dtype) = (model.options(), model.dtype());
         Ok(Decoder {
             options: options.clone(),
             dtype,
-            cache: Cache::new(options, dtype, model.parameter_count())?,
+            cache: Cache::new(options, dtype, cache, model.parameter_count())?,
             one: Workspace::new(options, dtype, 1)?,
             inverse_rms: Tensor::zeros(dtype, &[1])?,
             normed: Tensor::zeros(dtype, &[1, options.width])?,
@@ -149,18 +162,36 @@ struct Cache {
     first: usize,
 }
 
-/// [context_length, kv_heads, head].
-struct Ring {
-    keys: Tensor,
-    values: Tensor,
+/// Of one layer.
+enum Ring {
+    /// [context_length, kv_heads, head].
+    Floats {
+        keys: Tensor,
+        values: Tensor,
+    },
+    Codes {
+        keys: Codes,
+        values: Codes,
+    },
+}
+
+/// codes[context_length, kv_heads, head] and scales[context_length, kv_heads].
+struct Codes {
+    codes: Tensor,
+    scales: Tensor,
 }
 
 impl Cache {
-    fn new(options: &ModelOptions, dtype: DType, weights: usize) -> Result<Cache> {
+    fn new(options: &ModelOptions, dtype: DType, cache: KvCache, weights: usize) -> Result<Cache> {
         let dims = [options.context_length, options.kv_heads, options.head()];
         let mut layers = Vec::new();
         for _ in 0..options.layers {
-            layers.push(Ring { keys: Tensor::zeros(dtype, &dims)?, values: Tensor::zeros(dtype, &dims)? });
+            layers.push(match cache {
+                KvCache::F32 => {
+                    Ring::Floats { keys: Tensor::zeros(dtype, &dims)?, values: Tensor::zeros(dtype, &dims)? }
+                }
+                KvCache::Int8 => Ring::Codes { keys: Codes::new(dtype, dims)?, values: Codes::new(dtype, dims)? },
+            });
         }
         Ok(Cache { layers, weights, position: 0, first: 0 })
     }
@@ -214,16 +245,72 @@ impl Ring {
         x: &Tensor,
         a: &mut LayerActivations,
     ) -> Result<()> {
-        let a = &mut a.attention;
-        let count = a.q.dims()[1];
-        let (k, v) = (&mut entries(&mut self.keys, slot, count)?, &mut entries(&mut self.values, slot, count)?);
-        let q = &mut a.q.view_mut();
-        layer.attention.project(pass, x, (&mut a.input, &mut a.inverse_rms), [q, k, v])?;
-        let dims = [1, seen, self.keys.dims()[1], self.keys.dims()[2]];
-        let k = self.keys.view().narrow(0, seen)?.reshape(&dims)?;
-        let v = self.values.view().narrow(0, seen)?.reshape(&dims)?;
-        let (output, log_sum) = (&mut a.output.view_mut(), &mut a.log_sum.view_mut());
-        (pass.context.kernels().attention)(pass.context.launch(), &a.q.view(), &k, &v, output, log_sum)
+        let AttentionActivations { input, inverse_rms, q, k, v, output, log_sum, .. } = &mut a.attention;
+        let (count, context) = (q.dims()[1], pass.context);
+        let (launch, attention) = (context.launch(), context.kernels().attention);
+        let (layer, normed) = (&layer.attention, (input, inverse_rms));
+        let (output, log_sum) = (&mut output.view_mut(), &mut log_sum.view_mut());
+        match self {
+            Ring::Floats { keys, values } => {
+                let (k, v) = (&mut entries(keys, slot, count)?, &mut entries(values, slot, count)?);
+                layer.project(pass, x, normed, [&mut q.view_mut(), k, v])?;
+                let dims = [1, seen, keys.dims()[1], keys.dims()[2]];
+                let k = keys.view().narrow(0, seen)?.reshape(&dims)?;
+                let v = values.view().narrow(0, seen)?.reshape(&dims)?;
+                attention(launch, &q.view(), &k, &v, output, log_sum)
+            }
+            Ring::Codes { keys, values } => {
+                layer.project(pass, x, normed, [&mut q.view_mut(), &mut k.view_mut(), &mut v.view_mut()])?;
+                keys.store(context, slot, k)?;
+                values.store(context, slot, v)?;
+                let dims = [1, seen, k.dims()[2], k.dims()[3]];
+                if count == 1 {
+                    let heads = [q.dims()[2], q.dims()[3]];
+                    let (keys, values) = (keys.seen(seen)?, values.seen(seen)?);
+                    let output = &mut output.reborrow().reshape(&heads)?;
+                    let q = q.view().reshape(&heads)?;
+                    let attention = context.kernels().attention_cached;
+                    return attention(launch, &q, &keys.0, &keys.1, &values.0, &values.1, output);
+                }
+                // A prompt reads what later tokens will read.
+                let (k, v) = (keys.floats(context, seen)?, values.floats(context, seen)?);
+                let (k, v) = (k.view().reshape(&dims)?, v.view().reshape(&dims)?);
+                attention(launch, &q.view(), &k, &v, output, log_sum)
+            }
+        }
+    }
+}
+
+impl Codes {
+    fn new(dtype: DType, [length, heads, head]: [usize; 3]) -> Result<Codes> {
+        let codes = Tensor::zeros(DType::I8, &[length, heads, head])?;
+        Ok(Codes { codes, scales: Tensor::zeros(dtype, &[length, heads])? })
+    }
+
+    /// Entries from `slot` on of x[1, count, kv_heads, head].
+    fn store(&mut self, context: &Context, slot: usize, x: &Tensor) -> Result<()> {
+        let rows = x.dims()[1] * x.dims()[2];
+        let (count, head) = (x.dims()[1], x.dims()[3]);
+        let codes = &mut self.codes.view_mut().narrow(slot, count)?.reshape(&[rows, head])?;
+        let scales = &mut self.scales.view_mut().narrow(slot, count)?.reshape(&[rows])?;
+        let quantize = context.kernels().quantize_activations;
+        quantize(context.launch(), &x.view().reshape(&[rows, head])?, LEAST_ABSMAX, codes, scales)
+    }
+
+    /// The first `count` entries.
+    fn seen(&self, count: usize) -> Result<(View<'_>, View<'_>)> {
+        Ok((self.codes.view().narrow(0, count)?, self.scales.view().narrow(0, count)?))
+    }
+
+    /// The same as floats, [count kv_heads, head].
+    fn floats(&self, context: &Context, count: usize) -> Result<Tensor> {
+        let (codes, scales) = self.seen(count)?;
+        let (rows, head) = (count * codes.dim(1), codes.dim(2));
+        let mut floats = Tensor::zeros(scales.dtype(), &[rows, head])?;
+        let (codes, scales) = (codes.reshape(&[rows, head])?, scales.reshape(&[rows])?);
+        let dequantize = context.kernels().dequantize_activations;
+        dequantize(context.launch(), &codes, &scales, &mut floats.view_mut())?;
+        Ok(floats)
     }
 }
 
@@ -233,7 +320,8 @@ fn entries(ring: &mut Tensor, slot: usize, count: usize) -> Result<ViewMut<'_>> 
     ring.view_mut().narrow(slot, count)?.reshape(&dims)
 }
 
-/// The memory of a run of a fixed number of tokens. (The keys and values in `layer` are not used: they go to the ring.)
+/// The memory of a run of a fixed number of tokens. (The keys and values in `layer` are used on the way to codes only: floats go
+/// straight to the ring.)
 struct Workspace {
     tokens: Tensor,
     cosine: Tensor,

@@ -30,7 +30,7 @@ mod tests;
 mod transformer;
 
 pub use activations::{Activations, Gradients};
-pub use decoder::Decoder;
+pub use decoder::{Decoder, KvCache};
 pub use linear::{GradientProducts, Products};
 pub use options::ModelOptions;
 pub use parameters::{Parameter, describe};

@@ -1,5 +1,6 @@
 //! From logits to a token.
 
+use super::KvCache;
 use crate::tensor::error::{ensure, error};
 use crate::tensor::random::{Purpose, Stream};
 use crate::tensor::{Result, reserve};
@@ -13,11 +14,13 @@ pub struct SampleOptions {
     /// Only the most likely tokens that together have this probability (Holtzman et al., arXiv 1904.09751); 1 takes all.
     pub top_p: f32,
     pub seed: u64,
+    /// Of the text so far.
+    pub kv_cache: KvCache,
 }
 
 impl Default for SampleOptions {
     fn default() -> Self {
-        SampleOptions { temperature: 1.0, top_k: 0, top_p: 1.0, seed: 0 }
+        SampleOptions { temperature: 1.0, top_k: 0, top_p: 1.0, seed: 0, kv_cache: KvCache::F32 }
     }
 }
 

@@ -16,7 +16,7 @@ pub struct Sampler {
 impl Sampler {
     pub fn new(model: &Model, options: SampleOptions) -> Result<Sampler> {
         options.validate()?;
-        Ok(Sampler { decoder: Decoder::new(model)?, options, tokens: 0 })
+        Ok(Sampler { decoder: Decoder::new(model, options.kv_cache)?, options, tokens: 0 })
     }
 
     /// Appends `tokens`, at least one. ARGUMENT for one that is not below the vocabulary.

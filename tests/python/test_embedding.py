@@ -129,6 +129,7 @@ class Layout(Embedding):
                  "rounding": ("ROUNDING_", "Rounding"), "gguf_type": ("GGUF_TYPE_", "GgufType"),
                  "multiplies": ("MULTIPLIES_", "Multiplies"),
                  "gradient_products": ("GRADIENT_PRODUCTS_", "GradientProducts"),
+                 "kv_cache": ("KV_CACHE_", "KvCache"),
                  "gradient_quantization": ("GRADIENT_QUANTIZATION_", "GradientQuantization"),
                  "radius_mode": ("RADIUS_MODE_", "RadiusMode"), "step_outcome": ("STEP_OUTCOME_", "StepOutcome")}
         enums = re.findall(r"typedef enum \{([^}]*)\} setun_(\w+);", declared)

@@ -17,6 +17,7 @@
 mod activation;
 mod adamw;
 mod attention;
+mod attention_cached;
 mod cases;
 mod ceilings;
 mod comparing;
@@ -71,6 +72,7 @@ fn cases() -> Vec<Case> {
         fused_norm::cases,
         rope::cases,
         attention::cases,
+        attention_cached::cases,
         feed_forward::cases,
         cross_entropy::cases,
         adamw::cases,

@@ -109,6 +109,7 @@ impl Operation {
             Operation::matmul | Operation::matmul_ternary | Operation::matmul_ternary_backward => Unit::Multiplications,
             Operation::weight_gradient | Operation::matmul_ternary_transposed => Unit::Multiplications,
             Operation::attention | Operation::attention_backward => Unit::Multiplications,
+            Operation::attention_cached => Unit::Multiplications,
             _ => Unit::Elements,
         }
     }
@@ -132,6 +133,8 @@ pub fn size(operation: Operation, shapes: &[&[usize]]) -> u64 {
         Operation::matmul_ternary_transposed => count(shapes[0]).saturating_mul(dim(5, 1)),
         // q[b, tq, h, e], k[b, tk, g, e]
         Operation::attention | Operation::attention_backward => count(shapes[0]).saturating_mul(dim(1, 1)),
+        // q[h, e], k[t, g, e]
+        Operation::attention_cached => count(shapes[0]).saturating_mul(dim(1, 0)),
         _ => shapes.iter().filter(|dims| !dims.is_empty()).map(|dims| count(dims)).max().unwrap_or(0),
     }
 }
@@ -161,6 +164,7 @@ mod tests {
         assert_eq!(size(Operation::weight_gradient, &[&[5, 4], &[1, 5], &[3, 2], &[5, 2]]), 30);
         assert_eq!(size(Operation::matmul_ternary_transposed, &[&[2, 5], &[2], &[5, 3], &[1], &[], &[2, 9]]), 90);
         assert_eq!(size(Operation::attention, &[&[2, 3, 4, 5], &[2, 7, 4, 5]]), 2 * 3 * 4 * 5 * 7);
+        assert_eq!(size(Operation::attention_cached, &[&[4, 5], &[7, 2, 5]]), 4 * 5 * 7);
         // Shapes that the kernel will refuse: no panic here.
         assert_eq!(size(Operation::matmul, &[&[], &[], &[], &[]]), 1);
         assert_eq!(size(Operation::add, &[&[usize::MAX, 16], &[1]]), u64::MAX);

@@ -8,6 +8,7 @@
 mod activation;
 mod adamw;
 mod attention;
+mod attention_cached;
 mod cross_entropy;
 mod elementwise;
 mod embedding;

@@ -7,6 +7,7 @@
 pub mod activation;
 pub mod adamw;
 pub mod attention;
+pub mod attention_cached;
 pub mod cross_entropy;
 mod elementwise;
 pub mod embedding;
@@ -82,6 +83,7 @@ pub const KERNELS: Kernels = Kernels {
     rope: rope::rope,
     attention: attention::attention,
     attention_backward: attention::attention_backward,
+    attention_cached: attention_cached::attention_cached,
     squared_relu: feed_forward::squared_relu,
     squared_relu_backward: feed_forward::squared_relu_backward,
     gated_squared_relu: feed_forward::gated_squared_relu,

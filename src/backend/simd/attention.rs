@@ -25,18 +25,22 @@ struct Units {
     shape: AttentionShape,
 }
 
+/// One KV head and its query heads.
+pub fn unit_of(sizes: &Sizes) -> AttentionShape {
+    AttentionShape {
+        queries: sizes.queries,
+        keys: sizes.keys,
+        heads: sizes.heads / sizes.kv_heads,
+        dim: sizes.head,
+        query_stride: sizes.heads * sizes.head,
+        key_stride: sizes.kv_heads * sizes.head,
+        scale: (1.0 / (sizes.head as f64).sqrt()) as f32,
+    }
+}
+
 impl Units {
     fn new(sizes: Sizes) -> Units {
-        let shape = AttentionShape {
-            queries: sizes.queries,
-            keys: sizes.keys,
-            heads: sizes.heads / sizes.kv_heads,
-            dim: sizes.head,
-            query_stride: sizes.heads * sizes.head,
-            key_stride: sizes.kv_heads * sizes.head,
-            scale: (1.0 / (sizes.head as f64).sqrt()) as f32,
-        };
-        Units { sizes, shape }
+        Units { sizes, shape: unit_of(&sizes) }
     }
 
     fn unit(&self, i: usize) -> Unit {

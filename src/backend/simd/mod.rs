@@ -7,6 +7,7 @@ mod adamw;
 #[cfg(test)]
 mod archive_check;
 mod attention;
+mod attention_cached;
 mod chunks;
 mod cross_entropy;
 mod elementwise;
@@ -78,6 +79,7 @@ pub const KERNELS: Kernels = Kernels {
     rope: rope::rope,
     attention: attention::attention,
     attention_backward: attention::attention_backward,
+    attention_cached: attention_cached::attention_cached,
     squared_relu: feed_forward::squared_relu,
     squared_relu_backward: feed_forward::squared_relu_backward,
     gated_squared_relu: feed_forward::gated_squared_relu,

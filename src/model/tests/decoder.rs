@@ -27,7 +27,7 @@ fn wide(logits: &[f32]) -> Vec<f64> {
 }
 
 fn pushed(model: &Model, tokens: &[u32]) -> Decoder {
-    let mut decoder = Decoder::new(model).unwrap();
+    let mut decoder = Decoder::new(model, KvCache::F32).unwrap();
     tokens.iter().for_each(|&token| decoder.push(model, token).unwrap());
     decoder
 }
@@ -39,7 +39,7 @@ fn every_position_sees_the_last_context_length_positions() {
         // The ring of 7 goes round three times.
         let tokens = tokens(24);
         let expected = plain(&model).logits(&tokens, tokens.len());
-        let mut decoder = Decoder::new(&model).unwrap();
+        let mut decoder = Decoder::new(&model, KvCache::F32).unwrap();
         assert!(decoder.next_logits().is_empty());
         for (i, (&token, expected)) in tokens.iter().zip(&expected).enumerate() {
             decoder.push(&model, token).unwrap();
@@ -63,7 +63,7 @@ fn within_the_window_the_decoder_is_the_forward_pass() {
         let mut activations = Activations::new(&model, 1, 40).unwrap();
         let logits = model.logits(&mut activations, &tokens).unwrap();
         let rows: Vec<&[f32]> = logits.slice::<f32>().unwrap().chunks(11).collect();
-        let mut decoder = Decoder::new(&model).unwrap();
+        let mut decoder = Decoder::new(&model, KvCache::F32).unwrap();
         for (&token, row) in tokens.iter().zip(rows) {
             decoder.push(&model, token).unwrap();
             assert_close(decoder.next_logits(), &wide(row), 1e-5);
@@ -80,7 +80,7 @@ fn a_ternary_decoder_in_f32_stays_near_the_forward_pass() {
         let mut activations = Activations::new(&model, 1, 40).unwrap();
         let logits = model.logits(&mut activations, &tokens).unwrap().slice::<f32>().unwrap().to_vec();
         let largest = logits.iter().fold(0.0, |a: f32, l| a.max(l.abs()));
-        let mut decoder = Decoder::new(&model).unwrap();
+        let mut decoder = Decoder::new(&model, KvCache::F32).unwrap();
         for (&token, row) in tokens.iter().zip(logits.chunks(11)) {
             decoder.push(&model, token).unwrap();
             // Sums in another order may round an activation to the next int8 code: 1 / 127 of a row's largest.
@@ -97,7 +97,7 @@ fn a_prompt_is_its_tokens_one_by_one() {
     let tokens = tokens(16);
     // In one piece, in several, and over the end of the ring of 7.
     for parts in [&[5][..], &[1, 1, 3], &[7], &[4, 3], &[4, 6], &[4, 3, 2], &[6, 6, 1, 3]] {
-        let mut decoder = Decoder::new(&model).unwrap();
+        let mut decoder = Decoder::new(&model, KvCache::F32).unwrap();
         let mut done = 0;
         for &part in parts {
             decoder.prompt(&model, &tokens[done..done + part]).unwrap();
@@ -113,12 +113,12 @@ fn a_prompt_is_its_tokens_one_by_one() {
 fn a_prompt_that_fills_the_window_leaves_nothing_else_in_it() {
     let model = model(small(true, true, true));
     let tokens = tokens(30);
-    let mut fresh = Decoder::new(&model).unwrap();
+    let mut fresh = Decoder::new(&model, KvCache::F32).unwrap();
     fresh.prompt(&model, &tokens[20..27]).unwrap();
     assert!(!fresh.slid());
-    let mut long = Decoder::new(&model).unwrap();
+    let mut long = Decoder::new(&model, KvCache::F32).unwrap();
     long.prompt(&model, &tokens[..27]).unwrap();
-    let mut later = Decoder::new(&model).unwrap();
+    let mut later = Decoder::new(&model, KvCache::F32).unwrap();
     later.prompt(&model, &tokens[..3]).unwrap();
     later.prompt(&model, &tokens[20..27]).unwrap();
     for &next in &tokens[27..] {
@@ -141,7 +141,7 @@ fn a_prompt_of_several_chunks_is_the_forward_pass() {
         let tokens = tokens(count);
         let mut activations = Activations::new(&model, 1, count).unwrap();
         let logits = model.logits(&mut activations, &tokens).unwrap();
-        let mut decoder = Decoder::new(&model).unwrap();
+        let mut decoder = Decoder::new(&model, KvCache::F32).unwrap();
         decoder.prompt(&model, &tokens).unwrap();
         assert_close(decoder.next_logits(), &logits.slice::<f64>().unwrap()[(count - 1) * 11..], 1e-6);
     }
@@ -161,4 +161,31 @@ fn bad_calls_change_nothing() {
     assert_eq!((decoder.next_logits(), decoder.position()), (&before[..], 3));
     decoder.push(&model, 4).unwrap();
     assert_eq!(decoder.next_logits(), pushed(&model, &[1, 2, 3, 4]).next_logits());
+}
+
+/// Codes make nearly the same logits, also where the ring goes round; and a prompt reads the codes that single tokens read.
+#[test]
+fn a_cache_of_codes_is_near_and_consistent() {
+    for (quantize, gated, tied) in [(false, false, true), (true, true, false)] {
+        let model = model(small(quantize, gated, tied));
+        let tokens = tokens(24);
+        let mut floats = Decoder::new(&model, KvCache::F32).unwrap();
+        let mut codes = Decoder::new(&model, KvCache::Int8).unwrap();
+        let (mut largest, mut differs) = (0f32, false);
+        for &token in &tokens {
+            floats.push(&model, token).unwrap();
+            codes.push(&model, token).unwrap();
+            for (a, b) in floats.next_logits().iter().zip(codes.next_logits()) {
+                largest = largest.max((a - b).abs() / a.abs().max(1.0));
+                differs |= a != b;
+            }
+        }
+        assert!(differs && largest < 0.05, "{largest}");
+        let mut pushed = Decoder::new(&model, KvCache::Int8).unwrap();
+        tokens[..7].iter().for_each(|&token| pushed.push(&model, token).unwrap());
+        let mut prompted = Decoder::new(&model, KvCache::Int8).unwrap();
+        prompted.prompt(&model, &tokens[..3]).unwrap();
+        prompted.prompt(&model, &tokens[3..7]).unwrap();
+        assert_close(prompted.next_logits(), &wide(pushed.next_logits()), 1e-6);
+    }
 }

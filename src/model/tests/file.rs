@@ -165,9 +165,9 @@ fn a_packed_model_runs_and_does_not_train() {
     let error = Activations::training(&loaded, 1, 7, GradientProducts::F32).err().unwrap();
     assert_eq!(error.message, "model: it was loaded packed and cannot be trained");
     assert_eq!(Gradients::new(&loaded).err().unwrap().kind, ErrorKind::Unsupported);
-    let mut decoder = Decoder::new(&loaded).unwrap();
+    let mut decoder = Decoder::new(&loaded, KvCache::F32).unwrap();
     decoder.prompt(&loaded, &[1, 2, 3]).unwrap();
-    let mut expected = Decoder::new(&model).unwrap();
+    let mut expected = Decoder::new(&model, KvCache::F32).unwrap();
     expected.prompt(&model, &[1, 2, 3]).unwrap();
     assert_eq!(decoder.next_logits(), expected.next_logits());
 }

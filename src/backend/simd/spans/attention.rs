@@ -13,6 +13,8 @@ use wide::f32x8;
 
 /// Queries of a block.
 const BLOCK: usize = 2 * ROWS;
+/// Keys, or values, that a single query asks for ahead of their turn.
+pub const AHEAD: usize = 16;
 /// Keys whose gradients are added to by both tiles while they are in the first-level cache: 4 KiB of a panel.
 const KEYS: usize = 64;
 
@@ -342,7 +344,7 @@ unsafe fn copy_block(from: *const f32, shape: &AttentionShape, rows: usize, scal
 
 /// One row times `scale`, with zeros up to the end of its last panel.
 #[inline(always)]
-unsafe fn copy_row(from: *const f32, dim: usize, scale: f32, to: *mut f32) {
+pub unsafe fn copy_row(from: *const f32, dim: usize, scale: f32, to: *mut f32) {
     let scale = f32x8::splat(scale);
     if !dim.is_multiple_of(PANEL) {
         zero(to.add(dim - dim % PANEL), PANEL);
@@ -352,7 +354,7 @@ unsafe fn copy_row(from: *const f32, dim: usize, scale: f32, to: *mut f32) {
 
 /// The scores of a row that its query does not see, up to the end of the last panel that the block uses, become `value`.
 #[inline(always)]
-unsafe fn hide(scores: *mut f32, visible: usize, seen: usize, value: f32) {
+pub unsafe fn hide(scores: *mut f32, visible: usize, seen: usize, value: f32) {
     for key in visible..seen.next_multiple_of(PANEL) {
         *scores.add(key) = value;
     }
@@ -361,7 +363,7 @@ unsafe fn hide(scores: *mut f32, visible: usize, seen: usize, value: f32) {
 /// In place, the scores of N <= 8 rows become exp(score - largest). Returns for each row the logarithm of the sum of
 /// exp(score), and the inverse of the sum of what was stored. `count` is a multiple of 16.
 #[inline(always)]
-unsafe fn softmax<const N: usize>(scores: *mut f32, stride: usize, count: usize) -> ([f32; N], [f32; N]) {
+pub unsafe fn softmax<const N: usize>(scores: *mut f32, stride: usize, count: usize) -> ([f32; N], [f32; N]) {
     let mut most = [f32x8::splat(f32::NEG_INFINITY); N];
     let mut i = 0;
     while i < count {
@@ -450,19 +452,20 @@ unsafe fn attention_few(
 /// Eight products at a time: eight vectors of partial sums, folded by a transposition.
 #[inline(always)]
 unsafe fn scores_of_one(query: *const f32, k: *const f32, shape: &AttentionShape, seen: usize, to: *mut f32) {
+    let stride = shape.key_stride;
     let mut key = 0;
     while key < seen {
+        prefetch_rows(k.wrapping_add((key + AHEAD) * stride), stride, 8, shape.dim);
+        // Past the last key, that one again: `hide` overwrites the score.
+        let rows: [*const f32; 8] =
+            core::array::from_fn(|i| k.wrapping_add(if key + i < seen { key + i } else { seen - 1 } * stride));
         let mut sums = [f32x8::ZERO; 8];
-        let mut column = 0;
-        while column < shape.dim {
+        by_vectors(shape.dim, |column, rest| {
             let q = load(query.add(column));
-            for (i, sum) in sums.iter_mut().enumerate() {
-                // Past the last key, that one again: `hide` overwrites the score.
-                let key = if key + i < seen { key + i } else { seen - 1 };
-                *sum = load_up_to(k.add(key * shape.key_stride + column), shape.dim - column).mul_add(q, *sum);
+            for i in 0..8 {
+                sums[i] = load_up_to(rows[i].add(column), rest).mul_add(q, sums[i]);
             }
-            column += 8;
-        }
+        });
         let [a, b, c, d, e, f, g, h] = f32x8::transpose(sums);
         store(to.add(key), ((a + b) + (c + d)) + ((e + f) + (g + h)));
         key += 8;
@@ -484,6 +487,9 @@ unsafe fn output_of_one(
         let mut sums = [f32x8::ZERO; 4];
         for key in 0..seen {
             let weight = f32x8::splat(*weights.add(key));
+            if column == 0 {
+                prefetch_rows(v.wrapping_add((key + AHEAD) * shape.key_stride), 0, 1, shape.dim);
+            }
             let from = v.add(key * shape.key_stride + column);
             for (i, sum) in sums.iter_mut().enumerate() {
                 *sum = load(from.add(8 * i)).mul_add(weight, *sum);

@@ -11,7 +11,7 @@ use super::dots::{Dots, Native, Products, Register};
 use super::elementwise::{PhiloxStream, philox};
 use super::math::{load_up_to, store_up_to};
 use super::matmul::{Finish, PANEL, eight, first, starts};
-use super::vector::{lanes_sum, load, narrow_signed, prefetch, read, to_float, write};
+use super::vector::{load, narrow_signed, prefetch, read, to_float, write};
 use bytemuck::{Zeroable, cast};
 use wide::{f32x8, i32x8, u8x32, u32x8};
 
@@ -194,14 +194,26 @@ unsafe fn quantize_rows(
 
 /// The sum of each row of codes, modulo 2^32, times `times`.
 pub unsafe extern "C" fn code_sums(codes: *const i8, stride: usize, rows: usize, n: usize, times: i32, sums: *mut i32) {
-    for row in 0..rows {
-        *sums.add(row) = code_sum::<Native>(codes.add(row * stride), n).wrapping_mul(times);
+    let mut row = 0;
+    while row < rows {
+        let left = rows - row;
+        // Past the last row, that one again. Eight sums of lanes are folded by a transposition.
+        let of = |i: usize| codes.wrapping_add((row + if i < left { i } else { left - 1 }) * stride);
+        let lanes: [f32x8; 8] = core::array::from_fn(|i| cast(code_sum::<Native>(of(i), n)));
+        let [a, b, c, d, e, f, g, h]: [i32x8; 8] = cast(f32x8::transpose(lanes));
+        let total = (((a + b) + (c + d)) + ((e + f) + (g + h))) * i32x8::splat(times);
+        if left >= 8 {
+            write(sums.add(row), total);
+        } else {
+            core::ptr::copy_nonoverlapping((&raw const total).cast(), sums.add(row), left);
+        }
+        row += 8;
     }
 }
 
-/// As the products with ones.
+/// Lanes that come to the sum of a row, as the products with ones.
 #[inline(always)]
-unsafe fn code_sum<D: Dots>(codes: *const i8, n: usize) -> i32 {
+unsafe fn code_sum<D: Dots>(codes: *const i8, n: usize) -> i32x8 {
     let ones = D::Bytes::repeat(0x0101_0101);
     let mut totals = D::Totals::zeroed();
     let mut i = 0;
@@ -217,9 +229,9 @@ unsafe fn code_sum<D: Dots>(codes: *const i8, n: usize) -> i32 {
         }
         totals += D::totals(sums);
     }
-    let mut sum = 0i32;
+    let mut sum = i32x8::ZERO;
     for half in 0..D::WIDTH / 32 {
-        sum = sum.wrapping_add(lanes_sum(eight(&totals, half)));
+        sum += eight(&totals, half);
     }
     sum
 }

@@ -11,6 +11,7 @@
 mod activation;
 mod adamw;
 mod attention;
+mod attention_cached;
 mod ceiling;
 mod cross_entropy;
 mod dots;
@@ -109,6 +110,7 @@ pub static SPANS: Spans = Spans {
     rope: rope::rope,
     attention: attention::attention,
     attention_backward: attention::attention_backward,
+    attention_cached: attention_cached::attention_cached,
     squared_relu: feed_forward::squared_relu,
     squared_relu_backward: feed_forward::squared_relu_backward,
     gated_squared_relu: feed_forward::gated_squared_relu,

@@ -406,6 +406,19 @@ pub struct Spans {
         dv: *mut f32,
         scratch: *mut f32,
     ),
+    /// One query of each query head of one KV head, keys of 8 bits `shape.key_stride` apart, their scales `scale_stride`, and so the
+    /// values; scratch[shape.scratch()].
+    pub attention_cached: unsafe extern "C" fn(
+        shape: *const AttentionShape,
+        q: *const f32,
+        k: *const i8,
+        k_scales: *const f32,
+        v: *const i8,
+        v_scales: *const f32,
+        scale_stride: usize,
+        o: *mut f32,
+        scratch: *mut f32,
+    ),
     // --- feed-forward --------------------------------------------------------------------------------------------
     pub squared_relu: unsafe extern "C" fn(x: *const f32, y: *mut f32, n: usize),
     pub squared_relu_backward: unsafe extern "C" fn(x: *const f32, dy: *const f32, dx: *mut f32, n: usize),

@@ -41,6 +41,25 @@ pub fn prefetch<T>(p: *const T) {
     let _ = p;
 }
 
+/// Eight signed bytes as floats.
+#[inline(always)]
+pub unsafe fn widen(p: *const i8) -> f32x8 {
+    #[cfg(target_feature = "avx2")]
+    // SAFETY: compiled for a target that has AVX2; eight bytes are read.
+    {
+        use core::arch::x86_64::{_mm_loadl_epi64, _mm256_cvtepi8_epi32};
+        to_float(cast(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast()))))
+    }
+    #[cfg(not(target_feature = "avx2"))]
+    {
+        // Each byte to the top of a word, and down again with its sign.
+        let [low, high]: [u32; 2] = read(p);
+        let words = i32x8::new([low, low, low, low, high, high, high, high].map(|word| word as i32));
+        let [a, b, c, d, e, f, g, h] = words.to_array();
+        to_float(i32x8::new([a << 24, b << 16, c << 8, d, e << 24, f << 16, g << 8, h]) >> 24)
+    }
+}
+
 /// 32 integers of -128 ..= 127 as bytes, in order.
 #[inline(always)]
 pub fn narrow_signed(v: [i32x8; 4]) -> [i8; 32] {
