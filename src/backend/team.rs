@@ -51,13 +51,11 @@ pub struct Team {
 unsafe impl Sync for Team {}
 
 impl Team {
-    /// Calls `work` on this thread of a rayon pool, with the others as its helpers; alone where this is no thread of a pool.
-    pub fn lead<R: Send>(pool: usize, threads: usize, work: impl FnOnce() -> R + Send) -> R {
-        if rayon::current_thread_index().is_none() {
-            return work();
-        }
+    /// Calls `work` on this thread, with `threads` - 1 of those of a pool, which is called `name`, as its helpers. So nothing waits
+    /// for a thread to wake up: `work` begins at once, and a helper takes part from when it is there.
+    pub fn lead<R: Send>(pool: &rayon::ThreadPool, name: usize, threads: usize, work: impl FnOnce() -> R + Send) -> R {
         let team = Team {
-            pool,
+            pool: name,
             number: AtomicUsize::new(0),
             call: UnsafeCell::new(None),
             next: (0..threads).map(|_| Next(AtomicUsize::new(0))).collect(),
@@ -68,7 +66,7 @@ impl Team {
             panicking: AtomicBool::new(false),
         };
         let team = &team;
-        rayon::in_place_scope(|scope| {
+        pool.in_place_scope(|scope| {
             for thread in 1..threads {
                 scope.spawn(move |_| team.help(thread));
             }
@@ -95,6 +93,11 @@ impl Team {
             team.run(count, chunk)
         }
         true
+    }
+
+    /// Whether this thread leads a team, of any pool.
+    pub fn leads() -> bool {
+        !LED.get().is_null()
     }
 
     /// Whether this thread leads a team of `pool`.
@@ -290,6 +293,31 @@ mod tests {
             });
         });
         assert_eq!(count.into_inner(), 10);
+    }
+
+    /// Threads that lead at the same time share out the pool's, and each does its own chunks where none is left.
+    #[test]
+    fn several_lead_at_once() {
+        let pool = Arc::new(Pool::new(3).unwrap());
+        let leaders: Vec<_> = (0..6)
+            .map(|_| {
+                let pool = pool.clone();
+                std::thread::spawn(move || {
+                    for _ in 0..50 {
+                        let count = AtomicUsize::new(0);
+                        pool.enter(|| {
+                            for _ in 0..5 {
+                                pool.run(20, &|_| {
+                                    count.fetch_add(1, SeqCst);
+                                });
+                            }
+                        });
+                        assert_eq!(count.into_inner(), 100);
+                    }
+                })
+            })
+            .collect();
+        leaders.into_iter().for_each(|leader| leader.join().unwrap());
     }
 
     /// While one thread leads a region, another thread's call is done by the helpers.

@@ -180,7 +180,7 @@ fn a_cache_of_codes_is_near_and_consistent() {
                 differs |= a != b;
             }
         }
-        assert!(differs && largest < 0.05, "{largest}");
+        assert!(differs && largest < 0.2, "{largest}");
         let mut pushed = Decoder::new(&model, KvCache::Int8).unwrap();
         tokens[..7].iter().for_each(|&token| pushed.push(&model, token).unwrap());
         let mut prompted = Decoder::new(&model, KvCache::Int8).unwrap();

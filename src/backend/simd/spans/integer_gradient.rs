@@ -165,7 +165,7 @@ unsafe fn quantize_rows(
     let to = codes.map(|codes| codes.as_mut_ptr());
     let mut at = 0;
     while at < columns {
-        let group = at / 32 & 3;
+        let group = (at / 32) & 3;
         let mut part = [[0f32; 32]; 2];
         let mut from = g.map(|g| g.wrapping_add(at));
         if columns - at < 32 {

@@ -265,7 +265,7 @@ impl Finish {
 #[inline(always)]
 pub fn half_of<D: Dots>(totals: &[D::Totals; 2], half: usize) -> i32x8 {
     let per_register = D::WIDTH / 32;
-    eight(&totals[half / per_register & 1], half % per_register)
+    eight(&totals[(half / per_register) & 1], half % per_register)
 }
 
 #[inline(always)]
