@@ -24,16 +24,18 @@ pub fn quantize_columns(
     let stream = PhiloxStream::from(stream);
     // A call of the generator makes the bytes of a token and so many columns: 8 blocks.
     let step = 8 * n.div_ceil(COLUMNS) as u64;
-    chunks::grid(launch, [m, TOKENS], [n, COLUMNS], |tokens, columns| {
+    // Half as many columns make their random bytes twice: where else threads would have nothing to do.
+    let width = if m.div_ceil(TOKENS) * n.div_ceil(COLUMNS) < 8 { COLUMNS / 2 } else { COLUMNS };
+    chunks::grid(launch, [m, TOKENS], [n, width], |tokens, columns| {
         let random = (tokens.start / 2) as u64 * step + 8 * (columns.start / COLUMNS) as u64;
         let at = tokens.start / TOKENS * n + columns.start;
         let (to, scales) = (codes.as_mut_ptr().wrapping_add(at * TOKENS), scales.as_mut_ptr().wrapping_add(at));
         let g = g[tokens.start * n + columns.start..].as_ptr();
         let factors = factors[tokens.clone()].as_ptr();
-        let (count, width) = (tokens.len(), columns.len());
+        let (count, width, first) = (tokens.len(), columns.len(), columns.start % COLUMNS);
         // SAFETY: g holds this block; the codes and scales of different blocks are disjoint and inside of theirs.
         unsafe {
-            (launch.spans.quantize_columns)(&stream, random, step, g, n, count, width, factors, to, scales);
+            (launch.spans.quantize_columns)(&stream, random, step, g, n, count, width, factors, first, to, scales);
         }
         Ok(())
     })

@@ -39,6 +39,7 @@ pub unsafe extern "C" fn quantize_columns(
     tokens: usize,
     columns: usize,
     factors: *const f32,
+    first: usize,
     codes: *mut i8,
     scales: *mut f32,
 ) {
@@ -68,7 +69,8 @@ pub unsafe extern "C" fn quantize_columns(
         for (i, (front, back)) in front.iter_mut().zip(back).enumerate() {
             let at = token + i;
             if at < tokens {
-                let words = philox(stream, random + at as u64 * random_step);
+                let all = philox(stream, random + at as u64 * random_step);
+                let words = core::array::from_fn(|i| all[(first / 32 + i) & 3]);
                 let other = at + TOKENS / 2;
                 // Where there is no such token, the first once more: its codes are not used.
                 let other = if other < tokens { other } else { at };

@@ -281,13 +281,23 @@ unsafe fn tiles<D: Dots>(
     let mut row = 0;
     while row < rows {
         let left = rows - row;
-        // The last rows in two equal passes rather than a full one and a poor one.
-        let pass = if left >= 2 * D::TILE {
-            D::TILE
-        } else if left > D::TILE {
-            left.div_ceil(2)
+        // The last rows in two about equal passes rather than a full one and a poor one; each size of a pass is code, so there are
+        // few.
+        let pass = if left > D::TILE && left < 2 * D::TILE {
+            match left.div_ceil(2) {
+                rows @ 0..=4 => rows,
+                5 | 6 => 6,
+                7..=9 => 9,
+                _ => 12,
+            }
         } else {
-            left
+            match if left < D::TILE { left } else { D::TILE } {
+                rows @ 0..=4 => rows,
+                5 => 3,
+                6..=8 => 6,
+                9..=11 => 9,
+                _ => 12,
+            }
         };
         let (x, finish) = (x.add(row * stride), finish(row));
         for part in 0..parts {
@@ -301,7 +311,7 @@ unsafe fn tiles<D: Dots>(
                     }
                 };
             }
-            tiles!(1 2 3 4 5 6 7 8 9 10 11 12);
+            tiles!(1 2 3 4 6 9 12);
         }
         row += pass;
     }
