@@ -209,7 +209,7 @@ pub unsafe extern "C" fn attention_backward(
 }
 
 /// The products of the rows, rounded up to whole tiles, with keys 0 .. seen, rounded up to whole panels.
-#[inline(always)]
+#[inline(never)]
 unsafe fn scores_of_block(
     block: *const f32,
     rows: usize,
@@ -236,7 +236,7 @@ unsafe fn scores_of_block(
 }
 
 /// Per row: to[dim] = factor * sum over keys 0 .. seen of weight[key] * packed[key, dim].
-#[inline(always)]
+#[inline(never)]
 unsafe fn outputs_of_block(
     weights: *const f32,
     seen: usize,
@@ -270,7 +270,7 @@ unsafe fn outputs_of_block(
 
 /// into[key, dim] += sum over the rows, rounded up to whole tiles, of weight[row, key] * block[row, dim], for keys 0 .. seen; `into`
 /// is packed.
-#[inline(always)]
+#[inline(never)]
 unsafe fn add_outer(
     weights: *const f32,
     rows: usize,
@@ -333,7 +333,7 @@ unsafe fn add_outer_of_tile(
 }
 
 /// `rows` rows times `scale`, then rows of zeros up to four.
-#[inline(always)]
+#[inline(never)]
 unsafe fn copy_block(from: *const f32, shape: &AttentionShape, rows: usize, scale: f32, to: *mut f32) {
     let dim = shape.padded_dim();
     for row in 0..rows {

@@ -118,7 +118,7 @@ unsafe fn pass<const R: usize>(
 }
 
 /// packed[dim / 16][padded keys][16] from keys rows of dim columns.
-#[inline(always)]
+#[inline(never)]
 pub unsafe fn pack(from: *const f32, shape: &AttentionShape, packed: *mut f32) {
     for_half_panels(shape, |column, at, rest| {
         for key in 0..shape.keys {
@@ -137,7 +137,7 @@ pub unsafe fn pack(from: *const f32, shape: &AttentionShape, packed: *mut f32) {
 }
 
 /// The inverse of `pack`.
-#[inline(always)]
+#[inline(never)]
 pub unsafe fn unpack(packed: *const f32, shape: &AttentionShape, to: *mut f32) {
     for_half_panels(shape, |column, at, rest| {
         for key in 0..shape.keys {
@@ -170,7 +170,7 @@ pub fn prefetch_rows(from: *const f32, stride: usize, rows: usize, dim: usize) {
 }
 
 /// packed[keys / 16][dim][16] from keys rows of dim columns: eight by eight, transposed in registers.
-#[inline(always)]
+#[inline(never)]
 pub unsafe fn pack_transposed(from: *const f32, shape: &AttentionShape, packed: *mut f32) {
     let mut key = 0;
     while key < shape.padded_keys() {
