@@ -2103,8 +2103,8 @@ typedef enum {
     /** As they are computed. */
     SETUN_KV_CACHE_F32 = 0,
     /**
-     * 8-bit codes, and a scale for each head: about a quarter of the memory, and of the time to read it. The
-     * logits differ by what rounding each number to 1/254 of the largest of its head makes of them.
+     * 8-bit codes, and a scale for each token and head: about a quarter of the memory, and of the time to read
+     * it. The logits differ by what rounding each number to 1/254 of the largest of its head makes of them.
      */
     SETUN_KV_CACHE_INT8 = 1,
 } setun_kv_cache;

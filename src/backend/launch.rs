@@ -25,7 +25,7 @@ impl Executor {
         }
     }
 
-    /// Runs `work` while threads of the pool stand by, so that every `run` inside starts at once instead of waking them anew.
+    /// Runs `work` on the pool's own threads, so that every `run` inside starts at once instead of waking them anew.
     pub fn enter<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         match self {
             Executor::Pool(pool) if pool.threads() > 1 => pool.enter(work),

@@ -8,7 +8,6 @@ use parking_lot::Mutex;
 use rayon::prelude::*;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 pub struct Pool {
     threads: usize,
@@ -18,27 +17,6 @@ pub struct Pool {
     /// The pool of a forked child. The home process never locks it, so that no child finds it locked by a thread that it
     /// does not have.
     forked: Mutex<Option<(u32, Arc<ManuallyDrop<rayon::ThreadPool>>)>>,
-    /// Threads inside `enter`.
-    leaders: AtomicUsize,
-}
-
-/// One of the threads inside `enter`, until it is dropped.
-struct Leader<'a> {
-    leaders: &'a AtomicUsize,
-    /// How many there are with this one.
-    number: usize,
-}
-
-impl Leader<'_> {
-    fn new(leaders: &AtomicUsize) -> Leader<'_> {
-        Leader { leaders, number: leaders.fetch_add(1, Relaxed) + 1 }
-    }
-}
-
-impl Drop for Leader<'_> {
-    fn drop(&mut self) {
-        self.leaders.fetch_sub(1, Relaxed);
-    }
 }
 
 impl Pool {
@@ -46,7 +24,7 @@ impl Pool {
     pub fn new(threads: usize) -> Result<Pool> {
         let threads = if threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { threads };
         let home = ManuallyDrop::new(build(threads)?);
-        Ok(Pool { threads, process: std::process::id(), home, forked: Mutex::new(None), leaders: AtomicUsize::new(0) })
+        Ok(Pool { threads, process: std::process::id(), home, forked: Mutex::new(None) })
     }
 
     pub fn threads(&self) -> usize {
@@ -60,21 +38,12 @@ impl Pool {
         }
     }
 
-    /// Calls `work` on this thread; while it runs, others stand by for what it hands out. There are no more threads at work than
-    /// the pool has, as far as can be known: of several that come at once, the later ones find fewer helpers, or none.
+    /// Calls `work` on one of the threads; while it runs, the others stand by for what it hands out.
     pub fn enter<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         if Team::is_led(self.name()) {
             return work();
         }
-        let leader = Leader::new(&self.leaders);
-        let threads = (self.threads + 1).saturating_sub(leader.number).max(1);
-        if self.process == std::process::id() {
-            return Team::lead(&self.home, self.name(), threads, work);
-        }
-        match self.forked_pool() {
-            Some(pool) => Team::lead(&pool, self.name(), threads, work),
-            None => work(),
-        }
+        self.inside(|| Team::lead(self.name(), self.threads, work))
     }
 
     fn name(&self) -> usize {

@@ -51,11 +51,13 @@ pub struct Team {
 unsafe impl Sync for Team {}
 
 impl Team {
-    /// Calls `work` on this thread, with `threads` - 1 of those of a pool, which is called `name`, as its helpers. So nothing waits
-    /// for a thread to wake up: `work` begins at once, and a helper takes part from when it is there.
-    pub fn lead<R: Send>(pool: &rayon::ThreadPool, name: usize, threads: usize, work: impl FnOnce() -> R + Send) -> R {
+    /// Calls `work` on this thread of a rayon pool, with the others as its helpers; alone where this is no thread of a pool.
+    pub fn lead<R: Send>(pool: usize, threads: usize, work: impl FnOnce() -> R + Send) -> R {
+        if rayon::current_thread_index().is_none() {
+            return work();
+        }
         let team = Team {
-            pool: name,
+            pool,
             number: AtomicUsize::new(0),
             call: UnsafeCell::new(None),
             next: (0..threads).map(|_| Next(AtomicUsize::new(0))).collect(),
@@ -66,7 +68,7 @@ impl Team {
             panicking: AtomicBool::new(false),
         };
         let team = &team;
-        pool.in_place_scope(|scope| {
+        rayon::in_place_scope(|scope| {
             for thread in 1..threads {
                 scope.spawn(move |_| team.help(thread));
             }
@@ -93,11 +95,6 @@ impl Team {
             team.run(count, chunk)
         }
         true
-    }
-
-    /// Whether this thread leads a team, of any pool.
-    pub fn leads() -> bool {
-        !LED.get().is_null()
     }
 
     /// Whether this thread leads a team of `pool`.
@@ -295,7 +292,7 @@ mod tests {
         assert_eq!(count.into_inner(), 10);
     }
 
-    /// Threads that lead at the same time share out the pool's, and each does its own chunks where none is left.
+    /// Threads that lead at the same time share the pool's: each region waits for one of them at most.
     #[test]
     fn several_lead_at_once() {
         let pool = Arc::new(Pool::new(3).unwrap());

@@ -58,8 +58,8 @@ pub struct setun_sample_options {
 pub enum setun_kv_cache {
     /// As they are computed.
     F32 = 0,
-    /// 8-bit codes, and a scale for each head: about a quarter of the memory, and of the time to read it. The
-    /// logits differ by what rounding each number to 1/254 of the largest of its head makes of them.
+    /// 8-bit codes, and a scale for each token and head: about a quarter of the memory, and of the time to read
+    /// it. The logits differ by what rounding each number to 1/254 of the largest of its head makes of them.
     Int8 = 1,
 }
 

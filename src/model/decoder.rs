@@ -5,7 +5,7 @@
 //! when it was new. Keys keep the rotation of their absolute position; the rotary logits depend on differences of
 //! positions only, so nothing is computed anew when the window moves on.
 //!
-//! Entries are floats, or 8-bit codes with one scale for each token and head, which are a quarter of it: a long window is read
+//! Entries are floats, or 8-bit codes with one scale for each token and head, which take a quarter of the memory: a long window is read
 //! whole for each new token.
 
 use super::activations::{AttentionActivations, Extent, LayerActivations};

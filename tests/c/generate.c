@@ -80,6 +80,12 @@ static void greedy(const setun_model *model, const setun_tokenizer *tokenizer) {
     options.max_tokens = 40;
     CHECK_OK(setun_generate(model, tokenizer, "abc", &options, hear, &some, &slid));
     CHECK(some.bytes == 40 && slid == 1);
+    /* The same text from keys and values in 8 bits, also where the window moves on. */
+    memset(&some, 0, sizeof some);
+    options.kv_cache = SETUN_KV_CACHE_INT8;
+    CHECK_OK(setun_generate(model, tokenizer, "abc", &options, hear, &some, &slid));
+    CHECK(some.bytes == 40 && slid == 1 && memcmp(some.text, all.text, 12) == 0);
+    options.kv_cache = SETUN_KV_CACHE_F32;
     memset(&some, 0, sizeof some);
     some.stop_after = 5;
     CHECK_OK(setun_generate(model, tokenizer, "abc", &options, hear, &some, NULL));
@@ -124,6 +130,9 @@ static void refused(const setun_model *model, const setun_tokenizer *tokenizer) 
     setun_sample_options_init(&options, sizeof options);
     options.top_k = -1;
     CHECK_FAILS(setun_sampler_create(model, &options, &sampler), SETUN_ERR_ARGUMENT, "top_k is -1");
+    setun_sample_options_init(&options, sizeof options);
+    options.kv_cache = 2;
+    CHECK_FAILS(setun_sampler_create(model, &options, &sampler), SETUN_ERR_ARGUMENT, "kv_cache is 2");
     CHECK(sampler == NULL);
     CHECK_FAILS(setun_generate(model, tokenizer, "", NULL, hear, &all, NULL), SETUN_ERR_ARGUMENT, "prompt is empty");
     CHECK_FAILS(setun_generate(model, tokenizer, NULL, NULL, hear, &all, NULL), SETUN_ERR_ARGUMENT, "prompt is NULL");

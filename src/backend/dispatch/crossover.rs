@@ -8,7 +8,6 @@
 
 use super::shape::Unit;
 use crate::backend::pool::Pool;
-use crate::backend::team::Team;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -19,14 +18,14 @@ use std::time::{Duration, Instant};
 pub enum Caller {
     /// A thread of the program: it sleeps until the pool is done, and the pool's threads have to be woken.
     Outside,
-    /// A thread of the pool, or one for which threads of it stand by.
+    /// A thread of the pool.
     Inside,
 }
 
 impl Caller {
     /// The calling thread's. A thread of another context's pool counts as inside too: its threads are awake as well.
     pub fn here() -> Caller {
-        if Team::leads() || rayon::current_thread_index().is_some() { Caller::Inside } else { Caller::Outside }
+        if rayon::current_thread_index().is_some() { Caller::Inside } else { Caller::Outside }
     }
 }
 

@@ -60,7 +60,7 @@ pub fn adamw_squares(
     let (gradient, parameter) = (gradient.slice::<f32>()?, parameter.slice::<f32>()?);
     let (m, v, sums) = (m.slice::<f32>()?, v.slice::<f32>()?, sums.slice_mut::<f64>()?);
     let factors = factors(options, 1.0);
-    const { assert!(ELEMENTS.is_multiple_of(BLOCK)) };
+    const { assert!(chunks::LEAST.is_multiple_of(BLOCK)) };
     with_scratch::<f32, _>(2 * gradient.len().div_ceil(BLOCK), |block_sums| {
         let shared = Shared::new(block_sums);
         chunks::run(launch, gradient.len(), chunks::elements(gradient.len()), |range| {

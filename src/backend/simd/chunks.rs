@@ -12,11 +12,13 @@ use std::ops::Range;
 /// block.
 pub const ELEMENTS: usize = 32_768;
 
-/// Elements in a chunk of an operation on `count`: down to an eighth of [`ELEMENTS`] where there would be few chunks. Where
+/// The fewest elements in a chunk of [`elements`].
+pub const LEAST: usize = ELEMENTS / 8;
+
+/// Elements in a chunk of an operation on `count`: down to [`LEAST`] where there would be few chunks. Where
 /// threads stand by, handing one out costs little, and a thread that is slower than another leaves it no more than a small part
 /// of the whole. A multiple of a canonical block as well.
 pub fn elements(count: usize) -> usize {
-    const LEAST: usize = ELEMENTS / 8;
     (count / 16).clamp(LEAST, ELEMENTS).next_multiple_of(LEAST)
 }
 

@@ -53,7 +53,7 @@ fn cut([n, k, m]: [usize; 3]) -> [usize; 2] {
         } else if down * across < wanted && rows > 64 {
             down *= 2;
         } else {
-            return [rows.max(1).next_multiple_of(4), columns.max(1).next_multiple_of(TWO_PANELS)];
+            return [rows.max(1).next_multiple_of(8), columns.max(1).next_multiple_of(TWO_PANELS)];
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Canonical sums by blocks, and the search for NaN and infinity: `scalar/reduce.rs` for the vector units.
 
-use super::chunks::{self, ELEMENTS, Shared};
+use super::chunks::{self, Shared};
 use super::spans::Spans;
 use crate::backend::Launch;
 use crate::backend::scalar::reduce::BLOCK;
@@ -12,7 +12,7 @@ type BlockSums = unsafe extern "C" fn(*const f32, usize, *mut f32);
 
 /// The canonical sum: `span` gives the sum of each block, which add here in f64 in index order.
 pub fn canonical_sum(launch: &Launch, x: &[f32], span: fn(&Spans) -> BlockSums) -> Result<f64> {
-    const { assert!((ELEMENTS / 8).is_multiple_of(BLOCK)) };
+    const { assert!(chunks::LEAST.is_multiple_of(BLOCK)) };
     let block_sums = span(launch.spans);
     with_scratch::<f32, _>(x.len().div_ceil(BLOCK), |sums| {
         let shared = Shared::new(sums);

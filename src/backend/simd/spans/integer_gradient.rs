@@ -39,7 +39,7 @@ pub unsafe extern "C" fn quantize_columns(
     tokens: usize,
     columns: usize,
     factors: *const f32,
-    first: usize,
+    first_column: usize,
     codes: *mut i8,
     scales: *mut f32,
 ) {
@@ -70,7 +70,7 @@ pub unsafe extern "C" fn quantize_columns(
             let at = token + i;
             if at < tokens {
                 let all = philox(stream, random + at as u64 * random_step);
-                let words = core::array::from_fn(|i| all[(first / 32 + i) & 3]);
+                let words = core::array::from_fn(|i| all[(first_column / 32 + i) & 3]);
                 let other = at + TOKENS / 2;
                 // Where there is no such token, the first once more: its codes are not used.
                 let other = if other < tokens { other } else { at };

@@ -191,7 +191,7 @@ pub struct Spans {
     /// Codes and scales[columns] of a block g[tokens][columns], at most [`COLUMNS`](super::COLUMNS), whose rows lie `stride` apart and are multiplied
     /// by factors[tokens]: codes[columns][256], zeros past the tokens. The random bytes of a token below 128 are in [`COLUMNS`](super::COLUMNS) / 16
     /// blocks of the stream from `random` on, those of the next token `random_step` further; the tokens from 128 on take them again,
-    /// inverted. The first column is number `first`, a multiple of 32, of those that share the bytes.
+    /// inverted. The first column is number `first_column`, a multiple of 32, of those that share the bytes.
     pub quantize_columns: unsafe extern "C" fn(
         stream: *const PhiloxStream,
         random: u64,
@@ -201,7 +201,7 @@ pub struct Spans {
         tokens: usize,
         columns: usize,
         factors: *const f32,
-        first: usize,
+        first_column: usize,
         codes: *mut i8,
         scales: *mut f32,
     ),
