@@ -1,6 +1,6 @@
 //! AdamW: one pass over the gradient, the parameter and its two states; and one that only measures what it would do.
 
-use super::chunks::{self, ELEMENTS, Shared};
+use super::chunks::{self, Shared};
 use super::spans::AdamWFactors;
 use crate::backend::scalar::adamw::check_sums;
 use crate::backend::scalar::feed_forward::check;
