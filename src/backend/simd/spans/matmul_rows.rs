@@ -71,6 +71,10 @@ pub unsafe extern "C" fn row_products(
     job.products::<Native>(x_rows, digits, split);
 }
 
+/// Whether two rows of x are multiplied together, so that packed bytes come apart once for both. Not at the baseline, where that would
+/// be a third of all that is compiled for it.
+const PAIRS: bool = cfg!(any(target_feature = "avx2", test));
+
 /// The arguments of `row_products`.
 pub struct Job {
     pub planes: *const i8,
@@ -86,17 +90,30 @@ pub struct Job {
 impl Job {
     #[inline(always)]
     pub unsafe fn products<D: Dots>(&self, x_rows: usize, digits: usize, split: usize) {
-        match (digits, split, x_rows) {
-            (4, 1, 1) => self.one::<D, 4, 1>(),
-            (4, 1, _) => self.two::<D, 4, 1>(),
-            (4, 2, 1) => self.one::<D, 4, 2>(),
-            (4, 2, _) => self.two::<D, 4, 2>(),
-            (4, 4, 1) => self.one::<D, 4, 4>(),
-            (4, 4, _) => self.two::<D, 4, 4>(),
-            (4, _, 1) if D::WIDTH == 64 => self.one::<D, 4, 8>(),
-            (4, _, _) if D::WIDTH == 64 => self.two::<D, 4, 8>(),
-            (_, _, 1) => self.one::<D, 5, 1>(),
-            (_, _, _) => self.two::<D, 5, 1>(),
+        if PAIRS && x_rows != 1 {
+            return self.pair::<D>(digits, split);
+        }
+        for x in 0..x_rows {
+            let planes = self.planes.add(x * self.stride);
+            let job = Job { planes, totals: self.totals.add(x * self.groups * self.rows), ..*self };
+            match (digits, split) {
+                (4, 1) => job.one::<D, 4, 1>(),
+                (4, 2) => job.one::<D, 4, 2>(),
+                (4, 4) => job.one::<D, 4, 4>(),
+                (4, _) if D::WIDTH == 64 => job.one::<D, 4, 8>(),
+                (_, _) => job.one::<D, 5, 1>(),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn pair<D: Dots>(&self, digits: usize, split: usize) {
+        match (digits, split) {
+            (4, 1) => self.two::<D, 4, 1>(),
+            (4, 2) => self.two::<D, 4, 2>(),
+            (4, 4) => self.two::<D, 4, 4>(),
+            (4, _) if D::WIDTH == 64 => self.two::<D, 4, 8>(),
+            (_, _) => self.two::<D, 5, 1>(),
         }
     }
 
