@@ -2145,7 +2145,8 @@ void setun_sample_options_init(setun_sample_options *options, size_t size);
 
 /**
  * Makes a sampler on `model`, which it keeps alive. NULL options = the defaults. Free it with
- * `setun_sampler_free`. Returns ARGUMENT, STATE (the model is being trained), ABI, MEMORY.
+ * `setun_sampler_free`. Returns ARGUMENT (an option out of its range, naming it), STATE (the model is being
+ * trained), ABI, MEMORY.
  */
 setun_status setun_sampler_create(const setun_model *model, const setun_sample_options *options, setun_sampler **out);
 

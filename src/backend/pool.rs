@@ -40,7 +40,7 @@ impl Pool {
 
     /// Calls `work` on one of the threads; while it runs, the others stand by for what it hands out.
     pub fn enter<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
-        if Team::is_led(self.name()) {
+        if Team::is_inside(self.name()) {
             return work();
         }
         self.inside(|| Team::lead(self.name(), self.threads, work))

@@ -13,6 +13,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 thread_local! {
     /// The team that this thread leads, while it does.
     static LED: Cell<*const Team> = const { Cell::new(std::ptr::null()) };
+    /// Whether this thread is a helper in the midst of a chunk. What the chunk calls runs where it is called: one that waited for
+    /// other threads could be handed a helper's part of its own team meanwhile, and wait for itself.
+    static HELPING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Rounds of spinning, some tens of microseconds, after which a helper lets others have its core between two looks.
@@ -78,8 +81,12 @@ impl Team {
         })
     }
 
-    /// Runs the call on the team of `pool` that this thread leads; false where it leads none.
+    /// Runs the call on the team of `pool` that this thread leads, or on a helper itself; false where this is neither.
     pub fn try_run(pool: usize, count: usize, chunk: &(dyn Fn(usize) + Sync)) -> bool {
+        if HELPING.get() {
+            (0..count).for_each(chunk);
+            return true;
+        }
         let team = LED.get();
         if team.is_null() {
             return false;
@@ -97,11 +104,11 @@ impl Team {
         true
     }
 
-    /// Whether this thread leads a team of `pool`.
-    pub fn is_led(pool: usize) -> bool {
+    /// Whether this thread leads a team of `pool`, or is a helper: a region that it enters is one already.
+    pub fn is_inside(pool: usize) -> bool {
         let team = LED.get();
         // SAFETY: as above.
-        !team.is_null() && unsafe { (*team).pool } == pool
+        HELPING.get() || !team.is_null() && unsafe { (*team).pool } == pool
     }
 
     fn run<'a>(&self, count: usize, chunk: &'a (dyn Fn(usize) + Sync + 'a)) {
@@ -171,6 +178,7 @@ impl Team {
             self.inside.fetch_add(1, SeqCst);
             // Either the leader sees who is inside, and waits, or this sees that it has closed the call.
             if self.number.load(SeqCst) == number {
+                HELPING.set(true);
                 // SAFETY: the call is open, and does not change before this thread has left.
                 if let Some(call) = unsafe { *self.call.get() }
                     && let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.take(thread, call)))
@@ -179,6 +187,7 @@ impl Team {
                     // SAFETY: this is the only thread that has set `panicking` since the leader cleared it.
                     unsafe { *self.panicked.get() = Some(payload) };
                 }
+                HELPING.set(false);
             }
             self.inside.fetch_sub(1, SeqCst);
         }
@@ -248,24 +257,33 @@ mod tests {
 
     #[test]
     fn calls_and_regions_nest() {
-        let pool = Pool::new(2).unwrap();
-        let other = Pool::new(2).unwrap();
-        let sum = AtomicUsize::new(0);
-        pool.enter(|| {
-            pool.enter(|| {
-                pool.run(4, &|i| {
-                    pool.run(3, &|j| {
-                        sum.fetch_add(i * 3 + j, SeqCst);
-                    });
-                    other.enter(|| {
-                        other.run(2, &|_| {
-                            sum.fetch_add(1, SeqCst);
+        for threads in [2, 3, 4] {
+            let pool = Pool::new(threads).unwrap();
+            let other = Pool::new(2).unwrap();
+            let sum = AtomicUsize::new(0);
+            for _ in 0..50 {
+                pool.enter(|| {
+                    pool.enter(|| {
+                        pool.run(4, &|i| {
+                            pool.run(3, &|j| {
+                                sum.fetch_add(i * 3 + j, SeqCst);
+                            });
+                            pool.enter(|| {
+                                pool.run(2, &|_| {
+                                    sum.fetch_add(1, SeqCst);
+                                });
+                            });
+                            other.enter(|| {
+                                other.run(2, &|_| {
+                                    sum.fetch_add(1, SeqCst);
+                                });
+                            });
                         });
                     });
                 });
-            });
-        });
-        assert_eq!(sum.into_inner(), 66 + 8);
+            }
+            assert_eq!(sum.into_inner(), 50 * (66 + 8 + 8));
+        }
     }
 
     #[test]

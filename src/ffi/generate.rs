@@ -29,6 +29,18 @@ use std::ffi::{c_char, c_void};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+/// In which numbers the keys and values of the tokens so far are kept, 2 * layers * kv_heads * head size of them a
+/// token, all of which each new token reads.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub enum setun_kv_cache {
+    /// As they are computed.
+    F32 = 0,
+    /// 8-bit codes, and a scale for each token and head: about a quarter of the memory, and of the time to read
+    /// it. The logits differ by what rounding each number to 1/254 of the largest of its head makes of them.
+    Int8 = 1,
+}
+
 /// How the next token is chosen. Fill it with `setun_sample_options_init`.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -49,18 +61,6 @@ pub struct setun_sample_options {
     pub kv_cache: i32,
     /// 0.
     pub reserved: i32,
-}
-
-/// In which numbers the keys and values of the tokens so far are kept, 2 * layers * kv_heads * head size of them a
-/// token, all of which each new token reads.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub enum setun_kv_cache {
-    /// As they are computed.
-    F32 = 0,
-    /// 8-bit codes, and a scale for each token and head: about a quarter of the memory, and of the time to read
-    /// it. The logits differ by what rounding each number to 1/254 of the largest of its head makes of them.
-    Int8 = 1,
 }
 
 // SAFETY: repr(C), begins with struct_size, numbers only, 8 + 2 * 4 + 3 * 8 + 2 * 4 bytes: no padding.
@@ -141,7 +141,8 @@ pub unsafe extern "C" fn setun_sample_options_init(options: *mut setun_sample_op
 }
 
 /// Makes a sampler on `model`, which it keeps alive. NULL options = the defaults. Free it with
-/// `setun_sampler_free`. Returns ARGUMENT, STATE (the model is being trained), ABI, MEMORY.
+/// `setun_sampler_free`. Returns ARGUMENT (an option out of its range, naming it), STATE (the model is being
+/// trained), ABI, MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_sampler_create(
     model: *const setun_model,

@@ -170,13 +170,13 @@ enum Ring {
         values: Tensor,
     },
     Codes {
-        keys: Codes,
-        values: Codes,
+        keys: Quantized,
+        values: Quantized,
     },
 }
 
 /// codes[context_length, kv_heads, head] and scales[context_length, kv_heads].
-struct Codes {
+struct Quantized {
     codes: Tensor,
     scales: Tensor,
 }
@@ -190,7 +190,9 @@ impl Cache {
                 KvCache::F32 => {
                     Ring::Floats { keys: Tensor::zeros(dtype, &dims)?, values: Tensor::zeros(dtype, &dims)? }
                 }
-                KvCache::Int8 => Ring::Codes { keys: Codes::new(dtype, dims)?, values: Codes::new(dtype, dims)? },
+                KvCache::Int8 => {
+                    Ring::Codes { keys: Quantized::new(dtype, dims)?, values: Quantized::new(dtype, dims)? }
+                }
             });
         }
         Ok(Cache { layers, weights, position: 0, first: 0 })
@@ -281,10 +283,10 @@ impl Ring {
     }
 }
 
-impl Codes {
-    fn new(dtype: DType, [length, heads, head]: [usize; 3]) -> Result<Codes> {
+impl Quantized {
+    fn new(dtype: DType, [length, heads, head]: [usize; 3]) -> Result<Quantized> {
         let codes = Tensor::zeros(DType::I8, &[length, heads, head])?;
-        Ok(Codes { codes, scales: Tensor::zeros(dtype, &[length, heads])? })
+        Ok(Quantized { codes, scales: Tensor::zeros(dtype, &[length, heads])? })
     }
 
     /// Entries from `slot` on of x[1, count, kv_heads, head].

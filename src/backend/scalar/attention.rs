@@ -70,7 +70,7 @@ impl Sizes {
     }
 
     /// 1 / sqrt(e). For heads of no elements any finite value serves: every logit is then an empty sum, 0.
-    fn scale(&self) -> f64 {
+    pub fn scale(&self) -> f64 {
         1.0 / (self.head.max(1) as f64).sqrt()
     }
 }

@@ -44,7 +44,6 @@ pub fn attention_cached(
     fn typed<T: Float>(s: Sizes, q: &View, [k, k_scales, v, v_scales]: [&View; 4], o: &mut ViewMut) -> Result<()> {
         let (q, k, v, o) = (q.slice::<T>()?, k.slice::<i8>()?, v.slice::<i8>()?, o.slice_mut::<T>()?);
         let (k_scales, v_scales) = (k_scales.slice::<T>()?, v_scales.slice::<T>()?);
-        let scale = 1.0 / (s.head.max(1) as f64).sqrt();
         let mut logits = vec_zeroed::<f64>(s.keys)?;
         for (h, (q, o)) in q.chunks(s.head.max(1)).zip(o.chunks_mut(s.head.max(1))).enumerate() {
             let group = h / (s.heads / s.kv_heads);
@@ -52,7 +51,7 @@ pub fn attention_cached(
             for (j, logit) in logits.iter_mut().enumerate() {
                 let k = &k[row(j) * s.head..][..s.head];
                 let product: f64 = q.iter().zip(k).map(|(q, &k)| q.f64() * f64::from(k)).sum();
-                *logit = product * k_scales[row(j)].f64() * scale;
+                *logit = product * k_scales[row(j)].f64() * s.scale();
             }
             let most = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let sum: f64 = logits.iter().map(|l| (l - most).exp()).sum();

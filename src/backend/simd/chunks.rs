@@ -7,9 +7,8 @@ use parking_lot::Mutex;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Elements in a chunk of an operation that does some arithmetic on each: about ten microseconds, a few times what handing a
-/// chunk to a waiting thread costs. Operations that do less take a multiple. A multiple of the 4096 elements of a canonical
-/// block.
+/// Elements in a chunk of an operation that does some arithmetic on each, at most: about ten microseconds, a few times what handing a
+/// chunk to a waiting thread costs. A multiple of the 4096 elements of a canonical block.
 pub const ELEMENTS: usize = 32_768;
 
 /// The fewest elements in a chunk of [`elements`].

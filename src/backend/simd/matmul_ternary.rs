@@ -301,8 +301,8 @@ impl Panel<'_> {
 
 // --- few rows ----------------------------------------------------------------------------------------------------------------
 
-/// Weights in a chunk, at most: about a microsecond, which is enough where the threads stand by.
-const CHUNK_WEIGHTS: usize = 1 << 16;
+/// Weights in a chunk, at most: about two microseconds, which is enough where the threads stand by.
+const CHUNK_WEIGHTS: usize = 1 << 17;
 /// Bytes of rows that are brought to two bits at a time.
 const DECODED: usize = 16 << 10;
 
@@ -367,9 +367,8 @@ fn few_rows(launch: &Launch, codes: &Codes, weights: &Weights, y: &mut [f32]) ->
                 }
             }
             let job = Few { launch, codes, weights, parts: &parts, planes, sums, y: Shared::new(y) };
-            // Chunks of about equal size, and as many for each of two threads or four.
-            let chunks = weights.n.saturating_mul(k).div_ceil(CHUNK_WEIGHTS);
-            let chunks = if chunks > 1 { chunks.next_multiple_of(4) } else { 1 };
+            // Chunks of about equal size.
+            let chunks = weights.n.saturating_mul(k).div_ceil(CHUNK_WEIGHTS).max(1);
             let size = weights.n.div_ceil(chunks).next_multiple_of(8);
             chunks::try_run(launch, weights.n, size, |rows| job.chunk(rows))
         })?

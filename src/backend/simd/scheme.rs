@@ -21,8 +21,8 @@ pub fn absmean(launch: &Launch, w: &View, group: usize, thresholds: &mut ViewMut
     groups.check("absmean: thresholds", thresholds.dims())?;
     groups.check("absmean: scales", scales.dims())?;
     let (w, thresholds, scales) = (w.slice::<f32>()?, thresholds.slice_mut::<f32>()?, scales.slice_mut::<f32>()?);
-    // A single group, however short, is shared out as well.
-    if groups.width > CHUNK || groups.count() <= 1 {
+    // A single group is shared out, however short.
+    if groups.width > CHUNK || groups.count() == 1 || w.is_empty() {
         for i in 0..groups.count() {
             let w = &w[groups.weights(i)];
             let sum = canonical_sum(launch, w, |spans| spans.absolute_sums)?;

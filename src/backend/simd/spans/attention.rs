@@ -7,7 +7,7 @@
 
 use super::math::{by_vectors, exp, load_up_to, max, max_lane, store_up_to};
 use super::panels::{PANEL, ROWS, pack, pack_transposed, prefetch_rows, tile, unpack, zero};
-use super::vector::{load, store};
+use super::vector::{load, prefetch_all, store};
 use core::ops::Range;
 use wide::f32x8;
 
@@ -488,7 +488,7 @@ unsafe fn output_of_one(
         for key in 0..seen {
             let weight = f32x8::splat(*weights.add(key));
             if column == 0 {
-                prefetch_rows(v.wrapping_add((key + AHEAD) * shape.key_stride), 0, 1, shape.dim);
+                prefetch_all(v.wrapping_add((key + AHEAD) * shape.key_stride), shape.dim);
             }
             let from = v.add(key * shape.key_stride + column);
             for (i, sum) in sums.iter_mut().enumerate() {

@@ -3,11 +3,8 @@
 
 use super::attention::{AHEAD, AttentionShape, copy_row, hide, softmax};
 use super::panels::PANEL;
-use super::vector::{load, prefetch, store, widen};
+use super::vector::{load, prefetch_all, store, widen};
 use wide::f32x8;
-
-/// Codes of a cache line.
-const LINE: usize = 64;
 
 pub unsafe extern "C" fn attention_cached(
     shape: *const AttentionShape,
@@ -76,7 +73,7 @@ unsafe fn scores_of_codes(
         let rows: [*const i8; 8] = core::array::from_fn(|i| k.wrapping_add(of(i) * stride));
         let mut sums = [f32x8::ZERO; 8];
         for i in 0..8 {
-            ask(k.wrapping_add((key + AHEAD + i) * stride), shape.dim);
+            prefetch_all(k.wrapping_add((key + AHEAD + i) * stride), shape.dim);
         }
         let mut column = 0;
         while column < whole {
@@ -106,22 +103,12 @@ unsafe fn outputs<const N: usize>(weights: *const f32, v: *const i8, shape: &Att
     for key in 0..shape.keys {
         let weight = f32x8::splat(*weights.add(key));
         let from = v.add(key * shape.key_stride);
-        ask(v.wrapping_add((key + AHEAD) * shape.key_stride), 8 * N);
+        prefetch_all(v.wrapping_add((key + AHEAD) * shape.key_stride), 8 * N);
         for i in 0..N {
             sums[i] = widen(from.add(8 * i)).mul_add(weight, sums[i]);
         }
     }
     for i in 0..N {
         store(o.add(8 * i), sums[i]);
-    }
-}
-
-/// Asks for so many codes, which are read soon.
-#[inline(always)]
-fn ask(codes: *const i8, count: usize) {
-    let mut at = 0;
-    while at < count {
-        prefetch(codes.wrapping_add(at));
-        at += LINE;
     }
 }

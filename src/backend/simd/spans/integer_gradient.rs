@@ -11,7 +11,7 @@ use super::dots::{Dots, Native, Products, Register};
 use super::elementwise::{PhiloxStream, philox};
 use super::math::{load_up_to, store_up_to};
 use super::matmul::{Finish, PANEL, eight, first, starts};
-use super::vector::{load, narrow_signed, prefetch, read, to_float, write};
+use super::vector::{load, narrow_signed, prefetch_all, read, to_float, write};
 use bytemuck::{Zeroable, cast};
 use wide::{f32x8, i32x8, u8x32, u32x8};
 
@@ -135,9 +135,7 @@ unsafe fn largest_of_columns(
         let factor = f32x8::splat(*factors.add(token));
         let g = g.add(token * stride);
         if columns == 64 {
-            for line in 0..4 {
-                prefetch(g.wrapping_add(AHEAD * stride + 16 * line));
-            }
+            prefetch_all(g.wrapping_add(AHEAD * stride), 64);
             for i in 0..8 {
                 largest[i] = largest[i].max(cast((load(g.add(8 * i)) * factor).abs()));
             }

@@ -359,7 +359,7 @@ unsafe fn tile<D: Dots, const R: usize>(
 /// Where R rows begin. A compiler that knew how they follow from each other would add up the next from the one before in every
 /// step of the loop over them, rather than keep them in registers.
 #[inline(always)]
-pub unsafe fn starts<const R: usize>(x: *const i8, stride: usize) -> [*const i8; R] {
+pub fn starts<const R: usize>(x: *const i8, stride: usize) -> [*const i8; R] {
     core::array::from_fn(|r| core::hint::black_box(x.wrapping_add(r * stride)))
 }
 

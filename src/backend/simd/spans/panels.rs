@@ -5,7 +5,7 @@ use super::attention::AttentionShape;
 use super::math::{by_vectors, load_up_to, store_up_to};
 #[cfg(any(target_feature = "avx512f", test))]
 use super::vector::read;
-use super::vector::{load, prefetch, store};
+use super::vector::{load, prefetch_all, store};
 use wide::f32x8;
 #[cfg(any(target_feature = "avx512f", test))]
 use wide::f32x16;
@@ -154,18 +154,11 @@ unsafe fn for_half_panels(shape: &AttentionShape, half: impl Fn(usize, usize, us
     });
 }
 
-/// Floats of a cache line.
-const LINE: usize = 16;
-
 /// Asks for so many rows, which are read soon: they lie too far apart to be foreseen.
 #[inline(always)]
 pub fn prefetch_rows(from: *const f32, stride: usize, rows: usize, dim: usize) {
     for row in 0..rows {
-        let mut column = 0;
-        while column < dim {
-            prefetch(from.wrapping_add(row * stride + column));
-            column += LINE;
-        }
+        prefetch_all(from.wrapping_add(row * stride), dim);
     }
 }
 

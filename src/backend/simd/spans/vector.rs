@@ -60,6 +60,17 @@ pub unsafe fn widen(p: *const i8) -> f32x8 {
     }
 }
 
+/// Asks for so many elements that are read soon.
+#[inline(always)]
+pub fn prefetch_all<T>(p: *const T, count: usize) {
+    const LINE: usize = 64;
+    let mut at = 0;
+    while at < count {
+        prefetch(p.wrapping_add(at));
+        at += LINE / size_of::<T>();
+    }
+}
+
 /// 32 integers of -128 ..= 127 as bytes, in order.
 #[inline(always)]
 pub fn narrow_signed(v: [i32x8; 4]) -> [i8; 32] {
