@@ -32,7 +32,7 @@ class Benchmark(unittest.TestCase):
             self.assertRegex(line, ceiling)
         self.assertEqual(len(blocks[0].splitlines()), 10)
         self.assertEqual([block.split("  ")[0] for block in blocks[1:]],
-                         ["attention", "attention_backward"])
+                         ["attention", "attention_backward", "attention_cached"])
         for block in blocks[1:]:
             _, choice, *rows = block.splitlines()
             self.assertRegex(choice, r"^  dispatcher: .*(?:simd|parallel)")
