@@ -153,7 +153,7 @@ int main(int argc, char **argv)
     output o = {0, 0, 0, NULL, "", ""};
     int64_t threads = 0;
     int32_t train = 0;
-    breakdown_options training = {0, 0, 0, 0, 0, SETUN_GRADIENT_PRODUCTS_INT8, SETUN_GRADIENT_PRODUCTS_INT8};
+    breakdown_options training = {0, 0, 0, 0, 0, SETUN_GRADIENT_PRODUCTS_INT8, SETUN_GRADIENT_PRODUCTS_INT8, 0};
     setun_context_options where;
     setun_benchmark_options how;
     setun_benchmark_options_init(&how, sizeof how);
@@ -173,6 +173,7 @@ int main(int argc, char **argv)
         {"f32", ARGUMENT_FLAG, &training.f32, NULL, "the same model in plain floats"},
         {"input-gradient", ARGUMENT_CHOICE, &training.input_gradient, "f32|int8", "numbers of the gradients to activations"},
         {"weight-gradient", ARGUMENT_CHOICE, &training.weight_gradient, "f32|int8", "numbers of the gradients to weights"},
+        {"activation-checkpointing", ARGUMENT_FLAG, &training.activation_checkpointing, NULL, "keep less, compute it anew"},
     };
     arguments_result read = arguments_read(argc, argv, table, sizeof table / sizeof *table, about);
     if (read != ARGUMENTS_OK)

@@ -106,6 +106,7 @@ static setun_status make(run *r, const breakdown_options *o)
     train.n_clusters = 0;
     train.input_gradient = o->input_gradient;
     train.weight_gradient = o->weight_gradient;
+    train.activation_checkpointing = o->activation_checkpointing;
     train.evaluation_windows = 1;
     train.progress = after_step;
     train.user_data = r;

@@ -92,6 +92,7 @@ arguments_result options_read(options *o, int argc, char **argv)
         {"float-gradients", ARGUMENT_FLAG, &o->float_gradients, NULL, "gradients stay floats, instead of passing through 8 bits"},
         {"input-gradient", ARGUMENT_CHOICE, &o->train.input_gradient, "f32|int8", "numbers of the gradients to activations"},
         {"weight-gradient", ARGUMENT_CHOICE, &o->train.weight_gradient, "f32|int8", "numbers of the gradients to weights"},
+        {"activation-checkpointing", ARGUMENT_FLAG, &o->train.activation_checkpointing, NULL, "less memory, more work, the same numbers"},
         {"seed", ARGUMENT_COUNT, &o->seed, NULL, "of the first weights, the batches and the sample"},
         {NULL, ARGUMENT_FLAG, NULL, NULL, "Where and how often"},
         {"backend", ARGUMENT_CHOICE, &o->backend, "auto|scalar|simd|parallel|cuda", "what computes"},

@@ -594,6 +594,8 @@ class TrainOptions(_Options):
         ("cluster_balance", c_double),
         ("input_gradient", c_int32),
         ("weight_gradient", c_int32),
+        ("activation_checkpointing", c_int32),
+        ("reserved", c_int32),
     ]
     _enums = {"schedule": Schedule, "tokenizer": TokenizerKind, "input_gradient": GradientProducts,
               "weight_gradient": GradientProducts}

@@ -165,6 +165,25 @@ pub struct Kernels {
         base: Option<&View>,
         y: &mut ViewMut,
     ) -> Result<()>,
+    /// Queries, keys and values of codes[b t, d] i8 and scales[b t] f: q[b, t, h, e] f, k and v[b, t, g, e] f are what
+    /// `matmul_ternary` gives for weights of two bits with one scale, q_packed[h e, ceil(d / 4)] u8 and q_scale[1] f, and so on; q and
+    /// k turned as by `rope` with cosine and sine[t, e / 2] f. The same bits on every row.
+    pub matmul_ternary_qkv: fn(
+        &Launch,
+        codes: &View,
+        scales: &View,
+        q_packed: &View,
+        q_scale: &View,
+        k_packed: &View,
+        k_scale: &View,
+        v_packed: &View,
+        v_scale: &View,
+        cosine: &View,
+        sine: &View,
+        q: &mut ViewMut,
+        k: &mut ViewMut,
+        v: &mut ViewMut,
+    ) -> Result<()>,
     /// The gradient to the input: dx[m, k] f = dy[m, n] f * (weight_scale f * t[n, k]), from the same weights, or += when
     /// `accumulate`.
     pub matmul_ternary_backward: fn(

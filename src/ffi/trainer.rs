@@ -159,6 +159,7 @@ impl TrainingOptions {
             cluster_balance: options.cluster_balance,
             input_gradient: one_of(options.input_gradient, "input_gradient", &products)?,
             weight_gradient: one_of(options.weight_gradient, "weight_gradient", &products)?,
+            activation_checkpointing: options.activation_checkpointing != 0,
             quantize_weights: options.quantize_weights != 0,
             quantize_gradients: one_of(options.quantize_gradients, "quantize_gradients", &quantizations)?,
             use_adaptive_lr: options.use_adaptive_lr != 0,

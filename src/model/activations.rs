@@ -61,7 +61,7 @@ pub struct Activations {
     pub targets: Tensor,
     /// The residual stream before each block and after the last, [m, width]; two that alternate when not training.
     pub residual: Vec<Tensor>,
-    /// One per layer; a single one when not training.
+    /// One per layer; a single one when not training, or when the backward pass computes each layer's anew.
     pub layers: Vec<LayerActivations>,
     pub inverse_rms: Tensor,
     pub normed: Tensor,
@@ -73,15 +73,32 @@ pub struct Activations {
 impl Activations {
     /// Memory for `batch` sequences of `length` tokens.
     pub fn new(model: &Model, batch: usize, length: usize) -> Result<Activations> {
-        Activations::make(model, batch, length, None)
+        Activations::make(model, batch, length, 1, None)
     }
 
     /// The same for a backward pass too.
     pub fn training(model: &Model, batch: usize, length: usize, products: GradientProducts) -> Result<Activations> {
-        Activations::make(model, batch, length, Some(products))
+        Activations::make(model, batch, length, model.options().layers, Some(products))
     }
 
-    fn make(model: &Model, batch: usize, length: usize, products: Option<GradientProducts>) -> Result<Activations> {
+    /// The same with activation checkpointing (Chen et al., arXiv 1604.06174): only the residual stream of every layer is kept,
+    /// and the backward pass computes the rest of a layer anew. The same bits.
+    pub fn checkpointing(
+        model: &Model,
+        batch: usize,
+        length: usize,
+        products: GradientProducts,
+    ) -> Result<Activations> {
+        Activations::make(model, batch, length, 1, Some(products))
+    }
+
+    fn make(
+        model: &Model,
+        batch: usize,
+        length: usize,
+        kept: usize,
+        products: Option<GradientProducts>,
+    ) -> Result<Activations> {
         let training = products.is_some();
         let (options, dtype) = (model.options(), model.dtype());
         ensure!(batch > 0 && length > 0, Shape, "model: a batch of {batch} sequences of {length} tokens is empty");
@@ -89,7 +106,7 @@ impl Activations {
         ensure!(length <= longest, Shape, "model: {length} tokens, but the context length is {longest}");
         ensure!(!training || model.trainable(), Unsupported, "model: it was loaded packed and cannot be trained");
         let shape = Extent { options, dtype, batch, length };
-        let (kept, streams) = if training { (options.layers, 2 * options.layers + 1) } else { (1, 2) };
+        let streams = if training { 2 * options.layers + 1 } else { 2 };
         let mut residual = Vec::new();
         for _ in 0..streams {
             residual.push(shape.rows(options.width)?);

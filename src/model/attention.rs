@@ -18,13 +18,23 @@ pub struct Attention {
 impl Attention {
     /// y[m, width] = the residual stream after the block, for x[m, width] before it; under dropout only what the block adds.
     pub fn forward(&self, pass: &Pass, x: &Tensor, a: &mut AttentionActivations, y: &mut Tensor) -> Result<()> {
+        self.attend(pass, x, a)?;
+        self.output(pass, x, a, y)
+    }
+
+    /// The same activations as `forward` leaves, without its result.
+    pub fn recompute(&self, pass: &Pass, x: &Tensor, a: &mut AttentionActivations) -> Result<()> {
+        self.attend(pass, x, a)?;
+        self.store_output(pass, a)
+    }
+
+    fn attend(&self, pass: &Pass, x: &Tensor, a: &mut AttentionActivations) -> Result<()> {
         let (q, k, v) = (&mut a.q.view_mut(), &mut a.k.view_mut(), &mut a.v.view_mut());
         self.project(pass, x, (&mut a.input, &mut a.inverse_rms), [q, k, v])?;
         let (launch, kernels) = (pass.context.launch(), pass.context.kernels());
         let (output, log_sum) = (&mut a.output.view_mut(), &mut a.log_sum.view_mut());
         pass.check()?;
-        (kernels.attention)(launch, &q.as_view(), &k.as_view(), &v.as_view(), output, log_sum)?;
-        self.output(pass, x, a, y)
+        (kernels.attention)(launch, &q.as_view(), &k.as_view(), &v.as_view(), output, log_sum)
     }
 
     /// q, k and v, each [batch, length, heads, head], of the residual stream x[m, width]; q and k rotated.
@@ -36,6 +46,27 @@ impl Attention {
         [q, k, v]: [&mut ViewMut; 3],
     ) -> Result<()> {
         input.store_norm(pass.context, pass.norm(x.view(), self.norm), inverse_rms)?;
+        if let (Input::Codes { codes, scales }, [Some(to_q), Some(to_k), Some(to_v)]) =
+            (&*input, [&self.q, &self.k, &self.v].map(|linear| linear.ternary.as_ref()))
+        {
+            pass.check()?;
+            return (pass.context.kernels().matmul_ternary_qkv)(
+                pass.context.launch(),
+                &codes.view(),
+                &scales.view(),
+                &to_q.packed.view(),
+                &to_q.scale.view(),
+                &to_k.packed.view(),
+                &to_k.scale.view(),
+                &to_v.packed.view(),
+                &to_v.scale.view(),
+                &pass.cosine,
+                &pass.sine,
+                q,
+                k,
+                v,
+            );
+        }
         for (linear, out) in [(&self.q, &mut *q), (&self.k, &mut *k), (&self.v, v)] {
             linear.forward(pass, input, None, &mut matrix(out.reborrow())?)?;
         }
@@ -45,9 +76,14 @@ impl Attention {
 
     /// y as `forward` has it, from what the heads read, `a.output`.
     pub fn output(&self, pass: &Pass, x: &Tensor, a: &mut AttentionActivations, y: &mut Tensor) -> Result<()> {
-        let norm = pass.norm(flat(&a.output)?, self.sub_norm);
-        a.sub_input.store_norm(pass.context, norm, &mut a.sub_inverse_rms)?;
+        self.store_output(pass, a)?;
         self.o.forward(pass, &a.sub_input, pass.base(x).as_ref(), &mut y.view_mut())
+    }
+
+    /// The input of the output projection.
+    fn store_output(&self, pass: &Pass, a: &mut AttentionActivations) -> Result<()> {
+        let norm = pass.norm(flat(&a.output)?, self.sub_norm);
+        a.sub_input.store_norm(pass.context, norm, &mut a.sub_inverse_rms)
     }
 
     /// Adds the block's part to the gradient of the residual stream, `b.residual`, and to the parameters' gradients;

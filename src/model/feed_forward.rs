@@ -17,14 +17,18 @@ pub struct FeedForward {
 impl FeedForward {
     /// y[m, width] = the residual stream after the block, for x[m, width] before it; under dropout only what the block adds.
     pub fn forward(&self, pass: &Pass, x: &Tensor, a: &mut FeedForwardActivations, y: &mut Tensor) -> Result<()> {
-        let context = pass.context;
-        a.input.store_norm(context, pass.norm(x.view(), self.norm), &mut a.inverse_rms)?;
+        self.recompute(pass, x, a)?;
+        self.down.forward(pass, &a.sub_input, pass.base(x).as_ref(), &mut y.view_mut())
+    }
+
+    /// The same activations as `forward` leaves, without its result.
+    pub fn recompute(&self, pass: &Pass, x: &Tensor, a: &mut FeedForwardActivations) -> Result<()> {
+        a.input.store_norm(pass.context, pass.norm(x.view(), self.norm), &mut a.inverse_rms)?;
         self.up.forward(pass, &a.input, None, &mut a.up.view_mut())?;
         if let (Some(linear), Some(gate)) = (&self.gate, &mut a.gate) {
             linear.forward(pass, &a.input, None, &mut gate.view_mut())?;
         }
-        self.store_hidden(pass, a)?;
-        self.down.forward(pass, &a.sub_input, pass.base(x).as_ref(), &mut y.view_mut())
+        self.store_hidden(pass, a)
     }
 
     /// The input of `down`: the norm of max(gate, 0)^2 * up, or of max(up, 0)^2.

@@ -216,6 +216,29 @@ fn integer_gradients_are_those_of_floats_on_average() {
     }
 }
 
+/// Keeping less and computing it anew changes no bit, dropout included, and takes less memory.
+#[test]
+fn activation_checkpointing_gives_the_same_bits() {
+    for (quantize, gated, dropout) in [(true, true, 0.0), (true, false, 0.3), (false, true, 0.3), (false, false, 0.0)] {
+        let options = ModelOptions { layers: 3, dropout, ..small(quantize, gated, true) };
+        let (tokens, targets) = text(&options, 3, 7);
+        let model = Model::new(context(Backend::Simd), options, 11).unwrap();
+        let (layers, draw) = (model.options().layers, Some(Draw { seed: 5, step: 2, micro_batch: 0 }));
+        let run = |mut activations: Activations| {
+            let mut gradients = Gradients::new(&model).unwrap();
+            let loss =
+                model.backward(&mut activations, (&tokens, &targets), 1.0, draw, &mut gradients, &never).unwrap();
+            let all = gradients.tensors().iter().flat_map(|t| t.host::<f32>().unwrap().to_vec()).map(f32::to_bits);
+            (activations.layers.len(), loss.to_bits(), all.collect::<Vec<u32>>())
+        };
+        let all = run(Activations::training(&model, 3, 7, GradientProducts::INT8).unwrap());
+        let less = run(Activations::checkpointing(&model, 3, 7, GradientProducts::INT8).unwrap());
+        assert_eq!((all.0, less.0), (layers, 1));
+        assert_eq!(all.1, less.1, "the loss, {quantize} {gated} {dropout}");
+        assert!(all.2 == less.2, "the gradients, {quantize} {gated} {dropout}");
+    }
+}
+
 #[test]
 fn initial_values_have_the_stated_deviations() {
     let options = ModelOptions { width: 256, hidden: 1024, layers: 2, ..Default::default() };

@@ -231,13 +231,23 @@ impl Model {
         pass.check()?;
         (kernels.matmul)(launch, &dlogits, &weight, false, &mut b.normed.view_mut())?;
         (kernels.fill)(launch, 0.0, &mut b.residual.view_mut())?;
-        let last = &residual[2 * layers.len()];
+        let last = &residual[2 * self.layers.len()];
         pass.norm_backward(last.view(), self.norm, inverse_rms, &b.normed, &mut b.residual, gradients)?;
 
-        for (l, (layer, a)) in self.layers.iter().zip(&*layers).enumerate().rev() {
-            pass.mask(b, 2 * l + 2)?;
+        let kept = layers.len();
+        for (l, layer) in self.layers.iter().enumerate().rev() {
+            let a = &mut layers[l % kept];
+            // The last layer's activations are there in any case.
+            let anew = kept < self.layers.len() && l + 1 < self.layers.len();
             let x = &residual[2 * l + 1];
+            if anew {
+                layer.feed_forward.recompute(&pass, x, &mut a.feed_forward)?;
+            }
+            pass.mask(b, 2 * l + 2)?;
             layer.feed_forward.backward(&pass, x, &a.feed_forward, b, gradients)?;
+            if anew {
+                layer.attention.recompute(&pass, &residual[2 * l], &mut a.attention)?;
+            }
             pass.mask(b, 2 * l + 1)?;
             layer.attention.backward(&pass, &residual[2 * l], &a.attention, b, gradients)?;
         }

@@ -37,6 +37,9 @@ pub struct TrainOptions {
     /// In which numbers a ternary layer computes the gradient to its input, and the one to its weights.
     pub input_gradient: Products,
     pub weight_gradient: Products,
+    /// Keeps less for the backward pass, which computes it anew: more work, less memory, the same numbers.
+    #[serde(skip)]
+    pub activation_checkpointing: bool,
     /// The learning rate is kept in a band that the weights decide: see `adaptive.rs`.
     pub use_adaptive_lr: bool,
     /// Where checkpoints and metrics.jsonl go; None writes nothing.
@@ -93,6 +96,7 @@ impl Default for TrainOptions {
             quantize_gradients: GradientQuantization::Int8,
             input_gradient: Products::Int8,
             weight_gradient: Products::Int8,
+            activation_checkpointing: false,
             use_adaptive_lr: true,
             checkpoint_dir: None,
             max_steps: 0,

@@ -56,7 +56,10 @@ impl Work {
         let (batch, length) = (options.batch_size, options.context_length);
         let slice = options.slice(length);
         let products = GradientProducts { input: options.input_gradient, weight: options.weight_gradient };
-        let activations = |windows| Activations::training(model, windows, length, products);
+        let activations = |windows| match options.activation_checkpointing {
+            true => Activations::checkpointing(model, windows, length, products),
+            false => Activations::training(model, windows, length, products),
+        };
         let rest = batch % slice;
         let evaluation = Evaluation::new(&dataset, slice, length, options.evaluation_windows);
         let largest = model.parameters().iter().map(|parameter| parameter.tensor.view().count()).max().unwrap_or(0);

@@ -32,6 +32,7 @@ mod kmeans;
 mod mask_sign;
 mod matmul;
 mod matmul_ternary;
+mod matmul_ternary_qkv;
 mod norm;
 pub mod recording;
 mod reduce;
@@ -66,6 +67,7 @@ fn cases() -> Vec<Case> {
         activation::cases,
         matmul::cases,
         matmul_ternary::cases,
+        matmul_ternary_qkv::cases,
         integer_gradient::cases,
         embedding::cases,
         norm::cases,

@@ -93,9 +93,8 @@ impl Operation {
     /// What its sizes count, where they count multiplications.
     pub const fn multiplies(self) -> Multiplies {
         match self {
-            Operation::matmul_ternary | Operation::matmul_ternary_transposed | Operation::weight_gradient => {
-                Multiplies::Int8
-            }
+            Operation::matmul_ternary | Operation::matmul_ternary_qkv => Multiplies::Int8,
+            Operation::matmul_ternary_transposed | Operation::weight_gradient => Multiplies::Int8,
             _ => match self.unit() {
                 Unit::Multiplications => Multiplies::F32,
                 Unit::Elements => Multiplies::Nothing,
@@ -108,6 +107,7 @@ impl Operation {
         match self {
             Operation::matmul | Operation::matmul_ternary | Operation::matmul_ternary_backward => Unit::Multiplications,
             Operation::weight_gradient | Operation::matmul_ternary_transposed => Unit::Multiplications,
+            Operation::matmul_ternary_qkv => Unit::Multiplications,
             Operation::attention | Operation::attention_backward => Unit::Multiplications,
             Operation::attention_cached => Unit::Multiplications,
             _ => Unit::Elements,
@@ -125,6 +125,11 @@ pub fn size(operation: Operation, shapes: &[&[usize]]) -> u64 {
         Operation::matmul => count(shapes[0]).saturating_mul(dim(1, 1)),
         // codes[m, k], scales, packing, packed, group, weight_scales, base, y[m, n]
         Operation::matmul_ternary => count(shapes[0]).saturating_mul(dim(7, 1)),
+        // codes[m, d], scales, weights and scales of three, cosine, sine, q[b, t, h, e], k and v[b, t, g, e]
+        Operation::matmul_ternary_qkv => {
+            let width = |argument: usize| dim(argument, 2).saturating_mul(dim(argument, 3));
+            count(shapes[0]).saturating_mul(width(10).saturating_add(width(11).saturating_mul(2)))
+        }
         // dy[m, n], packing, packed, group, weight_scales, accumulate, dx[m, k]
         Operation::matmul_ternary_backward => count(shapes[0]).saturating_mul(dim(6, 1)),
         // g, scales, codes[m, k], dw[n, k]
@@ -160,6 +165,9 @@ mod tests {
         assert_eq!(size(Operation::first_non_finite, &[&[0]]), 0);
         assert_eq!(size(Operation::matmul, &[&[2, 3], &[3, 5], &[], &[2, 5]]), 30);
         assert_eq!(size(Operation::matmul_ternary, &[&[2, 9], &[2], &[], &[5, 3], &[], &[1], &[], &[2, 5]]), 90);
+        let mut qkv = [&[] as &[usize]; 13];
+        (qkv[0], qkv[10], qkv[11]) = (&[6, 9], &[2, 3, 4, 5], &[2, 3, 2, 5]);
+        assert_eq!(size(Operation::matmul_ternary_qkv, &qkv), 6 * 9 * (20 + 10 + 10));
         assert_eq!(size(Operation::matmul_ternary_backward, &[&[2, 5], &[], &[5, 3], &[], &[1], &[], &[2, 9]]), 90);
         assert_eq!(size(Operation::weight_gradient, &[&[5, 4], &[1, 5], &[3, 2], &[5, 2]]), 30);
         assert_eq!(size(Operation::matmul_ternary_transposed, &[&[2, 5], &[2], &[5, 3], &[1], &[], &[2, 9]]), 90);

@@ -20,6 +20,7 @@ mod kmeans;
 mod mask_sign;
 mod matmul;
 mod matmul_ternary;
+mod matmul_ternary_qkv;
 mod norm;
 mod reduce;
 mod rope;

@@ -84,7 +84,7 @@ pub fn matmul_ternary(
         base: Option<&View>,
         y: &mut ViewMut,
     ) -> Result<()> {
-        let groups = check_ternary(codes, scales, packing, packed, group, weight_scales, y)?;
+        let groups = check_ternary(codes, scales, packing, packed, group, weight_scales, y.dims())?;
         let (n, k) = (groups.rows, groups.columns);
         let (codes, scales, trits) =
             (codes.slice::<i8>()?, scales.slice::<T>()?, trits(launch, packing, packed, n, k)?);
@@ -155,12 +155,12 @@ pub fn check_ternary(
     packed: &View,
     group: usize,
     weight_scales: &View,
-    y: &ViewMut,
+    y: &[usize],
 ) -> Result<Groups> {
-    let (m, n, k) = (codes.dim(0), y.dim(1), codes.dim(1));
+    let (m, n, k) = (codes.dim(0), y.get(1).copied().unwrap_or(1), codes.dim(1));
     ensure!(k <= 1 << 24, Shape, "matmul: {k} columns, more than the 2^24 for which sums are exact");
     ensure!(scales.count() == m, Shape, "matmul: x has {m} rows, scales has {} elements", scales.count());
-    ensure!(y.dims() == [m, n], Shape, "matmul: y has shape {:?}, expected [{m}, {n}]", y.dims());
+    ensure!(y == [m, n], Shape, "matmul: y has shape {y:?}, expected [{m}, {n}]");
     check_weights("matmul", [n, k], packing, packed, group, weight_scales)
 }
 

@@ -18,6 +18,7 @@ pub mod integer_gradient;
 pub mod kmeans;
 pub mod mask_sign;
 pub mod matmul;
+pub mod matmul_ternary_qkv;
 pub mod norm;
 pub mod reduce;
 pub mod rope;
@@ -72,6 +73,7 @@ pub const KERNELS: Kernels = Kernels {
     ternarize_gradients: gradient::ternarize_gradients,
     matmul: matmul::matmul,
     matmul_ternary: matmul::matmul_ternary,
+    matmul_ternary_qkv: matmul_ternary_qkv::matmul_ternary_qkv,
     matmul_ternary_backward: matmul::matmul_ternary_backward,
     quantize_columns: integer_gradient::quantize_columns,
     weight_gradient: integer_gradient::weight_gradient,

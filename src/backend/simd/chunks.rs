@@ -60,13 +60,35 @@ pub fn try_run(
 /// follow each other, so that a thread that takes a part of them has rows of its own.
 pub fn grid(
     launch: &Launch,
-    [rows, row_size]: [usize; 2],
-    [columns, column_size]: [usize; 2],
+    rows: [usize; 2],
+    columns: [usize; 2],
     block: impl Fn(Range<usize>, Range<usize>) -> Result<()> + Sync,
 ) -> Result<()> {
-    let across = columns.div_ceil(column_size);
+    grids(launch, rows, (1, |_| columns), |_, rows, columns| block(rows, columns))
+}
+
+/// The same for several matrices with the same rows: how many, and [columns, size] of each. `block` is given the matrix's number
+/// first.
+pub fn grids(
+    launch: &Launch,
+    [rows, row_size]: [usize; 2],
+    (count, columns_of): (usize, impl Fn(usize) -> [usize; 2] + Sync),
+    block: impl Fn(usize, Range<usize>, Range<usize>) -> Result<()> + Sync,
+) -> Result<()> {
+    let blocks_of = |[columns, size]: [usize; 2]| columns.div_ceil(size);
+    let across: usize = (0..count).map(|number| blocks_of(columns_of(number))).sum();
     try_run(launch, rows.div_ceil(row_size) * across, 1, |i| {
-        block(range(rows, row_size, i.start / across), range(columns, column_size, i.start % across))
+        let rows = range(rows, row_size, i.start / across);
+        let mut place = i.start % across;
+        for number in 0..count {
+            let [columns, size] = columns_of(number);
+            let blocks = blocks_of([columns, size]);
+            if place < blocks {
+                return block(number, rows, range(columns, size, place));
+            }
+            place -= blocks;
+        }
+        Ok(())
     })
 }
 

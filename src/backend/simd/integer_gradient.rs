@@ -1,7 +1,7 @@
 //! The two gradients of a ternary layer in integers: `scalar/integer_gradient.rs` for the vector units.
 
 use super::chunks::{self, Shared};
-use super::matmul_ternary::block_rows;
+use super::many_rows::block_rows;
 use super::spans::{COLUMNS, PANEL, PhiloxStream};
 use crate::backend::Launch;
 use crate::backend::scalar::integer_gradient::{TOKENS, check_columns, check_transposed, check_weight};

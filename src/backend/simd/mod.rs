@@ -13,15 +13,18 @@ mod cross_entropy;
 mod elementwise;
 mod embedding;
 mod feed_forward;
+mod few_rows;
 mod fused_norm;
 mod gradient;
 mod integer_gradient;
 mod kmeans;
 mod level;
 mod magnitudes;
+mod many_rows;
 mod mask_sign;
 mod matmul;
 mod matmul_ternary;
+mod matmul_ternary_qkv;
 mod norm;
 mod reduce;
 mod rope;
@@ -68,6 +71,7 @@ pub const KERNELS: Kernels = Kernels {
     ternarize_gradients: gradient::ternarize_gradients,
     matmul: matmul::matmul,
     matmul_ternary: matmul_ternary::matmul_ternary,
+    matmul_ternary_qkv: matmul_ternary_qkv::matmul_ternary_qkv,
     matmul_ternary_backward: matmul_ternary::matmul_ternary_backward,
     quantize_columns: integer_gradient::quantize_columns,
     weight_gradient: integer_gradient::weight_gradient,

@@ -18,7 +18,7 @@ pub fn rope(launch: &Launch, cosine: &View, sine: &View, inverse: bool, x: &mut 
         unsafe {
             let (cosine, sine) = (cosine.as_ptr(), sine.as_ptr());
             let x = x.part(rows.start * width..rows.end * width).as_mut_ptr();
-            (launch.spans.rope)(cosine, sine, sign, first, rows.len(), positions, heads, half, x);
+            (launch.spans.rope)(cosine, sine, sign, first, rows.len(), width, positions, heads, half, x);
         }
     });
     Ok(())

@@ -47,6 +47,26 @@ fn the_number_of_threads_does_not_matter() {
     assert!(simd == mixed, "a run resumed with another number of threads differs");
 }
 
+/// What is kept for the backward pass is no part of a run: it may change in the midst of it.
+#[test]
+fn activation_checkpointing_changes_no_bit() {
+    let context = context(Backend::Simd, 1);
+    let (geometry, options) = (ModelOptions { dropout: 0.1, layers: 3, ..geometry() }, options());
+    let whole = final_state(std::slice::from_ref(&context), &geometry, &options);
+    let scratch = Scratch::new();
+    for (part, activation_checkpointing) in [true, false, true].into_iter().enumerate() {
+        let options =
+            TrainOptions { checkpoint_dir: Some(scratch.path()), activation_checkpointing, ..options.clone() };
+        let mut trainer = trainer_of(&context, geometry.clone(), options);
+        if part > 0 {
+            trainer.resume(&scratch.path(), false).unwrap();
+        }
+        steps(&mut trainer, [5, 5, 10][part]);
+        trainer.save().unwrap();
+    }
+    assert!(whole == state(&scratch.path().join("step-00000020")));
+}
+
 #[test]
 fn a_resumed_run_ends_with_the_same_reports() {
     for n_clusters in [0, 4] {

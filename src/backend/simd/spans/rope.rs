@@ -7,6 +7,7 @@ pub unsafe extern "C" fn rope(
     sign: f32,
     first: usize,
     rows: usize,
+    stride: usize,
     positions: usize,
     heads: usize,
     half: usize,
@@ -18,7 +19,7 @@ pub unsafe extern "C" fn rope(
         let cosine = cosine.add(position * half);
         let sine = sine.add(position * half);
         for head in 0..heads {
-            let front = x.add((row * heads + head) * 2 * half);
+            let front = x.add(row * stride + head * 2 * half);
             let back = front.add(half);
             by_vectors(half, |i, rest| {
                 let (u, v) = (load_up_to(front.add(i), rest), load_up_to(back.add(i), rest));

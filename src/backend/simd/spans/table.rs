@@ -370,7 +370,7 @@ pub struct Spans {
         dgain: *mut f32,
     ),
     // --- attention -----------------------------------------------------------------------------------------------
-    /// In place, x[rows, heads, 2, half]: row r stands at position (first + r) mod positions of cosine and
+    /// In place, x[rows, heads, 2, half], rows `stride` apart: row r stands at position (first + r) mod positions of cosine and
     /// sine[positions, half]; sign multiplies the sine; first < positions.
     pub rope: unsafe extern "C" fn(
         cosine: *const f32,
@@ -378,6 +378,7 @@ pub struct Spans {
         sign: f32,
         first: usize,
         rows: usize,
+        stride: usize,
         positions: usize,
         heads: usize,
         half: usize,
