@@ -25,8 +25,8 @@ impl Executor {
         }
     }
 
-    /// Runs `work` on the pool's own threads, so that every `run` inside starts at once instead of waking them anew.
-    pub fn enter<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+    /// Runs `work` while the pool's threads stand by, so that every `run` inside starts at once instead of waking them anew.
+    pub fn enter<R>(&self, work: impl FnOnce() -> R) -> R {
         match self {
             Executor::Pool(pool) if pool.threads() > 1 => pool.enter(work),
             Executor::Dispatched(dispatcher) => dispatcher.executor().enter(work),

@@ -1,11 +1,10 @@
 //! The thread pool: rayon's, one per process id. A forked child finds no threads in its copy of the parent's pool, so it
 //! makes one of its own at first use and leaks the copy (joining threads that do not exist would hang).
 
-use super::team::Team;
+use super::team::{Help, Team};
 use crate::tensor::error::error;
 use crate::tensor::{Result, reserve};
 use parking_lot::Mutex;
-use rayon::prelude::*;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
@@ -31,34 +30,33 @@ impl Pool {
         self.threads
     }
 
-    /// The chunks of all operations come as one type: rayon's machinery is compiled once, and not for each of them.
+    /// Calls `chunk(i)` for i in 0 .. chunks, on this thread and those of the pool.
     pub fn run(&self, chunks: usize, chunk: &(dyn Fn(usize) + Sync)) {
-        if !Team::try_run(self.name(), chunks, chunk) {
-            self.inside(|| (0..chunks).into_par_iter().with_max_len(1).for_each(chunk));
-        }
+        self.enter(|| {
+            if !Team::try_run(self.name(), chunks, chunk) {
+                (0..chunks).for_each(chunk);
+            }
+        });
     }
 
-    /// Calls `work` on one of the threads; while it runs, the others stand by for what it hands out.
-    pub fn enter<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
-        if Team::is_inside(self.name()) {
+    /// Calls `work` on this thread; while it runs, those of the pool stand by for what it hands out.
+    pub fn enter<R>(&self, work: impl FnOnce() -> R) -> R {
+        if self.threads == 1 || Team::is_inside(self.name()) {
             return work();
         }
-        self.inside(|| Team::lead(self.name(), self.threads, work))
+        if self.process == std::process::id() {
+            let spawn = |help: Help| self.home.spawn(move || help.run());
+            return Team::lead(self.name(), self.threads, spawn, work);
+        }
+        match self.forked_pool() {
+            Some(pool) => Team::lead(self.name(), self.threads, |help| pool.spawn(move || help.run()), work),
+            // A forked child that cannot start threads still gets its result.
+            None => work(),
+        }
     }
 
     fn name(&self) -> usize {
         std::ptr::from_ref(self).addr()
-    }
-
-    fn inside<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
-        if self.process == std::process::id() {
-            return self.home.install(work);
-        }
-        match self.forked_pool() {
-            Some(pool) => pool.install(work),
-            // A forked child that cannot start threads still gets its result, from the calling thread.
-            None => work(),
-        }
     }
 
     fn forked_pool(&self) -> Option<Arc<ManuallyDrop<rayon::ThreadPool>>> {

@@ -1,13 +1,17 @@
-//! The threads of a pool that stay together for many calls: a region, such as a training step. Between two calls its helpers
-//! spin, so that handing out a call takes about a microsecond, where waking a thread takes from ten to a hundred.
+//! The calling thread and threads of a pool that stay together for many calls: a region, such as a training step. Between two
+//! calls the helpers spin, so that handing out a call takes about a microsecond, where waking a thread takes from ten to a
+//! hundred.
 //!
 //! Each thread begins with a part of the chunks of its own, the same in every call: what it wrote in one call is near it in the
-//! next. Then it takes from the others' parts, so nobody waits for a helper that has not come.
+//! next. Then it takes from the others' parts, so nobody waits for a helper that has not come: the caller begins at once, and
+//! where other regions have the pool's threads it does all of the work itself. Nor does it wait for them at the end of the
+//! region, when those that never came find that it is over.
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 thread_local! {
@@ -49,17 +53,29 @@ pub struct Team {
     panicking: AtomicBool,
 }
 
+/// A helper's part in a region, for a thread of the pool.
+pub struct Help {
+    team: Arc<Team>,
+    thread: usize,
+}
+
+impl Help {
+    /// Returns when the region is over: at once, where it is so already.
+    pub fn run(self) {
+        self.team.help(self.thread);
+    }
+}
+
 // SAFETY: `call` is written by the leader while `number` is even and no helper is inside, and read by those inside; `busy` is
 // the leader's; `panicked` is written by the one helper that has set `panicking`, and read once all have left.
 unsafe impl Sync for Team {}
+// SAFETY: what a call points to is used under the rules above, on whatever thread; the rest may move.
+unsafe impl Send for Team {}
 
 impl Team {
-    /// Calls `work` on this thread of a rayon pool, with the others as its helpers; alone where this is no thread of a pool.
-    pub fn lead<R: Send>(pool: usize, threads: usize, work: impl FnOnce() -> R + Send) -> R {
-        if rayon::current_thread_index().is_none() {
-            return work();
-        }
-        let team = Team {
+    /// Calls `work` on this thread. `spawn` hands a task for one helper to the pool, whose name this is.
+    pub fn lead<R>(pool: usize, threads: usize, spawn: impl Fn(Help), work: impl FnOnce() -> R) -> R {
+        let team = Arc::new(Team {
             pool,
             number: AtomicUsize::new(0),
             call: UnsafeCell::new(None),
@@ -69,16 +85,13 @@ impl Team {
             busy: Cell::new(false),
             panicked: UnsafeCell::new(None),
             panicking: AtomicBool::new(false),
-        };
-        let team = &team;
-        rayon::in_place_scope(|scope| {
-            for thread in 1..threads {
-                scope.spawn(move |_| team.help(thread));
-            }
-            // Dropped also when `work` unwinds: the scope waits for the helpers.
-            let _led = Led { team, before: LED.replace(team) };
-            work()
-        })
+        });
+        for thread in 1..threads {
+            spawn(Help { team: team.clone(), thread });
+        }
+        // Dropped also when `work` unwinds: it sends the helpers away.
+        let _led = Led { team: &team, before: LED.replace(Arc::as_ptr(&team)) };
+        work()
     }
 
     /// Runs the call on the team of `pool` that this thread leads, or on a helper itself; false where this is neither.
@@ -109,6 +122,11 @@ impl Team {
         let team = LED.get();
         // SAFETY: as above.
         HELPING.get() || !team.is_null() && unsafe { (*team).pool } == pool
+    }
+
+    /// Whether this thread leads a team of any pool, or is a helper.
+    pub fn is_in_any() -> bool {
+        HELPING.get() || !LED.get().is_null()
     }
 
     fn run<'a>(&self, count: usize, chunk: &'a (dyn Fn(usize) + Sync + 'a)) {

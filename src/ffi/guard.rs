@@ -1,6 +1,7 @@
 //! The boundary: every export that can fail runs inside [`guard`]. No panic crosses it, every error becomes a status, and its
 //! sentence is kept for `setun_last_error`.
 
+use super::floating::Floating;
 use super::library::setun_status;
 use crate::tensor::log::{LogLevel, log};
 use crate::tensor::{Error, ErrorKind, Result};
@@ -66,6 +67,7 @@ pub fn last_error() -> *const c_char {
 
 fn caught(body: impl FnOnce() -> Result<()>) -> Result<()> {
     install_panic_hook();
+    let _floating = Floating::standard();
     // Unwind safety: objects borrowed by the call are poisoned by their guards (see handle.rs) while the panic passes.
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
         let place = PANIC_PLACE.try_with(Cell::take).ok().flatten().unwrap_or_default();

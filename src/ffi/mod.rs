@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `guard.rs` | status codes, the last error, the one place where panics stop |
+//! | `floating.rs` | the floating-point environment that results depend on |
 //! | `handle.rs` | the handle table: create, borrow, free |
 //! | `options.rs` | structs that begin with their size |
 //! | `arguments.rs` | pointers, sizes, strings |
@@ -21,6 +22,7 @@ mod benchmark;
 mod cluster;
 mod context;
 mod file;
+mod floating;
 mod generate;
 mod gradient;
 mod guard;

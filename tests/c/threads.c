@@ -136,7 +136,42 @@ static void forked(void) {
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
+#if defined(__x86_64__)
+/* A program may have turned denormals to zero: results are those of IEEE 754 all the same, on every thread, and its setting
+   is still there afterwards. */
+static void floating_point_settings(void) {
+    enum { COUNT = 1 << 20, FLUSH = 0x8040 };
+    static int8_t codes[COUNT];
+    static float restored[COUNT];
+    const float scale = 1e-40f;
+    setun_context_options context_options;
+    setun_quantize_options options;
+    setun_context *context = NULL;
+    unsigned int before, flushed, after;
+    int64_t i;
+    memset(codes, 1, sizeof codes);
+    setun_context_options_init(&context_options, sizeof context_options);
+    context_options.threads = THREADS;
+    context_options.min_size_for_parallel = 0;
+    setun_quantize_options_init(&options, sizeof options);
+    __asm__ volatile("stmxcsr %0" : "=m"(before));
+    flushed = before | FLUSH;
+    __asm__ volatile("ldmxcsr %0" : : "m"(flushed));
+    CHECK_OK(setun_context_create(&context_options, &context));
+    options.context = context;
+    CHECK_OK(setun_dequantize_gradients(codes, &scale, COUNT, COUNT, &options, restored));
+    setun_context_free(context);
+    __asm__ volatile("stmxcsr %0" : "=m"(after));
+    __asm__ volatile("ldmxcsr %0" : : "m"(before));
+    CHECK((after & FLUSH) == FLUSH);
+    for (i = 0; i < COUNT; i++) CHECK(memcmp(&restored[i], &scale, sizeof scale) == 0);
+}
+#endif
+
 int main(void) {
+#if defined(__x86_64__)
+    floating_point_settings();
+#endif
     model = small_model();
     shared_model();
     busy_trainer();

@@ -1,13 +1,14 @@
 //! From which size on a call is worth handing to the pool. Both rows give the same bits, so only speed hangs on it.
 //!
-//! A call that takes t on one thread takes about h + t / n on n threads, where h is the hand-off: from the call until a second
-//! thread works on it, and back. So it pays from t = h n / (n - 1) on. On one of the pool's own threads (in a training step,
-//! which enters the pool once) the work has begun meanwhile, and it pays from t = h on, with the much smaller h of threads
-//! that are awake. h is measured at the first call that asks, once per process and number of threads, and looked at again now
-//! and then; t is the size of the call times the time of a unit, learned from calls that ran on one thread and were timed.
+//! The caller begins with a call at once, alone; a hand-off h later the other threads are there to share what is left. So
+//! the pool takes calls that would last longer than h on one thread. Inside of a region (a training step is one) its threads
+//! stand by, and h is much smaller than where they have to be woken. h is measured at the first call that asks, once per process
+//! and number of threads, and looked at again now and then; the time of a call is its size times the time of a unit, learned from
+//! calls that ran on one thread and were timed.
 
 use super::shape::Unit;
 use crate::backend::pool::Pool;
+use crate::backend::team::Team;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -16,26 +17,22 @@ use std::time::{Duration, Instant};
 /// From where a call is made: what handing it over costs depends on that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caller {
-    /// A thread of the program: it sleeps until the pool is done, and the pool's threads have to be woken.
+    /// Outside of every region: the pool's threads have to be woken.
     Outside,
-    /// A thread of the pool.
+    /// In a region, where they stand by.
     Inside,
 }
 
 impl Caller {
-    /// The calling thread's. A thread of another context's pool counts as inside too: its threads are awake as well.
+    /// The calling thread's. A region of another context counts as well: it is nearly always one of the same program's.
     pub fn here() -> Caller {
-        if rayon::current_thread_index().is_some() { Caller::Inside } else { Caller::Outside }
+        if Team::is_in_any() { Caller::Inside } else { Caller::Outside }
     }
 }
 
-/// Nanoseconds on one thread from which on the pool is faster.
-pub fn worth(handoff: f64, threads: usize, caller: Caller) -> f64 {
-    match (caller, threads) {
-        (_, 0 | 1) => f64::INFINITY,
-        (Caller::Inside, _) => handoff,
-        (Caller::Outside, n) => handoff * n as f64 / (n - 1) as f64,
-    }
+/// Nanoseconds on one thread from which on the pool is faster: the caller works alone until the others have come.
+pub fn worth(handoff: f64, threads: usize) -> f64 {
+    if threads > 1 { handoff } else { f64::INFINITY }
 }
 
 /// The same in units of an operation that takes `nanoseconds` for each.
@@ -211,18 +208,14 @@ mod tests {
     const KNOWN: Speed = Speed { nanoseconds: 0.5, samples: BELIEVED };
 
     #[test]
-    fn the_crossover_is_where_both_take_equally_long() {
-        for (threads, size) in [(2, 40_000), (3, 30_000), (8, 22_858)] {
-            let worth = worth(10_000.0, threads, Caller::Outside);
-            assert_eq!(crossover(worth, 0.5), size);
-            let serial = 0.5 * size as f64;
-            let shared = 10_000.0 + serial / threads as f64;
-            assert!((serial - shared).abs() < 1.0, "{threads} threads: {serial} against {shared}");
-            assert_eq!(choose(size - 1, KNOWN, worth, 1), Choice::Serial);
-            assert_eq!(choose(size, KNOWN, worth, 1), Choice::Pool);
+    fn the_crossover_is_where_the_others_still_find_work() {
+        for threads in [2, 3, 8] {
+            let worth = worth(10_000.0, threads);
+            assert_eq!(crossover(worth, 0.5), 20_000);
+            assert_eq!(choose(19_999, KNOWN, worth, 1), Choice::Serial);
+            assert_eq!(choose(20_000, KNOWN, worth, 1), Choice::Pool);
         }
-        assert_eq!(crossover(worth(10_000.0, 2, Caller::Inside), 0.5), 20_000);
-        assert_eq!(choose(u64::MAX, KNOWN, worth(10_000.0, 1, Caller::Inside), 1), Choice::Serial);
+        assert_eq!(choose(u64::MAX, KNOWN, worth(10_000.0, 1), 1), Choice::Serial);
     }
 
     #[test]

@@ -84,7 +84,7 @@ impl Dispatcher {
     }
 
     fn worth(&self, pool: &Pool, caller: Caller) -> f64 {
-        worth(self.handoffs.get(pool, caller), pool.threads(), caller)
+        worth(self.handoffs.get(pool, caller), pool.threads())
     }
 
     fn rate(&self, operation: Operation) -> &'static Rate {
