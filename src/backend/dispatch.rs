@@ -19,9 +19,9 @@ use super::launch::{Executor, Launch};
 use super::pool::Pool;
 use super::table::{DISPATCHED, Kernels, Operation};
 use super::{cuda, scalar, simd};
-use crate::tensor::Result;
 use crate::tensor::error::{ensure, error};
 use crate::tensor::log::{self, LogLevel, log};
+use crate::tensor::{DType, Result, Tensor};
 use crossover::Handoffs;
 use dispatcher::Least;
 use statistics::Statistics;
@@ -179,6 +179,16 @@ impl Context {
     /// The table to call, with this context's [`Context::launch`]: its entries find the row that takes the call.
     pub fn kernels(&self) -> &'static Kernels {
         const { &DISPATCHED }
+    }
+
+    /// A tensor of zeros where this context's kernels work best.
+    pub fn zeros(&self, dtype: DType, dims: &[usize]) -> Result<Tensor> {
+        Tensor::zeros(dtype, dims)
+    }
+
+    /// The same elements there.
+    pub fn place(&self, tensor: Tensor) -> Result<Tensor> {
+        Ok(tensor)
     }
 
     /// What a row has done of an operation since the context was made or its statistics were reset.

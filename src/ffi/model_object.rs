@@ -105,15 +105,15 @@ pub fn file_rest(value: i32) -> Result<file::Rest> {
 pub fn copy(model: &Model, name: &CStr) -> Result<Tensor> {
     let name = name.to_str().map_err(|e| error!(Internal, "a parameter's name: {e}"))?;
     if let Some(parameter) = model.parameters().iter().find(|parameter| parameter.name == name) {
-        return Tensor::from_slice(parameter.tensor.host::<f32>()?, parameter.tensor.dims());
+        return Tensor::from_slice(&parameter.tensor.read::<f32>()?, parameter.tensor.dims());
     }
     let linear = model.linears().find(|linear| linear.name == name);
     let missing = || error!(Internal, "the model has no tensor {name}");
     let (linear, ternary) = linear.and_then(|l| Some((l, l.ternary.as_ref()?))).ok_or_else(missing)?;
     let matrix = Matrix::new(linear.rows, linear.columns, Packing::TwoBit)?;
-    let scale = ternary.scale.host::<f32>()?.first().copied().ok_or_else(missing)?;
+    let scale = ternary.scale.read::<f32>()?.first().copied().ok_or_else(missing)?;
     let mut copy = Tensor::zeros(DType::F32, &[linear.rows, linear.columns])?;
-    quantize::dequantize(model.context(), &matrix, Group::Matrix, ternary.packed.host()?, &[scale], copy.host_mut()?)?;
+    quantize::dequantize(model.context(), &matrix, Group::Matrix, &ternary.packed.read()?, &[scale], copy.host_mut()?)?;
     Ok(copy)
 }
 

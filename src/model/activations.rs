@@ -105,7 +105,7 @@ impl Activations {
         let longest = options.context_length;
         ensure!(length <= longest, Shape, "model: {length} tokens, but the context length is {longest}");
         ensure!(!training || model.trainable(), Unsupported, "model: it was loaded packed and cannot be trained");
-        let shape = Extent { options, dtype, batch, length };
+        let shape = Extent { context: model.context(), options, dtype, batch, length };
         let streams = if training { 2 * options.layers + 1 } else { 2 };
         let mut residual = Vec::new();
         for _ in 0..streams {
@@ -119,14 +119,14 @@ impl Activations {
         Ok(Activations {
             batch,
             length,
-            tokens: Tensor::zeros(DType::U32, &[m])?,
-            targets: Tensor::zeros(DType::U32, &[m])?,
+            tokens: model.context().zeros(DType::U32, &[m])?,
+            targets: model.context().zeros(DType::U32, &[m])?,
             residual,
             layers,
-            inverse_rms: Tensor::zeros(dtype, &[m])?,
+            inverse_rms: shape.scales()?,
             normed: shape.rows(options.width)?,
             logits: shape.rows(options.vocabulary)?,
-            losses: Tensor::zeros(dtype, &[m])?,
+            losses: shape.scales()?,
             backward: products.map(|products| shape.backward(products)).transpose()?,
         })
     }
@@ -149,12 +149,12 @@ impl Activations {
 fn fill(name: &str, tensor: &mut Tensor, values: &[u32]) -> Result<()> {
     let expected = tensor.count();
     ensure!(values.len() == expected, Shape, "model: {} {name}, expected batch * length = {expected}", values.len());
-    tensor.host_mut::<u32>()?.copy_from_slice(values);
-    Ok(())
+    tensor.write(values)
 }
 
 /// The sizes that decide all shapes.
 pub struct Extent<'a> {
+    pub context: &'a Context,
     pub options: &'a ModelOptions,
     pub dtype: DType,
     pub batch: usize,
@@ -168,19 +168,19 @@ impl Extent<'_> {
 
     /// [batch * length, columns].
     pub fn rows(&self, columns: usize) -> Result<Tensor> {
-        Tensor::zeros(self.dtype, &[self.count()?, columns])
+        self.context.zeros(self.dtype, &[self.count()?, columns])
     }
 
     fn heads(&self, heads: usize) -> Result<Tensor> {
-        Tensor::zeros(self.dtype, &[self.batch, self.length, heads, self.options.head()])
+        self.context.zeros(self.dtype, &[self.batch, self.length, heads, self.options.head()])
     }
 
     fn scales(&self) -> Result<Tensor> {
-        Tensor::zeros(self.dtype, &[self.count()?])
+        self.context.zeros(self.dtype, &[self.count()?])
     }
 
     fn input(&self, columns: usize) -> Result<Input> {
-        Input::new(self.options, self.dtype, self.count()?, columns)
+        Input::new(self.context, self.options, self.dtype, [self.count()?, columns])
     }
 
     pub fn layer(&self) -> Result<LayerActivations> {
@@ -196,7 +196,7 @@ impl Extent<'_> {
             k: self.heads(options.kv_heads)?,
             v: self.heads(options.kv_heads)?,
             output: self.heads(options.heads)?,
-            log_sum: Tensor::zeros(self.dtype, &[self.batch, options.heads, self.length])?,
+            log_sum: self.context.zeros(self.dtype, &[self.batch, options.heads, self.length])?,
             sub_inverse_rms: self.scales()?,
             sub_input: self.input(options.width)?,
         })
@@ -229,7 +229,7 @@ impl Extent<'_> {
             hidden: self.rows(options.hidden)?,
             up: self.rows(options.hidden)?,
             gate: if options.ffn_gated { Some(self.rows(options.hidden)?) } else { None },
-            linear: LinearBackward::new(options, self.dtype, products, self.count()?, [widest, widest])?,
+            linear: LinearBackward::new(self.context, options, self.dtype, products, self.count()?, [widest, widest])?,
         })
     }
 }
@@ -244,7 +244,7 @@ impl Gradients {
         ensure!(model.trainable(), Unsupported, "model: it was loaded packed and cannot be trained");
         let mut tensors = Vec::new();
         for parameter in model.parameters() {
-            tensors.push(Tensor::zeros(parameter.tensor.dtype(), parameter.tensor.dims())?);
+            tensors.push(model.context().zeros(parameter.tensor.dtype(), parameter.tensor.dims())?);
         }
         Ok(Gradients { tensors })
     }

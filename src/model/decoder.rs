@@ -47,15 +47,15 @@ pub struct Decoder {
 impl Decoder {
     /// An empty text. The decoder holds no weights: each call takes the model, which may have been trained on meanwhile.
     pub fn new(model: &Model, cache: KvCache) -> Result<Decoder> {
-        let (options, dtype) = (model.options(), model.dtype());
+        let (context, options, dtype) = (model.context(), model.options(), model.dtype());
         Ok(Decoder {
             options: options.clone(),
             dtype,
-            cache: Cache::new(options, dtype, cache, model.parameter_count())?,
-            one: Workspace::new(options, dtype, 1)?,
-            inverse_rms: Tensor::zeros(dtype, &[1])?,
-            normed: Tensor::zeros(dtype, &[1, options.width])?,
-            logits: Tensor::zeros(dtype, &[1, options.vocabulary])?,
+            cache: Cache::new(model, cache)?,
+            one: Workspace::new(model, 1)?,
+            inverse_rms: context.zeros(dtype, &[1])?,
+            normed: context.zeros(dtype, &[1, options.width])?,
+            logits: context.zeros(dtype, &[1, options.vocabulary])?,
             next: vec_zeroed(options.vocabulary)?,
         })
     }
@@ -77,7 +77,7 @@ impl Decoder {
         for chunk in together.chunks(CHUNK) {
             let mut fitting = match workspace.take() {
                 Some(workspace) if workspace.count() == chunk.len() => workspace,
-                _ => Workspace::new(&self.options, self.dtype, chunk.len())?,
+                _ => Workspace::new(model, chunk.len())?,
             };
             self.cache.run(model, chunk, &mut fitting)?;
             workspace = Some(fitting);
@@ -142,11 +142,11 @@ impl Decoder {
 fn read_out(model: &Model, x: View, [inverse_rms, normed, logits]: [&mut Tensor; 3], next: &mut [f32]) -> Result<()> {
     model.read_out(x, inverse_rms, normed, logits)?;
     if logits.dtype() == DType::F64 {
-        for (next, &logit) in next.iter_mut().zip(logits.host::<f64>()?) {
+        for (next, &logit) in next.iter_mut().zip(logits.read::<f64>()?.iter()) {
             *next = logit as f32;
         }
     } else {
-        next.copy_from_slice(logits.host()?);
+        next.copy_from_slice(&logits.read::<f32>()?);
     }
     Ok(())
 }
@@ -182,20 +182,22 @@ struct Quantized {
 }
 
 impl Cache {
-    fn new(options: &ModelOptions, dtype: DType, cache: KvCache, weights: usize) -> Result<Cache> {
+    fn new(model: &Model, cache: KvCache) -> Result<Cache> {
+        let (context, options, dtype) = (model.context(), model.options(), model.dtype());
         let dims = [options.context_length, options.kv_heads, options.head()];
         let mut layers = Vec::new();
         for _ in 0..options.layers {
             layers.push(match cache {
                 KvCache::F32 => {
-                    Ring::Floats { keys: Tensor::zeros(dtype, &dims)?, values: Tensor::zeros(dtype, &dims)? }
+                    Ring::Floats { keys: context.zeros(dtype, &dims)?, values: context.zeros(dtype, &dims)? }
                 }
-                KvCache::Int8 => {
-                    Ring::Codes { keys: Quantized::new(dtype, dims)?, values: Quantized::new(dtype, dims)? }
-                }
+                KvCache::Int8 => Ring::Codes {
+                    keys: Quantized::new(context, dtype, dims)?,
+                    values: Quantized::new(context, dtype, dims)?,
+                },
             });
         }
-        Ok(Cache { layers, weights, position: 0, first: 0 })
+        Ok(Cache { layers, weights: model.parameter_count(), position: 0, first: 0 })
     }
 
     /// Positions since the ring was last empty.
@@ -218,8 +220,8 @@ impl Cache {
     }
 
     fn run_layers(&mut self, model: &Model, tokens: &[u32], w: &mut Workspace) -> Result<()> {
-        w.tokens.host_mut::<u32>()?.copy_from_slice(tokens);
-        rotations(model.options(), self.position, &mut w.cosine, &mut w.sine)?;
+        w.tokens.write(tokens)?;
+        rotations(model.frequencies(), self.position, &mut w.cosine, &mut w.sine)?;
         let capacity = model.options().context_length;
         let slot = self.filled() % capacity;
         let seen = (self.filled() + tokens.len()).min(capacity);
@@ -284,9 +286,9 @@ impl Ring {
 }
 
 impl Quantized {
-    fn new(dtype: DType, [length, heads, head]: [usize; 3]) -> Result<Quantized> {
-        let codes = Tensor::zeros(DType::I8, &[length, heads, head])?;
-        Ok(Quantized { codes, scales: Tensor::zeros(dtype, &[length, heads])? })
+    fn new(context: &Context, dtype: DType, [length, heads, head]: [usize; 3]) -> Result<Quantized> {
+        let codes = context.zeros(DType::I8, &[length, heads, head])?;
+        Ok(Quantized { codes, scales: context.zeros(dtype, &[length, heads])? })
     }
 
     /// Entries from `slot` on of x[1, count, kv_heads, head].
@@ -308,7 +310,7 @@ impl Quantized {
     fn floats(&self, context: &Context, count: usize) -> Result<Tensor> {
         let (codes, scales) = self.seen(count)?;
         let (rows, head) = (count * codes.dim(1), codes.dim(2));
-        let mut floats = Tensor::zeros(scales.dtype(), &[rows, head])?;
+        let mut floats = context.zeros(scales.dtype(), &[rows, head])?;
         let (codes, scales) = (codes.reshape(&[rows, head])?, scales.reshape(&[rows])?);
         let dequantize = context.kernels().dequantize_activations;
         dequantize(context.launch(), &codes, &scales, &mut floats.view_mut())?;
@@ -334,13 +336,14 @@ struct Workspace {
 }
 
 impl Workspace {
-    fn new(options: &ModelOptions, dtype: DType, count: usize) -> Result<Workspace> {
-        let extent = Extent { options, dtype, batch: 1, length: count };
+    fn new(model: &Model, count: usize) -> Result<Workspace> {
+        let (context, options, dtype) = (&**model.context(), model.options(), model.dtype());
+        let extent = Extent { context, options, dtype, batch: 1, length: count };
         let half = options.head() / 2;
         Ok(Workspace {
-            tokens: Tensor::zeros(DType::U32, &[count])?,
-            cosine: Tensor::zeros(dtype, &[count, half])?,
-            sine: Tensor::zeros(dtype, &[count, half])?,
+            tokens: context.zeros(DType::U32, &[count])?,
+            cosine: context.zeros(dtype, &[count, half])?,
+            sine: context.zeros(dtype, &[count, half])?,
             residual: [extent.rows(options.width)?, extent.rows(options.width)?],
             layer: extent.layer()?,
         })

@@ -196,13 +196,12 @@ impl Stored<'_> {
 
 fn store(parameter: &Parameter, half: bool) -> Result<Stored<'_>> {
     let Parameter { name, tensor, .. } = parameter;
-    let values = tensor.host::<f32>()?;
     // Little endian is the byte order of the format and of every target of this library.
     let (dtype, data) = if half {
-        let bytes = safetensors::f32_to_f16_bytes(values).map_err(|error| error.within(name).within("model file"))?;
-        (DType::F16, Cow::Owned(bytes))
+        let bytes = safetensors::f32_to_f16_bytes(&tensor.read::<f32>()?);
+        (DType::F16, Cow::Owned(bytes.map_err(|error| error.within(name).within("model file"))?))
     } else {
-        (DType::F32, Cow::Borrowed(bytemuck::cast_slice(values)))
+        (DType::F32, tensor.read_bytes()?)
     };
     Ok(Stored { name: name.clone(), linear: false, dtype, dims: tensor.dims().to_vec(), data })
 }
@@ -211,18 +210,18 @@ fn store(parameter: &Parameter, half: bool) -> Result<Stored<'_>> {
 fn store_packed<'a>(context: &Context, linear: &'a Linear, packing: tensor::Packing) -> Result<[Stored<'a>; 2]> {
     let name = &linear.name;
     let ternary = linear.ternary.as_ref().ok_or_else(|| error!(Internal, "{name} has no trits"))?;
-    let (two_bit, matrix) = (ternary.packed.host::<u8>()?, matrix(linear.rows, linear.columns, packing)?);
+    let (two_bit, matrix) = (ternary.packed.read::<u8>()?, matrix(linear.rows, linear.columns, packing)?);
     let data = if packing == tensor::Packing::TwoBit {
-        Cow::Borrowed(two_bit)
+        two_bit
     } else {
         let mut packed = vec_zeroed(matrix.bytes())?;
         let from = matrix.packed_as(tensor::Packing::TwoBit);
-        let used = repack(context, &from, two_bit, packing, &mut packed)?;
+        let used = repack(context, &from, &two_bit, packing, &mut packed)?;
         packed.truncate(used);
         Cow::Owned(packed)
     };
     let dims = stored_dims(&matrix, data.len());
-    let scale = Cow::Borrowed(bytemuck::cast_slice(ternary.scale.host::<f32>()?));
+    let scale = ternary.scale.read_bytes()?;
     Ok([
         Stored { name: name.clone(), linear: true, dtype: DType::U8, dims, data },
         Stored { name: scale_name(name), linear: true, dtype: DType::F32, dims: vec![1], data: scale },
@@ -271,7 +270,7 @@ pub fn decode(context: Arc<Context>, file: &File) -> Result<Model> {
         }
         let index = parameters.iter().position(|parameter| parameter.name == name);
         let index = index.ok_or_else(|| error!(Internal, "{name} is no parameter of the model"))?;
-        Linear::trainable(&parameters[index], index, options)
+        Linear::trainable(&context, &parameters[index], index, options)
     };
     let mut model = Model::assemble(context.clone(), options, DType::F32, parameters, linear)?;
     model.refresh()?;
@@ -326,6 +325,7 @@ fn read_floats(context: &Context, file: &File, description: &Description) -> Res
     } else {
         bytemuck::cast_slice_mut(values).copy_from_slice(found.data);
     }
+    let tensor = context.place(tensor)?;
     if let Some(element) = (context.kernels().first_non_finite)(context.launch(), &tensor.view())? {
         return Err(error!(Format, "element {element} of tensor {name} is not finite"));
     }
@@ -349,7 +349,7 @@ fn read_packed(context: &Context, file: &File, description: &Description, packin
     let mut packed = Tensor::zeros(DType::U8, &matrix.packed_as(tensor::Packing::TwoBit).shape(0))?;
     let read = repack(context, &matrix, found.data, tensor::Packing::TwoBit, packed.host_mut()?);
     read.map_err(|error| error.within(format_args!("tensor {name}")))?;
-    Linear::packed(name.clone(), columns, packed, read_scale(file, &scale_name(name))?)
+    Linear::packed(context, name.clone(), columns, packed, read_scale(file, &scale_name(name))?)
 }
 
 fn read_scale(file: &File, name: &str) -> Result<Tensor> {
@@ -362,7 +362,7 @@ fn read_scale(file: &File, name: &str) -> Result<Tensor> {
         found.dims
     );
     let mut tensor = Tensor::zeros(DType::F32, &[1])?;
-    bytemuck::cast_slice_mut(tensor.host_mut::<f32>()?).copy_from_slice(found.data);
+    tensor.write_bytes(found.data)?;
     let scale = tensor.host::<f32>()?[0];
     ensure!(scale.is_finite() && scale > 0.0, Format, "tensor {name} is {scale}, expected a positive number");
     Ok(tensor)

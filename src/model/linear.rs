@@ -32,14 +32,14 @@ pub struct Linear {
 
 impl Linear {
     /// A layer over the float parameter at `index`; `refresh` must follow.
-    pub fn trainable(parameter: &Parameter, index: usize, options: &ModelOptions) -> Result<Linear> {
+    pub fn trainable(context: &Context, parameter: &Parameter, index: usize, options: &ModelOptions) -> Result<Linear> {
         let (rows, columns) = (parameter.tensor.dims()[0], parameter.tensor.dims()[1]);
         let dtype = parameter.tensor.dtype();
         let ternary = if options.quantize_weights {
             Some(Ternary {
-                packed: Tensor::zeros(DType::U8, &[rows, columns.div_ceil(4)])?,
-                scale: Tensor::zeros(dtype, &[1])?,
-                threshold: Tensor::zeros(dtype, &[1])?,
+                packed: context.zeros(DType::U8, &[rows, columns.div_ceil(4)])?,
+                scale: context.zeros(dtype, &[1])?,
+                threshold: context.zeros(dtype, &[1])?,
             })
         } else {
             None
@@ -48,9 +48,10 @@ impl Linear {
     }
 
     /// A layer that only runs: trits packed two bits each, [rows, ceil(columns / 4)], and their scale [1].
-    pub fn packed(name: String, columns: usize, packed: Tensor, scale: Tensor) -> Result<Linear> {
-        let threshold = Tensor::zeros(scale.dtype(), &[1])?;
+    pub fn packed(context: &Context, name: String, columns: usize, packed: Tensor, scale: Tensor) -> Result<Linear> {
+        let threshold = context.zeros(scale.dtype(), &[1])?;
         let rows = packed.dims()[0];
+        let (packed, scale) = (context.place(packed)?, context.place(scale)?);
         let ternary = Some(Ternary { packed, scale, threshold });
         Ok(Linear { name, rows, columns, master: None, ternary })
     }
@@ -160,6 +161,7 @@ pub struct LinearBackward {
 impl LinearBackward {
     /// For m tokens, and layers of at most so many rows and columns.
     pub fn new(
+        context: &Context,
         options: &ModelOptions,
         dtype: DType,
         products: GradientProducts,
@@ -171,9 +173,9 @@ impl LinearBackward {
         let of_columns = ternary && products.weight == Products::Int8;
         let floats = if ternary && !of_columns { Shape::new(&[m, columns])?.count() } else { 0 };
         Ok(LinearBackward {
-            rows: if of_rows { Some(RowCodes::new(dtype, m, rows)?) } else { None },
-            columns: if of_columns { Some(ColumnCodes::new(dtype, m, rows)?) } else { None },
-            floats: Tensor::zeros(dtype, &[floats])?,
+            rows: if of_rows { Some(RowCodes::new(context, dtype, m, rows)?) } else { None },
+            columns: if of_columns { Some(ColumnCodes::new(context, dtype, m, rows)?) } else { None },
+            floats: context.zeros(dtype, &[floats])?,
         })
     }
 }
@@ -188,9 +190,9 @@ struct RowCodes {
 }
 
 impl RowCodes {
-    fn new(dtype: DType, m: usize, n: usize) -> Result<RowCodes> {
-        let codes = Tensor::zeros(DType::I8, &[Shape::new(&[m, n])?.count()])?;
-        Ok(RowCodes { codes, scales: Tensor::zeros(dtype, &[m])? })
+    fn new(context: &Context, dtype: DType, m: usize, n: usize) -> Result<RowCodes> {
+        let codes = context.zeros(DType::I8, &[Shape::new(&[m, n])?.count()])?;
+        Ok(RowCodes { codes, scales: context.zeros(dtype, &[m])? })
     }
 
     fn quantize(&mut self, pass: &Pass, dy: &View) -> Result<(View<'_>, View<'_>)> {
@@ -209,10 +211,10 @@ struct ColumnCodes {
 }
 
 impl ColumnCodes {
-    fn new(dtype: DType, m: usize, n: usize) -> Result<ColumnCodes> {
+    fn new(context: &Context, dtype: DType, m: usize, n: usize) -> Result<ColumnCodes> {
         let (codes, scales) = (Shape::new(&ColumnCodes::codes(m, n))?, Shape::new(&ColumnCodes::scales(m, n))?);
-        let codes = Tensor::zeros(DType::I8, &[codes.count()])?;
-        Ok(ColumnCodes { codes, scales: Tensor::zeros(dtype, &[scales.count()])? })
+        let codes = context.zeros(DType::I8, &[codes.count()])?;
+        Ok(ColumnCodes { codes, scales: context.zeros(dtype, &[scales.count()])? })
     }
 
     fn codes(m: usize, n: usize) -> [usize; 3] {
@@ -244,11 +246,11 @@ pub enum Input {
 }
 
 impl Input {
-    pub fn new(options: &ModelOptions, dtype: DType, m: usize, k: usize) -> Result<Input> {
+    pub fn new(context: &Context, options: &ModelOptions, dtype: DType, [m, k]: [usize; 2]) -> Result<Input> {
         Ok(if options.quantize_weights {
-            Input::Codes { codes: Tensor::zeros(DType::I8, &[m, k])?, scales: Tensor::zeros(dtype, &[m])? }
+            Input::Codes { codes: context.zeros(DType::I8, &[m, k])?, scales: context.zeros(dtype, &[m])? }
         } else {
-            Input::Values(Tensor::zeros(dtype, &[m, k])?)
+            Input::Values(context.zeros(dtype, &[m, k])?)
         })
     }
 

@@ -27,6 +27,8 @@ pub struct Model {
     embedding: usize,
     norm: usize,
     head: usize,
+    /// Of the rotary embedding: see [`rotations`].
+    frequencies: Vec<f64>,
     /// Rotations of positions 0 .. context_length, [context_length, head / 2].
     cosine: Tensor,
     sine: Tensor,
@@ -58,12 +60,13 @@ impl Model {
         options.validate()?;
         let mut parameters = Vec::new();
         for (index, description) in parameters::describe(&options).iter().enumerate() {
-            let tensor = parameters::initialize(description, index, seed, dtype)?;
+            let tensor = context.place(parameters::initialize(description, index, seed, dtype)?)?;
             parameters.push(Parameter { name: description.name.clone(), kind: description.kind, tensor });
         }
+        let of = context.clone();
         let mut model = Model::assemble(context, options, dtype, parameters, |parameters, name, options| {
             let index = find(parameters, name)?;
-            Linear::trainable(&parameters[index], index, options)
+            Linear::trainable(&of, &parameters[index], index, options)
         })?;
         model.refresh()?;
         Ok(model)
@@ -104,9 +107,10 @@ impl Model {
         let head = if options.tied_embedding { embedding } else { find(&parameters, "lm_head.weight")? };
         let norm = find(&parameters, "model.norm.weight")?;
         let positions = [options.context_length, options.head() / 2];
-        let (mut cosine, mut sine) = (Tensor::zeros(dtype, &positions)?, Tensor::zeros(dtype, &positions)?);
-        rotations(&options, 0, &mut cosine, &mut sine)?;
-        Ok(Model { context, options, dtype, parameters, layers, embedding, norm, head, cosine, sine })
+        let (mut cosine, mut sine) = (context.zeros(dtype, &positions)?, context.zeros(dtype, &positions)?);
+        let frequencies = frequencies(&options);
+        rotations(&frequencies, 0, &mut cosine, &mut sine)?;
+        Ok(Model { context, options, dtype, parameters, layers, embedding, norm, head, frequencies, cosine, sine })
     }
 
     pub fn options(&self) -> &ModelOptions {
@@ -129,6 +133,10 @@ impl Model {
     /// The float parameters, to be changed; `refresh` must follow.
     pub fn parameters_mut(&mut self) -> &mut [Parameter] {
         &mut self.parameters
+    }
+
+    pub fn frequencies(&self) -> &[f64] {
+        &self.frequencies
     }
 
     pub fn layers(&self) -> &[Layer] {
@@ -394,23 +402,29 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// cos and sin of position * theta^(-2 i / head), [count, head / 2], for as many positions from `start` as the tensors have
-/// rows; computed in f64.
-pub fn rotations(options: &ModelOptions, start: usize, cosine: &mut Tensor, sine: &mut Tensor) -> Result<()> {
-    fn typed<T: Float>(options: &ModelOptions, start: usize, cosine: &mut [T], sine: &mut [T]) {
-        let half = options.head() / 2;
-        for i in 0..half {
-            let frequency = options.rope_theta.powf(-(i as f64) / half as f64);
-            let rows = cosine.chunks_exact_mut(half).zip(sine.chunks_exact_mut(half));
-            for (position, (cosine, sine)) in (start..).zip(rows) {
-                let (s, c) = (position as f64 * frequency).sin_cos();
-                (cosine[i], sine[i]) = (T::of(c), T::of(s));
+/// theta^(-2 i / head) for i in 0 .. head / 2: by what a position is multiplied for its angles.
+fn frequencies(options: &ModelOptions) -> Vec<f64> {
+    let half = options.head() / 2;
+    (0..half).map(|i| options.rope_theta.powf(-(i as f64) / half as f64)).collect()
+}
+
+/// cos and sin of position * frequency, [count, head / 2], for as many positions from `start` as the tensors have rows;
+/// computed in f64.
+pub fn rotations(frequencies: &[f64], start: usize, cosine: &mut Tensor, sine: &mut Tensor) -> Result<()> {
+    fn typed<T: Float>(frequencies: &[f64], start: usize, to: &mut Tensor, of: fn(f64) -> f64) -> Result<()> {
+        to.fill_with(|to: &mut [T]| {
+            for (position, row) in (start..).zip(to.chunks_exact_mut(frequencies.len().max(1))) {
+                for (to, frequency) in row.iter_mut().zip(frequencies) {
+                    *to = T::of(of(position as f64 * frequency));
+                }
             }
-        }
+        })
     }
-    match cosine.dtype() {
-        DType::F64 => typed::<f64>(options, start, cosine.host_mut()?, sine.host_mut()?),
-        _ => typed::<f32>(options, start, cosine.host_mut()?, sine.host_mut()?),
+    for (to, of) in [(cosine, f64::cos as fn(f64) -> f64), (sine, f64::sin)] {
+        match to.dtype() {
+            DType::F64 => typed::<f64>(frequencies, start, to, of)?,
+            _ => typed::<f32>(frequencies, start, to, of)?,
+        }
     }
     Ok(())
 }
@@ -426,9 +440,9 @@ fn neighbours(list: &mut [Tensor], read: usize, write: usize) -> Result<(&Tensor
 fn mean(losses: &Tensor) -> Result<f64> {
     let n = losses.count() as f64;
     if losses.dtype() == DType::F64 {
-        return Ok(losses.host::<f64>()?.iter().sum::<f64>() / n);
+        return Ok(losses.read::<f64>()?.iter().sum::<f64>() / n);
     }
-    Ok(losses.host::<f32>()?.iter().map(|&loss| f64::from(loss)).sum::<f64>() / n)
+    Ok(losses.read::<f32>()?.iter().map(|&loss| f64::from(loss)).sum::<f64>() / n)
 }
 
 /// The index of a parameter by name.

@@ -7,7 +7,7 @@ use super::{check_finite, check_length};
 use crate::backend::Context;
 use crate::tensor::error::ensure;
 use crate::tensor::random::Stream;
-use crate::tensor::{DType, Result, Tensor, View, ViewMut, vec_zeroed};
+use crate::tensor::{DType, Result, Tensor, View, ViewMut};
 
 /// Elements that share a scale in the trainer.
 const GRADIENT_BLOCK: usize = 256;
@@ -94,15 +94,16 @@ pub fn deternarize_gradients(
     check_length("packed", packed.len(), n.div_ceil(4))?;
     check_finite(context, scales, "scales")?;
     check_two_bit(context, packed, n)?;
-    deternarize(context, packed, scales, block, &mut ViewMut::of(g, &[1, n])?)
+    let (packed, scales) = (View::of(packed, &[packed.len()])?, View::of(scales, &[scales.len()])?);
+    deternarize(context, &packed, &scales, block, &mut ViewMut::of(g, &[1, n])?)
 }
 
 /// g[1, n] from bytes that hold trits.
-fn deternarize(context: &Context, packed: &[u8], scales: &[f32], block: usize, g: &mut ViewMut) -> Result<()> {
-    if packed.is_empty() {
+fn deternarize(context: &Context, packed: &View, scales: &View, block: usize, g: &mut ViewMut) -> Result<()> {
+    if packed.count() == 0 {
         return Ok(());
     }
-    let (packed, scales) = (View::of(packed, &[1, packed.len()])?, View::of(scales, &[1, scales.len()])?);
+    let (packed, scales) = (packed.reshape(&[1, packed.count()])?, scales.reshape(&[1, scales.count()])?);
     (context.kernels().deternarize)(context.launch(), &packed, block, &scales, g)
 }
 
@@ -120,30 +121,30 @@ fn check_sizes(count: usize, block: usize, codes: usize, scales: usize) -> Resul
 /// What gradients pass through on their way to the update.
 pub enum GradientCodes {
     /// Room for the codes of one gradient at a time.
-    Int8 { codes: Vec<i8>, scales: Vec<f32> },
+    Int8 { codes: Tensor, scales: Tensor },
     /// Room for the trits of one gradient at a time; what each gradient is still owed, and what it will be owed once the
     /// gradients that passed are used. None: it stays as it is.
-    Ternary { packed: Vec<u8>, scales: Vec<f32>, errors: Vec<Option<Tensor>>, next: Vec<Option<Tensor>> },
+    Ternary { packed: Tensor, scales: Tensor, errors: Vec<Option<Tensor>>, next: Vec<Option<Tensor>> },
 }
 
 impl GradientCodes {
     /// Int8 codes for gradients of up to `largest` elements.
-    pub fn int8(largest: usize) -> Result<GradientCodes> {
-        let scales = gradient_blocks(largest, GRADIENT_BLOCK)?;
-        Ok(GradientCodes::Int8 { codes: vec_zeroed(largest)?, scales: vec_zeroed(scales)? })
+    pub fn int8(context: &Context, largest: usize) -> Result<GradientCodes> {
+        let scales = context.zeros(DType::F32, &[gradient_blocks(largest, GRADIENT_BLOCK)?])?;
+        Ok(GradientCodes::Int8 { codes: context.zeros(DType::I8, &[largest])?, scales })
     }
 
     /// Trits for those of these gradients that are matrices.
-    pub fn ternary<'a>(gradients: impl Iterator<Item = &'a Tensor>) -> Result<GradientCodes> {
+    pub fn ternary<'a>(context: &Context, gradients: impl Iterator<Item = &'a Tensor>) -> Result<GradientCodes> {
         let (mut largest, mut errors, mut next) = (0, Vec::new(), Vec::new());
         for gradient in gradients {
             for owed in [&mut errors, &mut next] {
-                owed.push(if is_matrix(gradient) { Some(Tensor::zeros(DType::F32, gradient.dims())?) } else { None });
+                owed.push(if is_matrix(gradient) { Some(context.zeros(DType::F32, gradient.dims())?) } else { None });
             }
             largest = largest.max(gradient.count());
         }
-        let scales = vec_zeroed(gradient_blocks(largest, GRADIENT_BLOCK)?)?;
-        Ok(GradientCodes::Ternary { packed: vec_zeroed(largest.div_ceil(4))?, scales, errors, next })
+        let scales = context.zeros(DType::F32, &[gradient_blocks(largest, GRADIENT_BLOCK)?])?;
+        Ok(GradientCodes::Ternary { packed: context.zeros(DType::U8, &[largest.div_ceil(4)])?, scales, errors, next })
     }
 
     /// What the gradients are still owed, by their index.
@@ -178,8 +179,8 @@ impl GradientCodes {
         let (launch, kernels) = (context.launch(), context.kernels());
         match self {
             GradientCodes::Int8 { codes, scales } => {
-                let (codes, scales) = (&mut codes[..count], &mut scales[..blocks]);
-                let (mut codes, mut scales) = (ViewMut::of(codes, &[count])?, ViewMut::of(scales, &[blocks])?);
+                let mut codes = codes.view_mut().narrow(0, count)?;
+                let mut scales = scales.view_mut().narrow(0, blocks)?;
                 let g = &gradient.view();
                 (kernels.quantize_gradients)(launch, g, stream, GRADIENT_BLOCK, &mut codes, &mut scales)?;
                 let (codes, scales) = (codes.as_view(), scales.as_view());
@@ -189,19 +190,20 @@ impl GradientCodes {
                 let (Some(Some(owed)), Some(Some(error))) = (errors.get(index), next.get_mut(index)) else {
                     return Ok(());
                 };
-                error.host_mut::<f32>()?.copy_from_slice(owed.host()?);
-                let (packed, scales) = (&mut packed[..count.div_ceil(4)], &mut scales[..blocks]);
-                let bytes = packed.len();
+                (kernels.fill)(launch, 0.0, &mut error.view_mut())?;
+                (kernels.add)(launch, &owed.view(), &mut error.view_mut())?;
+                let mut packed = packed.view_mut().narrow(0, count.div_ceil(4))?;
+                let mut scales = scales.view_mut().narrow(0, blocks)?;
                 (kernels.ternarize_gradients)(
                     launch,
                     &gradient.view().reshape(&[count])?,
                     GRADIENT_BLOCK,
                     &mut error.view_mut().reshape(&[count])?,
-                    &mut ViewMut::of(packed, &[bytes])?,
-                    &mut ViewMut::of(scales, &[blocks])?,
+                    &mut packed,
+                    &mut scales,
                 )?;
-                let g = &mut gradient.view_mut().reshape(&[1, count])?;
-                deternarize(context, packed, scales, GRADIENT_BLOCK, g)
+                let (packed, scales) = (packed.as_view(), scales.as_view());
+                deternarize(context, &packed, &scales, GRADIENT_BLOCK, &mut gradient.view_mut().reshape(&[1, count])?)
             }
         }
     }

@@ -239,7 +239,7 @@ fn gradients_have_the_same_codes_on_every_row_and_come_back_within_a_step() {
         }
         // What the trainer does to a gradient is this and nothing else.
         let mut tensor = crate::tensor::Tensor::from_slice(&g, &[10, 100]).unwrap();
-        GradientCodes::int8(2000).unwrap().pass(&context, 0, stream, &mut tensor).unwrap();
+        GradientCodes::int8(&context, 2000).unwrap().pass(&context, 0, stream, &mut tensor).unwrap();
         assert_eq!(tensor.host::<f32>().unwrap(), restored);
         assert_eq!(first.get_or_insert_with(|| (codes.clone(), scales.clone())), &(codes, scales));
     }

@@ -3,6 +3,7 @@
 use super::error::{Result, ensure};
 use super::memory::Buffer;
 use super::{DType, Element, Shape, View, ViewMut};
+use std::borrow::Cow;
 
 /// Where a tensor's memory lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,5 +114,42 @@ impl Tensor {
 
     pub fn host_mut<T: Element>(&mut self) -> Result<&mut [T]> {
         self.view_mut().into_slice()
+    }
+
+    /// The elements, wherever they are: a copy of those that are not on the host.
+    pub fn read<T: Element>(&self) -> Result<Cow<'_, [T]>> {
+        Ok(Cow::Borrowed(self.host()?))
+    }
+
+    /// Overwrites all elements, wherever they are.
+    pub fn write<T: Element>(&mut self, elements: &[T]) -> Result<()> {
+        let count = self.count();
+        ensure!(elements.len() == count, Shape, "{} elements for a tensor of {count}", elements.len());
+        self.host_mut()?.copy_from_slice(elements);
+        Ok(())
+    }
+
+    /// The same by what `fill` puts into a slice of them.
+    pub fn fill_with<T: Element>(&mut self, fill: impl FnOnce(&mut [T])) -> Result<()> {
+        fill(self.host_mut()?);
+        Ok(())
+    }
+
+    /// The bytes of the elements, as `read` has them.
+    pub fn read_bytes(&self) -> Result<Cow<'_, [u8]>> {
+        ensure!(self.device() == Device::Host, Device, "expected a tensor on the host, got one on {:?}", self.device());
+        // SAFETY: host memory of as many bytes, borrowed with `self`; every byte of an element is initialized.
+        Ok(Cow::Borrowed(unsafe { std::slice::from_raw_parts(self.view().as_ptr(), self.bytes()) }))
+    }
+
+    /// Overwrites all elements by their bytes, which may lie at any address.
+    pub fn write_bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        let expected = self.bytes();
+        ensure!(bytes.len() == expected, Shape, "{} bytes for a tensor of {expected}", bytes.len());
+        ensure!(self.device() == Device::Host, Device, "expected a tensor on the host, got one on {:?}", self.device());
+        let to = self.view_mut().as_mut_ptr();
+        // SAFETY: host memory of as many bytes, borrowed exclusively, so that it does not overlap; numbers may have any bytes.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, expected) };
+        Ok(())
     }
 }

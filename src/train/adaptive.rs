@@ -74,9 +74,9 @@ fn typical_size(model: &Model) -> Result<Option<f64>> {
     let (mut logarithms, mut weights) = (0.0, 0.0);
     for master in model.linears().filter_map(|linear| linear.master) {
         let w = model.parameters()[master].tensor.view();
-        let mut sum = Tensor::zeros(DType::F64, &[1])?;
+        let mut sum = context.zeros(DType::F64, &[1])?;
         (context.kernels().sum_squares)(context.launch(), &w, &mut sum.view_mut())?;
-        let (count, sum) = (w.count() as f64, sum.host::<f64>()?[0]);
+        let (count, sum) = (w.count() as f64, sum.read::<f64>()?[0]);
         if sum > 0.0 {
             logarithms += count * 0.5 * (sum / count).ln();
             weights += count;

@@ -14,14 +14,14 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    pub fn new(parameters: &[Parameter]) -> Result<Optimizer> {
+    pub fn new(context: &Context, parameters: &[Parameter]) -> Result<Optimizer> {
         for Parameter { name, tensor, .. } in parameters {
             let dtype = tensor.dtype();
             ensure!(dtype == DType::F32, DType, "training: parameter {name} is {dtype}, expected f32");
         }
         let zeros =
-            || parameters.iter().map(|p| Tensor::zeros(DType::F32, p.tensor.dims())).collect::<Result<Vec<_>>>();
-        Ok(Optimizer { m: zeros()?, v: zeros()?, sum: Tensor::zeros(DType::F64, &[1])? })
+            || parameters.iter().map(|p| context.zeros(DType::F32, p.tensor.dims())).collect::<Result<Vec<_>>>();
+        Ok(Optimizer { m: zeros()?, v: zeros()?, sum: context.zeros(DType::F64, &[1])? })
     }
 
     pub fn m(&self) -> &[Tensor] {
@@ -39,11 +39,11 @@ impl Optimizer {
 
     /// The Euclidean norm over all gradients, summed in parameter order.
     pub fn gradient_norm(&mut self, context: &Context, gradients: &Gradients) -> Result<f64> {
-        self.sum.host_mut::<f64>()?[0] = 0.0;
+        self.sum.write(&[0.0f64])?;
         for gradient in gradients.tensors() {
             (context.kernels().sum_squares)(context.launch(), &gradient.view(), &mut self.sum.view_mut())?;
         }
-        Ok(self.sum.host::<f64>()?[0].sqrt())
+        Ok(self.sum.read::<f64>()?[0].sqrt())
     }
 
     /// One update of every parameter, followed by `Model::refresh`.

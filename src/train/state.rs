@@ -43,21 +43,20 @@ pub fn encode_optimizer(
     adaptive: Option<Adaptive>,
     errors: &[Option<Tensor>],
 ) -> Result<Vec<u8>> {
-    let mut entries = Vec::new();
     let adaptive = adaptive.map(Adaptive::to_tensor).transpose()?;
-    if let Some(numbers) = &adaptive {
-        let data = bytemuck::cast_slice(numbers.host::<f64>()?);
-        entries.push(Entry { name: ADAPTIVE.into(), dtype: DType::F64, dims: numbers.dims().to_vec(), data });
-    }
+    let mut named: Vec<(String, &Tensor)> = adaptive.iter().map(|numbers| (ADAPTIVE.into(), numbers)).collect();
     for (prefix, states) in [("m", optimizer.m()), ("v", optimizer.v())] {
-        for (parameter, state) in parameters.iter().zip(states) {
-            entries.push(entry(format!("{prefix}.{}", parameter.name), state)?);
-        }
+        named.extend(
+            parameters.iter().zip(states).map(|(parameter, state)| (format!("{prefix}.{}", parameter.name), state)),
+        );
     }
     for (parameter, error) in parameters.iter().zip(errors) {
-        if let Some(error) = error {
-            entries.push(entry(error_name(parameter), error)?);
-        }
+        named.extend(error.iter().map(|error| (error_name(parameter), error)));
+    }
+    let data = named.iter().map(|(_, tensor)| tensor.read_bytes()).collect::<Result<Vec<_>>>()?;
+    let mut entries = Vec::new();
+    for ((name, tensor), data) in named.into_iter().zip(&data) {
+        entries.push(Entry { name, dtype: tensor.dtype(), dims: tensor.dims().to_vec(), data });
     }
     encode(&entries, &BTreeMap::new())
 }
@@ -87,11 +86,6 @@ pub fn restore_errors(model: &Model, states: &File, errors: &mut [Option<Tensor>
         }
     }
     Ok(())
-}
-
-fn entry(name: String, tensor: &Tensor) -> Result<Entry<'_>> {
-    let data = bytemuck::cast_slice(tensor.host::<f32>()?);
-    Ok(Entry { name, dtype: DType::F32, dims: tensor.dims().to_vec(), data })
 }
 
 /// Whether the files hold what the model and its optimizer need; FORMAT names the tensor and both shapes.
@@ -134,7 +128,6 @@ pub fn restore(model: &mut Model, optimizer: &mut Optimizer, parameters: &File, 
 }
 
 fn copy(file: &File, name: &str, tensor: &mut Tensor) -> Result<()> {
-    // safetensors is little endian, as are all targets of this library; the bytes may be unaligned.
-    bytemuck::cast_slice_mut(tensor.host_mut::<f32>()?).copy_from_slice(file.tensor(name)?.data);
-    Ok(())
+    // safetensors is little endian, as are all targets of this library.
+    tensor.write_bytes(file.tensor(name)?.data)
 }

@@ -70,12 +70,12 @@ impl Work {
         let gradients = Gradients::new(model)?;
         let codes = match options.quantize_gradients {
             GradientQuantization::None => None,
-            GradientQuantization::Int8 => Some(GradientCodes::int8(largest)?),
-            GradientQuantization::Ternary => Some(GradientCodes::ternary(gradients.tensors().iter())?),
+            GradientQuantization::Int8 => Some(GradientCodes::int8(model.context(), largest)?),
+            GradientQuantization::Ternary => Some(GradientCodes::ternary(model.context(), gradients.tensors().iter())?),
         };
         Ok(Work {
             dataset,
-            optimizer: Optimizer::new(model.parameters())?,
+            optimizer: Optimizer::new(model.context(), model.parameters())?,
             adaptive: if options.use_adaptive_lr { Some(Adaptive::new(model, options)?) } else { None },
             codes,
             gradients,
@@ -209,7 +209,7 @@ impl Work {
             let part = model.backward(activations, text, factor * share, Some(draw), &mut self.gradients, cancelled)?;
             loss += part * share;
             if let Some(loss) = &mut self.cluster_loss {
-                loss.add(&self.rows[windows], activations.losses.host()?);
+                loss.add(&self.rows[windows], &activations.losses.read::<f32>()?);
             }
         }
         Ok(loss)

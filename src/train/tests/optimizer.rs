@@ -58,7 +58,7 @@ fn fifty_steps_follow_the_reference_on_every_row() {
         assert!(norms.iter().any(|norm| *norm > options.clip) && norms.iter().any(|norm| *norm < options.clip));
 
         let mut gradients = Gradients::new(&model).unwrap();
-        let mut optimizer = Optimizer::new(model.parameters()).unwrap();
+        let mut optimizer = Optimizer::new(model.context(), model.parameters()).unwrap();
         for step in 1..=50 {
             for (i, tensor) in gradients.tensors_mut().iter_mut().enumerate() {
                 for (e, g) in tensor.host_mut::<f32>().unwrap().iter_mut().enumerate() {
