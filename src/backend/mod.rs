@@ -6,7 +6,7 @@
 //! | `operations.rs` | what is made from the table's lines: names, and the way through the dispatcher |
 //! | `dispatch.rs` | [`Context`]: which row, level and pool a call runs on, and why |
 //! | `launch.rs` | [`Launch`]: what a kernel is given besides its views |
-//! | `pool.rs` | the thread pool, one per process id |
+//! | `pool.rs`, `team.rs`, `crew.rs` | the thread pool, one per process id; a region of many calls; the threads that help in them |
 //! | `tolerance.rs` | how far the rows may differ |
 //! | `workspace.rs` | scratch memory for kernels, per thread |
 //! | `scalar/` | the readable reference: the definition of every operation |
@@ -17,6 +17,7 @@
 //! An operation has the same file name in `scalar/`, `simd/`, `simd/spans/`, `benchmark/` and the parity tests.
 
 pub mod benchmark;
+mod crew;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub mod cuda;
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]

@@ -1,28 +1,24 @@
-//! The calling thread and threads of a pool that stay together for many calls: a region, such as a training step. Between two
-//! calls the helpers spin, so that handing out a call takes about a microsecond, where waking a thread takes from ten to a
-//! hundred.
+//! A region, such as a training step: the thread that leads it, and helpers that stay for many calls. Between two calls the
+//! helpers spin, so that handing out a call takes about a microsecond, where waking a thread takes from ten to a hundred.
 //!
 //! Each thread begins with a part of the chunks of its own, the same in every call: what it wrote in one call is near it in the
-//! next. Then it takes from the others' parts, so nobody waits for a helper that has not come: the caller begins at once, and
-//! where other regions have the pool's threads it does all of the work itself. Nor does it wait for them at the end of the
-//! region, when those that never came find that it is over.
+//! next. Then it takes from the others' parts, so nobody waits for a helper that has not come. `crew.rs` has the helpers.
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 thread_local! {
     /// The team that this thread leads, while it does.
     static LED: Cell<*const Team> = const { Cell::new(std::ptr::null()) };
-    /// Whether this thread is a helper in the midst of a chunk. What the chunk calls runs where it is called: one that waited for
-    /// other threads could be handed a helper's part of its own team meanwhile, and wait for itself.
+    /// Whether this thread is a helper in the midst of a chunk. What the chunk calls runs where it is called.
     static HELPING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Rounds of spinning, some tens of microseconds, after which a helper lets others have its core between two looks.
+/// Rounds of spinning, some tens of microseconds, after which a helper lets others have its core between two looks, and goes if
+/// it is wanted elsewhere.
 const SPINS: u32 = 2000;
 
 /// A call: `chunk(i)` for i in 0 .. count. The lifetime is that of `Team::run`, which does not return before all helpers have left.
@@ -37,7 +33,7 @@ struct Call {
 struct Next(AtomicUsize);
 
 pub struct Team {
-    /// Whose threads they are: an address that names the pool.
+    /// The name of the pool whose calls these are.
     pool: usize,
     /// Odd while a call is open; each call has a number of its own.
     number: AtomicUsize,
@@ -53,19 +49,6 @@ pub struct Team {
     panicking: AtomicBool,
 }
 
-/// A helper's part in a region, for a thread of the pool.
-pub struct Help {
-    team: Arc<Team>,
-    thread: usize,
-}
-
-impl Help {
-    /// Returns when the region is over: at once, where it is so already.
-    pub fn run(self) {
-        self.team.help(self.thread);
-    }
-}
-
 // SAFETY: `call` is written by the leader while `number` is even and no helper is inside, and read by those inside; `busy` is
 // the leader's; `panicked` is written by the one helper that has set `panicking`, and read once all have left.
 unsafe impl Sync for Team {}
@@ -73,25 +56,30 @@ unsafe impl Sync for Team {}
 unsafe impl Send for Team {}
 
 impl Team {
-    /// Calls `work` on this thread. `spawn` hands a task for one helper to the pool, whose name this is.
-    pub fn lead<R>(pool: usize, threads: usize, spawn: impl Fn(Help), work: impl FnOnce() -> R) -> R {
-        let team = Arc::new(Team {
-            pool,
+    /// For regions of so many threads, the leader among them; `begin` makes it one.
+    pub fn new(threads: usize) -> Team {
+        Team {
+            pool: 0,
             number: AtomicUsize::new(0),
             call: UnsafeCell::new(None),
             next: (0..threads).map(|_| Next(AtomicUsize::new(0))).collect(),
             inside: AtomicUsize::new(0),
-            over: AtomicBool::new(false),
+            over: AtomicBool::new(true),
             busy: Cell::new(false),
             panicked: UnsafeCell::new(None),
             panicking: AtomicBool::new(false),
-        });
-        for thread in 1..threads {
-            spawn(Help { team: team.clone(), thread });
         }
-        // Dropped also when `work` unwinds: it sends the helpers away.
-        let _led = Led { team: &team, before: LED.replace(Arc::as_ptr(&team)) };
-        work()
+    }
+
+    /// A new region, whose calls come from the pool of this name.
+    pub fn begin(&mut self, pool: usize) {
+        self.pool = pool;
+        *self.over.get_mut() = false;
+    }
+
+    /// Sends the helpers away.
+    pub fn end(&self) {
+        self.over.store(true, SeqCst);
     }
 
     /// Runs the call on the team of `pool` that this thread leads, or on a helper itself; false where this is neither.
@@ -173,12 +161,9 @@ impl Team {
         }
     }
 
-    /// What a helper does until the region is over. Not for a leader that waits for something in the midst of its region, and is
-    /// handed this by rayon meanwhile: it would wait for itself.
-    fn help(&self, thread: usize) {
-        if !LED.get().is_null() {
-            return;
-        }
+    /// What a helper, the one of this number, does until the region is over, or until it has nothing to do and is wanted elsewhere.
+    pub fn help(&self, thread: usize, wanted_elsewhere: impl Fn() -> bool) {
+        let thread = thread.min(self.next.len() - 1);
         let (mut seen, mut idle) = (0, 0);
         while !self.over.load(SeqCst) {
             let number = self.number.load(SeqCst);
@@ -186,8 +171,9 @@ impl Team {
                 idle += 1;
                 if idle < SPINS {
                     std::hint::spin_loop();
-                } else if rayon::yield_now() != Some(rayon::Yield::Executed) {
-                    // Others who use the pool were asked for work first.
+                } else if wanted_elsewhere() {
+                    return;
+                } else {
                     std::thread::yield_now();
                 }
                 continue;
@@ -230,16 +216,22 @@ impl Drop for Open<'_> {
     }
 }
 
-/// Leadership; dropping it, also while unwinding, sends the helpers away.
-struct Led<'a> {
-    team: &'a Team,
+/// This thread leads the team until it is dropped.
+pub struct Led {
     before: *const Team,
 }
 
-impl Drop for Led<'_> {
+impl Led {
+    /// # Safety
+    /// The team outlives what is returned, which is dropped on this thread.
+    pub unsafe fn new(team: *const Team) -> Led {
+        Led { before: LED.replace(team) }
+    }
+}
+
+impl Drop for Led {
     fn drop(&mut self) {
         LED.set(self.before);
-        self.team.over.store(true, SeqCst);
     }
 }
 
@@ -328,7 +320,7 @@ mod tests {
         assert_eq!(count.into_inner(), 10);
     }
 
-    /// Threads that lead at the same time share the pool's: each region waits for one of them at most.
+    /// Threads that lead at the same time share the pool's, and wait for none of them.
     #[test]
     fn several_lead_at_once() {
         let pool = Arc::new(Pool::new(3).unwrap());
@@ -353,9 +345,10 @@ mod tests {
         leaders.into_iter().for_each(|leader| leader.join().unwrap());
     }
 
-    /// While one thread leads a region, another thread's call is done by the helpers.
+    /// While one thread leads a region and waits in it, a call of another thread is done; so are those of more threads than there
+    /// are helpers.
     #[test]
-    fn others_who_use_the_pool_do_not_wait_for_the_region() {
+    fn nobody_waits_for_a_region_of_others() {
         let pool = Arc::new(Pool::new(2).unwrap());
         let (started, has_started) = mpsc::channel();
         let (done, is_done) = mpsc::channel();

@@ -17,8 +17,8 @@ struct Slots {
 
 /// Calls `work` with `len` elements of this thread's scratch memory, 64-byte aligned and with arbitrary contents.
 ///
-/// Calls nest: each depth has a buffer of its own. So a thread that waits for its pool inside `work`, and meanwhile runs a
-/// chunk that asks for scratch memory too, disturbs nothing.
+/// Calls nest: each depth has a buffer of its own. So the leader of a region takes part in a call that it makes inside `work`,
+/// whose chunks ask for scratch memory too.
 pub fn with_scratch<T: Pod, R>(len: usize, work: impl FnOnce(&mut [T]) -> R) -> Result<R> {
     let bytes = len
         .checked_mul(size_of::<T>())

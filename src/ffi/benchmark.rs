@@ -17,6 +17,7 @@
 
 use super::arguments::{size, text};
 use super::context::setun_backend;
+use super::floating::outside;
 use super::guard::guard;
 use super::handle;
 use super::library::{setun_cancel, setun_status};
@@ -150,8 +151,8 @@ pub unsafe extern "C" fn setun_benchmark_options_init(options: *mut setun_benchm
 /// Measures, and hands each result to `callback`: the ceilings, on one thread and on those of `parallel`;
 /// then each operation, size by size and row by row, `scalar` first. NULL options = the defaults.
 ///
-/// A call is measured as a training step makes it, from a thread of the pool; its arguments are the same on
-/// all rows. It takes up to 0.5 GB of memory. Returns OK also when the callback stopped it; ARGUMENT (a
+/// A call is measured as a training step makes it, while the threads of the pool stand by; its arguments are the
+/// same on all rows. It takes up to 0.5 GB of memory. Returns OK also when the callback stopped it; ARGUMENT (a
 /// filter that no operation has, no row at all, seconds or threads out of range, a level that does not
 /// exist or is above SETUN_CPU_LEVEL), UNSUPPORTED (a level that this build or machine lacks), CANCELLED, MEMORY, ABI.
 #[unsafe(no_mangle)]
@@ -172,7 +173,8 @@ pub unsafe extern "C" fn setun_benchmark(
         };
         let cancelled = || cancel.as_ref().is_some_and(|token| token.load(Ordering::Acquire));
         // SAFETY: the caller promised a callback for these arguments.
-        let mut report = |outcome: &Outcome| tell(outcome, |result| unsafe { callback(result, user_data) } != 0);
+        let mut report =
+            |outcome: &Outcome| tell(outcome, |result| outside(|| unsafe { callback(result, user_data) }) != 0);
         benchmark::run(&chosen, &mut report, &cancelled)
     })
 }

@@ -18,6 +18,7 @@ use super::arguments::{
     Extent, check_apart, check_pointer, count, extent, one_of, optional, size, slice, slice_mut, store,
 };
 use super::context::{self, setun_context};
+use super::floating::outside;
 use super::guard::{guard, guard_silent};
 use super::handle::{self, Handle};
 use super::library::{UserData, setun_cancel, setun_status};
@@ -185,7 +186,7 @@ impl KMeansObject {
         let mut progress = |report: &Report| match *progress {
             None => true,
             // SAFETY: the header asks for a callback that takes a report, valid during the call, and its user data.
-            Some(progress) => unsafe { progress(&c_report(report), user_data.pointer()) != 0 },
+            Some(progress) => outside(|| unsafe { progress(&c_report(report), user_data.pointer()) != 0 }),
         };
         let cancelled = || cancel.as_ref().is_some_and(|token| token.load(Ordering::Acquire));
         kmeans.fit(points, Hooks { progress: &mut progress, cancelled: &cancelled })

@@ -67,7 +67,8 @@ pub struct setun_context_options {
     pub prefer_parallel: i32,
     /// Non-zero: AUTO takes `simd` where `parallel` is not wanted. Default 1.
     pub prefer_simd: i32,
-    /// Threads of the pool; 0 = as many as the process may use, at most 4096. Default 0.
+    /// Threads that compute a call, the calling thread among them; 0 = as many as the process may use, at most
+    /// 4096. Default 0.
     pub threads: i32,
     /// Non-zero: tell the log hook, at level INFO, what was chosen, now and at the first call of each
     /// operation on each backend. Default 0.

@@ -2,26 +2,53 @@
 //! is linked with -ffast-math does so when it starts) or rounding to another direction; results must not depend on that, nor on
 //! which thread computes which part of them.
 
+use std::cell::Cell;
+
+thread_local! {
+    /// What the caller of the export that runs on this thread had set.
+    static CALLERS: Cell<u64> = const { Cell::new(STANDARD) };
+}
+
 /// This thread computes as IEEE 754 says by default; dropping it gives back what the caller had set.
 pub struct Floating {
     before: u64,
+    /// Of an export that called a hook, which called this one.
+    outer: u64,
 }
 
 impl Floating {
     pub fn standard() -> Floating {
         let before = read();
-        if before & SETTINGS != STANDARD {
-            write(before & !SETTINGS | STANDARD);
-        }
-        Floating { before }
+        set(before, STANDARD);
+        Floating { before, outer: CALLERS.try_with(|callers| callers.replace(before)).unwrap_or(STANDARD) }
     }
 }
 
 impl Drop for Floating {
     fn drop(&mut self) {
-        if self.before & SETTINGS != STANDARD {
-            write(self.before);
+        set(read(), self.before);
+        let _ = CALLERS.try_with(|callers| callers.set(self.outer));
+    }
+}
+
+/// Calls a hook of the program's, with the program's settings; what it changes there has no effect here.
+pub fn outside<R>(hook: impl FnOnce() -> R) -> R {
+    /// Also when the hook unwinds.
+    struct Back;
+    impl Drop for Back {
+        fn drop(&mut self) {
+            set(read(), STANDARD);
         }
+    }
+    let _back = Back;
+    set(read(), CALLERS.try_with(Cell::get).unwrap_or(STANDARD));
+    hook()
+}
+
+/// Makes the settings those of `value`.
+fn set(now: u64, value: u64) {
+    if (now ^ value) & SETTINGS != 0 {
+        write(now & !SETTINGS | value & SETTINGS);
     }
 }
 
@@ -48,8 +75,8 @@ mod register {
 
 #[cfg(target_arch = "aarch64")]
 mod register {
-    /// Of FPCR: traps of exceptions, rounding, flush to zero, the default NaN.
-    pub const SETTINGS: u64 = 0x07C0_9F00;
+    /// Of FPCR: all that changes results, and the traps of exceptions.
+    pub const SETTINGS: u64 = 0x07C8_9F07;
     pub const STANDARD: u64 = 0;
 
     pub fn read() -> u64 {
@@ -104,5 +131,31 @@ mod tests {
             assert_eq!(read() & SETTINGS, STANDARD);
         }
         assert!(half(f32::MIN_POSITIVE) > 0.0);
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn hooks_run_with_the_callers_settings_and_change_nothing() {
+        const FLUSH: u64 = 0x8040;
+        let before = read();
+        for (callers, hooks) in [(0, FLUSH), (FLUSH, 0), (FLUSH, 0x2000), (0, 0)] {
+            write(before | callers);
+            {
+                let _floating = Floating::standard();
+                outside(|| {
+                    assert_eq!(read() & FLUSH, callers);
+                    {
+                        let _inner = Floating::standard();
+                        assert_eq!(read() & FLUSH, 0);
+                    }
+                    assert_eq!(read() & FLUSH, callers);
+                    write(before | hooks);
+                });
+                assert_eq!(read() & SETTINGS, STANDARD);
+                outside(|| assert_eq!(read() & FLUSH, callers));
+            }
+            assert_eq!(read() & SETTINGS, (before | callers) & SETTINGS);
+            write(before);
+        }
     }
 }

@@ -13,6 +13,7 @@
 //!     setun_generate(model, tokenizer, "Once", NULL, print, NULL, NULL);
 
 use super::arguments::{check_pointer, one_of, size, slice, store, text};
+use super::floating::outside;
 use super::guard::{guard, guard_silent};
 use super::handle::{self, Handle};
 use super::library::setun_status;
@@ -237,7 +238,8 @@ pub unsafe extern "C" fn setun_generate(
         // The model is not locked while the piece is heard.
         while let Some(piece) = read_shared(&model, &poisoned, |model| text.next(model))? {
             // SAFETY: the header asks for a callback that takes text, valid during the call, and its user data.
-            if !piece.is_empty() && unsafe { callback(piece.as_ptr().cast(), piece.len(), user_data) } == 0 {
+            let hear = || unsafe { callback(piece.as_ptr().cast(), piece.len(), user_data) };
+            if !piece.is_empty() && outside(hear) == 0 {
                 break;
             }
         }

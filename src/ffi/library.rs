@@ -12,6 +12,7 @@
 //!     printf("%s\n", setun_build_info());
 
 use super::arguments::one_of;
+use super::floating::outside;
 use super::guard::{guard, guard_silent, last_error};
 use super::handle::{self, Handle};
 use crate::backend::Level;
@@ -171,7 +172,7 @@ pub unsafe extern "C" fn setun_set_log(
             let bytes: Vec<u8> = message.bytes().map(|byte| if byte == 0 { b'?' } else { byte }).collect();
             let message = CString::new(bytes).unwrap_or_default();
             // SAFETY: the caller promised a callback that may be called from any thread with its user data.
-            unsafe { callback(c_level(level) as i32, message.as_ptr(), user_data.pointer()) };
+            outside(|| unsafe { callback(c_level(level) as i32, message.as_ptr(), user_data.pointer()) });
         };
         log::set_hook(Some((level, Arc::new(hook))));
         Ok(())

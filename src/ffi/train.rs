@@ -209,9 +209,9 @@ pub struct setun_train_options {
     /// scale for each output and 256 tokens, and codes of -32 to 32, rounded at random so that their mean is
     /// the gradient. Default SETUN_GRADIENT_PRODUCTS_INT8.
     pub weight_gradient: i32,
-    /// 0 or 1: of each layer only its input is kept for the backward pass, which computes the rest anew
-    /// (activation checkpointing, arXiv 1604.06174): less memory, about a quarter more work, the same numbers to
-    /// the bit. May change when a run is resumed. Default 0.
+    /// 0 or 1: of each layer only the inputs of its two blocks are kept for the backward pass, which computes the
+    /// rest anew (activation checkpointing, arXiv 1604.06174): less memory, about a fifth more work, the same
+    /// numbers to the bit. May change when a run is resumed. Default 0.
     pub activation_checkpointing: i32,
     /// 0.
     pub reserved: i32,

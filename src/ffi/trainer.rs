@@ -2,6 +2,7 @@
 
 use super::arguments::{self, one_of, size};
 use super::context::{self, setun_context};
+use super::floating::outside;
 use super::handle;
 use super::library::UserData;
 use super::model_object::{ModelObject, check_poison, geometry};
@@ -103,7 +104,7 @@ impl Hooks {
         match self.progress {
             None => true,
             // SAFETY: the header asks for a callback that takes metrics, valid during the call, and its user data.
-            Some(progress) => unsafe { progress(&c_metrics(metrics), self.user_data.pointer()) != 0 },
+            Some(progress) => outside(|| unsafe { progress(&c_metrics(metrics), self.user_data.pointer()) != 0 }),
         }
     }
 

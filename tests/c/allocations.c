@@ -244,9 +244,8 @@ int main(void) {
     for (i = 0; i < N * K; i++) weights[i] = (float)(i * 7919 % 1009 - 504) / 504;
     for (i = 0; i < M * K; i++) x[i] = (float)(i % 2003 * 104729 % 2003 - 1001) / 1001;
     every_call(1, 0);
-    /* A pool's queue takes a block of memory for some sixty calls that are handed to it from outside, four of which are
-     * made in a round; and a thread may have its first share of a product late. */
-    every_call(2, CALLS / 2);
+    /* A thread may have its first share of a product late. */
+    every_call(2, CALLS / 4);
     of_training(1);
     of_training(2);
     return 0;

@@ -233,7 +233,7 @@ pub fn run(
         let mut reference = None;
         for row in &rows {
             let launch = &row.launch;
-            // As a training step does: the whole of it runs on the pool's threads.
+            // As a training step does: the threads of the pool stand by.
             let timing = launch.executor.enter(|| time(seconds, cancelled, || call(row.kernels, launch)))?;
             if row.backend == Backend::Scalar {
                 reference = Some(timing.minimum);

@@ -132,8 +132,8 @@ impl Handoffs {
         Handoffs([const { AtomicU64::new(UNKNOWN) }; 2])
     }
 
-    /// Nanoseconds; measured at the first question, in less than three milliseconds. No lock is held meanwhile: a thread of the
-    /// pool that measures may come upon another call, which takes the usual magnitude.
+    /// Nanoseconds; measured at the first question, in less than three milliseconds. No lock is held meanwhile: another
+    /// thread's call takes the usual magnitude.
     pub fn get(&self, pool: &Pool, caller: Caller) -> f64 {
         let slot = &self.0[caller as usize];
         let found = match slot.compare_exchange(UNKNOWN, MEASURING, Ordering::Relaxed, Ordering::Relaxed) {

@@ -88,7 +88,7 @@ pub fn grids(
             }
             place -= blocks;
         }
-        Ok(())
+        unreachable!("a row of blocks is as long as those of all matrices together")
     })
 }
 
@@ -103,7 +103,7 @@ pub struct Shared<'a, T> {
     lifetime: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: the only access is `part`, whose contract forbids overlap.
+// SAFETY: all access is by `part` and `as_mut_ptr`, whose contracts forbid overlap.
 unsafe impl<T: Send> Sync for Shared<'_, T> {}
 
 impl<'a, T> Shared<'a, T> {

@@ -79,11 +79,11 @@ pub fn few_rows(launch: &Launch, codes: &Codes, products: &[Product]) -> Result<
             let size = |number: usize| {
                 let (product, n): (&Product, _) = (&products[number], products[number].weights.n);
                 let chunks = n.saturating_mul(k).div_ceil(CHUNK_WEIGHTS).max(1);
-                [n, product.whole_heads(n.div_ceil(chunks).next_multiple_of(8))]
+                [n, product.whole_heads(n.div_ceil(chunks).next_multiple_of(8).max(8))]
             };
             chunks::grids(launch, [1, 1], (products.len(), size), |number, _, rows| {
                 let product = &products[number];
-                let job = Few { launch, codes, product, weights: &product.weights, parts: &parts, planes, sums };
+                let job = Few { launch, codes, product, parts: &parts, planes, sums };
                 job.chunk(rows.clone())?;
                 product.turn(launch, 0..m, rows);
                 Ok(())
@@ -96,7 +96,6 @@ struct Few<'a> {
     launch: &'a Launch,
     codes: &'a Codes<'a>,
     product: &'a Product<'a>,
-    weights: &'a Weights<'a>,
     parts: &'a Parts,
     planes: &'a [i8],
     sums: &'a [i32],
@@ -104,7 +103,7 @@ struct Few<'a> {
 
 impl Few<'_> {
     fn chunk(&self, rows: Range<usize>) -> Result<()> {
-        let (weights, direct) = (self.weights, self.parts.digits == 5 || self.weights.are_rows());
+        let (weights, direct) = (&self.product.weights, self.parts.digits == 5 || self.product.weights.are_rows());
         let most = if direct { 256 } else { (DECODED / self.parts.row_bytes).clamp(8, 256) / 8 * 8 };
         let most = most.min(rows.len());
         with_scratch::<u8, _>(if direct { 0 } else { weights.scratch(most) }, |scratch| {
@@ -127,7 +126,8 @@ impl Few<'_> {
     /// y of the rows x and x + 1, if there is one, by weight rows.
     fn products(&self, x: usize, rows: Range<usize>, packed: &[u8], totals: &mut [i32]) {
         let &Parts { digits, row_bytes, bytes, split, stride, .. } = self.parts;
-        let (weights, spans, groups, n) = (self.weights, self.launch.spans, self.weights.groups, self.weights.n);
+        let (weights, spans, groups, n) =
+            (&self.product.weights, self.launch.spans, self.product.weights.groups, self.product.weights.n);
         let (count, number) = ((self.codes.m - x).min(2), rows.len());
         let (planes, packed) = (self.planes[x * stride..].as_ptr(), packed.as_ptr());
         let to = totals.as_mut_ptr();

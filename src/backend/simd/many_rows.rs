@@ -91,7 +91,7 @@ fn blocks(launch: &Launch, m: usize, x: &Arranged, products: &[Product]) -> Resu
                     for start in columns.clone().step_by(PANEL) {
                         let columns = start..columns.end.min(start + PANEL);
                         let packed = weights.rows(launch, columns.clone(), scratch);
-                        let job = Panel { launch, x, product, weights, rows: rows.clone(), columns, packed };
+                        let job = Panel { launch, x, product, rows: rows.clone(), columns, packed };
                         if weights.groups == 1 { job.one_group(panel, room) } else { job.groups(panel, room) }
                     }
                 })
@@ -107,7 +107,6 @@ struct Panel<'a> {
     launch: &'a Launch,
     x: &'a Arranged<'a>,
     product: &'a Product<'a>,
-    weights: &'a Weights<'a>,
     rows: Range<usize>,
     columns: Range<usize>,
     packed: &'a [u8],
@@ -115,7 +114,7 @@ struct Panel<'a> {
 
 impl Panel<'_> {
     fn one_group(&self, panel: &mut [u8], room: &mut [i32]) {
-        let (weights, spans, n) = (self.weights, self.launch.spans, self.weights.n);
+        let (weights, spans, n) = (&self.product.weights, self.launch.spans, self.product.weights.n);
         let (sums, factors) = (&self.x.sums[self.rows.clone()], &self.x.scales[self.rows.clone()]);
         let (scales, step) =
             if weights.whole { (weights.scales, 0) } else { (&weights.scales[self.columns.clone()], 1) };
@@ -144,9 +143,9 @@ impl Panel<'_> {
 
     /// totals[rows][16] = the products of codes of one group, however long.
     fn integers(&self, group: usize, panel: &mut [u8], totals: &mut [i32]) {
-        let (bytes, columns) = (self.weights.row_bytes(), self.weights.columns(group));
-        let (start, count) = (group * self.weights.group_bytes(), columns.len().div_ceil(4));
-        let x_start = group * self.weights.width.next_multiple_of(16);
+        let (bytes, columns) = (self.product.weights.row_bytes(), self.product.weights.columns(group));
+        let (start, count) = (group * self.product.weights.group_bytes(), columns.len().div_ceil(4));
+        let x_start = group * self.product.weights.width.next_multiple_of(16);
         totals.fill(0);
         for at in (0..count).step_by(GROUPS) {
             let count = GROUPS.min(count - at);
@@ -164,7 +163,7 @@ impl Panel<'_> {
 
     /// The panel of `count` bytes of each row, from byte `at` on.
     fn unpack(&self, at: usize, count: usize, panel: &mut [u8]) {
-        let bytes = self.weights.row_bytes();
+        let bytes = self.product.weights.row_bytes();
         let (packed, panel) = (&self.packed[at..], &mut panel[..count.next_multiple_of(4) * 4 * PANEL]);
         // SAFETY: `columns` rows of `bytes` bytes, which hold count bytes from `at` on; the panel has room for them.
         unsafe {
@@ -174,7 +173,7 @@ impl Panel<'_> {
     }
 
     fn groups(&self, panel: &mut [u8], room: &mut [i32]) {
-        let (weights, rows, n) = (self.weights, self.rows.len(), self.weights.n);
+        let (weights, rows, n) = (&self.product.weights, self.rows.len(), self.product.weights.n);
         let (integers, room) = room.split_at_mut(rows * PANEL);
         let (totals, scales) = room.split_at_mut(rows * PANEL);
         let (totals, scales): (&mut [f32], &mut [f32]) =
@@ -211,7 +210,7 @@ impl Panel<'_> {
 
     /// Adds `count` groups of one length, which fit a panel.
     fn several(&self, group: usize, count: usize, panel: &mut [u8], scales: &[f32], totals: &mut [f32]) {
-        let weights = self.weights;
+        let weights = &self.product.weights;
         let (width, padded) = (weights.columns(group).len(), weights.width.next_multiple_of(16));
         let (bytes, groups) = (width.div_ceil(4), width.next_multiple_of(16) / 4);
         let at = group * weights.group_bytes();
@@ -239,7 +238,7 @@ impl Panel<'_> {
         let scales = &scales[group * PANEL..][..PANEL];
         let rows = integers.chunks_exact(PANEL).zip(totals.chunks_exact_mut(PANEL));
         for (row, (integers, totals)) in self.rows.clone().zip(rows) {
-            let sum = self.x.sums[row * self.weights.groups + group];
+            let sum = self.x.sums[row * self.product.weights.groups + group];
             for i in 0..PANEL {
                 totals[i] += integers[i].wrapping_sub(sum) as f32 * scales[i];
             }
