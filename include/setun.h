@@ -249,7 +249,10 @@ typedef struct {
     int32_t prefer_parallel;
     /** Non-zero: AUTO takes `simd` where `parallel` is not wanted. Default 1. */
     int32_t prefer_simd;
-    /** Threads of the pool; 0 = as many as the process may use, at most 4096. Default 0. */
+    /**
+     * Threads that compute a call, the calling thread among them; 0 = as many as the process may use, at most
+     * 4096. Default 0.
+     */
     int32_t threads;
     /**
      * Non-zero: tell the log hook, at level INFO, what was chosen, now and at the first call of each
@@ -1980,9 +1983,9 @@ typedef struct {
      */
     int32_t weight_gradient;
     /**
-     * 0 or 1: of each layer only its input is kept for the backward pass, which computes the rest anew
-     * (activation checkpointing, arXiv 1604.06174): less memory, about a quarter more work, the same numbers to
-     * the bit. May change when a run is resumed. Default 0.
+     * 0 or 1: of each layer only the inputs of its two blocks are kept for the backward pass, which computes the
+     * rest anew (activation checkpointing, arXiv 1604.06174): less memory, about a fifth more work, the same
+     * numbers to the bit. May change when a run is resumed. Default 0.
      */
     int32_t activation_checkpointing;
     /** 0. */
@@ -2318,8 +2321,8 @@ void setun_benchmark_options_init(setun_benchmark_options *options, size_t size)
  * Measures, and hands each result to `callback`: the ceilings, on one thread and on those of `parallel`;
  * then each operation, size by size and row by row, `scalar` first. NULL options = the defaults.
  *
- * A call is measured as a training step makes it, from a thread of the pool; its arguments are the same on
- * all rows. It takes up to 0.5 GB of memory. Returns OK also when the callback stopped it; ARGUMENT (a
+ * A call is measured as a training step makes it, while the threads of the pool stand by; its arguments are the
+ * same on all rows. It takes up to 0.5 GB of memory. Returns OK also when the callback stopped it; ARGUMENT (a
  * filter that no operation has, no row at all, seconds or threads out of range, a level that does not
  * exist or is above SETUN_CPU_LEVEL), UNSUPPORTED (a level that this build or machine lacks), CANCELLED, MEMORY, ABI.
  */
