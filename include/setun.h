@@ -191,7 +191,8 @@ void setun_cancel_free(setun_cancel *token);
  *
  * On `parallel`, a call too small to be worth waking threads runs on the calling thread, as on `simd`. How
  * small that is, is measured on this machine while the program runs: what a hand-off to the pool takes, and
- * how fast each operation is. `setun_context_explain` says what would run a call and why,
+ * how fast each operation is. Of a larger call the calling thread does its part: whoever calls has a stack of
+ * 256 KiB or more. Calls that come at once from several threads share the pool's, and do not wait for it. `setun_context_explain` says what would run a call and why,
  * `setun_context_statistics` what has run. The size of a call is the number of elements of its largest
  * tensor; for products and attention, the number of multiplications.
  *

@@ -168,10 +168,43 @@ static void floating_point_settings(void) {
 }
 #endif
 
+static void *trains(void *unused) {
+    setun_train_options options;
+    setun_dataset *dataset = NULL;
+    setun_model *trained = small_model();
+    setun_trainer *trainer = NULL;
+    uint32_t text[600];
+    int i;
+    (void)unused;
+    for (i = 0; i < 600; i++) text[i] = (uint32_t)(i * 7919 % VOCABULARY);
+    CHECK_OK(setun_dataset_from_tokens(text, 600, VOCABULARY, .1, &dataset));
+    setun_train_options_init(&options, sizeof options);
+    options.max_steps = 2;
+    options.batch_size = 4;
+    CHECK_OK(setun_trainer_create(trained, dataset, NULL, &options, &trainer));
+    CHECK_OK(setun_trainer_step(trainer, NULL));
+    setun_trainer_free(trainer);
+    setun_dataset_free(dataset);
+    setun_model_free(trained);
+    return NULL;
+}
+
+/* The calling thread computes too, and needs no more stack than the header says. */
+static void little_stack(void) {
+    pthread_attr_t attributes;
+    pthread_t thread;
+    CHECK(pthread_attr_init(&attributes) == 0);
+    CHECK(pthread_attr_setstacksize(&attributes, 256 << 10) == 0);
+    CHECK(pthread_create(&thread, &attributes, trains, NULL) == 0);
+    CHECK(pthread_join(thread, NULL) == 0);
+    CHECK(pthread_attr_destroy(&attributes) == 0);
+}
+
 int main(void) {
 #if defined(__x86_64__)
     floating_point_settings();
 #endif
+    little_stack();
     model = small_model();
     shared_model();
     busy_trainer();
