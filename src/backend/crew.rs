@@ -1,5 +1,5 @@
-//! The threads of a pool, and the regions that want their help. They are rayon's threads, each with one task for the life of the
-//! pool: so none of them is ever handed something else while it waits.
+//! The threads of a pool, and the regions that want their help. They are rayon's threads, which begin with one task for the life
+//! of the pool: so none of them is ever handed something else while it waits.
 //!
 //! A region is led by the thread that enters it, which begins at once and asks for helpers. Threads that have nothing to do go
 //! where the fewest help; one that finds nothing to do in its region for a while goes on to another that asks. Whoever is woken
@@ -68,10 +68,12 @@ impl Threads {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(helpers)
             .thread_name(|i| format!("setun-{}", i + 1))
+            .start_handler({
+                let crew = crew.clone();
+                move |_| crew.work()
+            })
             .build()
             .map_err(|e| error!(Memory, "cannot start {threads} threads: {e}"))?;
-        let of_threads = crew.clone();
-        pool.spawn_broadcast(move |_| of_threads.work());
         Ok(Threads { crew, _pool: Some(pool) })
     }
 }

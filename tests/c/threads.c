@@ -157,13 +157,16 @@ static void floating_point_settings(void) {
     __asm__ volatile("stmxcsr %0" : "=m"(before));
     flushed = before | FLUSH;
     __asm__ volatile("ldmxcsr %0" : : "m"(flushed));
+    /* A machine that is only imitated, as valgrind does, may have no such setting. */
+    __asm__ volatile("stmxcsr %0" : "=m"(after));
+    flushed = after & FLUSH;
     CHECK_OK(setun_context_create(&context_options, &context));
     options.context = context;
     CHECK_OK(setun_dequantize_gradients(codes, &scale, COUNT, COUNT, &options, restored));
     setun_context_free(context);
     __asm__ volatile("stmxcsr %0" : "=m"(after));
     __asm__ volatile("ldmxcsr %0" : : "m"(before));
-    CHECK((after & FLUSH) == FLUSH);
+    CHECK((after & FLUSH) == flushed);
     for (i = 0; i < COUNT; i++) CHECK(memcmp(&restored[i], &scale, sizeof scale) == 0);
 }
 #endif

@@ -62,15 +62,17 @@ class Benchmark(unittest.TestCase):
         results = operation_speed.measure("--quick", "--filter", "matmul")
         ceilings = {(r["operation"], r["threads"] > 1): r["rate"] for r in results if r["is_ceiling"]}
         operations = [r for r in results if not r["is_ceiling"]]
-        self.assertEqual({r["operation"] for r in operations}, {"matmul", "matmul_ternary", "matmul_ternary_backward", "matmul_ternary_transposed"})
+        self.assertEqual({r["operation"] for r in operations},
+                         {"matmul", "matmul_ternary", "matmul_ternary_qkv", "matmul_ternary_backward",
+                          "matmul_ternary_transposed"})
         for r in results:
             self.assertLessEqual(r["seconds"], r["median_seconds"])
             self.assertGreaterEqual(r["repeats"], 3)
             amount = r["bytes"] if r["unit"] == "GB/s" else r["operations"]
             self.assertAlmostEqual(r["rate"] * 1e9 * r["seconds"] / amount, 1, places=4)
         for r in operations:
-            rows = 768 if r["operation"] == "matmul_ternary_transposed" else 64
-            self.assertEqual(r["call_size"], rows * 128 * 128)
+            sizes = {"matmul_ternary_transposed": 768 * 128 * 128, "matmul_ternary_qkv": 3 * 384 * 384}
+            self.assertEqual(r["call_size"], sizes.get(r["operation"], 64 * 128 * 128))
             self.assertEqual(r["operations"], 2 * r["call_size"])
             scalar = next(s for s in operations if s["operation"] == r["operation"] and s["backend"] == "scalar")
             self.assertAlmostEqual(r["speedup"] * r["seconds"] / scalar["seconds"], 1, places=4)
