@@ -1,0 +1,110 @@
+// What all kernels share: sums of warps and blocks, ways through memory, and instructions of PTX beside what they mean.
+//
+// Where an operation promises its bits, the arithmetic is written as __fmul_rn, __fadd_rn and so on, which the compiler never
+// contracts to a fused multiply-add.
+#pragma once
+#ifdef SETUN_EMULATE
+#include "emulate.hpp"
+#endif
+
+typedef unsigned long long u64;
+
+constexpr unsigned ALL_LANES = 0xFFFFFFFFu;
+/// Threads of a block, where the launch is not free to choose.
+constexpr int THREADS = 256;
+
+/// `name` becomes a pointer to the shared memory whose size the launch gives; it is aligned to 16 bytes.
+#ifdef SETUN_EMULATE
+#define DYNAMIC_SHARED(type, name) type *const name = reinterpret_cast<type *>(::emulate::dynamic_shared)
+#else
+#define DYNAMIC_SHARED(type, name)                                                                                     \
+    extern __shared__ __align__(16) unsigned char dynamic_shared_memory[];                                             \
+    type *const name = reinterpret_cast<type *>(dynamic_shared_memory)
+#endif
+
+// --- ways through memory ---------------------------------------------------------------------------------------------
+
+/// Of an address: which of the four floats of its 16 bytes it is.
+__device__ __forceinline__ unsigned place_in_vector(const void *address) {
+    return static_cast<unsigned>(reinterpret_cast<u64>(address) / 4 % 4);
+}
+
+__device__ __forceinline__ bool is_aligned(const void *address, unsigned bytes) {
+    return reinterpret_cast<u64>(address) % bytes == 0;
+}
+
+/// The number of this thread among all of the grid, which has one dimension, and how many there are.
+__device__ __forceinline__ u64 global_thread() { return static_cast<u64>(blockIdx.x) * blockDim.x + threadIdx.x; }
+__device__ __forceinline__ u64 global_threads() { return static_cast<u64>(gridDim.x) * blockDim.x; }
+
+__device__ __forceinline__ float4 load4(const float *address) { return *reinterpret_cast<const float4 *>(address); }
+__device__ __forceinline__ void store4(float *address, float4 value) { *reinterpret_cast<float4 *>(address) = value; }
+
+/// Asks for what is at an address of the device, to be near when it is read.
+__device__ __forceinline__ void prefetch(const void *address) {
+#ifdef SETUN_EMULATE
+    (void)*static_cast<const volatile char *>(address);
+#else
+    asm volatile("prefetch.global.L2 [%0];" : : "l"(address));
+#endif
+}
+
+// --- what several operations mean alike -------------------------------------------------------------------------------
+
+/// max(x, 0), where NaN stays NaN.
+__device__ __forceinline__ float relu(float x) { return x < 0.0f ? 0.0f : x; }
+
+/// Notes an index that is outside of what it points into: the first one stays, as (its position, the index).
+__device__ __forceinline__ void note_fault(u64 *fault, u64 position, unsigned index) {
+    atomicMin(fault, min(position, 0xFFFFFFFFull) << 32 | index);
+}
+
+// --- warps -----------------------------------------------------------------------------------------------------------
+
+__device__ __forceinline__ unsigned lane_number() { return threadIdx.x % 32; }
+__device__ __forceinline__ unsigned warp_number() { return threadIdx.x / 32; }
+
+/// The sum over the whole warp, in every lane. Of integers: the order is not that of any contract.
+__device__ __forceinline__ u64 warp_sum(u64 value) {
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(ALL_LANES, value, distance);
+    return value;
+}
+
+/// The same of floats, in a fixed order that gives every lane the same bits.
+__device__ __forceinline__ float warp_sum(float value) {
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) value = __fadd_rn(value, __shfl_xor_sync(ALL_LANES, value, distance));
+    return value;
+}
+
+/// The largest of the warp's values, where one is a number: NaN is passed over.
+__device__ __forceinline__ float warp_max(float value) {
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) value = fmaxf(value, __shfl_xor_sync(ALL_LANES, value, distance));
+    return value;
+}
+
+/// The sum over the block, in a fixed order, in every thread; all threads of a block of whole warps call it.
+__device__ __forceinline__ float block_sum(float value) {
+    __shared__ float of_warps[32];
+    value = warp_sum(value);
+    if (blockDim.x <= 32) return value;
+    // The values of the call before this one may still be read.
+    __syncthreads();
+    if (lane_number() == 0) of_warps[warp_number()] = value;
+    __syncthreads();
+    return warp_sum(lane_number() < blockDim.x / 32 ? of_warps[lane_number()] : 0.0f);
+}
+
+/// The largest of the block's values, in every thread; all threads of the block call it.
+__device__ __forceinline__ unsigned block_max(unsigned value) {
+    __shared__ unsigned of_warps[32];
+    value = __reduce_max_sync(ALL_LANES, value);
+    if (blockDim.x <= 32) return value;
+    // The values of the call before this one may still be read.
+    __syncthreads();
+    if (lane_number() == 0) of_warps[warp_number()] = value;
+    __syncthreads();
+    return __reduce_max_sync(ALL_LANES, lane_number() < blockDim.x / 32 ? of_warps[lane_number()] : 0u);
+}
