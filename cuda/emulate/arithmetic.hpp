@@ -1,0 +1,70 @@
+// The numbers of CUDA C++: intrinsics on integers and floats. The roundings are those of IEEE 754, as on the device.
+#pragma once
+
+template <class T>
+T __ldg(const T *address) { return *address; }
+
+// --- integers --------------------------------------------------------------------------------------------------------
+
+inline int __popc(unsigned x) { return __builtin_popcount(x); }
+inline int __clz(int x) { return x == 0 ? 32 : __builtin_clz(unsigned(x)); }
+inline int __ffs(int x) { return __builtin_ffs(x); }
+
+/// Four bytes of the eight in (y, x), by the low three bits of each nibble; the fourth bit spreads the byte's sign.
+inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {
+    uint64_t bytes = uint64_t(y) << 32 | x;
+    unsigned result = 0;
+    for (int i = 0; i < 4; ++i) {
+        unsigned nibble = selector >> 4 * i & 15;
+        unsigned byte = unsigned(bytes >> 8 * (nibble & 7)) & 255;
+        if (nibble & 8) byte = byte & 128 ? 255 : 0;
+        result |= byte << 8 * i;
+    }
+    return result;
+}
+
+inline unsigned __umulhi(unsigned x, unsigned y) { return unsigned(uint64_t(x) * y >> 32); }
+inline unsigned long long __umul64hi(unsigned long long x, unsigned long long y) {
+    return (unsigned long long)((unsigned __int128)x * y >> 64);
+}
+
+#define EMULATE_SMALLER_AND_LARGER(type)                                                                               \
+    inline type min(type a, type b) { return b < a ? b : a; }                                                          \
+    inline type max(type a, type b) { return a < b ? b : a; }
+EMULATE_SMALLER_AND_LARGER(int)
+EMULATE_SMALLER_AND_LARGER(unsigned)
+EMULATE_SMALLER_AND_LARGER(unsigned long long)
+
+// --- floats ----------------------------------------------------------------------------------------------------------
+
+inline unsigned __float_as_uint(float x) { return emulate::from_bits<unsigned>(emulate::to_bits(x)); }
+inline float __uint_as_float(unsigned x) { return emulate::from_bits<float>(emulate::to_bits(x)); }
+inline double __longlong_as_double(long long x) { return emulate::from_bits<double>(emulate::to_bits(x)); }
+
+inline float __fadd_rn(float x, float y) { return x + y; }
+inline float __fsub_rn(float x, float y) { return x - y; }
+inline float __fmul_rn(float x, float y) { return x * y; }
+inline float __fdiv_rn(float x, float y) { return x / y; }
+inline float __fsqrt_rn(float x) { return sqrtf(x); }
+inline float __fmaf_rn(float x, float y, float z) { return fmaf(x, y, z); }
+inline double __dadd_rn(double x, double y) { return x + y; }
+inline double __dmul_rn(double x, double y) { return x * y; }
+inline double __ddiv_rn(double x, double y) { return x / y; }
+inline double __drcp_rn(double x) { return 1.0 / x; }
+inline double __dsqrt_rn(double x) { return sqrt(x); }
+
+namespace emulate {
+/// Conversions on the device keep to the nearest end of the type, and make 0 of NaN.
+inline int saturated(double x) {
+    using Limits = std::numeric_limits<int>;
+    if (std::isnan(x)) return 0;
+    return x <= Limits::min() ? Limits::min() : x >= Limits::max() ? Limits::max() : int(x);
+}
+}  // namespace emulate
+
+inline int __float2int_rn(float x) { return emulate::saturated(rintf(x)); }
+inline int __float2int_rz(float x) { return emulate::saturated(truncf(x)); }
+inline float __double2float_rn(double x) { return float(x); }
+inline float __int2float_rn(int x) { return float(x); }
+inline float __uint2float_rn(unsigned x) { return float(x); }
+inline double __ull2double_rn(unsigned long long x) { return double(x); }
