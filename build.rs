@@ -1,4 +1,5 @@
-//! Compiles the spans once per CPU level and links the archives in; sets the shared library's name and flags.
+//! Compiles the spans once per CPU level and links the archives in; packs the kernels of the GPU; sets the shared library's
+//! name and flags.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,8 +7,11 @@ use std::{env, fs, thread};
 
 #[path = "src/backend/simd/archive_check.rs"]
 mod archive_check;
+#[path = "src/backend/cuda/pack.rs"]
+mod pack;
 
 const SPANS: &str = "src/backend/simd/spans";
+const PTX: &str = "cuda/ptx";
 
 /// One archive: its name here and in cfg, the processor and the features beyond it that it is compiled for.
 struct Level {
@@ -26,7 +30,9 @@ const LEVELS: [Level; 3] = [
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=src/backend/simd/archive_check.rs");
+    println!("cargo:rerun-if-changed=src/backend/cuda/pack.rs");
     println!("cargo:rerun-if-changed={SPANS}");
+    println!("cargo:rerun-if-changed={PTX}");
     println!("cargo:rerun-if-changed=Cargo.lock");
     println!("cargo:rustc-env=SETUN_TARGET={}", env::var("TARGET").unwrap_or_default());
     println!("cargo:rustc-env=SETUN_RUSTC={}", rustc_version());
@@ -37,6 +43,7 @@ fn main() {
         println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libsetun.so.{major}");
         println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
     }
+    pack_kernels().unwrap_or_else(|reason| panic!("{reason}"));
     for level in &LEVELS {
         println!("cargo:rustc-check-cfg=cfg(setun_spans_{})", level.name);
     }
@@ -48,6 +55,29 @@ fn main() {
         });
         LEVELS.iter().zip(built).for_each(|(level, built)| link(level, built));
     }
+}
+
+/// Packs each file of kernels as src/backend/cuda/unpack.rs unpacks it: text that the driver compiles, with a NUL at its end,
+/// without indents and comments.
+fn pack_kernels() -> Result<(), String> {
+    let (from, to) = (Path::new(PTX), PathBuf::from(variable("OUT_DIR")?).join("ptx"));
+    let failed = |e: std::io::Error| format!("packing {PTX}: {e}");
+    fs::create_dir_all(&to).map_err(failed)?;
+    for entry in fs::read_dir(from).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let Some(name) = path.file_stem().filter(|_| path.extension().is_some_and(|extension| extension == "ptx"))
+        else {
+            continue;
+        };
+        let text = fs::read_to_string(&path).map_err(failed)?;
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
+        let text = lines.collect::<Vec<_>>().join("\n") + "\n\0";
+        let packed = pack::pack(&text).ok_or_else(|| {
+            format!("packing {}: its registers are not numbered as cuda/registers.awk numbers them", path.display())
+        })?;
+        fs::write(to.join(name), packed).map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// Links the archive of one level. Where the nested build cannot run, the library works without the level, and says so at
@@ -81,7 +111,7 @@ fn archive(level: &Level) -> Result<PathBuf, String> {
     copy_folder(&manifest.join(SPANS), &source)?;
     let lock = manifest.join("Cargo.lock");
     if lock.exists() {
-        fs::copy(&lock, source.join("Cargo.lock")).map_err(|e| format!("copying Cargo.lock: {e}"))?;
+        copy(&lock, &source.join("Cargo.lock")).map_err(|e| format!("copying Cargo.lock: {e}"))?;
     }
     let folder = out.join(format!("target-{name}"));
     let symbol = format!("setun_spans_{name}");
@@ -131,10 +161,16 @@ fn copy_folder(from: &Path, to: &Path) -> Result<(), String> {
     for entry in fs::read_dir(from).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         if let Some(name) = path.file_name() {
-            fs::copy(&path, to.join(name)).map_err(failed)?;
+            copy(&path, &to.join(name)).map_err(failed)?;
         }
     }
     Ok(())
+}
+
+/// A file that is there already stays as it is: the nested build then has nothing to do.
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    let bytes = fs::read(from)?;
+    if fs::read(to).is_ok_and(|there| there == bytes) { Ok(()) } else { fs::write(to, bytes) }
 }
 
 fn rustc_version() -> String {

@@ -12,7 +12,7 @@ static const char about[] =
     "benchmark: how fast each operation runs on each backend and CPU level, beside what this machine can do at all.\n\n"
     "  benchmark --filter matmul\n\n"
     "Times are the least of many; the median stands beside it. 'of read 16 MiB' is the share of the ceiling that bounds\n"
-    "the operation, measured in the same run. About two minutes in all.\n\n"
+    "the operation, measured in the same run. About two minutes in all, and more with a GPU.\n\n"
     "With --parity nothing is timed: every operation is compared on every backend and CPU level of this machine with\n"
     "scalar, and a difference ends the program with status 1.\n\n"
     "With --train a small model is trained for some steps, and what each operation took of them is printed. Defaults in\n"
@@ -152,13 +152,14 @@ int main(int argc, char **argv)
 {
     output o = {0, 0, 0, NULL, "", ""};
     int64_t threads = 0;
-    int32_t train = 0;
+    int32_t train = 0, backend = 0;
     breakdown_options training = {0, 0, 0, 0, 0, SETUN_GRADIENT_PRODUCTS_INT8, SETUN_GRADIENT_PRODUCTS_INT8, 0};
     setun_context_options where;
     setun_benchmark_options how;
     setun_benchmark_options_init(&how, sizeof how);
     const argument table[] = {
         {"filter", ARGUMENT_TEXT, &how.filter, NULL, "only operations with this in their name"},
+        {"backend", ARGUMENT_CHOICE, &backend, "all|scalar|simd|parallel|cuda", "only this one"},
         {"level", ARGUMENT_TEXT, &how.level, NULL, "only this CPU level: baseline, x86-64-v3, x86-64-v4 or x86-64-v4+vnni; default: all"},
         {"threads", ARGUMENT_COUNT, &threads, NULL, "of parallel; 0 = as many as there are"},
         {"seconds", ARGUMENT_REAL, &how.seconds, NULL, "for each operation, size and backend"},
@@ -178,6 +179,11 @@ int main(int argc, char **argv)
     arguments_result read = arguments_read(argc, argv, table, sizeof table / sizeof *table, about);
     if (read != ARGUMENTS_OK)
         return read == ARGUMENTS_HELP ? 0 : 2;
+    if (backend != 0) {
+        int32_t *rows[] = {&how.scalar, &how.simd, &how.parallel, &how.cuda};
+        for (int row = 0; row < 4; ++row)
+            *rows[row] = row + 1 == backend;
+    }
     how.threads = threads < INT32_MAX ? (int32_t)threads : INT32_MAX;
     if (train) {
         training.threads = how.threads;

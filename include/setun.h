@@ -31,7 +31,8 @@
  *   without const needs it alone: a second caller gets SETUN_ERR_STATE at once, and never a race.
  *   Different handles are independent.
  * Fork. In a forked child everything works that was idle at the fork, contexts too: they start threads of
- *   their own. What another thread was using answers SETUN_ERR_STATE there for good, where it is needed alone.
+ *   their own. What another thread was using answers SETUN_ERR_STATE there for good, where it is needed alone,
+ *   and so does what is on a GPU.
  * Options. Option structs begin with struct_size. Their init function is told the sizeof, and fills in it
  *   and the defaults; a NULL pointer means all defaults. Later versions append fields. Every call knows the
  *   size, so a program compiled against an older header keeps working with a newer library.
@@ -196,8 +197,12 @@ void setun_cancel_free(setun_cancel *token);
  * `setun_context_statistics` what has run. The size of a call is the number of elements of its largest
  * tensor; for products and attention, the number of multiplications.
  *
- * `cuda` has no kernels in this build. `setun_device_count` and its kin say which NVIDIA GPUs there are: the
- * driver, libcuda.so.1, is looked for when it is first asked about, and nothing needs it.
+ * `cuda` is an NVIDIA GPU of compute capability 8.0 or later. Its driver, libcuda.so.1, is looked for when it is
+ * first asked about, and nothing needs it; `setun_device_count` and its kin say which GPUs there are. A context
+ * made for it keeps models and their training there, and has the GPU make every call: what a call on memory of the
+ * host reads is copied there, what it writes is copied back, and the call returns when that is done. The default
+ * context lets a GPU take single calls: see `min_size_for_cuda`. All contexts of a process share a GPU and what they
+ * keep of its memory.
  *
  *     setun_context_options options;
  *     setun_context_options_init(&options, sizeof options);
@@ -217,10 +222,7 @@ typedef enum {
     SETUN_BACKEND_SIMD = 2,
     /** The same vector code on a thread pool. */
     SETUN_BACKEND_PARALLEL = 3,
-    /**
-     * An NVIDIA GPU. This build has no kernels for it: asking for it returns SETUN_ERR_UNSUPPORTED where
-     * there is one, and SETUN_ERR_DEVICE with the reason where there is none.
-     */
+    /** An NVIDIA GPU. Where there is none, asking for it returns SETUN_ERR_DEVICE with the reason. */
     SETUN_BACKEND_CUDA = 4,
 } setun_backend;
 
@@ -244,7 +246,7 @@ typedef struct {
     int32_t backend;
     /** The GPU that `cuda` runs on, below `setun_device_count`. Default 0. */
     int32_t device;
-    /** Non-zero: AUTO takes `cuda` where this build and machine have it. Default 1. */
+    /** Non-zero: AUTO lets a GPU take calls, where there is one: see `min_size_for_cuda`. Default 1. */
     int32_t prefer_cuda;
     /** Non-zero: AUTO takes `parallel`. Default 1. */
     int32_t prefer_parallel;
@@ -263,8 +265,9 @@ typedef struct {
     /** Non-zero: time every call, for `setun_context_statistics`. Default 0. */
     int32_t benchmark_mode;
     /**
-     * The size from which on AUTO takes `cuda` for a call; 0 = always, -1 = the crossover that this machine
-     * measured. Without effect while there are no cuda kernels. Default -1.
+     * The size from which on AUTO has the GPU make a call; 0 = always, -1 = where this machine measured it to be
+     * faster, copies included, and only operations that give the same bits on every backend. A call that fails
+     * there is made again on the CPU, with a warning to the log hook. Default -1.
      */
     int64_t min_size_for_cuda;
     /**
@@ -275,8 +278,8 @@ typedef struct {
 } setun_context_options;
 
 /**
- * What has run of one operation in a context. The arrays are indexed by `setun_backend`; at
- * SETUN_BACKEND_AUTO stands the sum over all backends. Set `struct_size` before the call.
+ * What has run of one operation in a context, on the backends that did the work. The arrays are indexed by
+ * `setun_backend`; at SETUN_BACKEND_AUTO stands the sum over all backends. Set `struct_size` before the call.
  */
 typedef struct {
     size_t struct_size;
@@ -300,17 +303,28 @@ void setun_context_options_init(setun_context_options *options, size_t size);
  * Makes a context and its thread pool. NULL options = the defaults. Free it with `setun_context_free`.
  *
  * The CPU level is the best that this build contains and this machine has; the environment variable
- * SETUN_CPU_LEVEL (a name that setun_context_level gives) lowers it. Returns ARGUMENT (a backend, device or number of
- * threads that does not exist), UNSUPPORTED (a backend or level that this build or machine lacks), MEMORY
- * (the threads cannot be started), ABI; for SETUN_BACKEND_CUDA also DEVICE (no driver, no device, or a
- * driver that fails, in its own words) and STATE (the process was forked after the driver was loaded).
+ * SETUN_CPU_LEVEL (a name that setun_context_level gives) lowers it. Of a GPU's memory a process keeps what it used,
+ * for the next call; SETUN_CUDA_MEMORY is the most that it takes, in bytes, and SETUN_CUDA_CACHE=0 has it give all
+ * back at once. Both are read when the GPU is opened.
+ *
+ * Returns ARGUMENT (a backend, device or number of threads that does not exist), UNSUPPORTED (a backend or level that
+ * this build or machine lacks), MEMORY (the threads cannot be started), ABI; for SETUN_BACKEND_CUDA also DEVICE (no
+ * driver, no device, or a driver that fails, in its own words), MEMORY (of the GPU), UNSUPPORTED (an older GPU),
+ * ARGUMENT (a SETUN_CUDA_MEMORY that is no number) and STATE (the process was forked after the driver was loaded).
+ * Calls on such a context may return DEVICE and MEMORY, and STATE in a forked child.
  */
 setun_status setun_context_create(const setun_context_options *options, setun_context **out);
 
-/** Says which backend was chosen: a `setun_backend`, never AUTO. NULL = the default context. */
+/**
+ * Says which backend was chosen: a `setun_backend`, never AUTO. Where a GPU may take single calls, it is the one that
+ * makes the others. NULL = the default context.
+ */
 setun_status setun_context_backend(const setun_context *context, int32_t *out);
 
-/** Says how many threads run a call: 1 but for `parallel`. NULL = the default context. */
+/**
+ * Says how many threads run a call on the CPU: 1 but for `parallel`, and for the few that `cuda` leaves to the CPU, to
+ * say what is wrong with their bytes. NULL = the default context.
+ */
 setun_status setun_context_threads(const setun_context *context, int32_t *out);
 
 /**
@@ -321,7 +335,7 @@ setun_status setun_context_level(const setun_context *context, const char **out)
 
 /**
  * Says in a sentence or two what would run a call of an operation, and why: backend, CPU level, threads, the
- * crossover and what it was measured from, and why no GPU. For people: the wording may change.
+ * crossover and what it was measured from, and why a GPU or none. For people: the wording may change.
  *
  * `operation` is a name of `setun_operation_name`; NULL asks about the context as a whole. `call_size` is the
  * size of the call (see the head of this section); -1 asks where the crossover lies. At most `capacity` bytes
@@ -383,7 +397,8 @@ setun_status setun_device_name(int32_t device, char *text, size_t capacity, size
  * The memory of a GPU in bytes: how much is free now, and how much there is. Either may be NULL.
  *
  * What is free is known only on an open device: this opens it for the call (part of a second), and leaves
- * the calling thread's CUDA context what it was. Returns as `setun_device_name`.
+ * the calling thread's CUDA context what it was. Returns as `setun_device_name`, or MEMORY (too little is free on the GPU
+ * to open it).
  */
 setun_status setun_device_memory(int32_t device, size_t *free, size_t *total);
 
@@ -2201,10 +2216,10 @@ setun_status setun_generate(const setun_model *model,
  * BENCHMARK: how fast it runs here
  *
  * `setun_benchmark` times the operations of the library, at several sizes each, on every row of the
- * dispatch table: `scalar`, `simd` at each CPU level, `parallel`. Beside each time stands the share that it
+ * dispatch table: `scalar`, `simd` at each CPU level, `parallel`, `cuda`. Beside each time stands the share that it
  * reaches of what this machine can do at all: of its peak of arithmetic or of its memory bandwidth, both
- * measured in the same run. It takes about two minutes, or some seconds when `quick`; other work on the
- * machine shows in the medians first.
+ * measured in the same run. It takes about two minutes, more with a GPU, or some seconds when `quick`; other work on
+ * the machine shows in the medians first.
  *
  *     static int32_t show(const setun_benchmark_result *r, void *user_data) {
  *         return printf("%s %s, %s: %g s\n", r->operation, r->sizes, r->backend_name, r->seconds) > 0;
@@ -2246,14 +2261,19 @@ typedef struct {
     /** Non-zero: only the smallest size of each operation, and 5 ms at most. Default 0. */
     int32_t quick;
     /**
-     * Non-zero: compare instead of timing. Every case is called once on `scalar`, and on `simd` and `parallel`
-     * at every CPU level there is; `scalar`, `simd`, `parallel`, `seconds` and `ceilings` are not read. `simd`
-     * may differ from `scalar` by the tolerance of the operation, where it has one, and `parallel` not at all
-     * from `simd`. Results say so in `agrees`. Default 0.
+     * Non-zero: compare instead of timing. Every case is called once on `scalar`, on `simd` and `parallel` at every
+     * CPU level there is, and on `cuda`, if that is set and there is a device, with its arguments on the host;
+     * `scalar`, `simd`, `parallel`, `seconds` and `ceilings` are not read. `simd` and `cuda` may differ from `scalar`
+     * by the tolerance of the operation, where it has one, and `parallel` not at all from `simd`. Results say so in
+     * `agrees`. Default 0.
      */
     int32_t parity;
-    /** 0. */
-    int32_t reserved;
+    /**
+     * Non-zero: measure the row `cuda` too, on the first device, with its arguments there; without a device there is
+     * no such row, and an error where all others are off. It has sizes of its own, which would take a CPU seconds.
+     * Default 1.
+     */
+    int32_t cuda;
 } setun_benchmark_options;
 
 /**
@@ -2267,9 +2287,9 @@ typedef struct {
     const char *operation;
     /** Its sizes, "256 x 2048 x 2048". Of a ceiling: how much memory it went through; "" for a peak. */
     const char *sizes;
-    /** "scalar", "simd" or "parallel". */
+    /** "scalar", "simd", "parallel" or "cuda". */
     const char *backend_name;
-    /** The CPU level, "x86-64-v3"; "" on `scalar`, which has none. */
+    /** The CPU level, "x86-64-v3"; "" on `scalar` and `cuda`, which have none. */
     const char *level;
     /** The unit of `rate`: "GFLOP/s", "GOP/s" (of 8-bit integers) or "GB/s". */
     const char *unit;
@@ -2323,9 +2343,10 @@ void setun_benchmark_options_init(setun_benchmark_options *options, size_t size)
  * then each operation, size by size and row by row, `scalar` first. NULL options = the defaults.
  *
  * A call is measured as a training step makes it, while the threads of the pool stand by; its arguments are the
- * same on all rows. It takes up to 0.5 GB of memory. Returns OK also when the callback stopped it; ARGUMENT (a
- * filter that no operation has, no row at all, seconds or threads out of range, a level that does not
- * exist or is above SETUN_CPU_LEVEL), UNSUPPORTED (a level that this build or machine lacks), CANCELLED, MEMORY, ABI.
+ * same on all rows. It takes up to 0.5 GB of memory, with a GPU 2 GB here and 2 GB there. Returns OK also when the
+ * callback stopped it; ARGUMENT (a filter that no operation has, no row at all, seconds or threads out of range, a
+ * level that does not exist or is above SETUN_CPU_LEVEL), UNSUPPORTED (a level that this build or machine lacks),
+ * DEVICE (`cuda` alone, and there is none; or a device that fails), CANCELLED, MEMORY, ABI.
  */
 setun_status setun_benchmark(const setun_benchmark_options *options, setun_benchmark_callback callback, void *user_data);
 

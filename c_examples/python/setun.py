@@ -551,7 +551,7 @@ class BenchmarkOptions(_Options):
         ("ceilings", c_int32),
         ("quick", c_int32),
         ("parity", c_int32),
-        ("reserved", c_int32),
+        ("cuda", c_int32),
     ]
 
 

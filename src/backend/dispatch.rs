@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `dispatch/dispatcher.rs` | [`Dispatcher`]: every call passes here |
 //! | `dispatch/shape.rs` | how large a call is |
+//! | `dispatch/offload.rs` | which calls go to a GPU |
 //! | `dispatch/crossover.rs` | from which size on the pool is faster: hand-offs and speeds, measured |
 //! | `dispatch/statistics.rs` | what ran where |
 //! | `dispatch/explain.rs` | the reasons, in words |
@@ -12,18 +13,21 @@
 mod crossover;
 mod dispatcher;
 mod explain;
+mod offload;
 pub mod shape;
 mod statistics;
 
+use super::cuda::Gpu;
 use super::launch::{Executor, Launch};
 use super::pool::Pool;
 use super::table::{DISPATCHED, Kernels, Operation};
 use super::{cuda, scalar, simd};
-use crate::tensor::error::{ensure, error};
+use crate::tensor::error::ensure;
 use crate::tensor::log::{self, LogLevel, log};
-use crate::tensor::{DType, Result, Tensor};
+use crate::tensor::{DType, Device, Result, Tensor};
 use crossover::Handoffs;
 use dispatcher::Least;
+use offload::Offload;
 use statistics::Statistics;
 use std::sync::Arc;
 
@@ -65,7 +69,8 @@ pub struct ContextOptions {
     pub prefer_simd: bool,
     /// 0: as many as the process may use.
     pub threads: usize,
-    /// The size of a call, in the operation's unit, from which on it goes to the GPU; None: the crossover as measured.
+    /// The size of a call, in the operation's unit, from which on it goes to the GPU; None: where that was measured to be faster,
+    /// and gives the same bits.
     pub min_size_for_cuda: Option<u64>,
     /// The same for the pool.
     pub min_size_for_parallel: Option<u64>,
@@ -113,7 +118,7 @@ impl Context {
             "threads is {}, more than the {MAX_THREADS} allowed",
             options.threads
         );
-        let (backend, why) = choose(options)?;
+        let (backend, why) = choose(options);
         let level = Level::detect()?;
         let (kernels, row) = match backend {
             Backend::Scalar => (&scalar::KERNELS, Backend::Scalar),
@@ -121,14 +126,25 @@ impl Context {
             _ => (&simd::KERNELS, Backend::Simd),
         };
         let spans = level.spans();
-        let launch = |executor| Launch { executor, spans };
+        let launch = |executor| Launch::new(executor, spans);
         let pooled = match backend {
-            Backend::Parallel => {
+            // On `cuda`, for what the host does after all.
+            Backend::Parallel | Backend::Cuda => {
                 let pool = Arc::new(Pool::new(options.threads)?);
                 // With one thread the calling thread is as good, and needs no hand-off.
                 (pool.threads() > 1).then(|| (launch(Executor::Pool(pool.clone())), pool))
             }
             _ => None,
+        };
+        let least = |size: Option<u64>| size.map_or(Least::Measured, Least::Size);
+        let offload = match options.backend {
+            None if !options.prefer_cuda => None,
+            None | Some(Backend::Cuda) => {
+                let executor = pooled.as_ref().map_or(Executor::Serial, |(_, pool)| Executor::Pool(pool.clone()));
+                let insists = backend == Backend::Cuda;
+                Some(Offload::new(options.device, insists, least(options.min_size_for_cuda), executor, spans)?)
+            }
+            Some(_) => None,
         };
         let dispatcher = Arc::new(Dispatcher {
             kernels,
@@ -136,7 +152,8 @@ impl Context {
             level,
             serial: launch(Executor::Serial),
             pooled,
-            least: options.min_size_for_parallel.map_or(Least::Measured, Least::Size),
+            offload,
+            least: least(options.min_size_for_parallel),
             verbose: options.verbose,
             benchmark: options.benchmark_mode,
             handoffs: Handoffs::new(),
@@ -153,15 +170,28 @@ impl Context {
         if self.asked.verbose {
             log(LogLevel::Info, format_args!("context: {}", self.explain_choice()));
         } else if self.asked.backend.is_none() && self.asked.prefer_cuda && log::heard(LogLevel::Debug) {
-            log(
-                LogLevel::Debug,
-                format_args!("context: {}; {} runs instead", self.why_not_cuda(None), self.backend.name()),
-            );
+            let cuda = self.explain_cuda(None, None);
+            log(LogLevel::Debug, format_args!("context: {cuda}; {} runs the rest", self.backend.name()));
         }
     }
 
+    /// Of a context that may choose, the CPU's row: a GPU takes single calls from it.
     pub fn backend(&self) -> Backend {
         self.backend
+    }
+
+    /// What the last bits of floats hang on, besides the CPU level: "parallel", or "parallel, cuda from 1000000" where a GPU takes
+    /// calls from a given size on.
+    pub fn arithmetic(&self) -> String {
+        let name = self.backend.name();
+        match &self.dispatcher.offload {
+            Some(Offload { insists: false, least: Least::Size(least), ordinal, .. })
+                if cuda::device(*ordinal).is_ok() =>
+            {
+                format!("{name}, cuda from {least}")
+            }
+            _ => name.into(),
+        }
     }
 
     pub fn level(&self) -> Level {
@@ -181,14 +211,26 @@ impl Context {
         const { &DISPATCHED }
     }
 
-    /// A tensor of zeros where this context's kernels work best.
+    /// A tensor of zeros where this context's kernels work best: on the device, if the context was made for one.
     pub fn zeros(&self, dtype: DType, dims: &[usize]) -> Result<Tensor> {
-        Tensor::zeros(dtype, dims)
+        match self.home() {
+            Some(gpu) => gpu.zeros(dtype, dims),
+            None => Tensor::zeros(dtype, dims),
+        }
     }
 
     /// The same elements there.
     pub fn place(&self, tensor: Tensor) -> Result<Tensor> {
-        Ok(tensor)
+        match self.home() {
+            Some(gpu) if tensor.device() == Device::Host => gpu.upload_view(&tensor.view()),
+            _ => Ok(tensor),
+        }
+    }
+
+    /// The device that this context's tensors live on.
+    fn home(&self) -> Option<&Arc<Gpu>> {
+        let offload = self.dispatcher.offload.as_ref().filter(|offload| offload.insists)?;
+        offload.launch()?.gpu().ok()
     }
 
     /// What a row has done of an operation since the context was made or its statistics were reset.
@@ -201,18 +243,12 @@ impl Context {
     }
 }
 
-fn choose(options: &ContextOptions) -> Result<(Backend, &'static str)> {
+fn choose(options: &ContextOptions) -> (Backend, &'static str) {
     match options.backend {
-        Some(Backend::Cuda) => {
-            let device = cuda::device(options.device)?;
-            // A device that cannot be opened is told apart from one that only lacks kernels.
-            cuda::free_memory(options.device)?;
-            Err(error!(Unsupported, "{}", explain::no_kernels(options.device, device)))
-        }
-        Some(backend) => Ok((backend, "the context asked for it")),
-        None if options.prefer_parallel => Ok((Backend::Parallel, "prefer_parallel is set")),
-        None if options.prefer_simd => Ok((Backend::Simd, "prefer_parallel is 0, prefer_simd is set")),
-        None => Ok((Backend::Scalar, "prefer_parallel and prefer_simd are 0")),
+        Some(backend) => (backend, "the context asked for it"),
+        None if options.prefer_parallel => (Backend::Parallel, "prefer_parallel is set"),
+        None if options.prefer_simd => (Backend::Simd, "prefer_parallel is 0, prefer_simd is set"),
+        None => (Backend::Scalar, "prefer_parallel and prefer_simd are 0"),
     }
 }
 

@@ -1,8 +1,11 @@
-//! What a kernel is given besides its views: who runs its chunks, and with which vector code.
+//! What a kernel is given besides its views: who runs its chunks, and with which vector code; on `cuda`, which device.
 
+use super::cuda::Gpu;
 use super::dispatch::Dispatcher;
 use super::pool::Pool;
 use super::simd::Spans;
+use crate::tensor::Result;
+use crate::tensor::error::error;
 use std::sync::Arc;
 
 /// Runs the chunks of an operation. A chunk is a function of shape only, never of the thread count; that is why `parallel`
@@ -51,6 +54,24 @@ impl Executor {
 }
 
 pub struct Launch {
+    /// On `cuda`, what runs the calls that the host does after all.
     pub executor: Executor,
     pub spans: &'static Spans,
+    gpu: Option<Arc<Gpu>>,
+}
+
+impl Launch {
+    /// On the rows of the CPU.
+    pub fn new(executor: Executor, spans: &'static Spans) -> Launch {
+        Launch { executor, spans, gpu: None }
+    }
+
+    pub fn on(gpu: Arc<Gpu>, executor: Executor, spans: &'static Spans) -> Launch {
+        Launch { executor, spans, gpu: Some(gpu) }
+    }
+
+    /// The device of `cuda`.
+    pub fn gpu(&self) -> Result<&Arc<Gpu>> {
+        self.gpu.as_ref().ok_or_else(|| error!(Device, "expected tensors on the host: this context has no cuda device"))
+    }
 }

@@ -11,7 +11,7 @@
 //! | `workspace.rs` | scratch memory for kernels, per thread |
 //! | `scalar/` | the readable reference: the definition of every operation |
 //! | `simd/` | the vector kernels, for one thread (`simd`) or all (`parallel`) |
-//! | `cuda/` | the driver and its devices; no kernels yet |
+//! | `cuda/` | an NVIDIA GPU: driver, memory, and the launches of the kernels |
 //! | `benchmark/` | how fast each operation runs on each row, beside what the machine can do |
 //!
 //! An operation has the same file name in `scalar/`, `simd/`, `simd/spans/`, `benchmark/` and the parity tests.

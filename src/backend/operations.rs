@@ -1,9 +1,10 @@
 //! What is made from the table's declaration: the struct itself, the list of its operations, a table whose entries ask the
-//! dispatcher which row runs the call, and one whose entries keep what a call wrote. So a new kernel is declared in `table.rs`, and nowhere else in this folder.
+//! dispatcher which row runs the call, one whose entries bring tensors from a device, and one whose entries keep what a call
+//! wrote. So a new kernel is declared in `table.rs`, and nowhere else in this folder.
 
 /// Declares [`Kernels`](super::table::Kernels), [`Operation`](super::table::Operation),
-/// [`DISPATCHED`](super::table::DISPATCHED) and [`RECORDED`](super::table::RECORDED). Every entry is a function of a `&Launch` and named arguments that returns a
-/// `Result`.
+/// [`DISPATCHED`](super::table::DISPATCHED), `ON_HOST` and [`RECORDED`](super::table::RECORDED). Every entry is a function of a
+/// `&Launch` and named arguments that returns a `Result`.
 macro_rules! operations {
     (
         $(#[$about:meta])*
@@ -91,10 +92,65 @@ macro_rules! operations {
                         return (crate::backend::simd::KERNELS.$name)(launch $(, $argument)*);
                     };
                     let bytes = 0 $(+ Argument(&$argument).bytes())*;
-                    let call = dispatcher.begin(Operation::$name, &[$(Argument(&$argument).dims()),*], bytes);
-                    let result = (call.kernels().$name)(call.launch() $(, $argument)*);
-                    call.end(result.is_ok());
-                    result
+                    let on_device = false $(|| Argument(&$argument).on_device())*;
+                    let shapes: &[&[usize]] = &[$(Argument(&$argument).dims()),*];
+                    let mut call = dispatcher.begin(Operation::$name, shapes, bytes, on_device);
+                    loop {
+                        let result = (call.kernels().$name)(call.launch() $(, $argument)*);
+                        // A call that a GPU could not do may be made again, on the CPU.
+                        if call.end(result.as_ref().err()) {
+                            return result;
+                        }
+                    }
+                }
+            )*
+        }
+
+        /// The table of operations that a GPU leaves to the host after all: each entry brings its tensors to the host, makes the
+        /// call on the vector row, and takes back what it wrote.
+        #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+        pub const ON_HOST: Kernels = Kernels { $($name: on_host::$name,)* };
+
+        #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+        mod on_host {
+            use super::*;
+            // What is no view stays where it is: see `cuda/host.rs`.
+            #[allow(unused_imports)]
+            use crate::backend::cuda::host::{Lent, Plain, Stays, Traveller, Visit};
+
+            $(
+                #[allow(clippy::too_many_arguments)]
+                pub fn $name(launch: &Launch $(, $argument: $type)*) -> $result {
+                    let mut visit = Visit::new(launch);
+                    // SAFETY: nothing that is brought outlives the visit.
+                    $(let mut $argument = unsafe { Traveller($argument).bring(&mut visit) }?;)*
+                    let result = (crate::backend::simd::KERNELS.$name)(launch $(, Lent(&mut $argument).lend())*)?;
+                    visit.end()?;
+                    Ok(result)
+                }
+            )*
+        }
+
+        /// For tests, the `cuda` row of a caller whose tensors live on the device: each entry brings them there first.
+        #[cfg(all(test, target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+        pub const ON_DEVICE: Kernels = Kernels { $($name: on_device::$name,)* };
+
+        #[cfg(all(test, target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+        mod on_device {
+            use super::*;
+            use crate::backend::cuda::device_views::Abroad;
+            #[allow(unused_imports)]
+            use crate::backend::cuda::host::{Lent, Plain, Stays, Traveller};
+
+            $(
+                #[allow(clippy::too_many_arguments)]
+                pub fn $name(launch: &Launch $(, $argument: $type)*) -> $result {
+                    let mut abroad = Abroad::new(launch);
+                    // SAFETY: nothing that is brought outlives `abroad`.
+                    $(let mut $argument = unsafe { Traveller($argument).bring(&mut abroad) }?;)*
+                    let result = (crate::backend::cuda::KERNELS.$name)(launch $(, Lent(&mut $argument).lend())*)?;
+                    abroad.end()?;
+                    Ok(result)
                 }
             )*
         }

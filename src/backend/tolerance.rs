@@ -64,6 +64,12 @@ pub fn of(operation: Operation, shapes: &[Vec<usize>]) -> Tolerance {
     }
 }
 
+/// Whether every row gives the same bits.
+pub fn is_exact(operation: Operation) -> bool {
+    let Tolerance { absolute, relative } = of(operation, &[]);
+    absolute == 0.0 && relative == 0.0
+}
+
 /// The first element that differs by more than is allowed: its index, what was expected and what was found. Types and shapes
 /// are the same. Equal means equal bits, but for NaN, where any will do: its payload is nobody's promise.
 pub fn first_difference(

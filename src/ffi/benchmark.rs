@@ -1,10 +1,10 @@
 //! BENCHMARK: how fast it runs here
 //!
 //! `setun_benchmark` times the operations of the library, at several sizes each, on every row of the
-//! dispatch table: `scalar`, `simd` at each CPU level, `parallel`. Beside each time stands the share that it
+//! dispatch table: `scalar`, `simd` at each CPU level, `parallel`, `cuda`. Beside each time stands the share that it
 //! reaches of what this machine can do at all: of its peak of arithmetic or of its memory bandwidth, both
-//! measured in the same run. It takes about two minutes, or some seconds when `quick`; other work on the
-//! machine shows in the medians first.
+//! measured in the same run. It takes about two minutes, more with a GPU, or some seconds when `quick`; other work on
+//! the machine shows in the medians first.
 //!
 //!     static int32_t show(const setun_benchmark_result *r, void *user_data) {
 //!         return printf("%s %s, %s: %g s\n", r->operation, r->sizes, r->backend_name, r->seconds) > 0;
@@ -57,13 +57,16 @@ pub struct setun_benchmark_options {
     pub ceilings: i32,
     /// Non-zero: only the smallest size of each operation, and 5 ms at most. Default 0.
     pub quick: i32,
-    /// Non-zero: compare instead of timing. Every case is called once on `scalar`, and on `simd` and `parallel`
-    /// at every CPU level there is; `scalar`, `simd`, `parallel`, `seconds` and `ceilings` are not read. `simd`
-    /// may differ from `scalar` by the tolerance of the operation, where it has one, and `parallel` not at all
-    /// from `simd`. Results say so in `agrees`. Default 0.
+    /// Non-zero: compare instead of timing. Every case is called once on `scalar`, on `simd` and `parallel` at every
+    /// CPU level there is, and on `cuda`, if that is set and there is a device, with its arguments on the host;
+    /// `scalar`, `simd`, `parallel`, `seconds` and `ceilings` are not read. `simd` and `cuda` may differ from `scalar`
+    /// by the tolerance of the operation, where it has one, and `parallel` not at all from `simd`. Results say so in
+    /// `agrees`. Default 0.
     pub parity: i32,
-    /// 0.
-    pub reserved: i32,
+    /// Non-zero: measure the row `cuda` too, on the first device, with its arguments there; without a device there is
+    /// no such row, and an error where all others are off. It has sizes of its own, which would take a CPU seconds.
+    /// Default 1.
+    pub cuda: i32,
 }
 
 // SAFETY: repr(C), begins with struct_size, numbers and pointers only, 5 * 8 + 8 * 4 bytes: no padding.
@@ -82,7 +85,7 @@ unsafe impl Versioned for setun_benchmark_options {
             ceilings: 1,
             quick: 0,
             parity: 0,
-            reserved: 0,
+            cuda: 1,
         }
     }
 }
@@ -98,9 +101,9 @@ pub struct setun_benchmark_result {
     pub operation: *const c_char,
     /// Its sizes, "256 x 2048 x 2048". Of a ceiling: how much memory it went through; "" for a peak.
     pub sizes: *const c_char,
-    /// "scalar", "simd" or "parallel".
+    /// "scalar", "simd", "parallel" or "cuda".
     pub backend_name: *const c_char,
-    /// The CPU level, "x86-64-v3"; "" on `scalar`, which has none.
+    /// The CPU level, "x86-64-v3"; "" on `scalar` and `cuda`, which have none.
     pub level: *const c_char,
     /// The unit of `rate`: "GFLOP/s", "GOP/s" (of 8-bit integers) or "GB/s".
     pub unit: *const c_char,
@@ -152,9 +155,10 @@ pub unsafe extern "C" fn setun_benchmark_options_init(options: *mut setun_benchm
 /// then each operation, size by size and row by row, `scalar` first. NULL options = the defaults.
 ///
 /// A call is measured as a training step makes it, while the threads of the pool stand by; its arguments are the
-/// same on all rows. It takes up to 0.5 GB of memory. Returns OK also when the callback stopped it; ARGUMENT (a
-/// filter that no operation has, no row at all, seconds or threads out of range, a level that does not
-/// exist or is above SETUN_CPU_LEVEL), UNSUPPORTED (a level that this build or machine lacks), CANCELLED, MEMORY, ABI.
+/// same on all rows. It takes up to 0.5 GB of memory, with a GPU 2 GB here and 2 GB there. Returns OK also when the
+/// callback stopped it; ARGUMENT (a filter that no operation has, no row at all, seconds or threads out of range, a
+/// level that does not exist or is above SETUN_CPU_LEVEL), UNSUPPORTED (a level that this build or machine lacks),
+/// DEVICE (`cuda` alone, and there is none; or a device that fails), CANCELLED, MEMORY, ABI.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_benchmark(
     options: *const setun_benchmark_options,
@@ -202,6 +206,7 @@ unsafe fn chosen<'a>(options: &setun_benchmark_options) -> Result<Options<'a>> {
         level,
         threads: size(i64::from(options.threads), "threads")?,
         seconds,
+        cuda: options.cuda != 0,
         ceilings: options.ceilings != 0,
         quick: options.quick != 0,
         parity: options.parity != 0,

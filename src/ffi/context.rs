@@ -13,8 +13,12 @@
 //! `setun_context_statistics` what has run. The size of a call is the number of elements of its largest
 //! tensor; for products and attention, the number of multiplications.
 //!
-//! `cuda` has no kernels in this build. `setun_device_count` and its kin say which NVIDIA GPUs there are: the
-//! driver, libcuda.so.1, is looked for when it is first asked about, and nothing needs it.
+//! `cuda` is an NVIDIA GPU of compute capability 8.0 or later. Its driver, libcuda.so.1, is looked for when it is
+//! first asked about, and nothing needs it; `setun_device_count` and its kin say which GPUs there are. A context
+//! made for it keeps models and their training there, and has the GPU make every call: what a call on memory of the
+//! host reads is copied there, what it writes is copied back, and the call returns when that is done. The default
+//! context lets a GPU take single calls: see `min_size_for_cuda`. All contexts of a process share a GPU and what they
+//! keep of its memory.
 //!
 //!     setun_context_options options;
 //!     setun_context_options_init(&options, sizeof options);
@@ -48,8 +52,7 @@ pub enum setun_backend {
     Simd = 2,
     /// The same vector code on a thread pool.
     Parallel = 3,
-    /// An NVIDIA GPU. This build has no kernels for it: asking for it returns SETUN_ERR_UNSUPPORTED where
-    /// there is one, and SETUN_ERR_DEVICE with the reason where there is none.
+    /// An NVIDIA GPU. Where there is none, asking for it returns SETUN_ERR_DEVICE with the reason.
     Cuda = 4,
 }
 
@@ -62,7 +65,7 @@ pub struct setun_context_options {
     pub backend: i32,
     /// The GPU that `cuda` runs on, below `setun_device_count`. Default 0.
     pub device: i32,
-    /// Non-zero: AUTO takes `cuda` where this build and machine have it. Default 1.
+    /// Non-zero: AUTO lets a GPU take calls, where there is one: see `min_size_for_cuda`. Default 1.
     pub prefer_cuda: i32,
     /// Non-zero: AUTO takes `parallel`. Default 1.
     pub prefer_parallel: i32,
@@ -76,8 +79,9 @@ pub struct setun_context_options {
     pub verbose: i32,
     /// Non-zero: time every call, for `setun_context_statistics`. Default 0.
     pub benchmark_mode: i32,
-    /// The size from which on AUTO takes `cuda` for a call; 0 = always, -1 = the crossover that this machine
-    /// measured. Without effect while there are no cuda kernels. Default -1.
+    /// The size from which on AUTO has the GPU make a call; 0 = always, -1 = where this machine measured it to be
+    /// faster, copies included, and only operations that give the same bits on every backend. A call that fails
+    /// there is made again on the CPU, with a warning to the log hook. Default -1.
     pub min_size_for_cuda: i64,
     /// The size from which on `parallel` hands a call to its threads; 0 = always, -1 = the crossover that
     /// this machine measured. The results are the same bits. Default -1.
@@ -132,10 +136,15 @@ pub unsafe extern "C" fn setun_context_options_init(options: *mut setun_context_
 /// Makes a context and its thread pool. NULL options = the defaults. Free it with `setun_context_free`.
 ///
 /// The CPU level is the best that this build contains and this machine has; the environment variable
-/// SETUN_CPU_LEVEL (a name that setun_context_level gives) lowers it. Returns ARGUMENT (a backend, device or number of
-/// threads that does not exist), UNSUPPORTED (a backend or level that this build or machine lacks), MEMORY
-/// (the threads cannot be started), ABI; for SETUN_BACKEND_CUDA also DEVICE (no driver, no device, or a
-/// driver that fails, in its own words) and STATE (the process was forked after the driver was loaded).
+/// SETUN_CPU_LEVEL (a name that setun_context_level gives) lowers it. Of a GPU's memory a process keeps what it used,
+/// for the next call; SETUN_CUDA_MEMORY is the most that it takes, in bytes, and SETUN_CUDA_CACHE=0 has it give all
+/// back at once. Both are read when the GPU is opened.
+///
+/// Returns ARGUMENT (a backend, device or number of threads that does not exist), UNSUPPORTED (a backend or level that
+/// this build or machine lacks), MEMORY (the threads cannot be started), ABI; for SETUN_BACKEND_CUDA also DEVICE (no
+/// driver, no device, or a driver that fails, in its own words), MEMORY (of the GPU), UNSUPPORTED (an older GPU),
+/// ARGUMENT (a SETUN_CUDA_MEMORY that is no number) and STATE (the process was forked after the driver was loaded).
+/// Calls on such a context may return DEVICE and MEMORY, and STATE in a forked child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_context_create(
     options: *const setun_context_options,
@@ -179,7 +188,8 @@ fn least(value: i64, name: &str) -> Result<Option<u64>> {
     }
 }
 
-/// Says which backend was chosen: a `setun_backend`, never AUTO. NULL = the default context.
+/// Says which backend was chosen: a `setun_backend`, never AUTO. Where a GPU may take single calls, it is the one that
+/// makes the others. NULL = the default context.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_context_backend(context: *const setun_context, out: *mut i32) -> setun_status {
     guard("context_backend", || {
@@ -198,7 +208,8 @@ fn number(backend: Backend) -> setun_backend {
     }
 }
 
-/// Says how many threads run a call: 1 but for `parallel`. NULL = the default context.
+/// Says how many threads run a call on the CPU: 1 but for `parallel`, and for the few that `cuda` leaves to the CPU, to
+/// say what is wrong with their bytes. NULL = the default context.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_context_threads(context: *const setun_context, out: *mut i32) -> setun_status {
     guard("context_threads", || {
@@ -226,7 +237,7 @@ pub unsafe extern "C" fn setun_context_level(context: *const setun_context, out:
 }
 
 /// Says in a sentence or two what would run a call of an operation, and why: backend, CPU level, threads, the
-/// crossover and what it was measured from, and why no GPU. For people: the wording may change.
+/// crossover and what it was measured from, and why a GPU or none. For people: the wording may change.
 ///
 /// `operation` is a name of `setun_operation_name`; NULL asks about the context as a whole. `call_size` is the
 /// size of the call (see the head of this section); -1 asks where the crossover lies. At most `capacity` bytes
@@ -260,8 +271,8 @@ pub unsafe extern "C" fn setun_context_explain(
     })
 }
 
-/// What has run of one operation in a context. The arrays are indexed by `setun_backend`; at
-/// SETUN_BACKEND_AUTO stands the sum over all backends. Set `struct_size` before the call.
+/// What has run of one operation in a context, on the backends that did the work. The arrays are indexed by
+/// `setun_backend`; at SETUN_BACKEND_AUTO stands the sum over all backends. Set `struct_size` before the call.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct setun_statistics {
@@ -418,7 +429,8 @@ pub unsafe extern "C" fn setun_device_name(
 /// The memory of a GPU in bytes: how much is free now, and how much there is. Either may be NULL.
 ///
 /// What is free is known only on an open device: this opens it for the call (part of a second), and leaves
-/// the calling thread's CUDA context what it was. Returns as `setun_device_name`.
+/// the calling thread's CUDA context what it was. Returns as `setun_device_name`, or MEMORY (too little is free on the GPU
+/// to open it).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_device_memory(device: i32, free: *mut usize, total: *mut usize) -> setun_status {
     guard("device_memory", || {

@@ -49,7 +49,7 @@ fn stored_type(dtype: DType) -> Dtype {
 pub fn encode(entries: &[Entry], metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
     // Wide elements first, then by name: as the header is padded to 8 bytes, every tensor is aligned to its element.
     let mut order: Vec<&Entry> = entries.iter().collect();
-    order.sort_by(|a, b| b.dtype.size().cmp(&a.dtype.size()).then_with(|| a.name.cmp(&b.name)));
+    order.sort_unstable_by(|a, b| b.dtype.size().cmp(&a.dtype.size()).then_with(|| a.name.cmp(&b.name)));
     let header = header(&order, metadata)?;
     let data: usize = entries.iter().map(|entry| entry.data.len()).sum();
     let mut bytes = Vec::new();

@@ -31,6 +31,6 @@ impl Drop for Scratch {
 pub fn names(path: &Path) -> Vec<String> {
     let mut names: Vec<String> =
         std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
+    names.sort_unstable();
     names
 }

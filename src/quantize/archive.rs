@@ -284,7 +284,7 @@ fn listed(file: &TensorFile) -> Result<Vec<Entry>> {
         let kind = EntryKind::Tensor { dtype: found.stored.map(|stored| stored.dtype()), dims: found.dims.clone() };
         entries.push(Entry { name: found.name.clone(), kind, held: Held::File });
     }
-    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     Ok(entries)
 }
 

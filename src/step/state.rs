@@ -46,7 +46,7 @@ impl Optimizer {
                 entries.push(Entry { name, dtype: DType::F32, dims: tensor.dims().to_vec(), data });
             }
         }
-        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         let sum = checksum(entries.iter().map(|entry| entry.data));
         encode(&entries, &self.metadata(sum))
     }

@@ -75,6 +75,15 @@ impl<'a> View<'a> {
         self.data
     }
 
+    /// The same window on a copy of its memory.
+    ///
+    /// # Safety
+    /// `data` points, on `device`, to the view's first element, and the others lie around it as they do around this view's
+    /// own, valid and unwritten during `'b`.
+    pub unsafe fn on_copy<'b>(&self, data: *const u8, device: Device) -> View<'b> {
+        View { data, device, dtype: self.dtype, shape: self.shape, strides: self.strides, lifetime: PhantomData }
+    }
+
     pub fn is_contiguous(&self) -> bool {
         let expected = self.shape.strides();
         self.dims().iter().zip(self.strides()).zip(&expected).all(|((&d, &s), &e)| d == 1 || s == e)
@@ -82,6 +91,7 @@ impl<'a> View<'a> {
     }
 
     /// A matrix seen with rows and columns exchanged; no data moves.
+    #[inline(never)] // as `Tensor::view`
     pub fn transpose(mut self) -> View<'a> {
         debug_assert_eq!(self.shape.rank(), 2);
         self.shape = Shape::new(&[self.dim(1), self.dim(0)]).expect("a transposed shape has as many elements");
@@ -90,6 +100,7 @@ impl<'a> View<'a> {
     }
 
     /// The same elements under another shape; the view must be contiguous.
+    #[inline(never)] // as `Tensor::view`
     pub fn reshape(&self, dims: &[usize]) -> Result<View<'a>> {
         let shape = Shape::new(dims)?;
         ensure!(self.is_contiguous(), Shape, "only a contiguous view can be reshaped");
@@ -169,6 +180,10 @@ impl<'a> ViewMut<'a> {
         self.view.count()
     }
 
+    pub fn device(&self) -> Device {
+        self.view.device
+    }
+
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
         self.view.data as *mut u8
     }
@@ -196,7 +211,7 @@ impl<'a> ViewMut<'a> {
 
 fn check_slice<T: Element>(view: &View) -> Result<()> {
     ensure!(view.dtype == T::DTYPE, DType, "expected a tensor of {}, got {}", T::DTYPE, view.dtype);
-    ensure!(view.device == Device::Host, Device, "expected a tensor on the host, got one on {:?}", view.device);
+    ensure!(view.device == Device::Host, Device, "expected a tensor on the host, got one on {}", view.device);
     ensure!(
         view.is_contiguous(),
         Shape,
@@ -207,6 +222,7 @@ fn check_slice<T: Element>(view: &View) -> Result<()> {
     Ok(())
 }
 
+#[inline(never)] // as `Tensor::view`
 fn narrowed(
     data: *const u8,
     dtype: DType,

@@ -60,7 +60,7 @@ pub fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
             found.push((step, path));
         }
     }
-    found.sort();
+    found.sort_unstable();
     Ok(found)
 }
 

@@ -30,7 +30,8 @@ const NO_CHECKSUM: &str = "0000000000000000";
 /// Everything that decides a run's numbers. Two runs whose `Run`s agree take the same steps, bit for bit.
 #[derive(Serialize)]
 pub struct Run<'a> {
-    pub backend: &'static str,
+    /// As [`Context::arithmetic`](crate::backend::Context::arithmetic) says.
+    pub backend: String,
     /// The CPU level: it decides the order of sums.
     pub level: &'static str,
     pub model: &'a ModelOptions,

@@ -80,7 +80,7 @@ fn files(folder: &Path, cancelled: Cancelled) -> Result<Vec<PathBuf>> {
             }
         }
     }
-    files.sort();
+    files.sort_unstable();
     Ok(files)
 }
 

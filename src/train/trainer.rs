@@ -372,7 +372,7 @@ impl Trainer {
 
     fn identity(&self) -> Run<'_> {
         Run {
-            backend: self.context.backend().name(),
+            backend: self.context.arithmetic(),
             level: self.context.level().name(),
             model: &self.model_options,
             options: &self.options,

@@ -115,7 +115,7 @@ static void refuses(void)
     REFUSED(cancel, (setun_cancel *)&s, SETUN_ERR_ARGUMENT, "cancel is not a handle");
     REFUSED(struct_size, 3, SETUN_ERR_ABI, "options: struct_size is 3");
     setun_benchmark_options_init(&o, sizeof o);
-    o.scalar = o.simd = o.parallel = 0;
+    o.scalar = o.simd = o.parallel = o.cuda = 0;
     CHECK_FAILS(setun_benchmark(&o, hear, &s), SETUN_ERR_ARGUMENT, "all off");
     CHECK_FAILS(setun_benchmark(NULL, NULL, NULL), SETUN_ERR_ARGUMENT, "callback is NULL");
 

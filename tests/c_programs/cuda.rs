@@ -1,23 +1,70 @@
-//! The CUDA driver, as the library finds it: none, one for tests with one device (tests/c/cuda/libcuda.c), and one in which
-//! each call fails in turn.
+//! The CUDA driver, as the library finds it: none, one for tests with one device (tests/c/cuda/libcuda.c), one in which each
+//! call fails in turn, and one whose device is the CPU (cuda/emulate), which runs the kernels.
 
-use super::{compiler, library, root, scratch, succeed};
+use super::{compiler, library, root, run, scratch, succeed};
+use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Compiles the program, and beside it the library and, if wanted, the driver.
-fn prepare(name: &str, driver: bool) -> PathBuf {
+#[path = "../../src/backend/cuda/emulated_driver.rs"]
+mod emulated_driver;
+
+fn source(file: &str) -> PathBuf {
+    root().join("tests/c/cuda").join(file)
+}
+
+/// Compiles a program of tests/c/cuda, and puts the library beside it.
+fn compile(name: &str, program: &str) -> PathBuf {
     let folder = scratch(name);
-    let source = |file: &str| root().join("tests/c/cuda").join(file);
     let found_as = folder.join("libsetun.so.0");
     std::os::unix::fs::symlink(library(), &found_as).expect("the scratch folder takes a link");
-    let program = folder.join("device");
-    succeed(compiler("cc", "-std=c99").arg(source("device.c")).arg("-o").arg(&program).arg(&found_as).arg("-ldl"));
+    let mut command = compiler("cc", "-std=c99");
+    command.arg(source(program).with_extension("c")).arg("-o").arg(folder.join(program)).arg(&found_as);
+    succeed(command.args(["-ldl", "-lm"]));
+    folder
+}
+
+/// The program that asks what there is, and beside it, if wanted, the driver with one device.
+fn prepare(name: &str, driver: bool) -> PathBuf {
+    let folder = compile(name, "device");
     if driver {
         let shared = folder.join("libcuda.so.1");
         succeed(compiler("cc", "-std=c99").args(["-shared", "-fPIC"]).arg(source("libcuda.c")).arg("-o").arg(&shared));
     }
     folder
+}
+
+/// Runs tests/c/cuda/work.c on the emulated device, in an environment that is made for it.
+fn work(name: &str, argument: &str, environment: &[(&str, &str)]) {
+    let Some(driver) = emulated_driver::driver() else { return };
+    let folder = compile(name, "work");
+    let libraries = env::join_paths([driver, &folder]).expect("no path holds a colon");
+    let mut command = Command::new(folder.join("work"));
+    command.arg(argument).current_dir(&folder).env("LD_LIBRARY_PATH", libraries).envs(environment.iter().copied());
+    let output = run(&mut command);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let mut words = errors.lines().filter(|line| line.starts_with("emulation:") && !line.ends_with("as was asked"));
+    assert!(output.status.success() && words.next().is_none(), "{command:?}: {}\n{errors}", output.status);
+}
+
+#[test]
+fn the_device_computes_what_the_cpu_does_and_nothing_is_left() {
+    let exact = [("SETUN_EMULATE_LEAKS", "1"), ("SETUN_CUDA_CACHE", "0")];
+    work("cuda_work", "", &exact);
+    work("cuda_work_kept", "", &exact[..1]);
+}
+
+#[test]
+fn a_forked_child_has_the_cpu() {
+    work("cuda_work_fork", "fork", &[]);
+}
+
+#[test]
+fn a_device_that_fails_is_left_with_one_warning() {
+    let errors = ["cuMemAlloc_v2:1", "cuLaunchKernel:719", "cuMemcpyHtoDAsync_v2:700", "cuModuleLoadDataEx:218"];
+    for fail in errors.into_iter().chain(["cuStreamCreateWithPriority:46", "cuEventSynchronize:719"]) {
+        work("cuda_work_leave", "leave", &[("SETUN_EMULATE_FAIL", fail), ("SETUN_EMULATE_LEAKS", "1")]);
+    }
 }
 
 /// Runs the program with this environment; what it printed, line by line.
@@ -40,11 +87,13 @@ fn check_refused(answers: &[String], count: &str, reason: &str) {
     assert_eq!(answers, expected);
 }
 
-const FAKE: &str = "device 0 is Fake GPU 40, compute capability 9.1, 8.0 GiB; this build has no cuda kernels yet";
+const FAKE: &str = "cuda (device 0: Fake GPU 40, compute capability 9.1, 8.0 GiB)";
 
 fn check_fake(answers: &[String]) {
-    let refused = format!("cuda: SETUN_ERR_UNSUPPORTED context_create: {FAKE}");
-    let explained = format!("explain: cuda is not used: {FAKE}.");
+    let runs = format!("runs: add of 10 elements runs on {FAKE}: the context asked for it.");
+    let explained = format!(
+        "explain: {FAKE} takes calls where copies and all are measured to be faster there, with the same bits."
+    );
     let expected = [
         "count: SETUN_OK",
         "devices: 1",
@@ -52,7 +101,8 @@ fn check_fake(answers: &[String]) {
         "device: Fake GPU 40, 12 bytes",
         "memory: SETUN_OK",
         "bytes: 6442450944 of 8589934592",
-        &refused,
+        "cuda: SETUN_OK",
+        &runs,
         &explained,
     ];
     assert_eq!(answers, expected);
@@ -114,14 +164,34 @@ fn a_call_that_fails_is_told_in_the_drivers_own_words() {
         let answers = ask(&folder, "", &[("FAKE_CUDA_FAIL", call), ("FAKE_CUDA_CODE", code)]);
         check_refused(&answers, &format!("count: SETUN_ERR_DEVICE device_count: {reason}"), &reason);
     }
-    // These are made when a device is opened: what is known without that stays known.
-    for call in ["cuCtxGetCurrent", "cuDevicePrimaryCtxRetain", "cuCtxSetCurrent", "cuMemGetInfo_v2"] {
-        let reason = format!("driver failed: {call}: the fake's words for 2 (2)");
-        let answers = ask(&folder, "", &[("FAKE_CUDA_FAIL", call), ("FAKE_CUDA_CODE", "2")]);
-        assert_eq!(answers[3], "device: Fake GPU 40, 12 bytes");
-        assert_eq!(answers[4], format!("memory: SETUN_ERR_DEVICE device_memory: {reason}"));
-        assert_eq!(answers[5], format!("cuda: SETUN_ERR_DEVICE context_create: {reason}"));
+    // These are made when a device is opened, for its memory or for a context: what is known without that stays known.
+    for (call, memory, context) in [
+        ("cuCtxGetCurrent", true, true),
+        ("cuDevicePrimaryCtxRetain", true, true),
+        ("cuCtxSetCurrent", true, true),
+        ("cuMemGetInfo_v2", true, false),
+        ("cuStreamCreateWithPriority", false, true),
+        ("cuMemAllocHost_v2", false, true),
+    ] {
+        for (code, status) in [("2", "SETUN_ERR_MEMORY"), ("46", "SETUN_ERR_DEVICE")] {
+            let told = |what: &str, function: &str, fails: bool| match fails {
+                true => {
+                    format!("{what}: {status} {function}: driver failed: {call}: the fake's words for {code} ({code})")
+                }
+                false => format!("{what}: SETUN_OK"),
+            };
+            // A driver that cannot set the context cannot put it back either.
+            let argument = if call == "cuCtxSetCurrent" { "" } else { "rest" };
+            let answers = ask(&folder, argument, &[("FAKE_CUDA_FAIL", call), ("FAKE_CUDA_CODE", code)]);
+            assert_eq!(answers[3], "device: Fake GPU 40, 12 bytes");
+            assert_eq!(answers[4], told("memory", "device_memory", memory));
+            assert!(answers.contains(&told("cuda", "context_create", context)), "{answers:?}");
+        }
     }
+    // A device that the kernels are not for.
+    let answers = ask(&folder, "rest", &[("FAKE_CUDA_COMPUTE", "7")]);
+    let reason = "cuda device 0, Fake GPU 40, has compute capability 7.1, expected 8.0 or later";
+    assert_eq!(answers[6], format!("cuda: SETUN_ERR_UNSUPPORTED context_create: {reason}"));
     // A driver that has no words either.
     let broken = [("FAKE_CUDA_FAIL", "cuGetErrorString"), ("FAKE_CUDA_VERSION", "13000"), ("FAKE_CUDA_COUNT", "-1")];
     let answers = ask(&folder, "", &broken);

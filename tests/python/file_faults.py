@@ -270,6 +270,9 @@ def short_memory(world):
     count = 1 << 22
     tokens = (ctypes.c_uint32 * count)()
     model = world.setun.made("model_create", None, world.at(geometry))
+    # Its cache of keys and values is more than what a heap has lying about.
+    long = world.options("setun_model_options", width=128, layers=4, vocabulary=256, context_length=4096)
+    model_of_sampler = world.setun.made("model_create", None, world.at(long))
     logits = (ctypes.c_float * (64 * 64 * 256))()
     options = world.at(world.options("setun_train_options", batch_size=64, max_steps=2))
     dims = world.at((ctypes.c_int64 * 2)(4096, 4096))
@@ -284,7 +287,7 @@ def short_memory(world):
         ("model_forward", lambda: (model, world.at(tokens), 64, 64, world.at(logits))),
         ("trainer_create", lambda: (model, world["setun_dataset"], None, options, out())),
         ("model_save", lambda: (model, world.path("large.safetensors"), None, None)),
-        ("sampler_create", lambda: (model, None, out())),
+        ("sampler_create", lambda: (model_of_sampler, None, out())),
     ]
     seen = {}
     for name, arguments in calls:

@@ -36,7 +36,8 @@ def verdict(speedups, claim):
 
 def rows(results):
     """For each operation its sizes; of each size the results on scalar, on simd at the best level and on parallel."""
-    operations = [result for result in results if not result["is_ceiling"]]
+    # A GPU has sizes of its own, and a script of its own: tests/gpu.sh.
+    operations = [result for result in results if not result["is_ceiling"] and result["backend"] != "cuda"]
     for operation, cases in itertools.groupby(operations, key=lambda result: result["operation"]):
         sizes = {}
         for case in cases:
@@ -52,7 +53,7 @@ def by_operation(results):
 
 
 def table(results):
-    ceilings = [r for r in results if r["is_ceiling"]]
+    ceilings = [r for r in results if r["is_ceiling"] and r["backend"] != "cuda"]
     lines = ["| ceiling | 1 thread | all threads |", "|---|---|---|"]
     for name in dict.fromkeys((r["operation"], r["sizes"]) for r in ceilings):
         rates = [f"{significant(r['rate'])} {r['unit']}" for r in ceilings if (r["operation"], r["sizes"]) == name]

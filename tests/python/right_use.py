@@ -959,7 +959,7 @@ TABLE = {
             (f"{name} = {bad}", dict(options=w.options("setun_benchmark_options", quick=1, **{name: bad})), ("ARGUMENT",), name)
             for name, bad in (("seconds", -1.0), ("seconds", 61.0), ("threads", -1), ("threads", 4097), ("filter", b"nothing"),
                               ("level", b"none"))
-        ] + [("no row at all", dict(options=w.options("setun_benchmark_options", quick=1, scalar=0, simd=0, parallel=0)),
+        ] + [("no row at all", dict(options=w.options("setun_benchmark_options", quick=1, scalar=0, simd=0, parallel=0, cuda=0)),
               ("ARGUMENT",), "scalar")],
     ),
 }

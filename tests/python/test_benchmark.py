@@ -1,12 +1,14 @@
 """c_examples/build/benchmark: the shape of what it prints, and that the numbers belong together. Not how fast anything is."""
 
+import json
 import os
 import re
 import subprocess
 import unittest
+from pathlib import Path
 
 import operation_speed
-from operation_speed import PROGRAM
+from operation_speed import PROGRAM, ROOT
 
 
 def run(*arguments, status=0):
@@ -19,7 +21,8 @@ def run(*arguments, status=0):
 class Benchmark(unittest.TestCase):
     def test_the_table_has_every_row_of_an_operation(self):
         printed, _ = run("--quick", "--filter", "attention", "--threads", "2")
-        header, *lines = printed.splitlines()
+        # The rows of a GPU, if there is one, are another test's.
+        header, *lines = (line for line in printed.splitlines() if not re.search(r"\bcuda ", line))
         self.assertRegex(header, r"^setun \d+\.\d+\.\d+, .+, level \S+, threads 2, load [\d.]+$")
         number = r"\d[\d.e+]*"
         time = rf"{number} (?:s |ms|us|ns)"
@@ -90,6 +93,20 @@ class Benchmark(unittest.TestCase):
         self.assertEqual([operation_speed.significant(x) for x in (0.0123, 0.5, 1.234, 56.78, 1234.5)],
                          ["0.01", "0.50", "1.23", "56.8", "1234"])
 
+    def test_the_gpu_is_one_of_the_rows(self):
+        driver = ROOT / "target" / "emulate"
+        if not (driver / "libcuda.so.1").exists():
+            self.skipTest("no emulated driver: cargo test --lib makes it")
+        command = [PROGRAM, "--json", "--quick", "--backend", "cuda", "--filter", "fill"]
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "LD_LIBRARY_PATH": str(driver)},
+                              timeout=300)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        ceiling, fill = map(json.loads, done.stdout.splitlines())
+        self.assertEqual((ceiling["operation"], ceiling["sizes"], ceiling["is_ceiling"]), ("copy", "16 MiB", True))
+        self.assertEqual((fill["operation"], fill["backend"], fill["level"]), ("fill", "cuda", ""))
+        self.assertEqual((fill["ceiling"], fill["speedup"]), ("copy 16 MiB", None))
+        self.assertGreater(fill["share"], 0)
+
     def test_every_row_gives_what_scalar_gives(self):
         printed, _ = run("--quick", "--parity", "--threads", "2")
         *cases, summary = printed.splitlines()[1:]
@@ -111,6 +128,8 @@ class Benchmark(unittest.TestCase):
                                 (["--seconds", "0"], "seconds is 0"), (["--threads", "99999999999"], "threads")):
             _, errors = run("--quick", *arguments, status=1)
             self.assertIn(text, errors)
+        if not Path("/proc/driver/nvidia").exists():
+            self.assertIn("DEVICE", run("--quick", "--backend", "cuda", status=1)[1])
         run("--no-such", status=2)
         self.assertIn("--filter", run("--help")[0])
 

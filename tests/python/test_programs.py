@@ -291,7 +291,8 @@ class Train(Programs):
             (["--text", short], "65", 1),
             (["--text", TEXT, "--width", "30"], "width", 1),
             (["--text", TEXT, "--steps", "3", "--resume"], "checkpoint", 1),
-            (["--text", TEXT, "--backend", "cuda"], "cuda", 1),
+            # With a GPU, it trains.
+            *([] if Path("/proc/driver/nvidia").exists() else [(["--text", TEXT, "--backend", "cuda"], "cuda", 1)]),
         ]:
             with self.subTest(arguments=arguments):
                 _, errors = run("train", "--out", self.folder / "run", *arguments, status=status)

@@ -83,7 +83,8 @@ class Readme(unittest.TestCase):
             for words in commands(block):
                 with self.subTest(command=words):
                     check = {"make": self.check_make, "cargo": self.check_cargo, "python3": self.check_python,
-                             "cc": self.check_compiler, "c++": self.check_compiler}.get(words[0])
+                             "cc": self.check_compiler, "c++": self.check_compiler,
+                             "tests/gpu.sh": self.check_gpu}.get(words[0])
                     self.assertIsNotNone(check, "a command that no test here knows")
                     check(words)
 
@@ -96,6 +97,10 @@ class Readme(unittest.TestCase):
         self.assertLessEqual(set(targets), set(known))
         for variable in variables:
             self.assertRegex(makefile, rf"\$[({{]{variable}\b")
+
+    def check_gpu(self, words):
+        script = (ROOT / "tests" / "gpu.sh").read_text(encoding="utf-8")
+        self.assertIn(f"{words[1] if words[1:] else repr('')})", script)
 
     def check_cargo(self, words):
         """A name after `cargo test` is that of tests that exist; everything else cargo has to know."""

@@ -6,6 +6,10 @@ pub fn cases(cases: &mut Cases) {
         forward(cases, shape);
         backward(cases, shape);
     }
+    cases.only_gpu(true);
+    forward(cases, [64, 256, 256, 6, 64]);
+    backward(cases, [64, 256, 256, 6, 64]);
+    cases.only_gpu(false);
     forward(cases, [1, 1, 256, 6, 64]);
     forward(cases, [1, 1, 16_384, 16, 64]);
 }

@@ -1,4 +1,4 @@
-use super::cases::{Cases, Work, call, codes, normal, zeros};
+use super::cases::{Cases, Work, call, codes, constant, normal, zeros};
 
 pub fn cases(cases: &mut Cases) {
     // Keys, heads, size of a head: in cache, of sizes S and M, a long text.
@@ -7,9 +7,7 @@ pub fn cases(cases: &mut Cases) {
         cases.add("attention_cached", format!("{t} keys, {h} heads of {e}"), work, move || {
             let (q, mut o) = (normal(&[h, e], 1)?, zeros(&[h, e])?);
             let (k, v) = (codes(&[t, h, e], 2)?, codes(&[t, h, e], 3)?);
-            let (mut k_scales, mut v_scales) = (zeros(&[t, h])?, zeros(&[t, h])?);
-            k_scales.host_mut::<f32>()?.fill(1.0 / 64.0);
-            v_scales.host_mut::<f32>()?.fill(1.0 / 64.0);
+            let (k_scales, v_scales) = (constant(&[t, h], 1.0 / 64.0)?, constant(&[t, h], 1.0 / 64.0)?);
             call(move |kernels, launch| {
                 let (k, k_scales, v, v_scales) = (&k.view(), &k_scales.view(), &v.view(), &v_scales.view());
                 (kernels.attention_cached)(launch, &q.view(), k, k_scales, v, v_scales, &mut o.view_mut())

@@ -7,11 +7,14 @@
 //! });
 //! ```
 
+use crate::backend::cuda::{self, Gpu};
 use crate::backend::launch::{Executor, Launch};
 use crate::backend::table::Kernels;
 use crate::backend::{Level, simd};
 use crate::tensor::random::{Purpose, Stream};
 use crate::tensor::{DType, Element, Result, Tensor};
+use std::cell::RefCell;
+use std::sync::Arc;
 
 /// Calls one entry of the table on arguments that it holds.
 pub type Call = Box<dyn FnMut(&Kernels, &Launch) -> Result<()> + Send>;
@@ -23,19 +26,38 @@ pub struct Case {
     pub work: Work,
     /// Whether it is measured, and not only compared.
     pub timed: bool,
+    /// Whether it is of a size that is measured on a GPU only.
+    pub only_gpu: bool,
     make: Box<dyn Fn() -> Result<Call>>,
 }
 
 impl Case {
+    /// With its arguments on the host.
     pub fn call(&self) -> Result<Call> {
         (self.make)()
+    }
+
+    /// With its arguments on a device.
+    pub fn call_on(&self, gpu: &Arc<Gpu>) -> Result<Call> {
+        HOME.set(Some(gpu.clone()));
+        let call = (self.make)();
+        HOME.set(None);
+        call
     }
 }
 
 #[derive(Default)]
-pub struct Cases(pub Vec<Case>);
+pub struct Cases {
+    pub all: Vec<Case>,
+    only_gpu: bool,
+}
 
 impl Cases {
+    /// Whether what is added from here on is of a size for GPUs, which a CPU would take seconds for.
+    pub fn only_gpu(&mut self, only: bool) {
+        self.only_gpu = only;
+    }
+
     /// Adds a case of the entry `operation`: `make` makes the arguments and ends in [`call`].
     pub fn add(
         &mut self,
@@ -44,7 +66,7 @@ impl Cases {
         work: Work,
         make: impl Fn() -> Result<Call> + 'static,
     ) {
-        self.0.push(Case { operation, sizes: sizes.into(), work, timed: true, make: Box::new(make) });
+        self.push(operation, sizes.into(), Some(work), Box::new(make));
     }
 
     /// Adds a case that is compared and not timed: of odd sizes, so that every tail of a loop runs.
@@ -54,8 +76,20 @@ impl Cases {
         sizes: impl Into<String>,
         make: impl Fn() -> Result<Call> + 'static,
     ) {
-        let work = Work::elements(1, 0, 1);
-        self.0.push(Case { operation, sizes: sizes.into(), work, timed: false, make: Box::new(make) });
+        self.push(operation, sizes.into(), None, Box::new(make));
+    }
+
+    #[inline(never)] // into a hundred places
+    fn push(
+        &mut self,
+        operation: &'static str,
+        sizes: String,
+        work: Option<Work>,
+        make: Box<dyn Fn() -> Result<Call>>,
+    ) {
+        let (timed, only_gpu) = (work.is_some(), self.only_gpu && work.is_some());
+        let work = work.unwrap_or(Work::elements(1, 0, 1));
+        self.all.push(Case { operation, sizes, work, timed, only_gpu, make });
     }
 }
 
@@ -66,7 +100,11 @@ pub fn call(call: impl FnMut(&Kernels, &Launch) -> Result<()> + Send + 'static) 
 
 /// Calls an entry once, to make what the arguments of a case depend on.
 pub fn prepare(call: impl FnOnce(&Kernels, &Launch) -> Result<()>) -> Result<()> {
-    call(&simd::KERNELS, &Launch { executor: Executor::Serial, spans: Level::Baseline.spans() })
+    let spans = Level::Baseline.spans();
+    match home() {
+        Some(gpu) => call(&cuda::KERNELS, &Launch::on(gpu, Executor::Serial, spans)),
+        None => call(&simd::KERNELS, &Launch::new(Executor::Serial, spans)),
+    }
 }
 
 /// What one call does: each byte of the arguments is counted once for being read and once for being written.
@@ -127,17 +165,34 @@ impl Work {
     }
 }
 
+thread_local! {
+    /// Where the arguments of the case that is being made belong.
+    static HOME: RefCell<Option<Arc<Gpu>>> = const { RefCell::new(None) };
+}
+
+fn home() -> Option<Arc<Gpu>> {
+    HOME.with_borrow(Clone::clone)
+}
+
+/// A tensor of the host, where it belongs.
+fn placed(tensor: Tensor) -> Result<Tensor> {
+    match home() {
+        Some(gpu) => gpu.upload_view(&tensor.view()),
+        None => Ok(tensor),
+    }
+}
+
 /// Elements that are made one by one; longer tensors repeat them, which no operation's speed knows of.
 const PATTERN: usize = 1 << 14;
 
 /// A tensor of `value(i)`.
-fn filled<T: Element>(dims: &[usize], value: impl Fn(u64) -> T) -> Result<Tensor> {
+fn filled<T: Element>(dims: &[usize], value: &dyn Fn(u64) -> T) -> Result<Tensor> {
     let mut tensor = Tensor::zeros(T::DTYPE, dims)?;
     let data = tensor.host_mut::<T>()?;
     let (pattern, rest) = data.split_at_mut(PATTERN.min(data.len()));
     pattern.iter_mut().zip(0..).for_each(|(x, i)| *x = value(i));
     rest.chunks_mut(PATTERN).for_each(|chunk| chunk.copy_from_slice(&pattern[..chunk.len()]));
-    Ok(tensor)
+    placed(tensor)
 }
 
 fn stream(seed: u32) -> Stream {
@@ -146,26 +201,44 @@ fn stream(seed: u32) -> Stream {
 
 /// Standard normal f32; `seed` names the tensor.
 pub fn normal(dims: &[usize], seed: u32) -> Result<Tensor> {
-    filled(dims, |i| stream(seed).normal(i))
+    filled(dims, &|i| stream(seed).normal(i))
 }
 
 /// u32 below `bound`.
 pub fn indices(dims: &[usize], seed: u32, bound: usize) -> Result<Tensor> {
-    filled(dims, |i| stream(seed).below(i, bound as u64) as u32)
+    filled(dims, &|i| stream(seed).below(i, bound as u64) as u32)
 }
 
 /// Codes of -127 ..= 127.
 pub fn codes(dims: &[usize], seed: u32) -> Result<Tensor> {
-    filled(dims, |i| (stream(seed).below(i, 255) as i32 - 127) as i8)
+    filled(dims, &|i| (stream(seed).below(i, 255) as i32 - 127) as i8)
+}
+
+/// Codes as of a gradient, -32 ..= 32.
+pub fn small_codes(dims: &[usize], seed: u32) -> Result<Tensor> {
+    filled(dims, &|i| (stream(seed).below(i, 65) as i32 - 32) as i8)
 }
 
 /// Trits, four a byte: [n, k] as [n, ceil(k / 4)] u8. k is a multiple of 4.
 pub fn packed(n: usize, k: usize, seed: u32) -> Result<Tensor> {
     let trits = |i: u64| (i % 3) | (i / 3 % 3) << 2 | (i / 9 % 3) << 4 | (i / 27) << 6;
-    filled(&[n, k / 4], |i| trits(stream(seed).below(i, 81)) as u8)
+    filled(&[n, k / 4], &|i| trits(stream(seed).below(i, 81)) as u8)
+}
+
+/// f32, all the same.
+pub fn constant(dims: &[usize], value: f32) -> Result<Tensor> {
+    filled(dims, &|_| value)
 }
 
 /// f32 zeros.
 pub fn zeros(dims: &[usize]) -> Result<Tensor> {
-    Tensor::zeros(DType::F32, dims)
+    zeros_of(DType::F32, dims)
+}
+
+#[inline(never)] // it is called for every tensor of every case
+pub fn zeros_of(dtype: DType, dims: &[usize]) -> Result<Tensor> {
+    match home() {
+        Some(gpu) => gpu.zeros(dtype, dims),
+        None => Tensor::zeros(dtype, dims),
+    }
 }

@@ -3,12 +3,14 @@
 use super::cases::{Arithmetic, Work};
 use super::timing::{Timing, time};
 use super::{Outcome, Row};
+use crate::backend::cuda::Gpu;
 use crate::backend::launch::Executor;
 use crate::backend::simd::{FLOAT_PEAK_ROUND, INT8_PEAK_CODES, INT8_PEAK_ROUND, READ_PEAK_BYTES, UNPACK_PEAK_ROUND};
 use crate::backend::{Backend, Launch, Level};
 use crate::tensor::{DType, Result, Tensor};
 use parking_lot::Mutex;
 use std::hint::black_box;
+use std::sync::Arc;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -23,10 +25,14 @@ struct Ceiling {
     /// Of both sides together; 0 for a peak.
     bytes: usize,
     threads: usize,
+    gpu: bool,
     name: String,
     /// Operations or bytes a second.
     rate: f64,
 }
+
+/// Memory that lies in the cache of a GPU, and memory that does not.
+const GPU_SIZES: [(usize, &str); 2] = [(16 << 20, "16 MiB"), (1 << 30, "1 GiB")];
 
 /// Memory that lies in the second cache of a core, in the last one of a processor, and in neither.
 const SIZES: [(usize, &str); 3] = [(256 << 10, "256 KiB"), (16 << 20, "16 MiB"), (128 << 20, "128 MiB")];
@@ -53,10 +59,19 @@ impl Ceilings {
         for kind in [Kind::Read, Kind::Copy] {
             arguments.extend(sizes.iter().map(|&(bytes, text)| (kind, bytes, text)));
         }
-        for row in [Some(&alone), rows.iter().find(|row| row.threads() > 1)].into_iter().flatten() {
-            for &(kind, bytes, sizes) in &arguments {
+        let gpu = rows.iter().find(|row| row.backend == Backend::Cuda);
+        // The rows of a GPU alone need no ceilings of the CPU.
+        let alone = (rows.len() > usize::from(gpu.is_some())).then_some(&alone);
+        let copies =
+            GPU_SIZES[..if quick { 1 } else { 2 }].iter().map(|&(bytes, text)| (Kind::Copy, bytes, text)).collect();
+        for row in [alone, rows.iter().find(|row| row.threads() > 1), gpu].into_iter().flatten() {
+            let on_gpu = row.backend == Backend::Cuda;
+            for &(kind, bytes, sizes) in if on_gpu { &copies } else { &arguments } {
                 let launch = &row.launch;
-                let (amount, timing) = launch.executor.enter(|| measured(kind, bytes, launch, seconds, cancelled))?;
+                let (amount, timing) = match on_gpu {
+                    true => copy_on(launch.gpu()?, bytes, seconds, cancelled)?,
+                    false => launch.executor.enter(|| measured(kind, bytes, launch, seconds, cancelled))?,
+                };
                 let (operation, unit) = kind.names();
                 let (operations, moved) = if bytes == 0 { (amount, 0.0) } else { (0.0, amount) };
                 let outcome = Outcome {
@@ -79,7 +94,7 @@ impl Ceilings {
                 };
                 let name = format!("{operation} {sizes}").trim_end().to_owned();
                 let (threads, rate) = (row.threads(), amount / timing.minimum);
-                self.0.push(Ceiling { kind, bytes, threads, name, rate });
+                self.0.push(Ceiling { kind, bytes, threads, gpu: on_gpu, name, rate });
                 if !report(&outcome) {
                     return Ok(false);
                 }
@@ -90,13 +105,17 @@ impl Ceilings {
 
     /// The ceiling that bounds `work` on a row, and the least seconds that it leaves; None where none was measured.
     pub fn bound(&self, work: &Work, row: &Row) -> Option<(&str, f64)> {
+        let gpu = row.backend == Backend::Cuda;
         let limits = [
             work.products.map(|kind| (Kind::Peak(kind), work.operations())),
-            // What hardly writes is bound by reading alone.
-            Some((if 8 * work.written < work.read { Kind::Read } else { Kind::Copy }, work.bytes())),
+            // What hardly writes is bound by reading alone, which takes a GPU as long as copying.
+            Some((if 8 * work.written < work.read && !gpu { Kind::Read } else { Kind::Copy }, work.bytes())),
         ];
         let least = limits.into_iter().flatten().filter_map(|(kind, amount)| {
-            let of_kind = self.0.iter().filter(|ceiling| ceiling.kind == kind && ceiling.threads == row.threads());
+            let of_kind = self
+                .0
+                .iter()
+                .filter(|ceiling| ceiling.kind == kind && (ceiling.threads, ceiling.gpu) == (row.threads(), gpu));
             // The memory nearest in size to the arguments.
             let distance = |ceiling: &&Ceiling| (work.bytes().max(1.0) / ceiling.bytes.max(1) as f64).ln().abs();
             let nearest = of_kind.min_by(|a, b| distance(a).total_cmp(&distance(b)));
@@ -128,10 +147,11 @@ fn measured(
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<(f64, Timing)> {
     let timed: Timed = &|call| {
-        time(seconds, cancelled, || {
+        let call = || {
             call();
             Ok(())
-        })
+        };
+        time(seconds, cancelled, call, || Ok(()))
     };
     match kind {
         Kind::Peak(arithmetic) => peak(arithmetic, launch, timed),
@@ -207,5 +227,12 @@ fn copy(bytes: usize, launch: &Launch, timed: Timed) -> Result<(f64, Timing)> {
             to.copy_from_slice(black_box(from));
         });
     })?;
+    Ok((bytes as f64, timing))
+}
+
+/// The driver's copy on the device.
+fn copy_on(gpu: &Arc<Gpu>, bytes: usize, seconds: f64, cancelled: &(dyn Fn() -> bool + Sync)) -> Result<(f64, Timing)> {
+    let (from, mut to) = (gpu.zeros(DType::U8, &[bytes / 2])?, gpu.zeros(DType::U8, &[bytes / 2])?);
+    let timing = time(seconds, cancelled, || gpu.copy_view(&from.view(), &mut to.view_mut()), || gpu.finish())?;
     Ok((bytes as f64, timing))
 }

@@ -11,14 +11,14 @@ use crate::tensor::error::ensure;
 use std::time::Instant;
 
 /// Compares, and hands each result to `report`; it returns false to stop. `simd` at each level is compared with `scalar`,
-/// within the tolerance of the operation, and `parallel` with `simd` of its level, bit for bit.
+/// within the tolerance of the operation, and so is `cuda`; `parallel` with `simd` of its level, bit for bit.
 pub fn compare(
     options: &Options,
     report: &mut dyn FnMut(&Outcome) -> bool,
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<()> {
     let rows = rows(options)?;
-    for case in &selected(options)? {
+    for case in selected(options)?.iter().filter(|case| !case.only_gpu) {
         let (mut reference, mut serial) = (None, None);
         for row in &rows {
             ensure!(!cancelled(), Cancelled, "the benchmark was cancelled");
@@ -31,7 +31,7 @@ pub fn compare(
             let difference = difference.transpose()?.flatten();
             match row.backend {
                 Backend::Scalar => reference = Some(recording),
-                Backend::Parallel => {}
+                Backend::Parallel | Backend::Cuda => {}
                 _ => serial = Some(recording),
             }
             let timing = Timing { minimum: seconds, median: seconds, repeats: 1 };

@@ -2,7 +2,8 @@ use super::cases::{Cases, Work, call, indices, normal, zeros};
 
 pub fn cases(cases: &mut Cases) {
     // Tokens, vocabulary.
-    for [n, v] in [[64, 65], [768, 256], [256, 50_257]] {
+    for [n, v] in [[64, 65], [768, 256], [256, 50_257], [8192, 50_257]] {
+        cases.only_gpu(n == 8192);
         let (sizes, bytes) = (format!("{n} x {v}"), 4 * n * v);
         cases.add("cross_entropy", &*sizes, Work::elements(n * v, bytes, 4 * n), move || {
             let (logits, targets, mut losses) = (normal(&[n, v], 1)?, indices(&[n], 2, v)?, zeros(&[n])?);

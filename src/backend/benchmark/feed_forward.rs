@@ -1,8 +1,9 @@
 use super::cases::{Cases, Work, call, normal, zeros};
-use super::elementwise::ELEMENTS;
+use super::elementwise::{ELEMENTS, GPU};
 
 pub fn cases(cases: &mut Cases) {
     for n in ELEMENTS {
+        cases.only_gpu(n == GPU);
         cases.add("squared_relu", n.to_string(), Work::elements(n, 4 * n, 4 * n), move || {
             let (x, mut y) = (normal(&[n], 1)?, zeros(&[n])?);
             call(move |kernels, launch| (kernels.squared_relu)(launch, &x.view(), &mut y.view_mut()))

@@ -1,13 +1,14 @@
-use super::cases::{Cases, Work, call, normal, zeros};
-use crate::tensor::{DType, Tensor};
+use super::cases::{Cases, Work, call, normal, zeros, zeros_of};
+use crate::tensor::DType;
 
 pub fn cases(cases: &mut Cases) {
-    // Tokens and widths of the sizes S and M.
-    for [m, d] in [[768, 128], [768, 512], [4096, 384], [4096, 1536]] {
+    // Tokens and widths of the sizes S and M; the last beyond the cache of a GPU.
+    for [m, d] in [[768, 128], [768, 512], [4096, 384], [4096, 1536], [65_536, 1536]] {
+        cases.only_gpu(m > 4096);
         let (sizes, n, bytes) = (format!("{m} x {d}"), m * d, 4 * m * d);
         cases.add("rms_norm_quantize", &*sizes, Work::elements(n, bytes, n), move || {
             let (x, gain) = (normal(&[m, d], 1)?, normal(&[d], 2)?);
-            let (mut codes, mut scales, mut inverse) = (Tensor::zeros(DType::I8, &[m, d])?, zeros(&[m])?, zeros(&[m])?);
+            let (mut codes, mut scales, mut inverse) = (zeros_of(DType::I8, &[m, d])?, zeros(&[m])?, zeros(&[m])?);
             call(move |kernels, launch| {
                 let (codes, scales, inverse) = (&mut codes.view_mut(), &mut scales.view_mut(), &mut inverse.view_mut());
                 (kernels.rms_norm_quantize)(launch, &x.view(), &gain.view(), 1e-5, codes, scales, inverse)
@@ -15,7 +16,7 @@ pub fn cases(cases: &mut Cases) {
         });
         cases.add("squared_relu_norm_quantize", &*sizes, Work::elements(n, bytes, n), move || {
             let (x, gain) = (normal(&[m, d], 1)?, normal(&[d], 2)?);
-            let (mut codes, mut scales, mut inverse) = (Tensor::zeros(DType::I8, &[m, d])?, zeros(&[m])?, zeros(&[m])?);
+            let (mut codes, mut scales, mut inverse) = (zeros_of(DType::I8, &[m, d])?, zeros(&[m])?, zeros(&[m])?);
             call(move |kernels, launch| {
                 let (codes, scales, inverse) = (&mut codes.view_mut(), &mut scales.view_mut(), &mut inverse.view_mut());
                 (kernels.squared_relu_norm_quantize)(launch, &x.view(), &gain.view(), 1e-5, codes, scales, inverse)
@@ -23,7 +24,7 @@ pub fn cases(cases: &mut Cases) {
         });
         cases.add("gated_squared_relu_norm_quantize", &*sizes, Work::elements(n, 2 * bytes, n), move || {
             let (x, up, gain) = (normal(&[m, d], 1)?, normal(&[m, d], 3)?, normal(&[d], 2)?);
-            let (mut codes, mut scales, mut inverse) = (Tensor::zeros(DType::I8, &[m, d])?, zeros(&[m])?, zeros(&[m])?);
+            let (mut codes, mut scales, mut inverse) = (zeros_of(DType::I8, &[m, d])?, zeros(&[m])?, zeros(&[m])?);
             call(move |kernels, launch| {
                 let (x, up, gain) = (&x.view(), &up.view(), &gain.view());
                 let (codes, scales, inverse) = (&mut codes.view_mut(), &mut scales.view_mut(), &mut inverse.view_mut());

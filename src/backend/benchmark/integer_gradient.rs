@@ -1,10 +1,13 @@
-use super::cases::{Cases, Work, call, codes, normal, packed, zeros};
+use super::cases::{Cases, Work, call, codes, normal, packed, small_codes, zeros, zeros_of};
+use crate::tensor::DType;
 use crate::tensor::random::{Purpose, Stream};
-use crate::tensor::{DType, Tensor};
 
 pub fn cases(cases: &mut Cases) {
     // Tokens, rows and columns of the weights: those of the sizes S and M.
-    for [m, n, k] in [[768, 128, 128], [768, 512, 128], [768, 128, 512], [2048, 384, 384], [2048, 1536, 384]] {
+    for [m, n, k] in
+        [[768, 128, 128], [768, 512, 128], [768, 128, 512], [2048, 384, 384], [2048, 1536, 384], [16_384, 1536, 384]]
+    {
+        cases.only_gpu(m == 16_384);
         let (floats, codes_bytes) = (4 * m * n, m * n);
         cases.add(
             "quantize_columns",
@@ -13,7 +16,7 @@ pub fn cases(cases: &mut Cases) {
             move || {
                 let (g, factors) = (normal(&[m, n], 1)?, normal(&[m], 2)?);
                 let (mut to, mut scales) =
-                    (Tensor::zeros(DType::I8, &[m.div_ceil(256), n, 256])?, zeros(&[m.div_ceil(256), n])?);
+                    (zeros_of(DType::I8, &[m.div_ceil(256), n, 256])?, zeros(&[m.div_ceil(256), n])?);
                 let stream = Stream::new(1, Purpose::OutputGradient, 2, 3);
                 call(move |kernels, launch| {
                     let (to, scales) = (&mut to.view_mut(), &mut scales.view_mut());
@@ -23,7 +26,7 @@ pub fn cases(cases: &mut Cases) {
         );
         let work = Work::int8_products(m * n * k, codes_bytes + m * k + 4 * n * k, 4 * n * k);
         cases.add("weight_gradient", format!("{n} x {k} x {m}"), work, move || {
-            let (g, scales) = (small_codes(&[m.div_ceil(256), n, 256])?, normal(&[m.div_ceil(256), n], 2)?);
+            let (g, scales) = (small_codes(&[m.div_ceil(256), n, 256], 1)?, normal(&[m.div_ceil(256), n], 2)?);
             let (codes, mut dw) = (codes(&[m, k], 3)?, zeros(&[n, k])?);
             call(move |kernels, launch| {
                 (kernels.weight_gradient)(launch, &g.view(), &scales.view(), &codes.view(), &mut dw.view_mut())
@@ -39,11 +42,4 @@ pub fn cases(cases: &mut Cases) {
             })
         });
     }
-}
-
-/// Codes of a gradient, -32 ..= 32.
-fn small_codes(dims: &[usize]) -> crate::tensor::Result<Tensor> {
-    let mut codes = codes(dims, 1)?;
-    codes.host_mut::<i8>()?.iter_mut().for_each(|code| *code /= 4);
-    Ok(codes)
 }

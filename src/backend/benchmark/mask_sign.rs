@@ -1,4 +1,4 @@
-use super::cases::{Cases, Work, call, packed, prepare};
+use super::cases::{Cases, Work, call, packed, prepare, zeros_of};
 use crate::tensor::{DType, MaskSign, Packing, Result, Tensor};
 
 /// Random trits of two bits each, and the same as mask and signs.
@@ -8,13 +8,14 @@ fn both(n: usize, k: usize) -> Result<(Tensor, Tensor)> {
         bytes = (kernels.mask_sign_bytes)(launch, &two_bit.view(), k)?;
         Ok(())
     })?;
-    let mut mask_sign = Tensor::zeros(DType::U8, &[bytes])?;
+    let mut mask_sign = zeros_of(DType::U8, &[bytes])?;
     prepare(|kernels, launch| (kernels.pack_mask_sign)(launch, &two_bit.view(), k, &mut mask_sign.view_mut()))?;
     Ok((two_bit, mask_sign))
 }
 
 pub fn cases(cases: &mut Cases) {
-    for [n, k] in [[128usize, 512], [384, 1536], [4096, 4096]] {
+    for [n, k] in [[128usize, 512], [384, 1536], [4096, 4096], [32_768, 16_384]] {
+        cases.only_gpu(n > 4096);
         let (sizes, trits, two_bit) = (format!("{n} x {k}"), n * k, n * k / 4);
         // A third of these trits are zeros.
         let form = MaskSign::new(n, k);
@@ -40,7 +41,7 @@ pub fn cases(cases: &mut Cases) {
         });
         cases.add("mask_sign_trits", &*sizes, Work::elements(n * k, bytes, trits), move || {
             let (_, mask_sign) = both(n, k)?;
-            let mut trits = Tensor::zeros(DType::I8, &[n, k])?;
+            let mut trits = zeros_of(DType::I8, &[n, k])?;
             call(move |kernels, launch| (kernels.mask_sign_trits)(launch, &mask_sign.view(), &mut trits.view_mut()))
         });
     }

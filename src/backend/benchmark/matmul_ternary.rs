@@ -1,4 +1,4 @@
-use super::cases::{Call, Cases, Work, call, codes, normal, packed, prepare, zeros};
+use super::cases::{Call, Cases, Work, call, codes, normal, packed, prepare, zeros, zeros_of};
 use crate::tensor::{DType, MaskSign, Packing, Result, Tensor};
 
 pub fn cases(cases: &mut Cases) {
@@ -12,6 +12,12 @@ pub fn cases(cases: &mut Cases) {
     for (sizes, group) in sizes.into_iter().chain(rows).chain(groups) {
         add(cases, two, sizes, group);
     }
+    cases.only_gpu(true);
+    let large = [([1, 32_768, 16_384], 0), ([16, 32_768, 16_384], 0), ([4096, 4096, 4096], 0), ([16_384, 384, 384], 0)];
+    for (sizes, group) in large.into_iter().chain([([4096, 4096, 4096], 128)]) {
+        add(cases, two, sizes, group);
+    }
+    cases.only_gpu(false);
     for packing in [Packing::FivePerByte, Packing::MaskSign] {
         for (sizes, group) in [([1, 2048, 2048], 0), ([1, 2048, 2048], 128), ([256, 2048, 2048], 0)] {
             add(cases, packing, sizes, group);
@@ -33,7 +39,9 @@ pub fn cases(cases: &mut Cases) {
         (two, [768, 128, 512], 0),
         (two, [256, 1024, 1024], 128),
         (Packing::FivePerByte, [256, 1024, 1024], 0),
+        (two, [4096, 4096, 4096], 0),
     ] {
+        cases.only_gpu(m == 4096);
         let work = Work::float_products(m * n * k, 4 * m * n + bytes(packing, n, k), 4 * m * k);
         cases.add("matmul_ternary_backward", name(packing, [m, n, k], group), work, move || {
             let (dy, packed, scales) = (normal(&[m, n], 1)?, weights(packing, n, k)?, scales(n, k, group)?);
@@ -96,12 +104,12 @@ fn weights(packing: Packing, n: usize, k: usize) -> Result<Tensor> {
     match packing {
         Packing::TwoBit => Ok(two_bit),
         Packing::FivePerByte => {
-            let mut five = Tensor::zeros(DType::U8, &[n, k.div_ceil(5)])?;
+            let mut five = zeros_of(DType::U8, &[n, k.div_ceil(5)])?;
             prepare(|kernels, launch| (kernels.pack_five)(launch, &two_bit.view(), k, &mut five.view_mut()))?;
             Ok(five)
         }
         Packing::MaskSign => {
-            let mut both = Tensor::zeros(DType::U8, &[size])?;
+            let mut both = zeros_of(DType::U8, &[size])?;
             prepare(|kernels, launch| (kernels.pack_mask_sign)(launch, &two_bit.view(), k, &mut both.view_mut()))?;
             Ok(both)
         }

@@ -3,7 +3,8 @@ use crate::tensor::Result;
 
 pub fn cases(cases: &mut Cases) {
     // Windows, tokens, heads, size of a head: one token of size M, in cache, of size S, many of M.
-    for [b, t, h, e] in [[1, 1, 6, 64], [1, 64, 4, 32], [12, 64, 4, 32], [4, 256, 6, 64]] {
+    for [b, t, h, e] in [[1, 1, 6, 64], [1, 64, 4, 32], [12, 64, 4, 32], [4, 256, 6, 64], [64, 256, 6, 64]] {
+        cases.only_gpu(b == 64);
         let (m, n): (usize, usize) = (b * t, h * e);
         let (read, written) = (m * n + 4 * m + 3 * n * n.div_ceil(4) + 4 * t * e, 12 * m * n);
         let work = match m {
@@ -13,6 +14,7 @@ pub fn cases(cases: &mut Cases) {
         let name = format!("{b} x {t}, {h} heads of {e}");
         cases.add("matmul_ternary_qkv", name, work, move || products([b, t, h, h, e, h * e]));
     }
+    cases.only_gpu(false);
     for [b, t, h, g, e, d] in [[1, 5, 4, 2, 32, 260], [3, 7, 6, 3, 24, 68], [2, 65, 3, 1, 40, 1028]] {
         let name = format!("{b} x {t}, {h} and {g} heads of {e}, width {d}");
         cases.add_odd("matmul_ternary_qkv", name, move || products([b, t, h, g, e, d]));

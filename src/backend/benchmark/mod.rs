@@ -47,10 +47,11 @@ use super::dispatch::MAX_THREADS;
 use super::launch::{Executor, Launch};
 use super::pool::Pool;
 use super::table::Kernels;
-use super::{Backend, Level, scalar, simd};
+use super::{Backend, Level, cuda, scalar, simd};
 use crate::tensor::Result;
 use crate::tensor::error::{ensure, error};
-use cases::{Case, Cases};
+use crate::tensor::log::{LogLevel, log};
+use cases::{Call, Case, Cases};
 use ceilings::Ceilings;
 use std::sync::Arc;
 use timing::{Timing, time};
@@ -82,17 +83,21 @@ fn cases() -> Vec<Case> {
         kmeans::cases,
     ] {
         add(&mut cases);
+        cases.only_gpu(false);
     }
-    cases.0
+    cases.all
 }
 
 /// What to measure.
+#[derive(Clone, Copy)]
 pub struct Options<'a> {
     /// Only operations with this in their name.
     pub filter: &'a str,
     pub scalar: bool,
     pub simd: bool,
     pub parallel: bool,
+    /// Whether to measure the first GPU, if there is one.
+    pub cuda: bool,
     /// Only this CPU level. None: every one there is; `parallel` then takes the best.
     pub level: Option<Level>,
     /// Of `parallel`; 0: as many as the process may use.
@@ -116,7 +121,7 @@ pub struct Outcome<'a> {
     /// See [`cases::Work`]; 0 of a ceiling.
     pub call_size: usize,
     pub backend: Backend,
-    /// None on `scalar`, which has none.
+    /// None on `scalar` and `cuda`, which have none.
     pub level: Option<Level>,
     pub threads: usize,
     pub timing: Timing,
@@ -148,11 +153,29 @@ impl Row {
     fn new(backend: Backend, level: Option<Level>, executor: Executor) -> Row {
         let kernels = if backend == Backend::Scalar { &scalar::KERNELS } else { &simd::KERNELS };
         let spans = level.unwrap_or(Level::Baseline).spans();
-        Row { backend, level, kernels, launch: Launch { executor, spans } }
+        Row { backend, level, kernels, launch: Launch::new(executor, spans) }
     }
 
     fn threads(&self) -> usize {
         self.launch.executor.threads()
+    }
+}
+
+/// The GPU's row, on the first device; None where there is none and other rows are measured. The log hears of a device that
+/// cannot be used.
+fn gpu(needed: bool) -> Result<Option<Row>> {
+    match cuda::Gpu::open(0) {
+        Ok(gpu) => {
+            let launch = Launch::on(gpu, Executor::Serial, Level::Baseline.spans());
+            Ok(Some(Row { backend: Backend::Cuda, level: None, kernels: &cuda::KERNELS, launch }))
+        }
+        Err(error) if needed => Err(error),
+        Err(error) => {
+            if !matches!(cuda::devices(), Ok(Err(cuda::Absent::Nothing(_)))) {
+                log(LogLevel::Warning, format_args!("cuda is left out: {error}"));
+            }
+            Ok(None)
+        }
     }
 }
 
@@ -173,6 +196,9 @@ fn rows(options: &Options) -> Result<Vec<Row>> {
             rows.push(Row::new(Backend::Simd, level, Executor::Serial));
             rows.push(Row::new(Backend::Parallel, level, executor.clone()));
         }
+        if options.cuda {
+            rows.extend(gpu(false)?);
+        }
         return Ok(rows);
     }
     if options.scalar {
@@ -187,7 +213,11 @@ fn rows(options: &Options) -> Result<Vec<Row>> {
         let executor = Executor::Pool(Arc::new(Pool::new(options.threads)?));
         rows.push(Row::new(Backend::Parallel, Some(level), executor));
     }
-    ensure!(!rows.is_empty(), Argument, "scalar, simd and parallel are all off, expected at least one");
+    let asked = options.scalar || options.simd || options.parallel;
+    ensure!(asked || options.cuda, Argument, "scalar, simd, parallel and cuda are all off, expected at least one");
+    if options.cuda {
+        rows.extend(gpu(!asked)?);
+    }
     Ok(rows)
 }
 
@@ -229,12 +259,23 @@ pub fn run(
         return Ok(());
     }
     for case in &cases {
-        let mut call = case.call()?;
+        // One set of arguments for the rows of the CPU, which is gone before the GPU's is made.
+        let mut shared: Option<Call> = None;
         let mut reference = None;
-        for row in &rows {
+        for row in rows.iter().filter(|row| row.backend == Backend::Cuda || !case.only_gpu) {
             let launch = &row.launch;
-            // As a training step does: the threads of the pool stand by.
-            let timing = launch.executor.enter(|| time(seconds, cancelled, || call(row.kernels, launch)))?;
+            let timing = if row.backend == Backend::Cuda {
+                shared = None;
+                let (gpu, mut call) = (launch.gpu()?, case.call_on(launch.gpu()?)?);
+                time(seconds, cancelled, || call(row.kernels, launch), || gpu.finish())?
+            } else {
+                let call = match &mut shared {
+                    Some(call) => call,
+                    none => none.insert(case.call()?),
+                };
+                // As a training step does: the threads of the pool stand by.
+                launch.executor.enter(|| time(seconds, cancelled, || call(row.kernels, launch), || Ok(())))?
+            };
             if row.backend == Backend::Scalar {
                 reference = Some(timing.minimum);
             }

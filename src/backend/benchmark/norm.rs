@@ -1,7 +1,8 @@
 use super::cases::{Cases, Work, call, normal, zeros};
 
 pub fn cases(cases: &mut Cases) {
-    for [m, d] in [[64, 128], [768, 128], [4096, 384], [32_768, 512]] {
+    for [m, d] in [[64, 128], [768, 128], [4096, 384], [32_768, 512], [131_072, 1024]] {
+        cases.only_gpu(m > 32_768);
         let (sizes, bytes) = (format!("{m} x {d}"), 4 * m * d);
         cases.add("rms_norm", &*sizes, Work::elements(m * d, bytes, bytes), move || {
             let (x, gain, mut y, mut inverse) = (normal(&[m, d], 1)?, normal(&[d], 2)?, zeros(&[m, d])?, zeros(&[m])?);

@@ -7,6 +7,7 @@ const QUICK: Options<'static> = Options {
     scalar: true,
     simd: true,
     parallel: true,
+    cuda: false,
     level: None,
     threads: 2,
     seconds: 1e-4,
@@ -47,7 +48,7 @@ fn cases_have_names_of_their_own_and_begin_with_the_smallest() {
 #[test]
 fn every_case_is_a_call_that_succeeds() {
     let row = Row::new(Backend::Simd, Level::detect().ok(), Executor::Serial);
-    for case in cases().iter().filter(|case| case.work.bytes() < f64::from(1 << 26)) {
+    for case in cases().iter().filter(|case| case.work.bytes() < f64::from(1 << 26) && !case.only_gpu) {
         let result = case.call().and_then(|mut call| call(row.kernels, &row.launch));
         result.unwrap_or_else(|e| panic!("{} {}: {e}", case.operation, case.sizes));
     }
@@ -100,6 +101,31 @@ fn every_row_gives_what_the_reference_gives() {
     assert_eq!(seen.len() % (1 + 2 * levels), 0, "scalar, then simd and parallel at each level");
 }
 
+/// Arguments on the device, its own ceilings, and what it gives beside the reference.
+#[test]
+#[ignore = "needs a CUDA device"]
+fn a_gpu_is_measured_and_compared() {
+    let gpu = Options { scalar: false, simd: false, parallel: false, cuda: true, ..QUICK };
+    for options in [gpu, Options { parity: true, ceilings: false, level: Some(Level::Baseline), ..gpu }] {
+        let (mut seen, mut ceilings) = (BTreeSet::new(), Vec::new());
+        let mut report = |outcome: &Outcome| {
+            if outcome.is_ceiling {
+                ceilings.push((outcome.operation.to_owned(), outcome.backend));
+            } else if outcome.backend == Backend::Cuda {
+                let (name, sizes) = (outcome.operation, outcome.sizes);
+                assert_ne!(outcome.agrees, Some(false), "{name} {sizes}: {}", outcome.difference);
+                assert_eq!(outcome.ceiling.is_some(), options.ceilings);
+                assert_eq!((outcome.agrees.is_some(), outcome.level), (options.parity, None));
+                seen.insert(name.to_owned());
+            }
+            true
+        };
+        run(&options, &mut report, &|| false).unwrap();
+        assert_eq!(seen.iter().map(String::as_str).collect::<BTreeSet<_>>(), entries());
+        assert_eq!(ceilings, if options.ceilings { vec![("copy".into(), Backend::Cuda)] } else { vec![] });
+    }
+}
+
 /// A comparison that cannot fail compares nothing: every result of every operation is looked at.
 #[test]
 fn a_wrong_result_is_seen() {
@@ -145,7 +171,10 @@ fn options_choose_and_refuse() {
     assert_eq!(count(&baseline).unwrap().len(), 3);
     let refused = [
         (Options { filter: "no such thing", ..QUICK }, "filter is 'no such thing'"),
-        (Options { scalar: false, simd: false, parallel: false, ..QUICK }, "scalar, simd and parallel are all off"),
+        (
+            Options { scalar: false, simd: false, parallel: false, ..QUICK },
+            "scalar, simd, parallel and cuda are all off",
+        ),
         (Options { threads: 1 << 20, ..QUICK }, "threads is 1048576"),
     ];
     for (options, sentence) in refused {

@@ -6,7 +6,7 @@
 //! driver adds becomes 999, CUDA_ERROR_UNKNOWN. The code as the driver gave it, and the function that failed, are kept for
 //! [`failure`].
 
-use crate::tensor::error::{Result, error};
+use crate::tensor::error::{Error, ErrorKind, Result};
 use cust::sys::CUresult;
 use once_cell::sync::OnceCell;
 use std::cell::Cell;
@@ -99,7 +99,20 @@ pub fn failure() -> String {
 
 /// Turns an error of cust, whose enum may lack the code, into a sentence of the driver's.
 pub fn check<T>(result: cust::error::CudaResult<T>) -> Result<T> {
-    result.map_err(|_| error!(Device, "driver failed: {}", failure()))
+    result.map_err(|error| failed(error == cust::error::CudaError::OutOfMemory))
+}
+
+fn failed(of_memory: bool) -> Error {
+    let kind = if of_memory { ErrorKind::Memory } else { ErrorKind::Device };
+    Error::new(kind, format!("driver failed: {}", failure()))
+}
+
+/// The same of a call of the driver itself.
+pub fn done(code: CUresult) -> Result<()> {
+    match code {
+        CUresult::CUDA_SUCCESS => Ok(()),
+        code => Err(failed(code == CUresult::CUDA_ERROR_OUT_OF_MEMORY)),
+    }
 }
 
 type GetErrorString = unsafe extern "C" fn(c_int, *mut *const c_char) -> c_int;

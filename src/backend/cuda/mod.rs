@@ -1,16 +1,69 @@
-//! The CUDA driver and its devices, through `cust`. There are no kernels for them yet: a context asked to run on one says
-//! which device there is, and that this build cannot use it; every other context runs on the CPU and can say why.
+//! The CUDA driver, its devices, and the row that runs on them, through `cust`.
 //!
 //! | file | what |
 //! |---|---|
 //! | `driver.rs` | the driver's library, loaded when it is first asked for |
 //! | `functions.rs` | the driver's functions, as `cust` wants them linked |
+//! | `gpu.rs` | [`Gpu`]: a device at work, its context, stream and kernels |
+//! | `argument.rs` | what kernels are given |
+//! | `module.rs` | which kernels there are, compiled by the driver when they are first needed |
+//! | `memory.rs` | the device's memory |
+//! | `pinned.rs` | copies between host and device |
+//! | `faults.rs` | what kernels complain of |
+//! | `stage.rs` | the arguments of a call, brought to the device |
+//! | `host.rs` | the arguments of a call that the host does after all, brought to it |
+//! | `tensor.rs` | tensors that live on the device |
+//! | `table.rs` | the row |
+//! | `pack.rs`, `unpack.rs` | the kernels as they are packed in the library |
 //! | `find_cuda_helper/` | takes the place of the build script that looks for a CUDA toolkit |
+//! | the others | the launches of a group of operations, under the names of `scalar/` and of `cuda/` |
 //!
 //! A process asks the driver once. A driver does not survive `fork`: a child of a process that had loaded it gets STATE.
 
+// The kernel contracts have as many arguments as they need.
+#![allow(clippy::too_many_arguments)]
+
+mod activation;
+mod adamw;
+mod argument;
+mod attention;
+mod attention_cached;
+mod cross_entropy;
+#[cfg(test)]
+pub mod device_views;
 mod driver;
+mod elementwise;
+mod embedding;
+mod faults;
+mod feed_forward;
 mod functions;
+mod fused_norm;
+mod gpu;
+mod gradient;
+pub mod host;
+mod integer_gradient;
+mod kmeans;
+mod magnitudes;
+mod mask_sign;
+mod matmul;
+mod matmul_ternary;
+mod matmul_ternary_qkv;
+mod memory;
+mod module;
+mod norm;
+#[cfg(test)]
+mod pack;
+mod pinned;
+mod reduce;
+mod rope;
+mod rows;
+mod scheme;
+mod sort;
+mod stage;
+mod table;
+mod tensor;
+mod ternary;
+mod unpack;
 
 use crate::tensor::error::{Result, ensure, error};
 use cust::context::{Context, CurrentContext};
@@ -18,10 +71,15 @@ use cust::device::DeviceAttribute;
 use cust::{CudaApiVersion, CudaFlags};
 use driver::{check, failure};
 use once_cell::sync::OnceCell;
+use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int};
 use std::ptr;
 
-/// CUDA 11.2: memory that is allocated in the order of a stream.
+pub use gpu::Gpu;
+pub use pinned::half_written;
+pub use table::KERNELS;
+
+/// CUDA 11.2: the kernels are PTX 7.0, of CUDA 11.0, and no older driver than this was looked at.
 const LEAST_VERSION: (i32, i32) = (11, 2);
 
 /// What the driver says of a device without touching it.
@@ -79,33 +137,53 @@ pub fn device(ordinal: usize) -> Result<&'static Device> {
 /// Opens the device, and returns how many bytes of its memory are free now. The caller's current context stays what it was.
 pub fn free_memory(ordinal: usize) -> Result<usize> {
     device(ordinal)?;
-    let before = Current::get()?;
+    let current = Current::get()?;
     let device = check(cust::device::Device::get_device(ordinal as u32))?;
     let context = check(Context::new(device))?;
     // `Context::new` does the same, and does not look at what comes of it.
-    check(CurrentContext::set_current(&context))?;
+    current.set(&context)?;
     let (free, _) = check(cust::memory::mem_get_info())?;
-    drop(before);
+    drop(current);
     Ok(free)
 }
 
 /// Puts the context that was this thread's current one back, also after an error: the host program may use CUDA too.
-struct Current(cust::sys::CUcontext);
+pub struct Current {
+    before: cust::sys::CUcontext,
+    changed: Cell<bool>,
+}
 
 impl Current {
     fn get() -> Result<Current> {
-        let mut context = ptr::null_mut();
-        // SAFETY: `context` is a local.
-        let code = unsafe { cust::sys::cuCtxGetCurrent(&raw mut context) };
-        ensure!(code as c_int == 0, Device, "driver failed: {}", failure());
-        Ok(Current(context))
+        let mut before = ptr::null_mut();
+        // SAFETY: `before` is a local.
+        driver::done(unsafe { cust::sys::cuCtxGetCurrent(&raw mut before) })?;
+        // Making a context makes it the current one.
+        Ok(Current { before, changed: Cell::new(true) })
+    }
+
+    fn set(&self, context: &Context) -> Result<()> {
+        self.changed.set(true);
+        check(CurrentContext::set_current(context))
+    }
+
+    /// The same of a context that exists: nothing is set where it is the current one already.
+    fn enter(context: &Context) -> Result<Current> {
+        let current = Current::get()?;
+        match context.as_raw() == current.before {
+            true => current.changed.set(false),
+            false => current.set(context)?,
+        }
+        Ok(current)
     }
 }
 
 impl Drop for Current {
     fn drop(&mut self) {
-        // SAFETY: NULL, or a context that was current on this thread when this call began.
-        let _ = unsafe { cust::sys::cuCtxSetCurrent(self.0) };
+        if self.changed.get() {
+            // SAFETY: NULL, or a context that was current on this thread when this call began.
+            let _ = unsafe { cust::sys::cuCtxSetCurrent(self.before) };
+        }
     }
 }
 
@@ -152,33 +230,14 @@ fn name(device: &cust::device::Device) -> Result<String> {
     let mut text = [0 as c_char; 256];
     // SAFETY: the length leaves the last byte, which is 0.
     let code = unsafe { cust::sys::cuDeviceGetName(text.as_mut_ptr(), text.len() as c_int - 1, device.as_raw()) };
-    ensure!(code as c_int == 0, Device, "driver failed: {}", failure());
+    driver::done(code)?;
     // SAFETY: the last byte at the latest is 0.
     Ok(unsafe { CStr::from_ptr(text.as_ptr()) }.to_string_lossy().into_owned())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_old_driver_is_told_what_is_needed() {
-        assert!(check_version((11, 2)).is_ok() && check_version((11, 8)).is_ok() && check_version((13, 0)).is_ok());
-        let reason = check_version((10, 2)).unwrap_err();
-        assert_eq!(reason, "driver too old: it is for CUDA 10.2, expected 11.2 or later");
-        assert!(check_version((11, 1)).is_err());
-    }
-
-    /// The answer is one of the four, whatever machine this is.
-    #[test]
-    fn the_machine_has_devices_or_a_reason() {
-        match devices().unwrap() {
-            Ok(devices) => assert!(!devices.is_empty() && !devices[0].name.is_empty() && devices[0].memory > 0),
-            Err(absent) => {
-                let known = ["no driver: ", "no device: ", "driver too old: ", "driver failed: "];
-                assert!(known.iter().any(|start| absent.reason().starts_with(start)), "{absent:?}");
-                assert_eq!(device(0).unwrap_err().message, absent.reason());
-            }
-        }
-    }
-}
+mod emulated;
+#[cfg(test)]
+mod emulated_driver;
+#[cfg(test)]
+mod tests;

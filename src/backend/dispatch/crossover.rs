@@ -99,6 +99,11 @@ impl Rate {
         }
     }
 
+    /// Nanoseconds a unit, if a call was timed.
+    pub fn known(&self) -> Option<f64> {
+        (self.samples.load(Ordering::Relaxed) > 0).then(|| f64::from_bits(self.nanoseconds.load(Ordering::Relaxed)))
+    }
+
     /// Notes that `size` units took `elapsed` on one thread. A race between two threads loses a sample.
     pub fn learn(&self, size: u64, elapsed: Duration) {
         let sample = (elapsed.as_nanos() as f64).max(1.0) / size.max(1) as f64;
@@ -175,7 +180,7 @@ fn measure(pool: &Pool, caller: Caller) -> f64 {
         }
         *time = meet(pool);
     }
-    found.sort_by(f64::total_cmp);
+    found.sort_unstable_by(f64::total_cmp);
     found[TIMES / 4]
 }
 

@@ -2,17 +2,20 @@
 //! and the row's own table does the work.
 
 use super::crossover::{self, Caller, Choice, Handoffs, Rate, Speed, choose, worth};
+use super::offload::{Offload, Place};
 use super::shape::{self, Unit};
 use super::statistics::Statistics;
 use super::{Backend, Level};
+use crate::backend::cuda;
 use crate::backend::launch::{Executor, Launch};
 use crate::backend::pool::Pool;
 use crate::backend::table::{Kernels, Operation};
+use crate::tensor::Error;
 use crate::tensor::log::{LogLevel, log};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// From which size on the pool takes a call.
+/// From which size on the pool, or a GPU, takes a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Least {
     Measured,
@@ -35,6 +38,8 @@ pub struct Dispatcher {
     pub serial: Launch,
     /// Present when there is a pool of two threads or more.
     pub pooled: Option<(Launch, Arc<Pool>)>,
+    /// Present when a GPU may take calls, whether there is one or not.
+    pub offload: Option<Offload>,
     pub least: Least,
     pub verbose: bool,
     pub benchmark: bool,
@@ -46,25 +51,42 @@ pub struct Dispatcher {
 pub struct Call<'a> {
     dispatcher: &'a Dispatcher,
     operation: Operation,
-    row: Backend,
+    place: Place,
+    /// Among the CPU's.
+    choice: Choice,
+    on_device: bool,
     size: u64,
-    learn: bool,
+    bytes: u64,
     start: Option<Instant>,
 }
 
 impl Dispatcher {
-    pub fn begin(&self, operation: Operation, shapes: &[&[usize]], bytes: u64) -> Call<'_> {
+    /// `bytes` of tensors, of which some may be `on_device`.
+    pub fn begin(&self, operation: Operation, shapes: &[&[usize]], bytes: u64, on_device: bool) -> Call<'_> {
         let size = shape::size(operation, shapes);
         let number = self.statistics.number(operation);
-        let choice = self.choose(operation, size, number);
-        let row = if choice == Choice::Pool { Backend::Parallel } else { self.row };
-        self.statistics.count(operation, row, size, bytes);
-        if self.verbose && self.statistics.is_news(operation, row) {
-            log(LogLevel::Info, self.explain_call(operation, size, row));
+        let place = self.place(operation, size, bytes, on_device, number);
+        let choice = if place == Place::Gpu { Choice::Serial } else { self.choose(operation, size, number) };
+        let mut call = Call { dispatcher: self, operation, place, choice, on_device, size, bytes, start: None };
+        call.begin();
+        call
+    }
+
+    fn place(&self, operation: Operation, size: u64, bytes: u64, on_device: bool, number: u64) -> Place {
+        match &self.offload {
+            None => Place::Cpu,
+            Some(offload) if on_device => {
+                if offload.launch().is_some() {
+                    Place::Gpu
+                } else {
+                    Place::Cpu
+                }
+            }
+            Some(offload) => {
+                let expected = size as f64 * self.speed(operation).nanoseconds / self.executor().threads() as f64;
+                offload.choose(operation, size, bytes, expected, number)
+            }
         }
-        let learn = choice == Choice::Timed;
-        let start = (learn || self.benchmark).then(Instant::now);
-        Call { dispatcher: self, operation, row, size, learn, start }
     }
 
     pub(super) fn choose(&self, operation: Operation, size: u64, number: u64) -> Choice {
@@ -108,27 +130,73 @@ impl Dispatcher {
 }
 
 impl Call<'_> {
+    /// The GPU's, if the call is there.
+    fn offload(&self) -> Option<&Offload> {
+        self.dispatcher.offload.as_ref().filter(|_| matches!(self.place, Place::Gpu | Place::TimedGpu))
+    }
+
+    /// The row that does the work.
+    fn row(&self) -> Backend {
+        match self.offload() {
+            Some(_) => Backend::Cuda,
+            None if self.choice == Choice::Pool => Backend::Parallel,
+            None => self.dispatcher.row,
+        }
+    }
+
+    fn begin(&mut self) {
+        let (dispatcher, operation, row) = (self.dispatcher, self.operation, self.row());
+        dispatcher.statistics.count(operation, row, self.size, self.bytes);
+        if dispatcher.verbose && dispatcher.statistics.is_news(operation, row) {
+            log(LogLevel::Info, dispatcher.explain_call(operation, self.size, row));
+        }
+        let timed = matches!(self.place, Place::TimedCpu | Place::TimedGpu) || self.choice == Choice::Timed;
+        self.start = (timed || dispatcher.benchmark).then(Instant::now);
+    }
+
     pub fn kernels(&self) -> &'static Kernels {
-        self.dispatcher.kernels
+        if self.offload().is_some() { &cuda::KERNELS } else { self.dispatcher.kernels }
     }
 
     pub fn launch(&self) -> &Launch {
-        match &self.dispatcher.pooled {
-            Some((launch, _)) if self.row == Backend::Parallel => launch,
+        match (&self.dispatcher.pooled, self.offload().and_then(Offload::launch)) {
+            (_, Some(launch)) => launch,
+            (Some((launch, _)), None) if self.choice == Choice::Pool => launch,
             _ => &self.dispatcher.serial,
         }
     }
 
-    /// A call that failed has not done its work: its time says nothing about the speed.
-    pub fn end(self, succeeded: bool) {
-        let Some(start) = self.start else { return };
+    /// False when the call has to be made again, elsewhere. A call that failed has not done its work: its time says nothing
+    /// about the speed.
+    pub fn end(&mut self, error: Option<&Error>) -> bool {
+        if let (Some(error), Some(offload)) = (error, self.offload())
+            && !self.on_device
+            && offload.excuses(self.operation, error)
+        {
+            self.dispatcher.statistics.uncount(self.operation, Backend::Cuda, self.size, self.bytes);
+            self.place = Place::Cpu;
+            // No sample: it would be one of a machine in trouble.
+            self.choice = match &self.dispatcher.pooled {
+                Some(_) => Choice::Pool,
+                None => Choice::Serial,
+            };
+            self.begin();
+            return false;
+        }
+        let Some(start) = self.start else { return true };
         let elapsed = start.elapsed();
         if self.dispatcher.benchmark {
-            self.dispatcher.statistics.time(self.operation, self.row, elapsed);
+            self.dispatcher.statistics.time(self.operation, self.row(), elapsed);
         }
-        if self.learn && succeeded {
-            self.dispatcher.rate(self.operation).learn(self.size, elapsed);
+        if error.is_none() {
+            if self.choice == Choice::Timed && self.offload().is_none() {
+                self.dispatcher.rate(self.operation).learn(self.size, elapsed);
+            }
+            if let Some(offload) = &self.dispatcher.offload {
+                offload.learn(self.operation, self.place, self.size, self.bytes, elapsed);
+            }
         }
+        true
     }
 }
 

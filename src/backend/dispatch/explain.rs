@@ -6,17 +6,28 @@ use super::{Backend, Context};
 use crate::backend::cuda;
 use crate::backend::pool::Pool;
 use crate::backend::table::Operation;
+use crate::backend::tolerance;
 use crate::tensor::error::{Error, Result, error};
 
 impl Context {
     /// What would run a call of `size` in the operation's unit, and why; None for the choice as such. Measures a hand-off to
     /// the pool and asks for the driver, where that has not happened yet.
     pub fn explain(&self, operation: Operation, size: Option<u64>) -> String {
-        format!("{}. {}.", self.dispatcher.explain(operation, size), self.why_not_cuda(size))
+        let subject = subject(operation, size);
+        match self.dispatcher.on_gpu(operation, size) {
+            Some(why) => format!("{subject} runs on {}: {why}.", self.gpu_in_words()),
+            None => {
+                let cpu = self.dispatcher.explain(operation, size);
+                format!("{subject} runs on {cpu}. {}.", self.explain_cuda(Some(operation), size))
+            }
+        }
     }
 
     /// What the context chose when it was made.
     pub fn explain_choice(&self) -> String {
+        if self.backend() == Backend::Cuda {
+            return format!("operations run on {}: {}.", self.gpu_in_words(), self.why);
+        }
         let dispatcher = &self.dispatcher;
         let place = match &dispatcher.pooled {
             None => format!("{}: {}", dispatcher.on_caller(), self.why),
@@ -34,37 +45,49 @@ impl Context {
                 format!("{}: {}; {from}", dispatcher.on_pool(pool), self.why)
             }
         };
-        format!("operations run on {place}. {}.", self.why_not_cuda(None))
+        format!("operations run on {place}. {}.", self.explain_cuda(None, None))
     }
 
-    /// Why no call runs on a GPU: "cuda does not run it: no driver: ...".
-    pub fn why_not_cuda(&self, size: Option<u64>) -> String {
-        let reason = if self.asked.backend.is_some() {
-            format!("the context was made for {}", self.backend().name())
-        } else if !self.asked.prefer_cuda {
-            "prefer_cuda is 0".into()
-        } else if let (Some(size), Some(least)) = (size, self.asked.min_size_for_cuda)
+    /// What a GPU has to do with calls that run on the CPU: "cuda is not used: no driver: ...".
+    pub fn explain_cuda(&self, operation: Option<Operation>, size: Option<u64>) -> String {
+        let unused = |reason: &str| format!("cuda is not used: {reason}");
+        let Some(offload) = &self.dispatcher.offload else {
+            return match self.asked.backend {
+                Some(backend) => unused(&format!("the context was made for {}", backend.name())),
+                None => unused("prefer_cuda is 0"),
+            };
+        };
+        if let (Some(size), Least::Size(least)) = (size, offload.least)
             && size < least
         {
-            format!("min_size_for_cuda is {least}")
-        } else {
-            match cuda::device(self.asked.device) {
-                Ok(device) => no_kernels(self.asked.device, device),
-                Err(error) => error.message,
-            }
+            return unused(&format!("min_size_for_cuda is {least}"));
+        }
+        if let Err(error) = cuda::device(offload.ordinal) {
+            return unused(&error.message);
+        }
+        if offload.is_lost() {
+            return unused(&format!("{} failed", self.gpu_in_words()));
+        }
+        if operation.is_some_and(|operation| offload.least == Least::Measured && !tolerance::is_exact(operation)) {
+            return unused("its last bits may be others, and min_size_for_cuda is -1");
+        }
+        let from = match offload.least {
+            Least::Size(least) => format!("from min_size_for_cuda, {least}, on"),
+            Least::Measured => "where copies and all are measured to be faster there, with the same bits".into(),
         };
-        format!("cuda is not used: {reason}")
+        format!("{} takes calls {from}", self.gpu_in_words())
+    }
+
+    /// "cuda (device 0: NVIDIA H100 80GB HBM3, compute capability 9.0, 79.6 GiB)".
+    fn gpu_in_words(&self) -> String {
+        self.dispatcher.gpu_in_words(self.asked.device)
     }
 }
 
-/// What is said of a device that is there.
-pub fn no_kernels(ordinal: usize, device: &cuda::Device) -> String {
-    let (major, minor) = device.compute;
-    format!(
-        "device {ordinal} is {}, compute capability {major}.{minor}, {:.1} GiB; this build has no cuda kernels yet",
-        device.name,
-        device.memory as f64 / f64::from(1 << 30)
-    )
+/// "add of 100 elements".
+fn subject(operation: Operation, size: Option<u64>) -> String {
+    let name = operation.name();
+    size.map_or_else(|| name.into(), |size| format!("{name} of {}", amount(size, operation.unit())))
 }
 
 impl Dispatcher {
@@ -79,21 +102,48 @@ impl Dispatcher {
         format!("parallel ({}, {} threads)", self.level.name(), pool.threads())
     }
 
+    fn gpu_in_words(&self, ordinal: usize) -> String {
+        let Ok(device) = cuda::device(ordinal) else { return format!("cuda (device {ordinal})") };
+        let ((major, minor), memory) = (device.compute, device.memory as f64 / f64::from(1 << 30));
+        format!("cuda (device {ordinal}: {}, compute capability {major}.{minor}, {memory:.1} GiB)", device.name)
+    }
+
+    /// Why a call runs on the GPU, if it does. What is measured speaks of tensors as large as the call.
+    fn on_gpu(&self, operation: Operation, size: Option<u64>) -> Option<String> {
+        let offload = self.offload.as_ref()?;
+        if offload.is_lost() || cuda::device(offload.ordinal).is_err() {
+            return None;
+        }
+        match (offload.least, size) {
+            _ if offload.insists => Some("the context asked for it".into()),
+            (Least::Size(0), _) => Some("min_size_for_cuda is 0".into()),
+            (Least::Size(least), Some(size)) if size >= least => {
+                Some(format!("not below min_size_for_cuda, {}", amount(least, operation.unit())))
+            }
+            (Least::Measured, Some(size)) if tolerance::is_exact(operation) => {
+                let (here, there) = offload.times(operation, size, size_of::<f32>() as u64 * size)?;
+                let here = here.filter(|&here| there < here)?;
+                Some(format!("{:.1} us there against {:.1} us here, as measured", there / 1e3, here / 1e3))
+            }
+            _ => None,
+        }
+    }
+
+    /// Where on the CPU, and why there.
     fn explain(&self, operation: Operation, size: Option<u64>) -> String {
-        let (name, unit) = (operation.name(), operation.unit());
-        let subject = size.map_or_else(|| name.into(), |size| format!("{name} of {}", amount(size, unit)));
+        let unit = operation.unit();
         let Some((_, pool)) = &self.pooled else {
-            return format!("{subject} runs on {}", self.on_caller());
+            return self.on_caller();
         };
         let (least, why) = match self.least {
-            Least::Size(0) => return format!("{subject} runs on {}: min_size_for_parallel is 0", self.on_pool(pool)),
+            Least::Size(0) => return format!("{}: min_size_for_parallel is 0", self.on_pool(pool)),
             Least::Size(least) => (least, format!("min_size_for_parallel, {}", amount(least, unit))),
             Least::Measured => self.crossover_in_words(operation, pool),
         };
         match size {
-            None => format!("{subject} runs on {} from {why}; below that on {}", self.on_pool(pool), self.on_caller()),
-            Some(size) if size >= least => format!("{subject} runs on {}: not below {why}", self.on_pool(pool)),
-            Some(_) => format!("{subject} runs on {}: below {why}", self.on_caller()),
+            None => format!("{} from {why}; below that on {}", self.on_pool(pool), self.on_caller()),
+            Some(size) if size >= least => format!("{}: not below {why}", self.on_pool(pool)),
+            Some(_) => format!("{}: below {why}", self.on_caller()),
         }
     }
 
@@ -122,6 +172,14 @@ impl Dispatcher {
     /// For the log: the first call of an operation on a row. Says what is known, and measures nothing.
     pub fn explain_call(&self, operation: Operation, size: u64, row: Backend) -> String {
         let (name, unit) = (operation.name(), operation.unit());
+        if let (Backend::Cuda, Some(offload)) = (row, &self.offload) {
+            let why = match offload.least {
+                _ if offload.insists => String::new(),
+                Least::Size(least) => format!(", min_size_for_cuda is {least}"),
+                Least::Measured => ", faster there as measured".into(),
+            };
+            return format!("{name}: {} on {}{why}", amount(size, unit), self.gpu_in_words(offload.ordinal));
+        }
         let place = match &self.pooled {
             Some((_, pool)) if row == Backend::Parallel => self.on_pool(pool),
             _ => self.on_caller(),

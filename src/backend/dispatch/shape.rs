@@ -2,7 +2,7 @@
 //! multiplications, because their time per element depends on the other sizes.
 
 use crate::backend::table::Operation;
-use crate::tensor::{View, ViewMut};
+use crate::tensor::{Device, View, ViewMut};
 
 /// An argument of an operation, of any type. Views have a shape; what else there is (numbers, options) has none.
 pub struct Argument<'a, T>(pub &'a T);
@@ -15,6 +15,10 @@ impl<'a> Argument<'a, &View<'_>> {
     pub fn bytes(&self) -> u64 {
         (self.0.count() * self.0.dtype().size()) as u64
     }
+
+    pub fn on_device(&self) -> bool {
+        self.0.device() != Device::Host
+    }
 }
 
 impl<'a> Argument<'a, &mut ViewMut<'_>> {
@@ -24,6 +28,17 @@ impl<'a> Argument<'a, &mut ViewMut<'_>> {
 
     pub fn bytes(&self) -> u64 {
         (self.0.count() * self.0.dtype().size()) as u64
+    }
+
+    pub fn on_device(&self) -> bool {
+        self.0.device() != Device::Host
+    }
+}
+
+/// A view that may be missing counts for nothing, but for where it is.
+impl Argument<'_, Option<&View<'_>>> {
+    pub fn on_device(&self) -> bool {
+        self.0.is_some_and(|view| view.device() != Device::Host)
     }
 }
 
@@ -35,6 +50,10 @@ pub trait NoShape<'a> {
 
     fn bytes(&self) -> u64 {
         0
+    }
+
+    fn on_device(&self) -> bool {
+        false
     }
 }
 

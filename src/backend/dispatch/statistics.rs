@@ -53,6 +53,18 @@ impl Statistics {
         row.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// Takes a call back that is counted elsewhere.
+    pub fn uncount(&self, operation: Operation, row: Backend, size: u64, bytes: u64) {
+        let row = &self.0[operation as usize].rows[row as usize];
+        // The statistics may have been reset since.
+        let less = |count: &AtomicU64, by: u64| {
+            let _ = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| Some(count.saturating_sub(by)));
+        };
+        less(&row.calls, 1);
+        less(&row.size, size);
+        less(&row.bytes, bytes);
+    }
+
     pub fn time(&self, operation: Operation, row: Backend, elapsed: Duration) {
         let row = &self.0[operation as usize].rows[row as usize];
         row.nanoseconds.fetch_add(elapsed.as_nanos() as u64, Ordering::Relaxed);

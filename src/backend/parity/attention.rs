@@ -4,7 +4,7 @@ use crate::tensor::{DType, Result, Tensor};
 /// Batch, queries, keys, heads, KV heads, elements of a head.
 type Sizes = [usize; 6];
 
-const SHAPES: [Sizes; 17] = [
+const SHAPES: [Sizes; 21] = [
     [1, 1, 1, 1, 1, 1],
     [0, 4, 4, 2, 1, 8],
     [2, 0, 3, 2, 1, 8],
@@ -24,6 +24,11 @@ const SHAPES: [Sizes; 17] = [
     [1, 1, 257, 6, 2, 63],
     [2, 2, 19, 4, 1, 72],
     [3, 3, 3, 2, 2, 8],
+    // More tiles than one, of large heads, and a head too large for tiles.
+    [1, 130, 190, 2, 2, 128],
+    [1, 70, 90, 2, 1, 136],
+    [1, 66, 70, 2, 1, 260],
+    [2, 0, 70, 4, 2, 64],
 ];
 
 const FORWARD: Tolerance = tolerance::ATTENTION;

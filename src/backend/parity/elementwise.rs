@@ -90,8 +90,7 @@ fn dropout_uses_the_bits_of_the_stream() {
 
 #[test]
 fn other_types_are_refused() {
-    let launch =
-        crate::backend::Launch { executor: crate::backend::launch::Executor::Serial, spans: Level::Baseline.spans() };
+    let launch = crate::backend::Launch::new(crate::backend::launch::Executor::Serial, Level::Baseline.spans());
     let mut y = Tensor::zeros(DType::F64, &[4]).unwrap();
     let result = (crate::backend::simd::KERNELS.fill)(&launch, 0.0, &mut y.view_mut());
     assert_eq!(result.unwrap_err().kind, ErrorKind::DType);

@@ -1,11 +1,12 @@
 //! Forward, sums are canonical and nothing is fused: codes, scales and inverses are the same bits on every row.
 
+use super::norm::LONG;
 use super::{EXACT, SIZES, check, dirty, normal, tolerance};
 use crate::tensor::{DType, Tensor};
 
 fn shapes() -> impl Iterator<Item = [usize; 2]> {
     let odd = SIZES.into_iter().flat_map(|d| [0, 1, 3, 4, 6].map(|m| [m, d]));
-    odd.chain([[768, 128], [300, 384], [3, 8192], [2, 4099], [900, 33]])
+    odd.chain([[768, 128], [300, 384], [3, 8192], [2, 4099], [900, 33]]).chain(LONG.map(|(m, d)| [m, d]))
 }
 
 /// Hidden values are up to some hundreds: epsilon and the least absolute maximum matter for the rows that are made small.

@@ -4,6 +4,9 @@
 //! [`check`] runs it on the `scalar` row, which is the oracle; on `simd` at each CPU level, which must agree (integers
 //! exactly, floats within the tolerance that stands beside the operation); and on `parallel` with 1, 2, 3 and 8 threads,
 //! which must equal `simd` bit for bit.
+//!
+//! The environment variable SETUN_PARITY_CUDA adds `cuda`, on the first device: with tensors on the host, and on the device.
+//! "1" compares all rows, "only" leaves out those of the CPU.
 
 mod activation;
 mod adamw;
@@ -77,9 +80,16 @@ fn rows() -> &'static [Row] {
     static ROWS: OnceLock<Vec<Row>> = OnceLock::new();
     ROWS.get_or_init(|| {
         let baseline = Level::Baseline.spans();
-        let launch = Launch { executor: Executor::Serial, spans: baseline };
+        let launch = Launch::new(Executor::Serial, baseline);
         let mut rows =
             vec![Row { name: "scalar".into(), level: None, parallel: false, kernels: &scalar::KERNELS, launch }];
+        let cuda = std::env::var("SETUN_PARITY_CUDA").unwrap_or_default();
+        if !cuda.is_empty() {
+            rows.extend(cuda_rows());
+        }
+        if cuda == "only" {
+            return rows;
+        }
         let pools = THREADS.map(|threads| Arc::new(Pool::new(threads).expect("a test can start its threads")));
         for level in Level::ALL.into_iter().filter(|level| level.available()) {
             let row = |name: String, parallel, executor| Row {
@@ -87,7 +97,7 @@ fn rows() -> &'static [Row] {
                 level: Some(level),
                 parallel,
                 kernels: &simd::KERNELS,
-                launch: Launch { executor, spans: level.spans() },
+                launch: Launch::new(executor, level.spans()),
             };
             rows.push(row(format!("simd, {}", level.name()), false, Executor::Serial));
             for pool in &pools {
@@ -97,6 +107,30 @@ fn rows() -> &'static [Row] {
         }
         rows
     })
+}
+
+/// Whether the device is one of `cuda/emulate`, which takes its time: then some tests have fewer of their largest cases.
+pub fn emulated() -> bool {
+    static EMULATED: OnceLock<bool> = OnceLock::new();
+    let asked = || super::cuda::device(0).is_ok_and(|device| device.name == "Setun emulation");
+    *EMULATED.get_or_init(|| std::env::var_os("SETUN_PARITY_CUDA").is_some() && asked())
+}
+
+/// Those who ask for them have a device.
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn cuda_rows() -> [Row; 2] {
+    use super::{cuda, table};
+    let gpu = cuda::Gpu::open(0).unwrap_or_else(|error| panic!("SETUN_PARITY_CUDA is set: {error}"));
+    let tables = [("cuda", &cuda::KERNELS), ("cuda, with tensors on the device", &table::ON_DEVICE)];
+    tables.map(|(name, kernels)| {
+        let launch = Launch::on(gpu.clone(), Executor::Serial, Level::Baseline.spans());
+        Row { name: name.into(), level: None, parallel: false, kernels, launch }
+    })
+}
+
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+fn cuda_rows() -> [Row; 0] {
+    panic!("SETUN_PARITY_CUDA is set: this platform has no cuda")
 }
 
 fn compare(place: &str, expected: &Result<Vec<Tensor>>, found: &Result<Vec<Tensor>>, tolerance: Tolerance) {
@@ -160,7 +194,7 @@ pub fn dirty(dtype: DType, dims: &[usize]) -> Tensor {
 fn the_comparison_sees_a_difference() {
     let differs = |x: f32, y: f32, tolerance| {
         let tensor = |x: f32| Ok(vec![Tensor::from_slice(&[1.0f32, x], &[2]).unwrap()]);
-        std::panic::catch_unwind(|| compare("a test of the harness", &tensor(x), &tensor(y), tolerance)).is_err()
+        fails(|| compare("a test of the harness", &tensor(x), &tensor(y), tolerance))
     };
     assert!(differs(1.0, 1.0 + f32::EPSILON, EXACT));
     assert!(differs(0.0, -0.0, EXACT));
@@ -169,5 +203,9 @@ fn the_comparison_sees_a_difference() {
     assert!(!differs(100.0, 101.0, relative(0.01)));
     assert!(!differs(f32::NAN, f32::NAN, EXACT));
     let failed: Result<Vec<Tensor>> = Err(Error::new(crate::tensor::ErrorKind::Format, "byte 3"));
-    assert!(std::panic::catch_unwind(|| compare("a test of the harness", &Ok(vec![]), &failed, EXACT)).is_err());
+    assert!(fails(|| compare("a test of the harness", &Ok(vec![]), &failed, EXACT)));
+}
+
+fn fails(test: impl Fn()) -> bool {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(test)).is_err()
 }

@@ -1,10 +1,13 @@
 use super::{SIZES, check, dirty, normal, tolerance};
 use crate::tensor::{DType, Tensor};
 
+/// About where a GPU's kernels for one width end and those for the next begin.
+pub const LONG: [(usize, usize); 6] = [(70, 1025), (17, 8193), (3, 9001), (2, 12_288), (1, 16_384), (2, 17_000)];
+
 /// Rows and widths: the odd sizes, those of the reference models, and enough rows for many chunks.
 fn shapes() -> impl Iterator<Item = (usize, usize)> {
     let odd = SIZES.into_iter().flat_map(|d| [0, 1, 5].map(|m| (m, d)));
-    odd.chain([(768, 128), (300, 384), (3, 8192), (9000, 7)])
+    odd.chain([(768, 128), (300, 384), (3, 8192), (9000, 7)]).chain(LONG)
 }
 
 #[test]

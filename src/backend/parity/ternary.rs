@@ -16,7 +16,7 @@ pub fn shapes() -> impl Iterator<Item = [usize; 2]> {
 pub fn packed(rows: usize, columns: usize, seed: u32) -> Tensor {
     let trits = integers(&[rows, columns], seed, 3, |i| i as i8 - 1);
     let mut packed = dirty(DType::U8, &[rows, columns.div_ceil(4)]);
-    let launch = Launch { executor: Executor::Serial, spans: Level::Baseline.spans() };
+    let launch = Launch::new(Executor::Serial, Level::Baseline.spans());
     (scalar::KERNELS.pack_two_bit)(&launch, &trits.view(), &mut packed.view_mut()).unwrap();
     packed
 }

@@ -8,7 +8,7 @@ use crate::tensor::random::{Purpose, Stream};
 pub use crate::tensor::{DType, Element, Float, Result, Tensor, View, ViewMut};
 
 pub fn launch() -> Launch {
-    Launch { executor: Executor::Serial, spans: Level::Baseline.spans() }
+    Launch::new(Executor::Serial, Level::Baseline.spans())
 }
 
 pub fn view<'a, T: Element>(x: &'a [T], dims: &[usize]) -> View<'a> {

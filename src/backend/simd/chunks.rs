@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn chunks_cover_everything_once_and_the_first_error_wins() {
         let executor = Executor::Pool(Arc::new(Pool::new(3).unwrap()));
-        let launch = Launch { executor, spans: Level::Baseline.spans() };
+        let launch = Launch::new(executor, Level::Baseline.spans());
         for (count, size) in [(0, 4), (1, 4), (4, 4), (5, 4), (1000, 7)] {
             let mut seen = vec![0u8; count];
             let shared = Shared::new(&mut seen);

@@ -22,7 +22,7 @@ unsafe impl Sync for Matrix {}
 impl Matrix {
     fn of(view: &View) -> Result<Matrix> {
         ensure!(view.dtype() == DType::F32, DType, "expected a tensor of f32, got {}", view.dtype());
-        ensure!(view.device() == Device::Host, Device, "expected a tensor on the host, got one on {:?}", view.device());
+        ensure!(view.device() == Device::Host, Device, "expected a tensor on the host, got one on {}", view.device());
         let strides = view.strides();
         Ok(Matrix { data: view.as_ptr().cast(), row_stride: strides[0], column_stride: strides[1] })
     }

@@ -2,6 +2,7 @@
 
 mod adaptive;
 mod cancel;
+mod cuda;
 mod evaluation;
 mod folders;
 mod optimizer;

@@ -1,14 +1,14 @@
 /*
  * A CUDA driver for tests: one device, whose calls succeed but for the one that the environment variable FAKE_CUDA_FAIL
- * names, which returns FAKE_CUDA_CODE. FAKE_CUDA_VERSION and FAKE_CUDA_COUNT change what it reports. It checks that a context
- * is opened and closed in order.
+ * names, which returns FAKE_CUDA_CODE. FAKE_CUDA_VERSION, FAKE_CUDA_COUNT and FAKE_CUDA_COMPUTE change what it reports. It
+ * checks that a context is opened and closed in order. It has no memory and runs no kernels: cuda/emulate has a driver that does.
  */
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static int initialized, retained;
+static int initialized, retained, streams, buffers;
 static void *current;
 static char device_context;
 
@@ -65,7 +65,7 @@ int cuDeviceTotalMem_v2(size_t *bytes, int device) {
 
 int cuDeviceGetAttribute(int *value, int attribute, int device) {
     BEGIN
-    *value = attribute == 75 ? 9 : attribute == 76 ? 1 : -1;
+    *value = attribute == 75 ? number("FAKE_CUDA_COMPUTE", 9) : attribute == 76 ? 1 : -1;
     return device == 40 ? 0 : 101;
 }
 
@@ -100,6 +100,39 @@ int cuMemGetInfo_v2(size_t *free, size_t *total) {
     return current == &device_context && retained == 1 ? 0 : 201;
 }
 
+/* Whether a call is made as it has to be: on the device's context, while that is open. */
+static int inside(void) { return current == &device_context && retained > 0 ? 0 : 201; }
+
+int cuStreamCreateWithPriority(void **stream, unsigned flags, int priority) {
+    BEGIN
+    *stream = &streams;
+    streams++;
+    return flags == 1 && priority == 0 ? inside() : 1;
+}
+
+int cuStreamDestroy_v2(void *stream) {
+    streams--;
+    return stream == &streams ? inside() : 400;
+}
+
+int cuStreamSynchronize(void *stream) {
+    BEGIN
+    return stream == &streams ? inside() : 400;
+}
+
+int cuMemAllocHost_v2(void **memory, size_t bytes) {
+    BEGIN
+    *memory = malloc(bytes);
+    buffers++;
+    return inside();
+}
+
+int cuMemFreeHost(void *memory) {
+    free(memory);
+    buffers--;
+    return inside();
+}
+
 int cuGetErrorString(int error, const char **text) {
     static char words[64];
     BEGIN
@@ -110,5 +143,5 @@ int cuGetErrorString(int error, const char **text) {
 
 /* For the test: everything that was opened is closed, and the caller's context is the current one again. */
 int fake_cuda_is_at_rest(void *expected) {
-    return retained == 0 && current == expected;
+    return retained == 0 && streams == 0 && buffers == 0 && current == expected;
 }
