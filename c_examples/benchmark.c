@@ -21,7 +21,7 @@ static const char about[] =
 /* How to print, the case that is being printed, and what a comparison came to. */
 typedef struct {
     int32_t json;
-    long compared, differ;
+    long compared, on_cuda, differ;
     setun_context *context; /* whose dispatcher is asked what it would choose */
     char operation[64], sizes[64];
 } output;
@@ -104,6 +104,7 @@ static int32_t show(const setun_benchmark_result *r, void *user_data)
 {
     output *o = user_data;
     o->compared += r->agrees >= 0 && r->backend != SETUN_BACKEND_SCALAR;
+    o->on_cuda += r->agrees >= 0 && r->backend == SETUN_BACKEND_CUDA;
     o->differ += r->agrees == 0;
     if (o->json)
         print_json(r);
@@ -150,7 +151,7 @@ static setun_status print_header(const setun_context *context, const char *level
 
 int main(int argc, char **argv)
 {
-    output o = {0, 0, 0, NULL, "", ""};
+    output o = {0, 0, 0, 0, NULL, "", ""};
     int64_t threads = 0;
     int32_t train = 0, backend = 0;
     breakdown_options training = {0, 0, 0, 0, 0, SETUN_GRADIENT_PRODUCTS_INT8, SETUN_GRADIENT_PRODUCTS_INT8, 0};
@@ -179,6 +180,10 @@ int main(int argc, char **argv)
     arguments_result read = arguments_read(argc, argv, table, sizeof table / sizeof *table, about);
     if (read != ARGUMENTS_OK)
         return read == ARGUMENTS_HELP ? 0 : 2;
+    if (backend != 0 && (train || how.parity)) {
+        fprintf(stderr, "benchmark: --backend goes neither with --parity, which compares all, nor with --train\n");
+        return 2;
+    }
     if (backend != 0) {
         int32_t *rows[] = {&how.scalar, &how.simd, &how.parallel, &how.cuda};
         for (int row = 0; row < 4; ++row)
@@ -199,7 +204,7 @@ int main(int argc, char **argv)
     if (status != SETUN_OK)
         fprintf(stderr, "benchmark: %s (%s)\n", setun_last_error(), setun_status_name(status));
     else if (how.parity && !o.json)
-        printf("%ld comparisons, %ld differ; %s\n", o.compared, o.differ, setun_build_info());
+        printf("%ld comparisons, %ld of them on cuda, %ld differ; %s\n", o.compared, o.on_cuda, o.differ, setun_build_info());
     setun_context_free(o.context);
     return status != SETUN_OK || o.differ > 0;
 }

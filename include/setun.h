@@ -244,7 +244,7 @@ typedef struct {
     size_t struct_size;
     /** A `setun_backend`. Default SETUN_BACKEND_AUTO. */
     int32_t backend;
-    /** The GPU that `cuda` runs on, below `setun_device_count`. Default 0. */
+    /** The GPU that `cuda` runs on, below `setun_device_count`; AUTO does without one that does not exist. Default 0. */
     int32_t device;
     /** Non-zero: AUTO lets a GPU take calls, where there is one: see `min_size_for_cuda`. Default 1. */
     int32_t prefer_cuda;

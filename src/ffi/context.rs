@@ -63,7 +63,7 @@ pub struct setun_context_options {
     pub struct_size: usize,
     /// A `setun_backend`. Default SETUN_BACKEND_AUTO.
     pub backend: i32,
-    /// The GPU that `cuda` runs on, below `setun_device_count`. Default 0.
+    /// The GPU that `cuda` runs on, below `setun_device_count`; AUTO does without one that does not exist. Default 0.
     pub device: i32,
     /// Non-zero: AUTO lets a GPU take calls, where there is one: see `min_size_for_cuda`. Default 1.
     pub prefer_cuda: i32,

@@ -110,7 +110,7 @@ class Benchmark(unittest.TestCase):
     def test_every_row_gives_what_scalar_gives(self):
         printed, _ = run("--quick", "--parity", "--threads", "2")
         *cases, summary = printed.splitlines()[1:]
-        self.assertRegex(summary, r"^\d+ comparisons, 0 differ; setun .* levels: baseline")
+        self.assertRegex(summary, r"^\d+ comparisons, \d+ of them on cuda, 0 differ; setun .* levels: baseline")
         self.assertTrue(all(not case.startswith(" ") for case in cases), cases)
         self.assertGreaterEqual(len({case.split("  ")[0] for case in cases}), 30)
 
@@ -130,6 +130,8 @@ class Benchmark(unittest.TestCase):
             self.assertIn(text, errors)
         if not Path("/proc/driver/nvidia").exists():
             self.assertIn("DEVICE", run("--quick", "--backend", "cuda", status=1)[1])
+        for other in ("--parity", "--train"):
+            self.assertIn("--backend goes neither", run("--backend", "cuda", other, status=2)[1])
         run("--no-such", status=2)
         self.assertIn("--filter", run("--help")[0])
 
