@@ -37,17 +37,22 @@ fn main() {
     println!("cargo:rustc-env=SETUN_TARGET={}", env::var("TARGET").unwrap_or_default());
     println!("cargo:rustc-env=SETUN_RUSTC={}", rustc_version());
 
-    if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
+    let linux = env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux");
+    if linux {
         // A cdylib has no SONAME by default; nodelete, because a thread pool must not lose its code to dlclose.
         let major = env::var("CARGO_PKG_VERSION_MAJOR").unwrap_or_default();
         println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libsetun.so.{major}");
         println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
     }
-    pack_kernels().unwrap_or_else(|reason| panic!("{reason}"));
+    // Those that have a way to a driver (src/backend/cuda/mod.rs).
+    let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
+    if linux && ["x86_64", "aarch64"].contains(&arch.as_str()) {
+        pack_kernels().unwrap_or_else(|reason| panic!("{reason}"));
+    }
     for level in &LEVELS {
         println!("cargo:rustc-check-cfg=cfg(setun_spans_{})", level.name);
     }
-    if env::var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("x86_64") {
+    if arch == "x86_64" {
         // Side by side: the fat LTO of each is one thread's work.
         let built = thread::scope(|scope| {
             let builds = LEVELS.each_ref().map(|level| scope.spawn(move || archive(level)));

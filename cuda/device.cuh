@@ -49,10 +49,35 @@ __device__ __forceinline__ void prefetch(const void *address) {
 #endif
 }
 
+/// x[row, column ...] of rows of so many columns, of which some may be beyond the last; zeros there.
+__device__ __forceinline__ float4 read_four(const float *x, u64 row, u64 column, u64 columns, bool vector) {
+    const float *const from = x + row * columns + column;
+    if (vector) return load4(from);
+    return make_float4(from[0], column + 1 < columns ? from[1] : 0.0f, column + 2 < columns ? from[2] : 0.0f,
+                       column + 3 < columns ? from[3] : 0.0f);
+}
+
+__device__ __forceinline__ void write_four(float *x, u64 row, u64 column, u64 columns, bool vector, float4 four) {
+    float *const to = x + row * columns + column;
+    if (vector) {
+        store4(to, four);
+        return;
+    }
+    to[0] = four.x;
+    if (column + 1 < columns) to[1] = four.y;
+    if (column + 2 < columns) to[2] = four.z;
+    if (column + 3 < columns) to[3] = four.w;
+}
+
 // --- what several operations mean alike -------------------------------------------------------------------------------
 
 /// max(x, 0), where NaN stays NaN.
 __device__ __forceinline__ float relu(float x) { return x < 0.0f ? 0.0f : x; }
+
+/// The pair (u, v) by the angle whose cosine and sine are c and s.
+__device__ __forceinline__ float2 rotated(float u, float v, float c, float s) {
+    return make_float2(__fsub_rn(__fmul_rn(u, c), __fmul_rn(v, s)), __fadd_rn(__fmul_rn(v, c), __fmul_rn(u, s)));
+}
 
 /// Notes an index that is outside of what it points into: the first one stays, as (its position, the index).
 __device__ __forceinline__ void note_fault(u64 *fault, u64 position, unsigned index) {

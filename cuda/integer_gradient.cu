@@ -206,26 +206,6 @@ struct TurnedTile {
     }
 };
 
-/// c[row, column ...], of which some may be beyond `columns`; zeros there.
-__device__ __forceinline__ float4 read_four(const float *c, u64 row, u64 column, u64 columns, bool vector) {
-    const float *const from = c + row * columns + column;
-    if (vector) return load4(from);
-    return make_float4(from[0], column + 1 < columns ? from[1] : 0.0f, column + 2 < columns ? from[2] : 0.0f,
-                       column + 3 < columns ? from[3] : 0.0f);
-}
-
-__device__ __forceinline__ void write_four(float *c, u64 row, u64 column, u64 columns, bool vector, float4 four) {
-    float *const to = c + row * columns + column;
-    if (vector) {
-        store4(to, four);
-        return;
-    }
-    to[0] = four.x;
-    if (column + 1 < columns) to[1] = four.y;
-    if (column + 2 < columns) to[2] = four.z;
-    if (column + 3 < columns) to[3] = four.w;
-}
-
 // --- the gradient to the weights -------------------------------------------------------------------------------------
 
 /// dw[n, k] += the blocks' sums times their scales, from g[blocks, n, 256], scales[blocks, n] and codes[m, pitch], of which

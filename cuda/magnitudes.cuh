@@ -22,7 +22,7 @@ __device__ __forceinline__ float median_scale(unsigned median, unsigned largest)
     return fmaxf(__uint_as_float(median), 1e-5f);
 }
 
-/// Calls f(value of look(weight)) for the weights of a block of threads: some loads are in flight together.
+/// Calls f(weight) for the weights of a block of threads: some loads are in flight together.
 template <class F>
 __device__ __forceinline__ void each_weight(const float *w, u64 count, F f) {
     constexpr int STEP = 8;

@@ -55,8 +55,7 @@ __device__ __forceinline__ float element(const TernaryProduct &product, float su
 /// The pair (u, v), elements i and i + head / 2 of a head, by the angles of the token's position: as rope.
 __device__ __forceinline__ float2 turn(const QkvProduct &p, u64 token, unsigned i, float u, float v) {
     const u64 at = static_cast<u64>(static_cast<unsigned>(token) % p.length) * (p.head / 2) + i;
-    const float c = p.cosine[at], s = p.sine[at];
-    return make_float2(__fsub_rn(__fmul_rn(u, c), __fmul_rn(v, s)), __fadd_rn(__fmul_rn(v, c), __fmul_rn(u, s)));
+    return rotated(u, v, p.cosine[at], p.sine[at]);
 }
 
 template <class Tile, int ROWS, int COLUMNS>

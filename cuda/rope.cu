@@ -1,11 +1,10 @@
 // Rotary position embedding (Su et al., arXiv 2104.09864), half rotation as in Llama and BitNet.
 #include "device.cuh"
 
-/// The pair (u, v) by the angle whose cosine and sine are c and s.
 __device__ __forceinline__ void rotate(float &u, float &v, float c, float s) {
-    const float turned = __fsub_rn(__fmul_rn(u, c), __fmul_rn(v, s));
-    v = __fadd_rn(__fmul_rn(v, c), __fmul_rn(u, s));
-    u = turned;
+    const float2 pair = rotated(u, v, c, s);
+    u = pair.x;
+    v = pair.y;
 }
 
 /// Of x[b * length, heads, 2 * half], in place: a warp for each of the `tokens` = b * length.

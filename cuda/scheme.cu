@@ -9,16 +9,16 @@
 
 constexpr int WARPS = THREADS / 32;
 
+__device__ __forceinline__ float mean_of(double sum, u64 count) {
+    return __double2float_rn(__ddiv_rn(sum, __ull2double_rn(max(count, 1ull))));
+}
+
 /// max(mean, 1e-5), where NaN stays NaN; the threshold is half of it.
 __device__ __forceinline__ void set_absmean(float *thresholds, float *scales, u64 group, double sum, u64 count) {
-    const float mean = __double2float_rn(__ddiv_rn(sum, __ull2double_rn(max(count, 1ull))));
+    const float mean = mean_of(sum, count);
     const float scale = mean < 1e-5f ? 1e-5f : mean;
     scales[group] = scale;
     thresholds[group] = __fmul_rn(0.5f, scale);
-}
-
-__device__ __forceinline__ float mean_of(double sum, u64 count) {
-    return __double2float_rn(__ddiv_rn(sum, __ull2double_rn(max(count, 1ull))));
 }
 
 /// What a weight adds to `mean_above`. NaN is not at most the threshold, and stays in the sum.
@@ -225,14 +225,6 @@ __device__ __forceinline__ float4 shared_by_four(const Shared &shared, u64 row, 
                        values[quotient(min(column + 3, last), shared.by_width)]);
 }
 
-/// Four weights of a row from `column` on; past the last column 0, of which every rule makes t = 0.
-__device__ __forceinline__ float4 four_weights(const float *w, u64 row, u64 column, u64 columns, bool vector) {
-    const float *const from = w + row * columns + column;
-    if (vector) return load4(from);
-    return make_float4(from[0], column + 1 < columns ? from[1] : 0.0f, column + 2 < columns ? from[2] : 0.0f,
-                       column + 3 < columns ? from[3] : 0.0f);
-}
-
 struct Four {
     float4 weights, values;
 };
@@ -249,7 +241,8 @@ ternarize(const float *w, Rows bytes, u64 columns, Shared thresholds, unsigned c
     each_entry(
         bytes,
         [&](Entry byte) {
-            return Four{four_weights(w, byte.row, 4 * byte.at, columns, vector),
+            // Past the last column 0, of which every rule makes t = 0.
+            return Four{read_four(w, byte.row, 4 * byte.at, columns, vector),
                         shared_by_four(thresholds, byte.row, 4 * byte.at, columns)};
         },
         [&](Entry byte, const Four &four) {
@@ -281,7 +274,8 @@ ternarize_stochastic(const float *w, Rows bytes, u64 columns, Shared scales, Str
     each_entry(
         bytes,
         [&](Entry byte) {
-            return Four{four_weights(w, byte.row, 4 * byte.at, columns, vector),
+            // Past the last column 0, of which every rule makes t = 0.
+            return Four{read_four(w, byte.row, 4 * byte.at, columns, vector),
                         shared_by_four(scales, byte.row, 4 * byte.at, columns)};
         },
         [&](Entry byte, const Four &four) {
@@ -315,15 +309,6 @@ deternarize(const unsigned char *packed, Rows bytes, u64 columns, Shared scales,
             };
             const float4 found = make_float4(weight(0, four.scales.x), weight(1, four.scales.y), weight(2, four.scales.z),
                                              weight(3, four.scales.w));
-            float *const to = w + byte.row * columns + 4 * byte.at;
-            if (vector) {
-                store4(to, found);
-                return;
-            }
-            const u64 left = columns - 4 * byte.at;
-            to[0] = found.x;
-            if (left > 1) to[1] = found.y;
-            if (left > 2) to[2] = found.z;
-            if (left > 3) to[3] = found.w;
+            write_four(w, byte.row, 4 * byte.at, columns, vector, found);
         });
 }

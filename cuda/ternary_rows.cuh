@@ -93,9 +93,9 @@ struct FewTokens {
                 }
     }
 
-    /// The block's products with rows[i] of the weights, `trits(i)` being where it begins. Output number o of this thread is
-    /// that of row and token output(o), which may be beyond what there is; `totals` are what comes before the scales of x: the
-    /// integer sum, or, GROUPED, the sum over the groups.
+    /// The block's products with rows[i] of the weights, `trits(i)` being where it begins. Output o of this thread is
+    /// number threadIdx.x + o * THREADS, of row number % ROWS and token number / ROWS, which may be beyond what there is; `totals`
+    /// are what comes before the scales of x: the integer sum, or, GROUPED, the sum over the groups.
     template <class Trits>
     static __device__ __forceinline__ void sum(const TernaryProduct &p, u64 first_token, Trits trits, u64 first_row,
                                                float (&totals)[OUTPUTS]) {

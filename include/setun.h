@@ -321,10 +321,7 @@ setun_status setun_context_create(const setun_context_options *options, setun_co
  */
 setun_status setun_context_backend(const setun_context *context, int32_t *out);
 
-/**
- * Says how many threads run a call on the CPU: 1 but for `parallel`, and for the few that `cuda` leaves to the CPU, to
- * say what is wrong with their bytes. NULL = the default context.
- */
+/** Says how many threads run a call on the CPU: 1 but for `parallel`. NULL = the default context. */
 setun_status setun_context_threads(const setun_context *context, int32_t *out);
 
 /**
@@ -2343,10 +2340,11 @@ void setun_benchmark_options_init(setun_benchmark_options *options, size_t size)
  * then each operation, size by size and row by row, `scalar` first. NULL options = the defaults.
  *
  * A call is measured as a training step makes it, while the threads of the pool stand by; its arguments are the
- * same on all rows. It takes up to 0.5 GB of memory, with a GPU 2 GB here and 2 GB there. Returns OK also when the
- * callback stopped it; ARGUMENT (a filter that no operation has, no row at all, seconds or threads out of range, a
- * level that does not exist or is above SETUN_CPU_LEVEL), UNSUPPORTED (a level that this build or machine lacks),
- * DEVICE (`cuda` alone, and there is none; or a device that fails), CANCELLED, MEMORY, ABI.
+ * same on all rows. It takes up to 0.5 GB of memory; with a GPU up to 1.7 GB, and there up to 2.7 GB for an
+ * operation, which it keeps for the next as long as there is room. Returns OK also when the callback stopped it;
+ * ARGUMENT (a filter that no operation has, no row at all, seconds or threads out of range, a level that does not
+ * exist or is above SETUN_CPU_LEVEL), UNSUPPORTED (a level that this build or machine lacks), DEVICE (`cuda` alone,
+ * and there is none; or a device that fails), CANCELLED, MEMORY, ABI.
  */
 setun_status setun_benchmark(const setun_benchmark_options *options, setun_benchmark_callback callback, void *user_data);
 

@@ -3,7 +3,6 @@
 //
 // SETUN_EMULATE_MEMORY=64M          how much memory the device has (1G)
 // SETUN_EMULATE_ALIGNMENT=16        what allocations are aligned to (256, as a device's are); less finds more overruns
-// SETUN_EMULATE_MULTIPROCESSORS=4   how many multiprocessors the device says it has
 // SETUN_EMULATE_SEED=1              in which order blocks, warps and lanes come
 // SETUN_EMULATE_EAGER=1             work is done when it is given to a stream, not when something waits for it
 // SETUN_EMULATE_LEAKS=1             prints what was not freed when the context is released or the process ends, which then ends
@@ -165,11 +164,7 @@ API cuDeviceGetAttribute(int *value, int attribute, int device) {
     BEGIN();
     if (device != 0) return INVALID_DEVICE;
     switch (attribute) {
-        case 16: {  // MULTIPROCESSOR_COUNT
-            const char *text = getenv("SETUN_EMULATE_MULTIPROCESSORS");
-            *value = text && atoi(text) > 0 ? atoi(text) : 4;
-            return SUCCESS;
-        }
+        case 16: *value = 4; return SUCCESS;  // MULTIPROCESSOR_COUNT
         case 75: *value = 9; return SUCCESS;  // COMPUTE_CAPABILITY_MAJOR
         case 76: *value = 0; return SUCCESS;  // COMPUTE_CAPABILITY_MINOR
         case 97: *value = int(MAX_SHARED); return SUCCESS;  // MAX_SHARED_MEMORY_PER_BLOCK_OPTIN

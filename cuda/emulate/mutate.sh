@@ -8,12 +8,14 @@ folder=$(cd "$1" && pwd)
 rm -rf "$folder"/[0-9]*
 
 check=check_kernels
-# build_and_run copy: the check of the kernels in that folder.
-build_and_run() {
+# build copy, run copy: the check of the kernels in that folder.
+build() {
     "${CXX:-g++}" -std=c++17 -O1 -ffp-contract=off -fno-math-errno -DSETUN_EMULATE -I"$1" -Iemulate -w \
-        -fsanitize=alignment,bounds -fsanitize-undefined-trap-on-error -c -o "$1/check.o" "emulate/$check.cpp"
-    objcopy --rename-section .bss=shared_test "$1/check.o"
-    "${CXX:-g++}" -pthread -o "$1/check" "$1/check.o" "$folder/engine.o" "$folder/memory.o"
+        -fsanitize=alignment,bounds -fsanitize-undefined-trap-on-error -c -o "$1/check.o" "emulate/$check.cpp" &&
+        "${OBJCOPY:-objcopy}" --rename-section .bss=shared_test "$1/check.o" &&
+        "${CXX:-g++}" -pthread -o "$1/check" "$1/check.o" "$folder/engine.o" "$folder/memory.o"
+}
+run() {
     SETUN_EMULATE_ALIGNMENT=16 timeout 120 "$1/check" 2>&1 | head -c 2000 >"$1/words"
     return "${PIPESTATUS[0]}"
 }
@@ -32,7 +34,8 @@ fresh() {
 
 for check in check_products check_kernels; do
     fresh
-    if ! build_and_run "$copy"; then
+    build "$copy"
+    if ! run "$copy"; then
         cat "$copy/words"
         echo "$check fails on the kernels as they are" >&2
         exit 1
@@ -41,7 +44,10 @@ done
 
 # examine copy 'what': one line of what came of it.
 examine() {
-    if build_and_run "$1"; then
+    if ! build "$1" 2>"$1/words"; then
+        echo "does not compile: $2: $(head -n 1 "$1/words")"
+        touch "$1/unnoticed"
+    elif run "$1"; then
         echo "not noticed: $2"
         touch "$1/unnoticed"
     else
@@ -98,7 +104,7 @@ mutate 'a row of codes past the last' ternary_tiles.cuh 's/row + i \* CODE_STEP 
 mutate 'a column past the last' matmul_ternary.cu 's/row >= p.m || column >= p.n/row >= p.m || column > p.n/'
 mutate 'a band of tiles that is too high' tiles.cuh 's/min(BAND, down - band \* BAND)/BAND/'
 mutate 'a slab that is read before it is written' tiles.cuh 's/__syncwarp();\n#pragma unroll 1/\n#pragma unroll 1/'
-mutate 'no barrier before few rows are cleared' ternary_rows.cuh 's/of_block\[i\] = 0;\n            __syncthreads();/of_block[i] = 0;/'
+mutate 'no barrier after few rows are cleared' ternary_rows.cuh 's/of_block\[i\] = 0;\n            __syncthreads();/of_block[i] = 0;/'
 mutate 'no barrier before few rows are read' ternary_rows.cuh \
     's/hand_over(sums, of_block);\n            __syncthreads();/hand_over(sums, of_block);/'
 mutate 'a step of few rows that is multiplied again' ternary_rows.cuh 's/step = next;//'

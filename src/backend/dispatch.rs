@@ -128,8 +128,7 @@ impl Context {
         let spans = level.spans();
         let launch = |executor| Launch::new(executor, spans);
         let pooled = match backend {
-            // On `cuda`, for what the host does after all.
-            Backend::Parallel | Backend::Cuda => {
+            Backend::Parallel => {
                 let pool = Arc::new(Pool::new(options.threads)?);
                 // With one thread the calling thread is as good, and needs no hand-off.
                 (pool.threads() > 1).then(|| (launch(Executor::Pool(pool.clone())), pool))
@@ -140,9 +139,8 @@ impl Context {
         let offload = match options.backend {
             None if !options.prefer_cuda => None,
             None | Some(Backend::Cuda) => {
-                let executor = pooled.as_ref().map_or(Executor::Serial, |(_, pool)| Executor::Pool(pool.clone()));
                 let insists = backend == Backend::Cuda;
-                Some(Offload::new(options.device, insists, least(options.min_size_for_cuda), executor, spans)?)
+                Some(Offload::new(options.device, insists, least(options.min_size_for_cuda), spans)?)
             }
             Some(_) => None,
         };

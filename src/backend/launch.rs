@@ -54,7 +54,6 @@ impl Executor {
 }
 
 pub struct Launch {
-    /// On `cuda`, what runs the calls that the host does after all.
     pub executor: Executor,
     pub spans: &'static Spans,
     gpu: Option<Arc<Gpu>>,
@@ -66,8 +65,9 @@ impl Launch {
         Launch { executor, spans, gpu: None }
     }
 
-    pub fn on(gpu: Arc<Gpu>, executor: Executor, spans: &'static Spans) -> Launch {
-        Launch { executor, spans, gpu: Some(gpu) }
+    /// On `cuda`; what the host does after all, to say what is wrong with bytes, it does alone.
+    pub fn on(gpu: Arc<Gpu>, spans: &'static Spans) -> Launch {
+        Launch { executor: Executor::Serial, spans, gpu: Some(gpu) }
     }
 
     /// The device of `cuda`.

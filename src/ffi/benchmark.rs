@@ -155,10 +155,11 @@ pub unsafe extern "C" fn setun_benchmark_options_init(options: *mut setun_benchm
 /// then each operation, size by size and row by row, `scalar` first. NULL options = the defaults.
 ///
 /// A call is measured as a training step makes it, while the threads of the pool stand by; its arguments are the
-/// same on all rows. It takes up to 0.5 GB of memory, with a GPU 2 GB here and 2 GB there. Returns OK also when the
-/// callback stopped it; ARGUMENT (a filter that no operation has, no row at all, seconds or threads out of range, a
-/// level that does not exist or is above SETUN_CPU_LEVEL), UNSUPPORTED (a level that this build or machine lacks),
-/// DEVICE (`cuda` alone, and there is none; or a device that fails), CANCELLED, MEMORY, ABI.
+/// same on all rows. It takes up to 0.5 GB of memory; with a GPU up to 1.7 GB, and there up to 2.7 GB for an
+/// operation, which it keeps for the next as long as there is room. Returns OK also when the callback stopped it;
+/// ARGUMENT (a filter that no operation has, no row at all, seconds or threads out of range, a level that does not
+/// exist or is above SETUN_CPU_LEVEL), UNSUPPORTED (a level that this build or machine lacks), DEVICE (`cuda` alone,
+/// and there is none; or a device that fails), CANCELLED, MEMORY, ABI.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_benchmark(
     options: *const setun_benchmark_options,

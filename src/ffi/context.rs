@@ -208,8 +208,7 @@ fn number(backend: Backend) -> setun_backend {
     }
 }
 
-/// Says how many threads run a call on the CPU: 1 but for `parallel`, and for the few that `cuda` leaves to the CPU, to
-/// say what is wrong with their bytes. NULL = the default context.
+/// Says how many threads run a call on the CPU: 1 but for `parallel`. NULL = the default context.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_context_threads(context: *const setun_context, out: *mut i32) -> setun_status {
     guard("context_threads", || {

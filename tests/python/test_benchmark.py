@@ -5,10 +5,10 @@ import os
 import re
 import subprocess
 import unittest
-from pathlib import Path
 
 import operation_speed
 from operation_speed import PROGRAM, ROOT
+from train_program import has_gpu
 
 
 def run(*arguments, status=0):
@@ -128,7 +128,7 @@ class Benchmark(unittest.TestCase):
                                 (["--seconds", "0"], "seconds is 0"), (["--threads", "99999999999"], "threads")):
             _, errors = run("--quick", *arguments, status=1)
             self.assertIn(text, errors)
-        if not Path("/proc/driver/nvidia").exists():
+        if not has_gpu():
             self.assertIn("DEVICE", run("--quick", "--backend", "cuda", status=1)[1])
         for other in ("--parity", "--train"):
             self.assertIn("--backend goes neither", run("--backend", "cuda", other, status=2)[1])

@@ -14,7 +14,7 @@ import xml.etree.ElementTree as xml
 from pathlib import Path
 
 import train_program
-from train_program import ROOT, hear_interrupts
+from train_program import ROOT, has_gpu, hear_interrupts
 
 BUILD = ROOT / "c_examples" / "build"
 TEXT = ROOT / "include" / "setun.h"  # some 50 kB of English and C
@@ -292,7 +292,7 @@ class Train(Programs):
             (["--text", TEXT, "--width", "30"], "width", 1),
             (["--text", TEXT, "--steps", "3", "--resume"], "checkpoint", 1),
             # With a GPU, it trains.
-            *([] if Path("/proc/driver/nvidia").exists() else [(["--text", TEXT, "--backend", "cuda"], "cuda", 1)]),
+            *([] if has_gpu() else [(["--text", TEXT, "--backend", "cuda"], "cuda", 1)]),
         ]:
             with self.subTest(arguments=arguments):
                 _, errors = run("train", "--out", self.folder / "run", *arguments, status=status)

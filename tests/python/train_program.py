@@ -1,5 +1,6 @@
 """Runs c_examples/build/train from other scripts, and reads what it leaves behind."""
 
+import ctypes
 import json
 import resource
 import signal
@@ -22,6 +23,13 @@ PLAIN = ["--no-adaptive-lr", "--float-gradients", "--clusters", "0"]
 def hear_interrupts():
     """For preexec_fn: what is started in the background of a shell inherits that Ctrl-C is ignored."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def has_gpu():
+    """Whether the library finds one here, with whatever driver is found under that name."""
+    count = ctypes.c_int32()
+    library = ctypes.CDLL(str(ROOT / "target" / "release" / "libsetun.so"))
+    return library.setun_device_count(ctypes.byref(count)) == 0 and count.value > 0
 
 
 def build():

@@ -102,7 +102,7 @@ pub fn call(call: impl FnMut(&Kernels, &Launch) -> Result<()> + Send + 'static) 
 pub fn prepare(call: impl FnOnce(&Kernels, &Launch) -> Result<()>) -> Result<()> {
     let spans = Level::Baseline.spans();
     match home() {
-        Some(gpu) => call(&cuda::KERNELS, &Launch::on(gpu, Executor::Serial, spans)),
+        Some(gpu) => call(&cuda::KERNELS, &Launch::on(gpu, spans)),
         None => call(&simd::KERNELS, &Launch::new(Executor::Serial, spans)),
     }
 }

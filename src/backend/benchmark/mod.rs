@@ -166,7 +166,7 @@ impl Row {
 fn gpu(needed: bool) -> Result<Option<Row>> {
     match cuda::Gpu::open(0) {
         Ok(gpu) => {
-            let launch = Launch::on(gpu, Executor::Serial, Level::Baseline.spans());
+            let launch = Launch::on(gpu, Level::Baseline.spans());
             Ok(Some(Row { backend: Backend::Cuda, level: None, kernels: &cuda::KERNELS, launch }))
         }
         Err(error) if needed => Err(error),

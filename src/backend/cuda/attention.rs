@@ -2,14 +2,12 @@
 //! cuda/attention.cu.
 
 use super::argument::{Pointer, Struct, arguments};
-use super::driver::done;
 use super::module::Kernel;
 use super::stage::{Stage, blocks_of};
 use crate::backend::Launch;
 use crate::backend::scalar::attention::Sizes;
 use crate::tensor::error::{Result, ensure, error};
 use crate::tensor::{DType, View, ViewMut};
-use cust::sys::{CUdevice_attribute, cuDeviceGetAttribute};
 
 /// As cuda/attention_few.cuh has it.
 #[repr(C)]
@@ -161,7 +159,7 @@ impl Tiled {
     /// The width that holds a head, or the widest; but no wider than the device has shared memory for.
     fn run(&self, stage: &Stage, sizes: &Sizes, rows: usize, heads: usize) -> Result<Run> {
         let bytes = |width: usize| (self.shared)(TILE * (width + 4)) * size_of::<f32>();
-        let room = shared_memory(stage)?;
+        let room = stage.gpu.shared_memory();
         let mut i = WIDTHS.iter().position(|&width| sizes.head <= width).unwrap_or(WIDTHS.len() - 1);
         while i > 0 && bytes(WIDTHS[i]) > room {
             i -= 1;
@@ -176,14 +174,6 @@ impl Tiled {
             shared: bytes(WIDTHS[i]) as u32,
         })
     }
-}
-
-/// Shared memory that a block can have at most, in bytes.
-fn shared_memory(stage: &Stage) -> Result<usize> {
-    let (mut bytes, most) = (0, CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
-    // SAFETY: `bytes` is a local; devices are their ordinals.
-    done(unsafe { cuDeviceGetAttribute(&raw mut bytes, most, stage.gpu.ordinal() as i32) })?;
-    Ok(bytes.max(0) as usize)
 }
 
 pub fn attention(launch: &Launch, q: &View, k: &View, v: &View, o: &mut ViewMut, log_sum: &mut ViewMut) -> Result<()> {

@@ -4,13 +4,12 @@
 //! they leave rows with a target that is no column as they are, and the error comes when somebody waits for the device.
 
 use super::argument::{Pointer, Struct, arguments};
-use super::faults::Fault;
+use super::faults::{Fault, check_here};
 use super::module::Kernel;
 use super::stage::{MOST_THREADS, Stage, THREADS};
 use crate::backend::Launch;
 use crate::backend::scalar::cross_entropy::check;
-use crate::backend::scalar::embedding::check_indices;
-use crate::tensor::{DType, Device, Result, View, ViewMut};
+use crate::tensor::{DType, Result, View, ViewMut};
 
 /// Rows up to this take a warp, longer ones a block: of few threads, or, where so many rows at a time would not stay in the
 /// second-level cache between the two times that they are read, of many.
@@ -30,13 +29,6 @@ struct Losses {
 // SAFETY: const unsigned *targets; float *losses; u64 n, v, *fault.
 unsafe impl Struct for Losses {}
 
-fn check_targets(targets: &View, columns: usize) -> Result<()> {
-    match targets.device() {
-        Device::Host => check_indices("target", targets, columns).map(|_| ()),
-        Device::Cuda(_) => Ok(()),
-    }
-}
-
 fn threads(v: usize) -> u32 {
     if v <= SHORT_ROW { THREADS } else { MOST_THREADS }
 }
@@ -44,7 +36,7 @@ fn threads(v: usize) -> u32 {
 pub fn cross_entropy(launch: &Launch, logits: &View, targets: &View, losses: &mut ViewMut) -> Result<()> {
     check(logits.dims(), targets.count(), losses.count())?;
     let (n, v) = (logits.dim(0), logits.dim(1));
-    check_targets(targets, v)?;
+    check_here("target", targets, v)?;
     let mut stage = Stage::new(launch)?;
     let (logits, targets) = (stage.input(logits, DType::F32)?, stage.input(targets, DType::U32)?);
     let losses = stage.output(losses, DType::F32)?;
@@ -69,7 +61,7 @@ pub fn cross_entropy_gradient(
 ) -> Result<()> {
     check(logits.dims(), targets.count(), losses.count())?;
     let (n, v) = (logits.dim(0), logits.dim(1));
-    check_targets(targets, v)?;
+    check_here("target", targets, v)?;
     let mut stage = Stage::new(launch)?;
     let targets = stage.input(targets, DType::U32)?;
     let (logits, losses) = (stage.update(logits, DType::F32)?, stage.output(losses, DType::F32)?);

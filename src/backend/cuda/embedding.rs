@@ -1,32 +1,22 @@
 //! Rows of a table by index, and their gradient.
-//!
-//! Tokens on the host are looked at before anything is done, as on the other rows. Those on the device only the kernels see:
-//! they leave out what is outside the table, and the error comes when somebody waits for the device.
 
 use super::argument::arguments;
-use super::faults::Fault;
+use super::faults::{Fault, check_here};
 use super::module::Kernel;
 use super::stage::{Stage, THREADS};
 use crate::backend::Launch;
-use crate::backend::scalar::embedding::{check_indices, check_rows};
-use crate::tensor::{DType, Device, Result, View, ViewMut};
+use crate::backend::scalar::embedding::check_rows;
+use crate::tensor::{DType, Result, View, ViewMut};
 
 /// Columns that a block of the gradient's kernel adds at a time, and blocks that share the rows and the columns at most.
 const COLUMNS: usize = 512;
 const MOST_ROWS: usize = 1024;
 const MOST_COLUMNS: usize = 8;
 
-fn check_tokens(tokens: &View, vocabulary: usize) -> Result<()> {
-    match tokens.device() {
-        Device::Host => check_indices("token", tokens, vocabulary).map(|_| ()),
-        Device::Cuda(_) => Ok(()),
-    }
-}
-
 pub fn embedding(launch: &Launch, tokens: &View, table: &View, y: &mut ViewMut) -> Result<()> {
     let (n, v, d) = (tokens.count(), table.dim(0), table.dim(1));
     check_rows("embedding", table.dims(), n, y.dims())?;
-    check_tokens(tokens, v)?;
+    check_here("token", tokens, v)?;
     let mut stage = Stage::new(launch)?;
     let (tokens, table) = (stage.input(tokens, DType::U32)?, stage.input(table, DType::F32)?);
     let y = stage.output(y, DType::F32)?;
@@ -39,7 +29,7 @@ pub fn embedding(launch: &Launch, tokens: &View, table: &View, y: &mut ViewMut) 
 pub fn embedding_backward(launch: &Launch, tokens: &View, dy: &View, dtable: &mut ViewMut) -> Result<()> {
     let (n, v, d) = (tokens.count(), dtable.dim(0), dtable.dim(1));
     check_rows("embedding backward", dtable.dims(), n, dy.dims())?;
-    check_tokens(tokens, v)?;
+    check_here("token", tokens, v)?;
     let mut stage = Stage::new(launch)?;
     let (tokens, dy) = (stage.input(tokens, DType::U32)?, stage.input(dy, DType::F32)?);
     let dtable = stage.update(dtable, DType::F32)?;

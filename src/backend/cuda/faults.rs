@@ -3,7 +3,9 @@
 
 use super::argument::Pointer;
 use super::driver::done;
+use crate::backend::scalar::embedding::check_indices;
 use crate::tensor::error::{Result, error};
+use crate::tensor::{Device, View};
 use cust::sys::{cuMemAllocHost_v2, cuMemFreeHost};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +20,14 @@ pub enum Fault {
 
 impl Fault {
     const ALL: [(Fault, &str); 3] = [(Fault::Token, "token"), (Fault::Target, "target"), (Fault::Label, "label")];
+}
+
+/// Indices on the host are looked at before anything is done, as on the other rows; those on the device only the kernels see.
+pub fn check_here(name: &str, indices: &View, bound: usize) -> Result<()> {
+    match indices.device() {
+        Device::Host => check_indices(name, indices, bound).map(|_| ()),
+        Device::Cuda(_) => Ok(()),
+    }
 }
 
 /// What a word holds while nothing is wrong. Otherwise position << 32 | index, of the first that is wrong: the least.

@@ -12,9 +12,11 @@ use crate::tensor::error::{Result, ensure};
 use cust::context::Context;
 use cust::device::DeviceAttribute;
 use cust::sys::{
-    CUstream, cuLaunchKernel, cuMemsetD8Async, cuStreamCreateWithPriority, cuStreamDestroy_v2, cuStreamSynchronize,
+    CUdevice_attribute, CUstream, cuDeviceGetAttribute, cuLaunchKernel, cuMemsetD8Async, cuStreamCreateWithPriority,
+    cuStreamDestroy_v2, cuStreamSynchronize,
 };
 use parking_lot::Mutex;
+use std::ffi::c_int;
 use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::{Arc, Weak};
@@ -31,6 +33,8 @@ pub struct Gpu {
     /// The process that opened it: a driver does not survive `fork`.
     process: u32,
     multiprocessors: u32,
+    /// Of a block at most, in bytes, when it asks for it.
+    shared_memory: usize,
     parts: ManuallyDrop<Parts>,
     context: ManuallyDrop<Context>,
 }
@@ -70,6 +74,9 @@ impl Gpu {
         let current = Current::get()?;
         let device = check(cust::device::Device::get_device(ordinal))?;
         let multiprocessors = check(device.get_attribute(DeviceAttribute::MultiprocessorCount))?.max(1) as u32;
+        let (mut shared, most) = (0, CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
+        // SAFETY: `shared` is a local; devices are their ordinals.
+        done(unsafe { cuDeviceGetAttribute(&raw mut shared, most, ordinal as c_int) })?;
         // A failure from here on drops what was made before it, in reverse order.
         let context = check(Context::new(device))?;
         // `Context::new` does the same, and does not look at what comes of it.
@@ -82,6 +89,7 @@ impl Gpu {
             ordinal,
             process: std::process::id(),
             multiprocessors,
+            shared_memory: shared.max(0) as usize,
             parts: ManuallyDrop::new(parts),
             context: ManuallyDrop::new(context),
         })
@@ -98,6 +106,10 @@ impl Gpu {
 
     pub fn multiprocessors(&self) -> u32 {
         self.multiprocessors
+    }
+
+    pub fn shared_memory(&self) -> usize {
+        self.shared_memory
     }
 
     pub(super) fn memory(&self) -> &Memory {
@@ -165,7 +177,7 @@ impl Gpu {
         shared: u32,
         arguments: &[Argument],
     ) -> Result<()> {
-        debug_assert!(arguments.len() <= MOST_ARGUMENTS);
+        assert!(arguments.len() <= MOST_ARGUMENTS, "a kernel of so many arguments");
         let run = || {
             let function = self.parts.modules.function(kernel)?;
             if shared > PLAIN_SHARED {

@@ -38,7 +38,7 @@ pub fn quantize_gradients(
     let stream = Philox::from(stream);
     let (n, size) = (count as u64, block as u64);
     let few = blocks < 2 * stage.gpu.multiprocessors() as usize;
-    if block <= WARP_BLOCK || block < LONG_BLOCK || !few {
+    if block < LONG_BLOCK || !few {
         let arguments = arguments![g, &stream, n, size, codes, scales];
         // SAFETY: quantize_gradients(g, stream, count, block, codes, scales), and the other has the same.
         unsafe {

@@ -12,7 +12,6 @@ use crate::tensor::{DType, Result, View, ViewMut};
 
 /// Threads of a block of each kernel, and the rows of a block where rows are wide.
 const ASSIGN_THREADS: u32 = 128;
-const UPDATE_THREADS: u32 = 256;
 const WIDE_ROWS: usize = 8;
 /// Columns of a block of `kmeans_update`.
 const COLUMNS: usize = 32;
@@ -84,6 +83,6 @@ pub fn kmeans_update(
     let arguments =
         arguments![x, weights, rows, starts, k as u32, d as u64, column_blocks as u64, &by_column_blocks, sums, masses];
     // SAFETY: kmeans_update(x, weights, rows, starts, k, d, column_blocks, by_column_blocks, sums, masses).
-    unsafe { stage.launch(Kernel::kmeans_update, k * column_blocks, UPDATE_THREADS, arguments) }?;
+    unsafe { stage.launch(Kernel::kmeans_update, k * column_blocks, THREADS, arguments) }?;
     stage.finish()
 }

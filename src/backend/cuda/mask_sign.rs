@@ -85,9 +85,7 @@ pub fn check(launch: &Launch, form: &MaskSign, bytes: &View) -> Result<()> {
     let mut stage = Stage::new(launch)?;
     let from = stage.input(bytes, DType::U8)?;
     let bad = begin_check(&mut stage, form, from, bytes.count())?;
-    let [found] = stage.look([bad])?;
-    drop(stage);
-    if found == 0 { Ok(()) } else { name_it() }
+    if stage.finish_if_sound(bad)? { Ok(()) } else { name_it() }
 }
 
 /// Whether there are as many bytes as a matrix of this form can have.
@@ -139,9 +137,5 @@ fn decode(
     let arguments = arguments![from, &given, bad, to];
     // SAFETY: kernel(mask_sign, form, bad, to), a warp for each block.
     unsafe { stage.warps(kernel, form.blocks, arguments) }?;
-    let sound = stage.look([bad])? == [0];
-    if sound {
-        stage.finish()?;
-    }
-    Ok(sound)
+    stage.finish_if_sound(bad)
 }

@@ -217,21 +217,21 @@ fn without_columns(stage: &Stage, base: Option<Pointer>, y: Pointer, count: usiz
 
 /// A kernel, and the rows of x and of the weights that its blocks take.
 #[derive(Clone, Copy)]
-struct Form {
-    kernel: Kernel,
-    rows: usize,
-    columns: usize,
-    threads: u32,
+pub struct Form {
+    pub kernel: Kernel,
+    pub rows: usize,
+    pub columns: usize,
+    pub threads: u32,
     /// Whether tiles of x and weights are brought to shared memory in stages; else rows of x are few, and it has none.
     staged: bool,
 }
 
 impl Form {
-    const fn tile(kernel: Kernel, rows: usize, columns: usize, threads: u32) -> Form {
+    pub const fn tile(kernel: Kernel, rows: usize, columns: usize, threads: u32) -> Form {
         Form { kernel, rows, columns, threads, staged: true }
     }
 
-    const fn few(kernel: Kernel, rows: usize, columns: usize) -> Form {
+    pub const fn few(kernel: Kernel, rows: usize, columns: usize) -> Form {
         Form { kernel, rows, columns, threads: THREADS, staged: false }
     }
 
@@ -277,7 +277,7 @@ impl Form {
     }
 
     /// Four stages of 128 columns.
-    fn shared(&self) -> u32 {
+    pub fn shared(&self) -> u32 {
         if self.staged { 4 * (128 * self.rows + 32 * self.columns) as u32 } else { 0 }
     }
 }

@@ -1,9 +1,9 @@
 //! Queries, keys and values in one launch. See cuda/matmul_ternary_qkv.cu.
 
 use super::argument::{Last, Pointer, Struct, arguments};
-use super::matmul_ternary::{Columns, UNIT, codes_of, trits_of};
+use super::matmul_ternary::{Columns, Form, UNIT, codes_of, trits_of};
 use super::module::Kernel;
-use super::stage::{Stage, THREADS, blocks_of, narrow};
+use super::stage::{Stage, blocks_of, narrow};
 use crate::backend::Launch;
 use crate::backend::scalar::matmul_ternary_qkv::check;
 use crate::tensor::{DType, Packing, Result, View, ViewMut};
@@ -87,16 +87,14 @@ pub fn matmul_ternary_qkv(
     let multiprocessors = stage.gpu.multiprocessors() as usize;
     let across = |width: usize| q_rows.div_ceil(width) + 2 * kv_rows.div_ceil(width);
     let tiles = |side: usize| m.div_ceil(side).saturating_mul(across(side));
-    let (kernel, down, width, threads) = match m {
-        ..=8 => (Kernel::matmul_ternary_qkv_8, 8, 16, THREADS),
-        9..=16 => (Kernel::matmul_ternary_qkv_16, 16, 16, THREADS),
-        _ if tiles(128) < multiprocessors => (Kernel::matmul_ternary_qkv_small, 64, 64, 128),
-        _ => (Kernel::matmul_ternary_qkv, 128, 128, 128),
+    let form = match m {
+        ..=8 => Form::few(Kernel::matmul_ternary_qkv_8, 8, 16),
+        9..=16 => Form::few(Kernel::matmul_ternary_qkv_16, 16, 16),
+        _ if tiles(128) < multiprocessors => Form::tile(Kernel::matmul_ternary_qkv_small, 64, 64, 128),
+        _ => Form::tile(Kernel::matmul_ternary_qkv, 128, 128, 128),
     };
-    // Four stages of 128 columns.
-    let shared = if m <= 16 { 0 } else { 4 * (128 * down + 32 * width) as u32 };
-    let grid = [blocks_of(&[m.div_ceil(down), across(width)])?, 1, 1];
+    let (grid, block) = ([blocks_of(&[m.div_ceil(form.rows), across(form.columns)])?, 1, 1], [form.threads, 1, 1]);
     // SAFETY: kernel(product), a block for each tile.
-    unsafe { stage.gpu.launch(kernel, grid, [threads, 1, 1], shared, arguments![&product]) }?;
+    unsafe { stage.gpu.launch(form.kernel, grid, block, form.shared(), arguments![&product]) }?;
     stage.finish()
 }

@@ -2,6 +2,7 @@
 
 use super::argument::{Pointer, arguments};
 use super::module::Kernel;
+use super::rows::adding;
 use super::stage::{Stage, THREADS};
 use crate::tensor::Result;
 
@@ -11,7 +12,7 @@ const DIGITS: usize = 256;
 
 /// Threads of a block that adds up a row of so many numbers, of which each takes four at a time.
 fn row_threads(length: usize) -> u32 {
-    length.div_ceil(4).next_multiple_of(32).clamp(32, 1024) as u32
+    adding(length.div_ceil(4))
 }
 
 impl Stage<'_> {

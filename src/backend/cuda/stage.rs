@@ -44,9 +44,9 @@ pub struct Strided {
 
 impl<'v> Stage<'v> {
     pub fn new(launch: &Launch) -> Result<Stage<'v>> {
+        begin_call();
         let gpu = launch.gpu()?.clone();
         let current = gpu.enter()?;
-        begin_call();
         Ok(Stage { gpu, blocks: Vec::new(), downloads: Vec::new(), _current: current, views: PhantomData })
     }
 

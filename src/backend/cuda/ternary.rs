@@ -32,9 +32,10 @@ pub fn check_trits(launch: &Launch, packing: Packing, packed: &View, [rows, colu
             }
         }
     }
-    let [found] = stage.look([bad])?;
-    drop(stage);
-    if found == 0 { Ok(()) } else { (ON_HOST.check_trits)(launch, packing, packed, [rows, columns]) } // names the byte
+    if stage.finish_if_sound(bad)? {
+        return Ok(());
+    }
+    (ON_HOST.check_trits)(launch, packing, packed, [rows, columns]) // names the byte
 }
 
 /// Has `bad` set where there is a code 3.
@@ -96,10 +97,9 @@ pub fn pack_five(launch: &Launch, packed: &View, columns: usize, five: &mut View
     let arguments = arguments![from, columns.div_ceil(4) as u64, &bytes, columns as u64, bad, to];
     // SAFETY: pack_five(packed, from, bytes, columns, bad, five).
     unsafe { stage.launch(Kernel::pack_five, bytes.blocks(), THREADS, arguments) }?;
-    if stage.look([bad])? == [0] {
-        return stage.finish();
+    if stage.finish_if_sound(bad)? {
+        return Ok(());
     }
-    drop(stage);
     (ON_HOST.pack_five)(launch, packed, columns, five) // names the byte
 }
 
@@ -115,10 +115,9 @@ pub fn unpack_five(launch: &Launch, five: &View, columns: usize, packed: &mut Vi
     let arguments = arguments![from, columns.div_ceil(5) as u64, &bytes, bad, to];
     // SAFETY: unpack_five(five, from, bytes, bad, packed).
     unsafe { stage.launch(Kernel::unpack_five, bytes.blocks(), THREADS, arguments) }?;
-    if stage.look([bad])? == [0] {
-        return stage.finish();
+    if stage.finish_if_sound(bad)? {
+        return Ok(());
     }
-    drop(stage);
     (ON_HOST.unpack_five)(launch, five, columns, packed) // names the byte
 }
 
@@ -133,9 +132,8 @@ pub fn five_trits(launch: &Launch, five: &View, trits: &mut ViewMut) -> Result<(
     let arguments = arguments![from, columns.div_ceil(5) as u64, &fours, columns as u64, bad, to];
     // SAFETY: five_trits(five, from, fours, columns, bad, trits).
     unsafe { stage.launch(Kernel::five_trits, fours.blocks(), THREADS, arguments) }?;
-    if stage.look([bad])? == [0] {
-        return stage.finish();
+    if stage.finish_if_sound(bad)? {
+        return Ok(());
     }
-    drop(stage);
     (ON_HOST.five_trits)(launch, five, trits) // names the byte
 }

@@ -7,7 +7,7 @@ use super::module::{Kernel, Module};
 use super::pinned::Download;
 use super::stage::Stage;
 use super::{Current, Gpu};
-use crate::backend::launch::{Executor, Launch};
+use crate::backend::launch::Launch;
 use crate::backend::parity::{integers, normal};
 use crate::backend::{Backend, Context, ContextOptions, Level, Operation};
 use crate::tensor::{DType, Device, ErrorKind, Packing, Tensor, View};
@@ -20,7 +20,7 @@ fn gpu() -> Arc<Gpu> {
 }
 
 fn launch(gpu: &Arc<Gpu>) -> Launch {
-    Launch::on(gpu.clone(), Executor::Serial, Level::Baseline.spans())
+    Launch::on(gpu.clone(), Level::Baseline.spans())
 }
 
 fn context(options: ContextOptions) -> Context {

@@ -66,7 +66,7 @@ impl Dispatcher {
         let size = shape::size(operation, shapes);
         let number = self.statistics.number(operation);
         let place = self.place(operation, size, bytes, on_device, number);
-        let choice = if place == Place::Gpu { Choice::Serial } else { self.choose(operation, size, number) };
+        let choice = if place.is_gpu() { Choice::Serial } else { self.choose(operation, size, number) };
         let mut call = Call { dispatcher: self, operation, place, choice, on_device, size, bytes, start: None };
         call.begin();
         call
@@ -132,7 +132,7 @@ impl Dispatcher {
 impl Call<'_> {
     /// The GPU's, if the call is there.
     fn offload(&self) -> Option<&Offload> {
-        self.dispatcher.offload.as_ref().filter(|_| matches!(self.place, Place::Gpu | Place::TimedGpu))
+        self.dispatcher.offload.as_ref().filter(|_| self.place.is_gpu())
     }
 
     /// The row that does the work.
@@ -189,7 +189,7 @@ impl Call<'_> {
             self.dispatcher.statistics.time(self.operation, self.row(), elapsed);
         }
         if error.is_none() {
-            if self.choice == Choice::Timed && self.offload().is_none() {
+            if self.choice == Choice::Timed {
                 self.dispatcher.rate(self.operation).learn(self.size, elapsed);
             }
             if let Some(offload) = &self.dispatcher.offload {

@@ -65,8 +65,8 @@ impl Context {
         if let Err(error) = cuda::device(offload.ordinal) {
             return unused(&error.message);
         }
-        if offload.is_lost() {
-            return unused(&format!("{} failed", self.gpu_in_words()));
+        if let Some(reason) = offload.lost() {
+            return unused(&format!("{} failed: {reason}", self.gpu_in_words()));
         }
         if operation.is_some_and(|operation| offload.least == Least::Measured && !tolerance::is_exact(operation)) {
             return unused("its last bits may be others, and min_size_for_cuda is -1");
@@ -75,7 +75,18 @@ impl Context {
             Least::Size(least) => format!("from min_size_for_cuda, {least}, on"),
             Least::Measured => "where copies and all are measured to be faster there, with the same bits".into(),
         };
-        format!("{} takes calls {from}", self.gpu_in_words())
+        let times = match (operation, size) {
+            (Some(operation), Some(size)) if offload.least == Least::Measured => {
+                match offload.times(operation, size, size_of::<f32>() as u64 * size) {
+                    Some((Some(here), there)) => {
+                        format!(": {:.1} us there against {:.1} here", there / 1e3, here / 1e3)
+                    }
+                    _ => ": this one is not measured yet".into(),
+                }
+            }
+            _ => String::new(),
+        };
+        format!("{} takes calls {from}{times}", self.gpu_in_words())
     }
 
     /// "cuda (device 0: NVIDIA H100 80GB HBM3, compute capability 9.0, 79.6 GiB)".
@@ -111,7 +122,7 @@ impl Dispatcher {
     /// Why a call runs on the GPU, if it does. What is measured speaks of tensors as large as the call.
     fn on_gpu(&self, operation: Operation, size: Option<u64>) -> Option<String> {
         let offload = self.offload.as_ref()?;
-        if offload.is_lost() || cuda::device(offload.ordinal).is_err() {
+        if offload.lost().is_some() || cuda::device(offload.ordinal).is_err() {
             return None;
         }
         match (offload.least, size) {

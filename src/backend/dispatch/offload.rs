@@ -8,7 +8,7 @@
 use super::crossover::Rate;
 use super::dispatcher::Least;
 use crate::backend::cuda::{self, Gpu};
-use crate::backend::launch::{Executor, Launch};
+use crate::backend::launch::Launch;
 use crate::backend::simd::Spans;
 use crate::backend::table::Operation;
 use crate::backend::tolerance;
@@ -36,18 +36,22 @@ pub enum Place {
     TimedGpu,
 }
 
+impl Place {
+    pub fn is_gpu(self) -> bool {
+        matches!(self, Place::Gpu | Place::TimedGpu)
+    }
+}
+
 /// The GPU of a context.
 pub struct Offload {
     pub ordinal: usize,
     /// The context was made for it: there is no choice, and errors are the caller's.
     pub insists: bool,
     pub least: Least,
-    /// For what the host does after all, on this context.
-    executor: Executor,
     spans: &'static Spans,
     device: OnceCell<Option<Open>>,
-    /// There is none, or it failed.
-    lost: AtomicBool,
+    /// Why there is none, or none any more.
+    lost: OnceCell<String>,
     /// Nanoseconds that calls have taken which might have been faster there, while the device was not open.
     owed: AtomicU64,
     /// By operation: on the CPU, and on the GPU without copies.
@@ -63,18 +67,19 @@ struct Open {
     copy: (f64, f64),
 }
 
+impl Open {
+    /// Nanoseconds of copying a call's bytes.
+    fn moved(&self, bytes: u64) -> f64 {
+        self.copy.0 + self.copy.1 * bytes as f64
+    }
+}
+
 impl Offload {
-    pub fn new(
-        ordinal: usize,
-        insists: bool,
-        least: Least,
-        executor: Executor,
-        spans: &'static Spans,
-    ) -> Result<Offload> {
+    pub fn new(ordinal: usize, insists: bool, least: Least, spans: &'static Spans) -> Result<Offload> {
         let rates = Operation::ALL.iter().map(|_| [const { Rate::new() }; 2]).collect();
         let warm = Operation::ALL.iter().map(|_| AtomicBool::new(false)).collect();
-        let (device, lost, owed) = (OnceCell::new(), AtomicBool::new(false), AtomicU64::new(0));
-        let offload = Offload { ordinal, insists, least, executor, spans, device, lost, owed, rates, warm };
+        let (device, lost, owed) = (OnceCell::new(), OnceCell::new(), AtomicU64::new(0));
+        let offload = Offload { ordinal, insists, least, spans, device, lost, owed, rates, warm };
         if insists {
             offload.device.get_or_try_init(|| offload.open().map(Some))?;
         }
@@ -86,21 +91,19 @@ impl Offload {
         // Copies matter where there is a choice by time.
         let measured = !self.insists && self.least == Least::Measured;
         let copy = if measured { gpu.time_of_copies()? } else { (0.0, 0.0) };
-        Ok(Open { launch: Launch::on(gpu, self.executor.clone(), self.spans), copy })
+        Ok(Open { launch: Launch::on(gpu, self.spans), copy })
     }
 
     /// The device, opened now if it was not; None where that cannot be.
     fn device(&self) -> Option<&Open> {
         let device = self.device.get_or_init(|| {
             // No driver or no device is how most machines are.
-            if let Ok(Err(cuda::Absent::Nothing(_))) = cuda::devices() {
+            if let Ok(Err(absent @ cuda::Absent::Nothing(_))) = cuda::devices() {
+                self.lost.get_or_init(|| absent.reason().into());
                 return None;
             }
             self.open().inspect_err(|error| self.give_up(error)).ok()
         });
-        if device.is_none() {
-            self.lost.store(true, Ordering::Relaxed);
-        }
         device.as_ref()
     }
 
@@ -109,7 +112,7 @@ impl Offload {
     }
 
     fn give_up(&self, error: &Error) {
-        if !self.lost.swap(true, Ordering::Relaxed) {
+        if self.lost.set(error.to_string()).is_ok() {
             log(LogLevel::Warning, format_args!("cuda is no longer used: {error}; the CPU takes its calls"));
         }
     }
@@ -119,7 +122,7 @@ impl Offload {
         if self.insists {
             return Place::Gpu;
         }
-        if self.lost.load(Ordering::Relaxed) {
+        if self.lost.get().is_some() {
             return Place::Cpu;
         }
         match self.least {
@@ -137,15 +140,14 @@ impl Offload {
             return Place::Cpu;
         }
         let Some(device) = self.device() else { return Place::Cpu };
-        let (here, there) = self.nanoseconds(operation, size, bytes, device.copy);
+        let (here, there) = self.nanoseconds(operation, size, bytes, device);
         choose(here, there, number)
     }
 
     /// What a call takes on the CPU, if that is known, and on the GPU, at least.
-    fn nanoseconds(&self, operation: Operation, size: u64, bytes: u64, copy: (f64, f64)) -> (Option<f64>, f64) {
+    fn nanoseconds(&self, operation: Operation, size: u64, bytes: u64, device: &Open) -> (Option<f64>, f64) {
         let [here, there] = self.rates[operation as usize].each_ref().map(Rate::known);
-        let moved = copy.0 + copy.1 * bytes as f64;
-        (here.map(|rate| rate * size as f64), moved + there.unwrap_or(0.0) * size as f64)
+        (here.map(|rate| rate * size as f64), device.moved(bytes) + there.unwrap_or(0.0) * size as f64)
     }
 
     /// Notes what a timed call took.
@@ -154,8 +156,7 @@ impl Offload {
         match (place, self.device.get()) {
             (Place::TimedCpu, _) => here.learn(size, elapsed),
             (Place::TimedGpu, Some(Some(device))) if self.warm[operation as usize].swap(true, Ordering::Relaxed) => {
-                let moved = device.copy.0 + device.copy.1 * bytes as f64;
-                there.learn(size, elapsed.saturating_sub(Duration::from_nanos(moved as u64)));
+                there.learn(size, elapsed.saturating_sub(Duration::from_nanos(device.moved(bytes) as u64)));
             }
             _ => {}
         }
@@ -164,7 +165,7 @@ impl Offload {
     /// What is known of a call's times on both, in nanoseconds; None while the device is not open.
     pub fn times(&self, operation: Operation, size: u64, bytes: u64) -> Option<(Option<f64>, f64)> {
         let device = self.device.get()?.as_ref()?;
-        Some(self.nanoseconds(operation, size, bytes, device.copy))
+        Some(self.nanoseconds(operation, size, bytes, device))
     }
 
     /// Whether the CPU may make a call again that failed on the GPU.
@@ -186,8 +187,9 @@ impl Offload {
         }
     }
 
-    pub fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Relaxed)
+    /// Why it is not used, or not any more.
+    pub fn lost(&self) -> Option<&str> {
+        self.lost.get().map(String::as_str)
     }
 }
 

@@ -123,7 +123,7 @@ fn cuda_rows() -> [Row; 2] {
     let gpu = cuda::Gpu::open(0).unwrap_or_else(|error| panic!("SETUN_PARITY_CUDA is set: {error}"));
     let tables = [("cuda", &cuda::KERNELS), ("cuda, with tensors on the device", &table::ON_DEVICE)];
     tables.map(|(name, kernels)| {
-        let launch = Launch::on(gpu.clone(), Executor::Serial, Level::Baseline.spans());
+        let launch = Launch::on(gpu.clone(), Level::Baseline.spans());
         Row { name: name.into(), level: None, parallel: false, kernels, launch }
     })
 }

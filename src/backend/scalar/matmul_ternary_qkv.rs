@@ -35,7 +35,7 @@ pub fn matmul_ternary_qkv(
 }
 
 /// Of [b, t, h, e]: [b t, h e].
-pub fn matrix(dims: &[usize]) -> [usize; 2] {
+fn matrix(dims: &[usize]) -> [usize; 2] {
     [dims[0] * dims[1], dims[2] * dims[3]]
 }
 
