@@ -8,9 +8,8 @@
 use super::team::{Led, Team};
 use crate::tensor::error::error;
 use crate::tensor::{Result, reserve};
-use parking_lot::{Condvar, Mutex};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Rounds of spinning, some tens of microseconds, before a thread without a region falls asleep.
 const SPINS: u32 = 2000;
@@ -21,6 +20,8 @@ const KEPT: usize = 16;
 pub struct Crew {
     /// Threads that compute in a region, its leader's with them.
     threads: usize,
+    /// Both of the standard library: its threads sleep on the address itself. parking_lot keeps a list of the sleeping, which a
+    /// forked child inherits; there the list names threads that do not exist, at addresses that new ones get.
     state: Mutex<State>,
     wake: Condvar,
     /// Helpers that all regions still ask for: what those look at who spin.
@@ -80,7 +81,7 @@ impl Threads {
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        self.crew.state.lock().closing = true;
+        self.crew.state().closing = true;
         self.crew.wake.notify_all();
     }
 }
@@ -97,8 +98,13 @@ impl Crew {
         work()
     }
 
+    /// Nothing panics while it is held.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn open(&self, pool: usize, helpers: usize) -> Arc<Team> {
-        let mut state = self.state.lock();
+        let mut state = self.state();
         // A team is used again when nobody looks at it any more.
         let free = state.free.iter_mut().position(|team| Arc::get_mut(team).is_some());
         let mut team = match free {
@@ -119,7 +125,7 @@ impl Crew {
     }
 
     fn close(&self, team: &Arc<Team>) {
-        let mut state = self.state.lock();
+        let mut state = self.state();
         if let Some(i) = state.open.iter().position(|asking| Arc::ptr_eq(&asking.team, team)) {
             let closed = state.open.swap_remove(i);
             self.asked.fetch_sub(closed.asked, SeqCst);
@@ -145,7 +151,7 @@ impl Crew {
             }
             std::hint::spin_loop();
         }
-        let mut state = self.state.lock();
+        let mut state = self.state();
         loop {
             let asking = state.open.iter_mut().filter(|asking| asking.asked > 0);
             if let Some(asking) = asking.min_by_key(|asking| asking.helpers) {
@@ -163,13 +169,13 @@ impl Crew {
                 return None;
             }
             state.asleep += 1;
-            self.wake.wait(&mut state);
+            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.asleep -= 1;
         }
     }
 
     fn leave(&self, team: Arc<Team>) {
-        let mut state = self.state.lock();
+        let mut state = self.state();
         if let Some(asking) = state.open.iter_mut().find(|asking| Arc::ptr_eq(&asking.team, &team)) {
             asking.helpers -= 1;
             asking.asked += 1;

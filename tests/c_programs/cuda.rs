@@ -92,7 +92,8 @@ const FAKE: &str = "cuda (device 0: Fake GPU 40, compute capability 9.1, 8.0 GiB
 fn check_fake(answers: &[String]) {
     let runs = format!("runs: add of 10 elements runs on {FAKE}: the context asked for it.");
     let explained = format!(
-        "explain: {FAKE} takes calls where copies and all are measured to be faster there, with the same bits."
+        "explain: {FAKE} takes calls where copies and all are measured to be faster there, with the same bits: this \
+         one is not measured yet."
     );
     let expected = [
         "count: SETUN_OK",

@@ -16,7 +16,6 @@ use cust::sys::{
     cuStreamDestroy_v2, cuStreamSynchronize,
 };
 use parking_lot::Mutex;
-use std::ffi::c_int;
 use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::{Arc, Weak};
@@ -75,8 +74,8 @@ impl Gpu {
         let device = check(cust::device::Device::get_device(ordinal))?;
         let multiprocessors = check(device.get_attribute(DeviceAttribute::MultiprocessorCount))?.max(1) as u32;
         let (mut shared, most) = (0, CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
-        // SAFETY: `shared` is a local; devices are their ordinals.
-        done(unsafe { cuDeviceGetAttribute(&raw mut shared, most, ordinal as c_int) })?;
+        // SAFETY: `shared` is a local.
+        done(unsafe { cuDeviceGetAttribute(&raw mut shared, most, device.as_raw()) })?;
         // A failure from here on drops what was made before it, in reverse order.
         let context = check(Context::new(device))?;
         // `Context::new` does the same, and does not look at what comes of it.
