@@ -47,6 +47,44 @@ __device__ __forceinline__ unsigned pack_bf16(float low, float high) {
 #endif
 }
 
+/// The same product of f16.
+__device__ __forceinline__ void multiply_f16(float (&sum)[4], const unsigned (&a)[4], const unsigned (&b)[2],
+                                             const float (&start)[4]) {
+#ifdef SETUN_EMULATE
+    emulate::mma(emulate::perform_mma_f16, sum, a, b, start);
+#else
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+                 "{%10, %11, %12, %13};"
+                 : "=f"(sum[0]), "=f"(sum[1]), "=f"(sum[2]), "=f"(sum[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(start[0]), "f"(start[1]),
+                   "f"(start[2]), "f"(start[3]));
+#endif
+}
+
+/// Two floats as f16, rounded to nearest, ties to even; `low` in the lower half.
+__device__ __forceinline__ unsigned pack_f16(float low, float high) {
+#ifdef SETUN_EMULATE
+    return emulate::to_f16(high) << 16 | emulate::to_f16(low);
+#else
+    unsigned pair;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
+#endif
+}
+
+/// The two f16 of a pair, x being the lower half.
+__device__ __forceinline__ float2 unpack_f16(unsigned pair) {
+#ifdef SETUN_EMULATE
+    return make_float2(emulate::from_f16(pair), emulate::from_f16(pair >> 16));
+#else
+    float2 both;
+    asm("{ .reg .f16 low, high; mov.b32 {low, high}, %2; cvt.f32.f16 %0, low; cvt.f32.f16 %1, high; }"
+        : "=f"(both.x), "=f"(both.y)
+        : "r"(pair));
+    return both;
+#endif
+}
+
 /// Four matrices of 8 x 8 elements of 16 bits in shared memory, of which lane 8 j + i gives the address of row i of matrix j, a
 /// multiple of 16 bytes. A lane gets the elements 2 (lane mod 4) and the next one of row lane / 4 of each. Called by a whole
 /// warp.

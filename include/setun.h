@@ -1074,12 +1074,17 @@ void setun_file_free(setun_file *file);
  * CLUSTER: exact k-means
  *
  * Lloyd's k-means on n points that are rows of x [n, d] f32, run to its fixed point: each point belongs to
- * the nearest of k centroids, and each centroid is the mean of its points. Squared Euclidean distances are
- * summed in direct form, in f32 and in one fixed order, means in f64: labels, centroids and inertia are the
- * same bits on every backend, CPU level and number of threads. The start is k-means++ (Arthur and
- * Vassilvitskii, SODA 2007). Points may have weights: a weight of 2 counts as a point that is there twice.
- * An empty cluster is given the point that is farthest from its centroid. Distances below 1e-45 are 0.
- * Labels are int32_t, 0 to k - 1. Memory beside the data: O(n + k d).
+ * the nearest of k centroids, and each centroid is the mean of its points. Centroids are f64 until they are
+ * given out, and so is what decides labels: they are those of Lloyd's algorithm in f64. Scores come from f32
+ * matrix products with proven bounds of their rounding, and near ties are decided again in f64; where most of
+ * the points lies in a few dimensions, or most points stay where they are, bounds spare most of that work and
+ * change nothing. Sums have one fixed order: labels, centroids and inertia are the same bits on every backend,
+ * CPU level and number of threads. The start is k-means++ (Arthur and Vassilvitskii, SODA 2007). Points may
+ * have weights: a weight of 2 counts as a point that is there twice. An empty cluster is given the point that
+ * is farthest from its centroid. Labels are int32_t, 0 to k - 1. The inertia and distances are f32 sums of
+ * squares; distances below 1e-45 are 0 there. Memory beside the data: O(n + k d): some 24 bytes a point, sums
+ * of up to 32 parts of the points, which take up to half of what the data takes, and as much at most for the
+ * projection of a long run.
  *
  *     float x[4 * 2] = {0, 0, 0, 1, 9, 9, 9, 8}, centroids[2 * 2];
  *     int32_t labels[4];
@@ -1108,7 +1113,10 @@ typedef struct {
     int64_t run;
     /** Iterations: assignments that followed an update of the centroids. */
     int64_t iterations;
-    /** The sum of weight * squared distance from the nearest centroid, in f64 in index order. */
+    /**
+     * The sum of weight * squared distance from the nearest centroid, as those are rounded to f32, in f64 in
+     * index order.
+     */
     double inertia;
     /** Points whose cluster changed in the last iteration; 0 = a fixed point. */
     int64_t moved;
@@ -1197,6 +1205,23 @@ setun_status setun_kmeans_create(int64_t k, const setun_kmeans_options *options,
  * there are no centroids), SHAPE (x has other columns than those).
  */
 setun_status setun_kmeans_fit(setun_kmeans *kmeans, const float *x, int64_t n, int64_t d, const float *weights, int32_t *labels);
+
+/**
+ * Takes the points x [n, d] with `weights` [n], or NULL = 1 each, as a batch of a stream, and writes `labels`
+ * [n] unless NULL: the nearest centroids, as they were before. Then each centroid becomes the mean of all
+ * points that it was given so far, by batches or by a fit before them; set centroids count as nothing. The
+ * first batch of all starts the centroids, by `start` (MacQueen, 1967; Sculley, WWW 2010). `progress` is not
+ * called; the report's `iterations` count the batches since the last fit, its inertia is that of the last one, before the change.
+ *
+ * On failure the k-means is what it was. Returns what `setun_kmeans_fit` does; k above n is an error for the
+ * first batch only.
+ */
+setun_status setun_kmeans_partial_fit(setun_kmeans *kmeans,
+                                      const float *x,
+                                      int64_t n,
+                                      int64_t d,
+                                      const float *weights,
+                                      int32_t *labels);
 
 /**
  * Takes `centroids` [k, d], for a warm start or to assign points to. They are copied; the report of an

@@ -839,16 +839,13 @@ public:
     /** The labels of the points x [n, d]; `weights` [n], or none. */
     std::vector<std::int32_t> fit(span<const float> x, std::int64_t n, std::int64_t d, span<const float> weights = {})
     {
-        detail::fits("x", x.size(), {n, d});
-        if (weights.size() != 0)
-            detail::fits("weights", weights.size(), {n});
-        std::vector<std::int32_t> labels(detail::count({n}));
-        const setun_status status =
-            setun_kmeans_fit(get(), x.data(), n, d, weights.size() != 0 ? weights.data() : nullptr, labels.data());
-        if (call_)
-            call_->rethrow();
-        check(status);
-        return labels;
+        return fitted(setun_kmeans_fit, x, n, d, weights);
+    }
+    /** Takes the points as a batch of a stream; their labels by the centroids before. */
+    std::vector<std::int32_t> partial_fit(span<const float> x, std::int64_t n, std::int64_t d,
+                                          span<const float> weights = {})
+    {
+        return fitted(setun_kmeans_partial_fit, x, n, d, weights);
     }
     void set_centroids(span<const float> centroids, std::int64_t d)
     {
@@ -891,6 +888,21 @@ public:
     }
 
 private:
+    template <class Call>
+    std::vector<std::int32_t> fitted(Call call, span<const float> x, std::int64_t n, std::int64_t d,
+                                     span<const float> weights)
+    {
+        detail::fits("x", x.size(), {n, d});
+        if (weights.size() != 0)
+            detail::fits("weights", weights.size(), {n});
+        std::vector<std::int32_t> labels(detail::count({n}));
+        const setun_status status =
+            call(get(), x.data(), n, d, weights.size() != 0 ? weights.data() : nullptr, labels.data());
+        if (call_)
+            call_->rethrow();
+        check(status);
+        return labels;
+    }
     std::unique_ptr<detail::kmeans_call> call_;
 };
 

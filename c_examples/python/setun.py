@@ -703,6 +703,7 @@ SIGNATURES = {
     "cluster": [_p, _n, _n, _n, _p, _p, _p, _p],
     "kmeans_create": [_n, _p, _p],
     "kmeans_fit": [_p, _p, _n, _n, _p, _p],
+    "kmeans_partial_fit": [_p, _p, _n, _n, _p, _p],
     "kmeans_set_centroids": [_p, _p, _n],
     "kmeans_assign": [_p, _p, _n, _n, _p, _p],
     "kmeans_shape": [_p, _p, _p],
@@ -1749,13 +1750,21 @@ class KMeans(_Handle):
 
     def fit(self, x, weights=None, rows=None, columns=None):
         """Fits the centroids to the points x, float32 [n, d]; returns their labels, int32 [n]."""
+        return self._fit(_library.setun_kmeans_fit, x, weights, rows, columns)
+
+    def partial_fit(self, x, weights=None, rows=None, columns=None):
+        """Takes the points x as a batch of a stream: each centroid becomes the mean of all points that it was given. Returns
+        their labels by the centroids before."""
+        return self._fit(_library.setun_kmeans_partial_fit, x, weights, rows, columns)
+
+    def _fit(self, call, x, weights, rows, columns):
         view = _view(x, "float32", "x")
         n, d = _matrix(view, "x", rows, columns)
         _fits(weights, n, "weights")
         labels = _made((n,), "int32")
         given = None if weights is None else _memory(_view(weights, "float32", "weights"))
         memory, out = _memory(view), _out(labels)
-        self._run(lambda: _check(_library.setun_kmeans_fit(self._handle, memory, n, d, given, out)))
+        self._run(lambda: _check(call(self._handle, memory, n, d, given, out)))
         return labels
 
     def assign(self, x, rows=None, columns=None):

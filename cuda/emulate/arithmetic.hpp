@@ -41,6 +41,8 @@ inline unsigned __float_as_uint(float x) { return emulate::from_bits<unsigned>(e
 inline float __uint_as_float(unsigned x) { return emulate::from_bits<float>(emulate::to_bits(x)); }
 inline double __longlong_as_double(long long x) { return emulate::from_bits<double>(emulate::to_bits(x)); }
 
+inline long long __double_as_longlong(double x) { return emulate::from_bits<long long>(emulate::to_bits(x)); }
+
 inline float __fadd_rn(float x, float y) { return x + y; }
 inline float __fsub_rn(float x, float y) { return x - y; }
 inline float __fmul_rn(float x, float y) { return x * y; }
@@ -65,6 +67,8 @@ inline int saturated(double x) {
 inline int __float2int_rn(float x) { return emulate::saturated(rintf(x)); }
 inline int __float2int_rz(float x) { return emulate::saturated(truncf(x)); }
 inline float __double2float_rn(double x) { return float(x); }
+inline float __double2float_rd(double x) { return float(x) > x ? std::nextafter(float(x), -HUGE_VALF) : float(x); }
+inline float __double2float_ru(double x) { return -__double2float_rd(-x); }
 inline float __int2float_rn(int x) { return float(x); }
 inline float __uint2float_rn(unsigned x) { return float(x); }
 inline double __ull2double_rn(unsigned long long x) { return double(x); }

@@ -2,11 +2,28 @@
 // thread. The layouts are those of the PTX manual ("Matrix Fragments for mma.m16n8k32" and so on): with group = lane / 4
 // and place = lane mod 4, lane (group, place) holds rows group and group + 8 of A and D, and column group of B.
 #pragma once
+#include <algorithm>
 #include <vector>
 
 namespace emulate {
 
 inline float from_bf16(unsigned bits) { return from_bits<float>(uint64_t(bits & 0xFFFF) << 16); }
+
+inline float from_f16(unsigned bits) {
+    const unsigned exponent = bits >> 10 & 31, fraction = bits & 1023;
+    const float sign = bits & 0x8000 ? -1.0f : 1.0f;
+    if (exponent == 0) return sign * float(fraction) * 0x1p-24f;
+    return sign * from_bits<float>(uint64_t(exponent == 31 ? 255 : exponent + 112) << 23 | fraction << 13);
+}
+
+/// Rounded to nearest, ties to even.
+inline unsigned to_f16(float x) {
+    const unsigned bits = unsigned(to_bits(x)), sign = bits >> 16 & 0x8000, magnitude = bits & 0x7FFFFFFF;
+    if (x != x) return 0x7FFF;
+    if (std::fabs(x) >= 65520.0f) return sign | 0x7C00;
+    if (std::fabs(x) < 0x1p-14f) return sign | unsigned(std::rint(std::fabs(x) * 0x1p24f));
+    return sign | (((magnitude + 0xFFF + (magnitude >> 13 & 1)) >> 13) - (112 << 10));
+}
 
 /// Every lane's in[0..4] hold A, in[4..6] B, in[6..10] C; out[0..4] are D.
 template <class Sum, class Product>
@@ -62,6 +79,31 @@ inline void perform_mma_bf16(Warp &warp, unsigned mask) {
         double sum = start;
         for (unsigned k = 0; k < 16; ++k) sum += double(from_bf16(of.a[row][k])) * double(from_bf16(of.b[column][k]));
         return truncated(sum);
+    });
+}
+
+/// f16, 16 x 16 and 16 x 8. The products are exact; each, and what the sum starts from, loses what lies below 2^-23 of the unit
+/// of the largest, and the sum is truncated.
+inline void perform_mma_f16(Warp &warp, unsigned mask) {
+    const Fragments<uint16_t, 16> of(warp);
+    float a[16][16], b[8][16];
+    for (unsigned k = 0; k < 16; ++k) {
+        for (unsigned row = 0; row < 16; ++row) a[row][k] = from_f16(of.a[row][k]);
+        for (unsigned column = 0; column < 8; ++column) b[column][k] = from_f16(of.b[column][k]);
+    }
+    perform_product<float>(warp, mask, [&](unsigned row, unsigned column, float start) {
+        float terms[17], largest = std::fabs(start), all = start;
+        terms[16] = start;
+        for (unsigned k = 0; k < 16; ++k) {
+            terms[k] = a[row][k] * b[column][k];
+            all += terms[k];
+            largest = std::max(largest, std::fabs(terms[k]));
+        }
+        if (largest == 0 || !std::isfinite(all)) return all;
+        const double unit = std::ldexp(1.0, std::ilogb(largest) - 23), inverse = 1 / unit;
+        int64_t sum = 0;
+        for (float term : terms) sum += int64_t(double(term) * inverse);
+        return truncated(double(sum) * unit);
     });
 }
 

@@ -105,14 +105,21 @@ __global__ void product_s8(const unsigned *a, const unsigned *b, int *c) {
     for (int i = 0; i < 4; ++i) c[lane * 4 + i] = sum[i];
 }
 
-__global__ void product_bf16(const unsigned *a, const unsigned *b, float *c) {
+template <emulate::Perform perform>
+void product_of_floats(const unsigned *a, const unsigned *b, float *c) {
     unsigned lane = threadIdx.x, left[4], right[2];
     float sum[4];
     for (int i = 0; i < 4; ++i) left[i] = a[lane * 4 + i];
     for (int i = 0; i < 2; ++i) right[i] = b[lane * 2 + i];
     for (int i = 0; i < 4; ++i) sum[i] = c[lane * 4 + i];
-    emulate::mma(emulate::perform_mma_bf16, sum, left, right, sum);
+    emulate::mma(perform, sum, left, right, sum);
     for (int i = 0; i < 4; ++i) c[lane * 4 + i] = sum[i];
+}
+__global__ void product_bf16(const unsigned *a, const unsigned *b, float *c) {
+    product_of_floats<emulate::perform_mma_bf16>(a, b, c);
+}
+__global__ void product_f16(const unsigned *a, const unsigned *b, float *c) {
+    product_of_floats<emulate::perform_mma_f16>(a, b, c);
 }
 
 /// Where the PTX manual puts element i of a lane's fragment of A, by the number of elements in a register.
@@ -163,6 +170,7 @@ void products(const char *name, unsigned per, unsigned (*encode)(int), Kernel ke
 
 unsigned byte_of(int x) { return unsigned(x) & 255; }
 unsigned bf16_of(int x) { return __float_as_uint(float(x)) >> 16; }
+unsigned f16_of(int x) { return emulate::to_f16(float(x)); }
 
 __global__ void rows_of_matrices(unsigned *out) {
     // Matrix j, row i, column k holds 100 j + 10 i + k.
@@ -184,7 +192,13 @@ void tensor_cores() {
     for (int repeat = 0; repeat < 3; ++repeat) {
         products<int>("mma of s8", 4, byte_of, [](auto a, auto b, auto c) { LAUNCH(product_s8, 1, 32, 0, a, b, c); });
         products<float>("mma of bf16", 2, bf16_of, [](auto a, auto b, auto c) { LAUNCH(product_bf16, 1, 32, 0, a, b, c); });
+        products<float>("mma of f16", 2, f16_of, [](auto a, auto b, auto c) { LAUNCH(product_f16, 1, 32, 0, a, b, c); });
     }
+    for (unsigned bits = 0; bits < 0x7C00; ++bits)
+        expect(emulate::to_f16(emulate::from_f16(bits)) == bits, "f16 " + std::to_string(bits));
+    expect(emulate::to_f16(-2049.0f) == 0xE800 && emulate::to_f16(2051.0f) == 0x6802, "ties of f16 go to even");
+    expect(emulate::from_f16(0x0001) == 0x1p-24f && emulate::from_f16(0x7BFF) == 65504.0f, "the ends of f16");
+    expect(emulate::to_f16(0x1.8p-24f) == 2 && emulate::to_f16(65520.0f) == 0x7C00, "f16 past its ends");
     Array<unsigned> out(256);
     LAUNCH(rows_of_matrices, 1, 32, 0, out.data());
     auto found = out.values();

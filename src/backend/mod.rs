@@ -7,6 +7,7 @@
 //! | `dispatch.rs` | [`Context`]: which row, level and pool a call runs on, and why |
 //! | `launch.rs` | [`Launch`]: what a kernel is given besides its views |
 //! | `pool.rs`, `team.rs`, `crew.rs` | the thread pool, one per process id; a region of many calls; the threads that help in them |
+//! | `projection.rs` | points in a few dimensions, which spare the search for the nearest centroid most of its work |
 //! | `tolerance.rs` | how far the rows may differ |
 //! | `workspace.rs` | scratch memory for kernels, per thread |
 //! | `scalar/` | the readable reference: the definition of every operation |
@@ -29,6 +30,7 @@ mod operations;
 #[cfg(test)]
 mod parity;
 mod pool;
+pub mod projection;
 mod scalar;
 mod simd;
 mod table;
@@ -41,4 +43,4 @@ pub use launch::Launch;
 pub use scalar::activation::LEAST_ABSMAX;
 pub use scalar::integer_gradient::TOKENS;
 pub use table::{AdamW, Operation};
-pub use workspace::with_scratch;
+pub use workspace::{release_large, with_scratch};

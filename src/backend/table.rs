@@ -13,6 +13,7 @@
 
 use super::Launch;
 use super::operations::operations;
+use super::projection::Projection;
 use crate::tensor::random::Stream;
 use crate::tensor::{Packing, Result, View, ViewMut};
 
@@ -389,21 +390,54 @@ pub struct Kernels {
     ) -> Result<()>,
 
     // --- clusters ------------------------------------------------------------------------------------------------
-    /// The nearest of centroids[k, d] f to each row of x[n, d] f by squared Euclidean distance, the canonical sum of
-    /// (x - c)^2 rounded to f: labels[n] u32 is the lowest index of the least distance, distances[n] f that distance. The
-    /// same bits on every row. SHAPE when there is a row of x and no centroid.
-    pub kmeans_assign:
-        fn(&Launch, x: &View, centroids: &View, labels: &mut ViewMut, distances: &mut ViewMut) -> Result<()>,
-    /// Of the rows of each cluster, in index order: sums[k, d] f64 = the sum of w * x[n, d] f, masses[k] f64 = the sum of
-    /// w, with w = weights[n] f, or 1 when `weights` is empty. Labels[n] u32 are below k (SHAPE otherwise). The same bits
-    /// on every row: w * x is exact in f64 where f is f32.
+    /// The nearest of centroids[k, d] f64 to each row of x[n, d] f by squared Euclidean distance, in f64: (x - c)^2 of dimension
+    /// j adds into lane j mod 8, square and sum rounded apart; the lanes fold 4, 2, 1. labels[n] u32 is the lowest index of the
+    /// least distance: the same on every row. All numbers are below sqrt(f32::MAX / (64 d)) in magnitude. With rows[m] u32,
+    /// ascending and below n (SHAPE otherwise), only those rows are looked at and written.
+    ///
+    /// `projection` is one of x, if there is one, and changes nothing but the time that it takes.
+    ///
+    /// bounds[n, 2] f32, or [0, 2] where they are not wanted: how far the row is from that centroid at most, and from each other
+    /// one at least. Where they lie is up to the row of the table. SHAPE when there is a row of x and no centroid.
+    pub kmeans_assign: fn(
+        &Launch,
+        x: &View,
+        rows: Option<&View>,
+        centroids: &View,
+        projection: Option<&Projection>,
+        labels: &mut ViewMut,
+        bounds: &mut ViewMut,
+    ) -> Result<()>,
+    /// Of the rows of each cluster: sums[k, d] f64 = the sum of w * x[n, d] f, masses[k] f64 = the sum of w, with w =
+    /// weights[n] f, or 1 when `weights` is empty. The rows of a stripe, max(2048, ceil(n / 32)) that follow each other, add up
+    /// in index order; so do the sums of stripes. Labels[n] u32 are below k (SHAPE otherwise). The same bits on every row:
+    /// w * x is exact in f64 where f is f32. With changed[k] u32, sums and masses where it is 0 are right already, and may be left
+    /// as they are.
     pub kmeans_update: fn(
         &Launch,
         x: &View,
         labels: &View,
         weights: &View,
+        changed: Option<&View>,
         sums: &mut ViewMut,
         masses: &mut ViewMut,
     ) -> Result<()>,
+    /// `kmeans_assign` of all rows, then `kmeans_update`.
+    pub kmeans_iterate: fn(
+        &Launch,
+        x: &View,
+        weights: &View,
+        centroids: &View,
+        projection: Option<&Projection>,
+        labels: &mut ViewMut,
+        bounds: &mut ViewMut,
+        sums: &mut ViewMut,
+        masses: &mut ViewMut,
+    ) -> Result<()>,
+    /// distances[n] f: the squared Euclidean distance of each row of x[n, d] f from the centroid of its label, of
+    /// centroids[k, d] f64 rounded to f: the canonical sum of (x - c)^2, rounded to f. Labels[n] u32 are below k (SHAPE
+    /// otherwise). The same bits on every row.
+    pub kmeans_distances:
+        fn(&Launch, x: &View, labels: &View, centroids: &View, distances: &mut ViewMut) -> Result<()>,
 }
 }

@@ -30,6 +30,17 @@ pub fn with_scratch<T: Pod, R>(len: usize, work: impl FnOnce(&mut [T]) -> R) -> 
     Ok(work(slice))
 }
 
+/// Frees what this thread keeps in buffers that are not in use and larger than anything that comes again and again: for the end of
+/// work whose memory grows with its data.
+pub fn release_large() {
+    const LARGE: usize = 16 << 20;
+    FREE.with_borrow_mut(|slots| {
+        for buffer in slots.buffers.iter_mut().filter(|buffer| buffer.as_ref().is_some_and(|b| b.bytes() > LARGE)) {
+            *buffer = None;
+        }
+    });
+}
+
 /// A buffer in use; dropping it, also while unwinding, puts it back.
 struct Taken {
     buffer: Buffer,
@@ -89,6 +100,17 @@ mod tests {
         .unwrap();
         assert_eq!(with_scratch::<f32, _>(10, address).unwrap(), first, "a smaller request reuses the buffer");
         assert_eq!(with_scratch::<f32, _>(0, |slice| slice.len()).unwrap(), 0);
+    }
+
+    #[test]
+    fn large_buffers_can_be_released() {
+        let kept = || FREE.with_borrow(|slots| slots.buffers.iter().flatten().map(Buffer::bytes).max().unwrap_or(0));
+        with_scratch::<u8, _>(20 << 20, |_| release_large()).unwrap();
+        assert_eq!(kept(), 20 << 20, "what is in use stays");
+        with_scratch::<u8, _>(1000, |_| with_scratch::<u8, _>(1000, |_| ()).unwrap()).unwrap();
+        release_large();
+        assert!((1000..16 << 20).contains(&kept()));
+        with_scratch::<u8, _>(2000, |slice| slice.fill(1)).unwrap();
     }
 
     #[test]

@@ -3,34 +3,45 @@
 use super::lloyd::Lloyd;
 use super::options::{KMeansOptions, Report, Start};
 use super::points::{Points, check_rows};
+use super::projection::project;
 use super::start;
-use crate::backend::Context;
+use crate::backend::projection::Projection;
+use crate::backend::{Context, release_large};
 use crate::tensor::error::ensure;
 use crate::tensor::log::{LogLevel, log};
-use crate::tensor::{Result, View, ViewMut, reserve, vec_zeroed};
+use crate::tensor::{ErrorKind, Result, View, ViewMut, reserve, vec_zeroed};
 use std::sync::Arc;
 
 /// Whom a fit listens to.
 pub struct Hooks<'a> {
     /// Told after each iteration; false ends the fit with what it has.
-    pub progress: &'a mut dyn FnMut(&Report) -> bool,
+    pub progress: Option<&'a mut dyn FnMut(&Report) -> bool>,
     /// Asked before each iteration; true ends the fit with CANCELLED.
     pub cancelled: &'a (dyn Fn() -> bool + Sync),
 }
 
+/// Iterations that are worth a look for what would make them faster.
+const LONG: u64 = 3;
+
 pub struct KMeans {
     context: Arc<Context>,
     options: KMeansOptions,
-    /// [k, d]; empty before the first fit.
-    centroids: Vec<f32>,
+    /// [k, d]; empty before the first fit. What the caller is given is rounded.
+    centroids: Vec<f64>,
+    rounded: Vec<f32>,
     d: usize,
+    /// [k]: how much of what was fitted each centroid is the mean of; empty where nothing was.
+    masses: Vec<f64>,
+    /// Of a stream, since the last fit or since centroids were set.
+    batches: u64,
     report: Option<Report>,
 }
 
 impl KMeans {
     pub fn new(context: Arc<Context>, options: KMeansOptions) -> Result<KMeans> {
         options.validate()?;
-        Ok(KMeans { context, options, centroids: Vec::new(), d: 0, report: None })
+        let (centroids, rounded, masses) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(KMeans { context, options, centroids, rounded, d: 0, masses, batches: 0, report: None })
     }
 
     pub fn clusters(&self) -> usize {
@@ -44,7 +55,7 @@ impl KMeans {
 
     /// [k, d], or nothing before there are any.
     pub fn centroids(&self) -> &[f32] {
-        &self.centroids
+        &self.rounded
     }
 
     /// Of the last fit.
@@ -65,24 +76,65 @@ impl KMeans {
         check_rows(&self.context, "centroids", centroids, d)?;
         let mut own = Vec::new();
         reserve(&mut own, centroids.len())?;
-        own.extend_from_slice(centroids);
-        (self.centroids, self.d, self.report) = (own, d, None);
+        own.extend(centroids.iter().map(|&c| f64::from(c)));
+        self.keep(own, d, Vec::new(), None)
+    }
+
+    fn keep(&mut self, centroids: Vec<f64>, d: usize, masses: Vec<f64>, report: Option<Report>) -> Result<()> {
+        let mut rounded = Vec::new();
+        reserve(&mut rounded, centroids.len())?;
+        rounded.extend(centroids.iter().map(|&c| c as f32));
+        (self.centroids, self.rounded, self.d, self.masses, self.report) = (centroids, rounded, d, masses, report);
+        self.batches = 0;
         Ok(())
     }
 
     /// Finds centroids for the points and returns the label of each point. On failure nothing has changed.
-    pub fn fit(&mut self, points: &Points, mut hooks: Hooks) -> Result<Vec<u32>> {
+    pub fn fit(&mut self, points: &Points, hooks: Hooks) -> Result<Vec<u32>> {
         let (n, d, k) = (points.count(), points.width(), self.options.clusters);
         ensure!(k <= n, Argument, "k is {k}, more clusters than the {n} points");
         let given = self.options.start == Start::Given;
         ensure!(!given || !self.centroids.is_empty(), State, "the start is given centroids, and none were set");
         ensure!(!given || d == self.d, Shape, "x has {d} columns, the centroids have {}", self.d);
         points.check(&self.context)?;
+        let projection = self.project(points)?;
+        let best = self.best_run(points, projection.as_ref(), hooks);
+        release_large();
+        let (Lloyd { centroids, labels, fitted, .. }, report) = best?;
+        if report.empty > 0 && report.inertia == 0.0 {
+            let there = k as u64 - report.empty;
+            log(
+                LogLevel::Warning,
+                format_args!("k-means: the points have only {there} distinct places for {k} clusters"),
+            );
+        }
+        self.keep(centroids, d, fitted, Some(report))?;
+        Ok(labels)
+    }
+
+    /// What makes a long run faster, if anything does: a fit does without where there is no memory for it.
+    fn project(&self, points: &Points) -> Result<Option<Projection>> {
+        if self.options.max_iterations < LONG {
+            return Ok(None);
+        }
+        match project(&self.context, points, self.options.clusters) {
+            Err(error) if error.kind == ErrorKind::Memory => Ok(None),
+            made => made,
+        }
+    }
+
+    fn best_run<'a>(
+        &'a self,
+        points: &Points<'a>,
+        projection: Option<&'a Projection>,
+        mut hooks: Hooks,
+    ) -> Result<(Lloyd<'a>, Report)> {
+        let given = self.options.start == Start::Given;
         let mut best: Option<(Lloyd, Report)> = None;
         for run in 0..if given { 1 } else { self.options.n_init } {
             ensure!(!(hooks.cancelled)(), Cancelled, "k-means was cancelled before run {run}");
             let start = self.start(points, run, hooks.cancelled)?;
-            let mut lloyd = Lloyd::new(&self.context, *points, start)?;
+            let mut lloyd = Lloyd::new(&self.context, *points, projection, start)?;
             let report = lloyd.run(&self.options, run, &mut hooks)?;
             if best.as_ref().is_none_or(|(_, least)| report.inertia < least.inertia) {
                 best = Some((lloyd, report));
@@ -92,57 +144,94 @@ impl KMeans {
                 break;
             }
         }
-        let (Lloyd { centroids, labels, .. }, report) = best.expect("there is at least one run");
-        if report.empty > 0 && report.inertia == 0.0 {
-            let there = k as u64 - report.empty;
-            log(
-                LogLevel::Warning,
-                format_args!("k-means: the points have only {there} distinct places for {k} clusters"),
-            );
+        Ok(best.expect("there is at least one run"))
+    }
+
+    /// Takes a batch of a stream: its points go to their nearest centroids, and each centroid becomes the mean of all points that
+    /// it was ever given, by batches or by the fit before them (MacQueen, "Some methods for classification and analysis of
+    /// multivariate observations", 1967; Sculley, "Web-scale k-means clustering", WWW 2010). The first batch of all starts the
+    /// centroids, unless they were set. Returns the labels, by the centroids before; on failure nothing has changed.
+    pub fn partial_fit(&mut self, points: &Points, cancelled: &(dyn Fn() -> bool + Sync)) -> Result<Vec<u32>> {
+        let (n, d, k) = (points.count(), points.width(), self.options.clusters);
+        ensure!(self.centroids.is_empty() || d == self.d, Shape, "x has {d} columns, the centroids have {}", self.d);
+        points.check(&self.context)?;
+        let mut centroids = if self.centroids.is_empty() {
+            ensure!(self.options.start != Start::Given, State, "the start is given centroids, and none were set");
+            ensure!(k <= n, Argument, "k is {k}, more clusters than the {n} points of the first batch");
+            self.start(points, 0, cancelled)?
+        } else {
+            copied(&self.centroids)?
+        };
+        ensure!(!cancelled(), Cancelled, "k-means was cancelled before a batch");
+        let mut masses = if self.masses.is_empty() { vec_zeroed(k)? } else { copied(&self.masses)? };
+        let mut lloyd = Lloyd::new(&self.context, *points, None, copied(&centroids)?)?;
+        let looked = lloyd.look();
+        release_large();
+        let inertia = looked?;
+        let means = centroids.chunks_exact_mut(d).zip(&mut masses);
+        for ((centroid, mass), (sums, &more)) in means.zip(lloyd.sums.chunks_exact(d).zip(&lloyd.masses)) {
+            *mass += more;
+            if more > 0.0 {
+                for (c, &sum) in centroid.iter_mut().zip(sums) {
+                    *c += (sum - more * *c) / *mass;
+                }
+            }
         }
-        (self.centroids, self.d, self.report) = (centroids, d, Some(report));
+        let batches = self.batches + 1;
+        let empty = masses.iter().filter(|&&mass| mass == 0.0).count() as u64;
+        let report = Report { iterations: batches, inertia, moved: n as u64, empty, ..Report::default() };
+        let Lloyd { labels, .. } = lloyd;
+        self.keep(centroids, d, masses, Some(report))?;
+        self.batches = batches;
         Ok(labels)
     }
 
-    fn start(&self, points: &Points, run: usize, cancelled: &(dyn Fn() -> bool + Sync)) -> Result<Vec<f32>> {
+    fn start(&self, points: &Points, run: usize, cancelled: &(dyn Fn() -> bool + Sync)) -> Result<Vec<f64>> {
         let (k, stream) = (self.options.clusters, start::stream(self.options.seed, run));
         match self.options.start {
             Start::PlusPlus => start::plus_plus(&self.context, points, k, &stream, cancelled),
             Start::Random => start::random(points, k, &stream),
-            Start::Given => {
-                let mut centroids = Vec::new();
-                reserve(&mut centroids, self.centroids.len())?;
-                centroids.extend_from_slice(&self.centroids);
-                Ok(centroids)
-            }
+            Start::Given => copied(&self.centroids),
         }
     }
 
-    /// The nearest centroid of each point and its squared distance.
-    pub fn assign(&self, points: &Points, labels: &mut [u32], distances: &mut [f32]) -> Result<()> {
+    /// The nearest centroid of each point, and the squared distance from it, where `to` has room for it.
+    pub fn assign(&self, points: &Points, labels: &mut [u32], to: &mut [f32]) -> Result<()> {
         ensure!(!self.centroids.is_empty(), State, "there are no centroids yet: fit or set them first");
         let (there, here) = (points.width(), self.d);
         ensure!(there == here, Shape, "x has {there} columns, the centroids have {here}");
         points.check(&self.context)?;
-        nearest(&self.context, points, &self.centroids, labels, distances)
-    }
-
-    /// The same where the distances are of no interest.
-    pub fn labels(&self, points: &Points, labels: &mut [u32]) -> Result<()> {
-        self.assign(points, labels, &mut vec_zeroed(points.count())?)
+        nearest(&self.context, points, &self.centroids, labels)?;
+        if to.is_empty() { Ok(()) } else { distances(&self.context, points, labels, &self.centroids, to) }
     }
 }
 
-/// The nearest of `centroids` [any, d] to each point, and its squared distance.
-pub fn nearest(
+fn copied(from: &[f64]) -> Result<Vec<f64>> {
+    let mut to = Vec::new();
+    reserve(&mut to, from.len())?;
+    to.extend_from_slice(from);
+    Ok(to)
+}
+
+/// The nearest of `centroids` [any, d] to each point.
+pub fn nearest(context: &Context, points: &Points, centroids: &[f64], labels: &mut [u32]) -> Result<()> {
+    let (n, d) = (points.count(), points.width());
+    let centroids = View::of(centroids, &[centroids.len() / d, d])?;
+    let (mut labels, mut bounds) = (ViewMut::of(labels, &[n])?, ViewMut::of::<f32>(&mut [], &[0, 2])?);
+    let (kernels, launch) = (context.kernels(), context.launch());
+    (kernels.kmeans_assign)(launch, &points.view()?, None, &centroids, None, &mut labels, &mut bounds)
+}
+
+/// The squared distance of each point from the one of `centroids` [any, d] that its label names.
+pub fn distances(
     context: &Context,
     points: &Points,
-    centroids: &[f32],
-    labels: &mut [u32],
+    labels: &[u32],
+    centroids: &[f64],
     distances: &mut [f32],
 ) -> Result<()> {
     let (n, d) = (points.count(), points.width());
-    let centroids = View::of(centroids, &[centroids.len() / d, d])?;
-    let (mut labels, mut distances) = (ViewMut::of(labels, &[n])?, ViewMut::of(distances, &[n])?);
-    (context.kernels().kmeans_assign)(context.launch(), &points.view()?, &centroids, &mut labels, &mut distances)
+    let (labels, centroids) = (View::of(labels, &[n])?, View::of(centroids, &[centroids.len() / d, d])?);
+    let mut distances = ViewMut::of(distances, &[n])?;
+    (context.kernels().kmeans_distances)(context.launch(), &points.view()?, &labels, &centroids, &mut distances)
 }

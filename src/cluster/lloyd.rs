@@ -1,53 +1,88 @@
 //! One run of Lloyd's algorithm ("Least squares quantization in PCM", 1982): points to their nearest centroids, centroids to
-//! the means of their points, until nothing changes.
+//! the means of their points, until nothing changes. Centroids are kept in f64.
 
-use super::kmeans::{Hooks, nearest};
+use super::bounds::Bounds;
+use super::kmeans::{Hooks, distances};
 use super::options::{KMeansOptions, Report};
 use super::points::Points;
 use crate::backend::Context;
+use crate::backend::projection::Projection;
 use crate::tensor::error::ensure;
 use crate::tensor::{Result, View, ViewMut, reserve, vec_zeroed};
 
 pub struct Lloyd<'a> {
     context: &'a Context,
     points: Points<'a>,
+    /// Used as long as it pays.
+    projection: Option<&'a Projection>,
     k: usize,
     /// [k, d]
-    pub centroids: Vec<f32>,
-    /// The nearest centroid of each point, and its squared distance.
+    pub centroids: Vec<f64>,
+    /// The nearest centroid of each point.
     pub labels: Vec<u32>,
+    /// The labels that the present centroids were made from, and the centroids before those.
+    earlier: Vec<u32>,
+    centroids_before: Vec<f64>,
+    bounds: Bounds,
+    /// [k]: 1 where other points belong to a cluster than earlier.
+    changed: Vec<u32>,
     distances: Vec<f32>,
-    /// The centroids before the last update, and the labels that it made the present ones from.
-    earlier_centroids: Vec<f32>,
-    earlier_labels: Vec<u32>,
-    sums: Vec<f64>,
-    masses: Vec<f64>,
+    /// [k]: what the present centroids are the means of; 0 for those that are where they began.
+    pub fitted: Vec<f64>,
+    /// Of the present labels.
+    pub sums: Vec<f64>,
+    pub masses: Vec<f64>,
+}
+
+/// Whose sums: of the earlier labels, all of them; of the present ones, where something changed.
+enum Summed {
+    Earlier,
+    Present,
 }
 
 impl<'a> Lloyd<'a> {
-    pub fn new(context: &'a Context, points: Points<'a>, centroids: Vec<f32>) -> Result<Lloyd<'a>> {
+    pub fn new(
+        context: &'a Context,
+        points: Points<'a>,
+        projection: Option<&'a Projection>,
+        centroids: Vec<f64>,
+    ) -> Result<Lloyd<'a>> {
         let (n, d) = (points.count(), points.width());
         let k = centroids.len() / d;
         Ok(Lloyd {
             context,
             points,
+            projection,
             k,
             labels: vec_zeroed(n)?,
+            earlier: vec_zeroed(n)?,
+            centroids_before: vec_zeroed(centroids.len())?,
+            bounds: Bounds::new(n, k)?,
+            changed: vec_zeroed(k)?,
             distances: vec_zeroed(n)?,
-            earlier_centroids: vec_zeroed(centroids.len())?,
-            earlier_labels: vec_zeroed(n)?,
+            fitted: vec_zeroed(k)?,
             sums: vec_zeroed(centroids.len())?,
             masses: vec_zeroed(k)?,
             centroids,
         })
     }
 
+    /// Finds labels, sums and inertia of the centroids as they are.
+    pub fn look(&mut self) -> Result<f64> {
+        self.search(u64::MAX)?;
+        self.inertia()
+    }
+
     /// Iterates; at the end, labels and inertia are those of the centroids.
     pub fn run(&mut self, options: &KMeansOptions, run: usize, hooks: &mut Hooks) -> Result<Report> {
-        self.assign()?;
-        let n = self.points.count() as u64;
-        let mut report = Report { run: run as u64, inertia: self.inertia(), moved: n, ..Report::default() };
-        report.empty = self.count_empty();
+        let mut report = Report { run: run as u64, moved: self.points.count() as u64, ..Report::default() };
+        // The inertia of each iteration costs a look at all points: it is found where somebody wants to know.
+        let told = hooks.progress.is_some() || options.tolerance > 0.0;
+        self.search(report.moved)?;
+        report.empty = self.empty();
+        if told {
+            report.inertia = self.inertia()?;
+        }
         while report.iterations < options.max_iterations && !report.converged && !report.stopped {
             ensure!(
                 !(hooks.cancelled)(),
@@ -56,62 +91,127 @@ impl<'a> Lloyd<'a> {
                 report.iterations
             );
             report.repaired += self.update()?;
-            self.assign()?;
+            self.search(report.moved)?;
             report.iterations += 1;
-            let before = std::mem::replace(&mut report.inertia, self.inertia());
-            if report.inertia > before {
-                // Means and distances are rounded to f32: this close to a fixed point, that is all that still moves.
-                std::mem::swap(&mut self.centroids, &mut self.earlier_centroids);
-                self.assign()?;
-                (report.inertia, report.converged) = (before, true);
+            report.moved = self.labels.iter().zip(&self.earlier).filter(|(now, before)| now != before).count() as u64;
+            report.empty = self.empty();
+            report.converged = report.moved == 0;
+            if told {
+                let before = std::mem::replace(&mut report.inertia, self.inertia()?);
+                let still = options.tolerance > 0.0 && before - report.inertia <= options.tolerance * before;
+                report.converged |= still && report.empty == 0;
             }
-            report.moved =
-                self.labels.iter().zip(&self.earlier_labels).filter(|(now, before)| now != before).count() as u64;
-            report.empty = self.count_empty();
-            let still = options.tolerance > 0.0 && before - report.inertia <= options.tolerance * before;
-            report.converged |= report.moved == 0 || (still && report.empty == 0);
-            report.stopped = !(hooks.progress)(&report);
+            if let Some(progress) = &mut hooks.progress {
+                report.stopped = !progress(&report);
+            }
+        }
+        if !told {
+            report.inertia = self.inertia()?;
         }
         Ok(report)
     }
 
-    fn assign(&mut self) -> Result<()> {
-        nearest(self.context, &self.points, &self.centroids, &mut self.labels, &mut self.distances)
+    /// The labels of the present centroids, and the sums of the points of each.
+    fn search(&mut self, moved: u64) -> Result<()> {
+        let (n, d) = (self.points.count(), self.points.width());
+        if self.bounds.hold {
+            self.bounds.step(&self.labels, &self.centroids_before, &self.centroids, d);
+            if self.bounds.hold {
+                return self.search_open();
+            }
+        }
+        self.bounds.hold = self.bounds.wanted(moved, n);
+        self.search_all()
+    }
+
+    /// The same for all points, with bounds if they are to hold.
+    fn search_all(&mut self) -> Result<()> {
+        let (n, d, k) = (self.points.count(), self.points.width(), self.k);
+        let (x, weights) = (self.points.view()?, self.points.weights()?);
+        let centroids = View::of(&self.centroids, &[k, d])?;
+        let mut labels = ViewMut::of(&mut self.labels, &[n])?;
+        let (mut sums, mut masses) = (ViewMut::of(&mut self.sums, &[k, d])?, ViewMut::of(&mut self.masses, &[k])?);
+        let bounded = if self.bounds.hold { n } else { 0 };
+        let mut bounds = ViewMut::of(&mut self.bounds.values[..2 * bounded], &[bounded, 2])?;
+        let (kernels, launch) = (self.context.kernels(), self.context.launch());
+        let (labels, bounds, sums, masses) = (&mut labels, &mut bounds, &mut sums, &mut masses);
+        (kernels.kmeans_iterate)(launch, &x, &weights, &centroids, self.projection, labels, bounds, sums, masses)?;
+        self.drop_projection();
+        Ok(())
+    }
+
+    /// The same where bounds hold: most points keep their labels, and many clusters their points.
+    fn search_open(&mut self) -> Result<()> {
+        let (n, d, k) = (self.points.count(), self.points.width(), self.k);
+        let (open, values) = self.bounds.open();
+        if !open.is_empty() {
+            let (open, centroids) = (View::of(open, &[open.len()])?, View::of(&self.centroids, &[k, d])?);
+            let mut labels = ViewMut::of(&mut self.labels, &[n])?;
+            let mut bounds = ViewMut::of(values, &[n, 2])?;
+            let (kernels, launch, x) = (self.context.kernels(), self.context.launch(), self.points.view()?);
+            let (labels, bounds) = (&mut labels, &mut bounds);
+            (kernels.kmeans_assign)(launch, &x, Some(&open), &centroids, self.projection, labels, bounds)?;
+            self.drop_projection();
+        }
+        self.changed.fill(0);
+        for (&now, &before) in self.labels.iter().zip(&self.earlier).filter(|(now, before)| now != before) {
+            self.changed[now as usize] = 1;
+            self.changed[before as usize] = 1;
+        }
+        self.sum(Summed::Present)
+    }
+
+    fn drop_projection(&mut self) {
+        if self.projection.is_some_and(|projection| !self.pays(projection)) {
+            self.projection = None;
+        }
+    }
+
+    /// Whether the last search was less work than one with all dimensions. A centroid that is looked at by itself costs a few times
+    /// what it costs in a product of matrices.
+    fn pays(&self, projection: &Projection) -> bool {
+        const ALONE: f64 = 4.0;
+        let (k, d, width) = (self.k as f64, self.points.width() as f64, projection.width() as f64);
+        k * (width + 4.0) + ALONE * d * projection.looked_at() < 0.8 * k * d
     }
 
     /// The centroids become the means of their points; returns how many empty ones were given a point first. One that stays
     /// empty stays where it is.
     fn update(&mut self) -> Result<u64> {
-        std::mem::swap(&mut self.centroids, &mut self.earlier_centroids);
-        std::mem::swap(&mut self.labels, &mut self.earlier_labels);
-        self.sum()?;
-        let mut repaired = 0;
-        if self.masses.contains(&0.0) {
-            repaired = self.repair()?;
-            self.sum()?;
+        self.earlier.copy_from_slice(&self.labels);
+        let repaired = if self.masses.contains(&0.0) { self.repair()? } else { 0 };
+        if repaired > 0 {
+            self.sum(Summed::Earlier)?;
         }
         let d = self.points.width();
-        let means = self.centroids.chunks_exact_mut(d).zip(self.earlier_centroids.chunks_exact(d));
-        for ((mean, earlier), (sums, &mass)) in means.zip(self.sums.chunks_exact(d).zip(&self.masses)) {
-            for ((mean, &earlier), &sum) in mean.iter_mut().zip(earlier).zip(sums) {
-                *mean = if mass > 0.0 { (sum / mass) as f32 } else { earlier };
+        self.centroids_before.copy_from_slice(&self.centroids);
+        self.fitted.copy_from_slice(&self.masses);
+        for ((mean, sums), &mass) in self.centroids.chunks_exact_mut(d).zip(self.sums.chunks_exact(d)).zip(&self.masses)
+        {
+            if mass > 0.0 {
+                mean.iter_mut().zip(sums).for_each(|(mean, sum)| *mean = sum / mass);
             }
         }
         Ok(repaired)
     }
 
-    fn sum(&mut self) -> Result<()> {
+    fn sum(&mut self, summed: Summed) -> Result<()> {
         let (n, d, k) = (self.points.count(), self.points.width(), self.k);
-        let labels = View::of(&self.earlier_labels, &[n])?;
+        let (labels, changed) = match summed {
+            Summed::Earlier => (View::of(&self.earlier, &[n])?, None),
+            Summed::Present => (View::of(&self.labels, &[n])?, Some(View::of(&self.changed, &[k])?)),
+        };
         let (mut sums, mut masses) = (ViewMut::of(&mut self.sums, &[k, d])?, ViewMut::of(&mut self.masses, &[k])?);
         let (kernels, launch) = (self.context.kernels(), self.context.launch());
-        (kernels.kmeans_update)(launch, &self.points.view()?, &labels, &self.points.weights()?, &mut sums, &mut masses)
+        let (x, weights, sums, masses) = (self.points.view()?, self.points.weights()?, &mut sums, &mut masses);
+        (kernels.kmeans_update)(launch, &x, &labels, &weights, changed.as_ref(), sums, masses)
     }
 
     /// Gives each empty cluster the point that is farthest from its centroid (ties: the lowest index) among the clusters that
     /// keep another one; returns how many found one. None is found where all points lie on centroids.
     fn repair(&mut self) -> Result<u64> {
-        let Lloyd { points, earlier_labels: labels, distances, masses, .. } = self;
+        self.measure()?;
+        let Lloyd { points, earlier: labels, distances, masses, .. } = self;
         let mut members = vec_zeroed::<u32>(self.k)?;
         let mut farthest: Vec<u32> = Vec::new();
         reserve(&mut farthest, points.count())?;
@@ -135,16 +235,18 @@ impl<'a> Lloyd<'a> {
         Ok(repaired)
     }
 
-    fn inertia(&self) -> f64 {
-        self.distances.iter().enumerate().map(|(i, &distance)| self.points.weight(i) * f64::from(distance)).sum()
+    /// The distances of all points from the centroids of their labels.
+    fn measure(&mut self) -> Result<()> {
+        distances(self.context, &self.points, &self.labels, &self.centroids, &mut self.distances)
+    }
+
+    fn inertia(&mut self) -> Result<f64> {
+        self.measure()?;
+        Ok(self.distances.iter().enumerate().map(|(i, &distance)| self.points.weight(i) * f64::from(distance)).sum())
     }
 
     /// Clusters that no point of positive weight has for its nearest.
-    fn count_empty(&mut self) -> u64 {
-        self.masses.fill(0.0);
-        for (i, &label) in self.labels.iter().enumerate() {
-            self.masses[label as usize] += self.points.weight(i);
-        }
+    fn empty(&self) -> u64 {
         self.masses.iter().filter(|&&mass| mass == 0.0).count() as u64
     }
 }

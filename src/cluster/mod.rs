@@ -6,15 +6,19 @@
 //! | `options.rs` | [`KMeansOptions`], and [`Report`]: what a run tells |
 //! | `start.rs` | the first centroids: k-means++, random rows, or given ones |
 //! | `lloyd.rs` | the iterations of one run, to a fixed point |
+//! | `bounds.rs` | the bounds that spare points which stay where they are the search |
+//! | `projection.rs` | the points in a few dimensions, which spare long runs most of the distances |
 //! | `kmeans.rs` | [`KMeans`]: restarts, warm starts, assignment of new points |
 //!
-//! Everything is a function of (points, weights, options) alone: distances are canonical, sums run in index order, and random
-//! numbers have no state. So labels and centroids are the same bits on every backend, CPU level and number of threads.
+//! Everything is a function of (points, weights, options) alone: labels are those of f64 distances, sums have one order, and
+//! random numbers have no state. So labels and centroids are the same bits on every backend, CPU level and number of threads.
 
+mod bounds;
 mod kmeans;
 mod lloyd;
 mod options;
 mod points;
+mod projection;
 mod start;
 #[cfg(test)]
 mod tests;

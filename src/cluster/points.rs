@@ -13,9 +13,10 @@ pub struct Points<'a> {
     weights: &'a [f32],
 }
 
-/// Squared distances have to stay finite in f32: the sum of d squares of differences up to twice this.
+/// Squared distances have to stay finite in f32, and what they are compared by as well: d products of differences up to twice
+/// this, with room for some sums of such.
 pub fn largest(d: usize) -> f32 {
-    (f64::from(f32::MAX) / (4.0 * d as f64)).sqrt() as f32 * 0.999
+    (f64::from(f32::MAX) / (64.0 * d as f64)).sqrt() as f32 * 0.999
 }
 
 impl<'a> Points<'a> {

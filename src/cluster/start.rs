@@ -1,6 +1,6 @@
 //! The first centroids of a run. All choices are drawn by Philox from (seed, run, number of the choice).
 
-use super::kmeans::nearest;
+use super::kmeans::distances;
 use super::points::Points;
 use crate::backend::Context;
 use crate::tensor::error::ensure;
@@ -28,25 +28,25 @@ pub fn plus_plus(
     k: usize,
     stream: &Stream,
     cancelled: &(dyn Fn() -> bool + Sync),
-) -> Result<Vec<f32>> {
+) -> Result<Vec<f64>> {
     let (n, d) = (points.count(), points.width());
-    let mut centroids: Vec<f32> = Vec::new();
+    let mut centroids: Vec<f64> = Vec::new();
     reserve(&mut centroids, k * d)?;
-    let (mut least, mut distances) = (vec_zeroed::<f32>(n)?, vec_zeroed::<f32>(n)?);
-    let mut labels = vec_zeroed::<u32>(n)?;
+    let (mut least, mut here) = (vec_zeroed::<f32>(n)?, vec_zeroed::<f32>(n)?);
+    let labels = vec_zeroed::<u32>(n)?;
     let mut chosen = draw(n, uniform(stream, 0), |i| points.weight(i));
     for number in 1..=k {
         let Some(point) = chosen else {
             centroids.extend_from_within(..d);
             continue;
         };
-        centroids.extend_from_slice(points.row(point));
+        centroids.extend(points.row(point).iter().map(|&x| f64::from(x)));
         if number == k {
             break;
         }
         ensure!(!cancelled(), Cancelled, "k-means was cancelled before its first iteration");
-        nearest(context, points, points.row(point), &mut labels, &mut distances)?;
-        for (least, &distance) in least.iter_mut().zip(&distances) {
+        distances(context, points, &labels, &centroids[centroids.len() - d..], &mut here)?;
+        for (least, &distance) in least.iter_mut().zip(&here) {
             *least = if number == 1 { distance } else { least.min(distance) };
         }
         chosen = draw(n, uniform(stream, number as u64), |i| points.weight(i) * f64::from(least[i]));
@@ -73,7 +73,7 @@ fn draw(n: usize, uniform: f64, mass: impl Fn(usize) -> f64) -> Option<usize> {
 
 /// k distinct rows, drawn one after the other by weight: those of the k least -ln(u) / w (Efraimidis and Spirakis, "Weighted
 /// random sampling with a reservoir", 2006). Rows of weight 0 come last.
-pub fn random(points: &Points, k: usize, stream: &Stream) -> Result<Vec<f32>> {
+pub fn random(points: &Points, k: usize, stream: &Stream) -> Result<Vec<f64>> {
     let (n, d) = (points.count(), points.width());
     let mut keys: Vec<(f64, u32)> = Vec::new();
     reserve(&mut keys, n)?;
@@ -81,9 +81,9 @@ pub fn random(points: &Points, k: usize, stream: &Stream) -> Result<Vec<f32>> {
     keys.select_nth_unstable_by(k - 1, |a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
     let chosen = &mut keys[..k];
     chosen.sort_unstable_by_key(|&(_, i)| i);
-    let mut centroids: Vec<f32> = Vec::new();
+    let mut centroids: Vec<f64> = Vec::new();
     reserve(&mut centroids, k * d)?;
-    chosen.iter().for_each(|&(_, i)| centroids.extend_from_slice(points.row(i as usize)));
+    chosen.iter().for_each(|&(_, i)| centroids.extend(points.row(i as usize).iter().map(|&x| f64::from(x))));
     Ok(centroids)
 }
 

@@ -1,8 +1,11 @@
 //! k-means seen from outside: against an independent brute force in f64, over hard sets, and its promises.
 
+mod bounds;
 mod lloyd;
+mod projection;
 mod refusals;
 mod start;
+mod stream;
 
 use super::{Hooks, KMeans, KMeansOptions, Points, Report, Start};
 use crate::backend::{Backend, Context, ContextOptions};
@@ -57,7 +60,7 @@ pub fn try_fit(kmeans: &mut KMeans, x: &[f32], d: usize, weights: &[f32]) -> Res
         true
     };
     let points = Points::new(x, x.len() / d, d, weights)?;
-    let labels = kmeans.fit(&points, Hooks { progress: &mut progress, cancelled: &|| false })?;
+    let labels = kmeans.fit(&points, Hooks { progress: Some(&mut progress), cancelled: &|| false })?;
     Ok(Fitted { labels, centroids: kmeans.centroids().to_vec(), report: *kmeans.report().unwrap(), inertias })
 }
 

@@ -1,12 +1,17 @@
 //! CLUSTER: exact k-means
 //!
 //! Lloyd's k-means on n points that are rows of x [n, d] f32, run to its fixed point: each point belongs to
-//! the nearest of k centroids, and each centroid is the mean of its points. Squared Euclidean distances are
-//! summed in direct form, in f32 and in one fixed order, means in f64: labels, centroids and inertia are the
-//! same bits on every backend, CPU level and number of threads. The start is k-means++ (Arthur and
-//! Vassilvitskii, SODA 2007). Points may have weights: a weight of 2 counts as a point that is there twice.
-//! An empty cluster is given the point that is farthest from its centroid. Distances below 1e-45 are 0.
-//! Labels are int32_t, 0 to k - 1. Memory beside the data: O(n + k d).
+//! the nearest of k centroids, and each centroid is the mean of its points. Centroids are f64 until they are
+//! given out, and so is what decides labels: they are those of Lloyd's algorithm in f64. Scores come from f32
+//! matrix products with proven bounds of their rounding, and near ties are decided again in f64; where most of
+//! the points lies in a few dimensions, or most points stay where they are, bounds spare most of that work and
+//! change nothing. Sums have one fixed order: labels, centroids and inertia are the same bits on every backend,
+//! CPU level and number of threads. The start is k-means++ (Arthur and Vassilvitskii, SODA 2007). Points may
+//! have weights: a weight of 2 counts as a point that is there twice. An empty cluster is given the point that
+//! is farthest from its centroid. Labels are int32_t, 0 to k - 1. The inertia and distances are f32 sums of
+//! squares; distances below 1e-45 are 0 there. Memory beside the data: O(n + k d): some 24 bytes a point, sums
+//! of up to 32 parts of the points, which take up to half of what the data takes, and as much at most for the
+//! projection of a long run.
 //!
 //!     float x[4 * 2] = {0, 0, 0, 1, 9, 9, 9, 8}, centroids[2 * 2];
 //!     int32_t labels[4];
@@ -51,7 +56,8 @@ pub struct setun_kmeans_report {
     pub run: i64,
     /// Iterations: assignments that followed an update of the centroids.
     pub iterations: i64,
-    /// The sum of weight * squared distance from the nearest centroid, in f64 in index order.
+    /// The sum of weight * squared distance from the nearest centroid, as those are rounded to f32, in f64 in
+    /// index order.
     pub inertia: f64,
     /// Points whose cluster changed in the last iteration; 0 = a fixed point.
     pub moved: i64,
@@ -183,13 +189,14 @@ impl KMeansObject {
 
     fn fit(&mut self, points: &Points) -> Result<Vec<u32>> {
         let KMeansObject { kmeans, progress, user_data, cancel } = self;
-        let mut progress = |report: &Report| match *progress {
-            None => true,
+        let told = |progress: unsafe extern "C" fn(*const setun_kmeans_report, *mut c_void) -> i32, report: &Report| {
             // SAFETY: the header asks for a callback that takes a report, valid during the call, and its user data.
-            Some(progress) => outside(|| unsafe { progress(&c_report(report), user_data.pointer()) != 0 }),
+            outside(|| unsafe { progress(&c_report(report), user_data.pointer()) != 0 })
         };
+        let mut progress = progress.map(|progress| move |report: &Report| told(progress, report));
         let cancelled = || cancel.as_ref().is_some_and(|token| token.load(Ordering::Acquire));
-        kmeans.fit(points, Hooks { progress: &mut progress, cancelled: &cancelled })
+        let progress = progress.as_mut().map(|progress| progress as &mut dyn FnMut(&Report) -> bool);
+        kmeans.fit(points, Hooks { progress, cancelled: &cancelled })
     }
 }
 
@@ -340,6 +347,37 @@ pub unsafe extern "C" fn setun_kmeans_fit(
     })
 }
 
+/// Takes the points x [n, d] with `weights` [n], or NULL = 1 each, as a batch of a stream, and writes `labels`
+/// [n] unless NULL: the nearest centroids, as they were before. Then each centroid becomes the mean of all
+/// points that it was given so far, by batches or by a fit before them; set centroids count as nothing. The
+/// first batch of all starts the centroids, by `start` (MacQueen, 1967; Sculley, WWW 2010). `progress` is not
+/// called; the report's `iterations` count the batches since the last fit, its inertia is that of the last one, before the change.
+///
+/// On failure the k-means is what it was. Returns what `setun_kmeans_fit` does; k above n is an error for the
+/// first batch only.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_kmeans_partial_fit(
+    kmeans: *mut setun_kmeans,
+    x: *const f32,
+    n: i64,
+    d: i64,
+    weights: *const f32,
+    labels: *mut i32,
+) -> setun_status {
+    guard("kmeans_partial_fit", || {
+        let mut object = handle::exclusive(kmeans, "kmeans")?;
+        // SAFETY: the lengths are the caller's contract.
+        let (points, inputs) = unsafe { points(x, n, d, weights) }?;
+        check_apart(&[extent("labels", labels, wanted(labels, points.count()))], &inputs)?;
+        // SAFETY: NULL, alignment and overlap are checked; the length is the caller's contract. A label is below 2^31.
+        let labels = unsafe { optional(labels.cast::<u32>(), points.count(), "labels") }?;
+        let KMeansObject { kmeans, cancel, .. } = &mut *object;
+        let cancelled = || cancel.as_ref().is_some_and(|token| token.load(Ordering::Acquire));
+        copy(&kmeans.partial_fit(&points, &cancelled)?, labels);
+        Ok(())
+    })
+}
+
 /// Takes `centroids` [k, d], for a warm start or to assign points to. They are copied; the report of an
 /// earlier fit is gone. Returns ARGUMENT (a NaN, an infinity or a number too large, naming row and column),
 /// MEMORY.
@@ -383,11 +421,8 @@ pub unsafe extern "C" fn setun_kmeans_assign(
         // SAFETY: NULL, alignment and overlap are checked; the lengths are the caller's contract. A label is below 2^31.
         let (labels, distances) =
             unsafe { (optional(labels.cast::<u32>(), n, "labels")?, optional(distances, n, "distances")?) };
-        // What the caller does not want is found all the same.
         let mut own_labels = vec_zeroed(n - labels.len())?;
-        let mut own_distances = vec_zeroed(n - distances.len())?;
         let labels = if labels.is_empty() { &mut own_labels[..] } else { labels };
-        let distances = if distances.is_empty() { &mut own_distances[..] } else { distances };
         object.kmeans.assign(&points, labels, distances)
     })
 }

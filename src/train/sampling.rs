@@ -136,7 +136,7 @@ fn window_labels(
             ..KMeansOptions::default()
         },
     )?;
-    let hooks = Hooks { progress: &mut |_| true, cancelled };
+    let hooks = Hooks { progress: None, cancelled };
     let labels = kmeans.fit(&Points::new(&vectors, fitted, DIMENSION, &[])?, hooks)?;
     if fitted == there {
         return Ok(labels);
@@ -147,7 +147,7 @@ fn window_labels(
         let first = block * MOST_FITTED;
         let starts = (0..labels.len()).map(|i| (first + i) * length);
         let vectors = vectorizer.vectors(tokens, length, starts)?;
-        kmeans.labels(&Points::new(&vectors, labels.len(), DIMENSION, &[])?, labels)?;
+        kmeans.assign(&Points::new(&vectors, labels.len(), DIMENSION, &[])?, labels, &mut [])?;
     }
     Ok(labels)
 }

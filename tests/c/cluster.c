@@ -120,6 +120,15 @@ static void handles(void) {
     CHECK(labels[0] == 1 && labels[1] == 0 && distances[0] == 122 && distances[1] == 0);
     CHECK_OK(setun_kmeans_assign(kmeans, NULL, 0, D, NULL, NULL));
 
+    /* The same points as a batch of a stream: the means stay what they are. */
+    CHECK_OK(setun_kmeans_partial_fit(kmeans, x, N, D, NULL, labels));
+    CHECK(memcmp(labels, labels_expected, sizeof labels) == 0);
+    CHECK_OK(setun_kmeans_last_report(kmeans, &report));
+    CHECK(report.iterations == 1 && report.inertia == inertia_expected);
+    CHECK_OK(setun_kmeans_centroids(kmeans, centroids, K * D));
+    CHECK(memcmp(centroids, means, sizeof centroids) == 0);
+    CHECK_STATUS(setun_kmeans_partial_fit(kmeans, x, 1, 3, NULL, NULL), SETUN_ERR_SHAPE);
+
     /* Cancelled: nothing has changed, and labels are untouched. */
     CHECK_OK(setun_cancel_request(cancel));
     labels[0] = 77;

@@ -139,6 +139,7 @@ void clusters()
     fails(SETUN_ERR_STATE, "centroids", [&] { kmeans.assign(points, 4, 2); });
     assert(kmeans.fit(points, 4, 2) == found.labels && kmeans.centroids() == found.centroids && kmeans.inertia() == 1);
     assert(kmeans.report().converged == 1 && kmeans.assign(points, 4, 2).second[3] == .25f);
+    assert(kmeans.partial_fit(points, 4, 2) == found.labels && kmeans.centroids() == found.centroids);
     kmeans.set_centroids(std::vector<float>{0, 0, 9, 9}, 2);
     assert(kmeans.assign(points, 4, 2).second[3] == 1 && kmeans.shape().second == 2);
     fails(SETUN_ERR_SHAPE, "weights has 1 elements, its shape 4", [&] { kmeans.fit(points, 4, 2, std::vector<float>{1}); });

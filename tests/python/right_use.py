@@ -707,6 +707,12 @@ TABLE = {
                        labels=Out("int32_t", 4)),
         null=("weights", "labels"), expect=CLUSTERS,
     ),
+    "setun_kmeans_partial_fit": Entry(
+        lambda w: dict(kmeans=w["setun_kmeans"], x=In("float", POINTS), n=4, d=2, weights=In("float", [1, 2, 1, 1]),
+                       labels=Out("int32_t", 4)),
+        null=("weights", "labels"), expect={"n = 0": ("OK", "ARGUMENT"), **CLUSTERS},
+        more=lambda w, good: [("d = 1", dict(d=1), ("SHAPE",), "")],
+    ),
     "setun_kmeans_set_centroids": Entry(
         lambda w: dict(kmeans=w.make("setun_kmeans"), centroids=In("float", [0, 0, 1, 1]), d=2), expect=CLUSTERS
     ),

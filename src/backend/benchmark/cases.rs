@@ -204,6 +204,11 @@ pub fn normal(dims: &[usize], seed: u32) -> Result<Tensor> {
     filled(dims, &|i| stream(seed).normal(i))
 }
 
+/// The same numbers as f64.
+pub fn normal_f64(dims: &[usize], seed: u32) -> Result<Tensor> {
+    filled(dims, &|i| f64::from(stream(seed).normal(i)))
+}
+
 /// u32 below `bound`.
 pub fn indices(dims: &[usize], seed: u32, bound: usize) -> Result<Tensor> {
     filled(dims, &|i| stream(seed).below(i, bound as u64) as u32)

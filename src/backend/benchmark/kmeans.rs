@@ -1,28 +1,51 @@
-use super::cases::{Cases, Work, call, indices, normal, zeros, zeros_of};
+use super::cases::{Cases, Work, call, indices, normal, normal_f64, zeros, zeros_of};
 use crate::tensor::DType;
 
 /// [points, dimensions, clusters].
-const SIZES: [[usize; 3]; 4] = [[1024, 16, 8], [17_000, 256, 10], [20_000, 64, 64], [1_000_000, 128, 1024]];
+const SIZES: [[usize; 3]; 5] =
+    [[1024, 16, 8], [17_000, 256, 10], [20_000, 64, 64], [6000, 784, 100], [1_000_000, 128, 1024]];
 
 pub fn cases(cases: &mut Cases) {
     for [n, d, k] in SIZES {
         cases.only_gpu(n == 1_000_000);
         let sizes = format!("{n} x {d}, {k} clusters");
-        let (points, centroids) = (4 * n * d, 4 * k * d);
-        cases.add("kmeans_assign", &sizes[..], Work::float_products(n * d * k, points + centroids, 8 * n), move || {
-            let (x, centroids) = (normal(&[n, d], 1)?, normal(&[k, d], 2)?);
-            let (mut labels, mut distances) = (zeros_of(DType::U32, &[n])?, zeros(&[n])?);
+        let (points, means) = (4 * n * d, 8 * k * (d + 1));
+        let centroids = move || normal_f64(&[k, d], 2);
+        let bounds = || zeros(&[0, 2]);
+        cases.add("kmeans_assign", &sizes[..], Work::float_products(n * d * k, points + means, 4 * n), move || {
+            let (x, centroids) = (normal(&[n, d], 1)?, centroids()?);
+            let (mut labels, mut bounds) = (zeros_of(DType::U32, &[n])?, bounds()?);
             call(move |kernels, launch| {
-                let (labels, distances) = (&mut labels.view_mut(), &mut distances.view_mut());
-                (kernels.kmeans_assign)(launch, &x.view(), &centroids.view(), labels, distances)
+                let (labels, bounds) = (&mut labels.view_mut(), &mut bounds.view_mut());
+                (kernels.kmeans_assign)(launch, &x.view(), None, &centroids.view(), None, labels, bounds)
             })
         });
-        cases.add("kmeans_update", &sizes[..], Work::elements(n * d, points + 4 * n, 8 * k * (d + 1)), move || {
+        let read = points + means;
+        cases.add("kmeans_iterate", &sizes[..], Work::float_products(n * d * k, read, 4 * n + means), move || {
+            let (x, weights, centroids) = (normal(&[n, d], 1)?, zeros(&[0])?, centroids()?);
+            let (mut labels, mut bounds) = (zeros_of(DType::U32, &[n])?, bounds()?);
+            let (mut sums, mut masses) = (zeros_of(DType::F64, &[k, d])?, zeros_of(DType::F64, &[k])?);
+            call(move |kernels, launch| {
+                let (labels, bounds) = (&mut labels.view_mut(), &mut bounds.view_mut());
+                let (sums, masses) = (&mut sums.view_mut(), &mut masses.view_mut());
+                let (x, weights, centroids) = (&x.view(), &weights.view(), &centroids.view());
+                (kernels.kmeans_iterate)(launch, x, weights, centroids, None, labels, bounds, sums, masses)
+            })
+        });
+        cases.add("kmeans_update", &sizes[..], Work::elements(n * d, points + 4 * n, means), move || {
             let (x, labels, weights) = (normal(&[n, d], 1)?, indices(&[n], 2, k)?, zeros(&[0])?);
             let (mut sums, mut masses) = (zeros_of(DType::F64, &[k, d])?, zeros_of(DType::F64, &[k])?);
             call(move |kernels, launch| {
                 let (sums, masses) = (&mut sums.view_mut(), &mut masses.view_mut());
-                (kernels.kmeans_update)(launch, &x.view(), &labels.view(), &weights.view(), sums, masses)
+                (kernels.kmeans_update)(launch, &x.view(), &labels.view(), &weights.view(), None, sums, masses)
+            })
+        });
+        cases.add("kmeans_distances", &sizes[..], Work::elements(n * d, points + means + 4 * n, 4 * n), move || {
+            let (x, labels, centroids) = (normal(&[n, d], 1)?, indices(&[n], 2, k)?, centroids()?);
+            let mut distances = zeros(&[n])?;
+            call(move |kernels, launch| {
+                let distances = &mut distances.view_mut();
+                (kernels.kmeans_distances)(launch, &x.view(), &labels.view(), &centroids.view(), distances)
             })
         });
     }

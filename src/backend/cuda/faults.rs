@@ -10,16 +10,25 @@ use cust::sys::{cuMemAllocHost_v2, cuMemFreeHost};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+const OUTSIDE: &str = "outside of what there is";
+
 /// Whose index it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     Token,
     Target,
     Label,
+    Row,
 }
 
 impl Fault {
-    const ALL: [(Fault, &str); 3] = [(Fault::Token, "token"), (Fault::Target, "target"), (Fault::Label, "label")];
+    /// Each, its name and what is wrong with it.
+    const ALL: [(Fault, &str, &str); 4] = [
+        (Fault::Token, "token", OUTSIDE),
+        (Fault::Target, "target", OUTSIDE),
+        (Fault::Label, "label", OUTSIDE),
+        (Fault::Row, "row", "outside of what there is, or not above the one before it"),
+    ];
 }
 
 /// Indices on the host are looked at before anything is done, as on the other rows; those on the device only the kernels see.
@@ -48,7 +57,7 @@ impl Faults {
         done(unsafe { cuMemAllocHost_v2(&raw mut words, size_of::<u64>() * Fault::ALL.len()) })?;
         let words = NonNull::new(words.cast()).ok_or_else(|| error!(Memory, "the cuda driver gave no host memory"))?;
         let faults = Faults(words);
-        Fault::ALL.iter().for_each(|&(fault, _)| faults.word(fault).store(NONE, Ordering::Relaxed));
+        Fault::ALL.iter().for_each(|&(fault, ..)| faults.word(fault).store(NONE, Ordering::Relaxed));
         Ok(faults)
     }
 
@@ -64,11 +73,11 @@ impl Faults {
 
     /// What kernels that have finished complained of, once.
     pub fn check(&self) -> Result<()> {
-        for (fault, name) in Fault::ALL {
+        for (fault, name, wrong) in Fault::ALL {
             let found = self.word(fault).swap(NONE, Ordering::Relaxed);
             if found != NONE {
                 let (position, index) = (found >> 32, found as u32);
-                return Err(error!(Shape, "{name} {position} is {index}, outside of what there is"));
+                return Err(error!(Shape, "{name} {position} is {index}, {wrong}"));
             }
         }
         Ok(())

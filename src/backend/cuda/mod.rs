@@ -43,6 +43,7 @@ mod gradient;
 pub mod host;
 mod integer_gradient;
 mod kmeans;
+mod kmeans_update;
 mod magnitudes;
 mod mask_sign;
 mod matmul;

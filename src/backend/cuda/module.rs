@@ -119,9 +119,11 @@ kernels! {
         gradient_scales_of_blocks, ternarize_gradients, copy_gradient_scales,
     }
     kmeans {
-        kmeans_assign_1, kmeans_assign_2, kmeans_assign_4, kmeans_assign_8, kmeans_assign_16, kmeans_assign_32,
-        kmeans_assign_wide, kmeans_check_labels, kmeans_starts, kmeans_update,
+        kmeans_check_rows, kmeans_spread, kmeans_frame, kmeans_pack, kmeans_scores_2, kmeans_scores_4, kmeans_scores_8,
+        kmeans_scores_16, kmeans_settle, kmeans_exact,
     }
+    kmeans_scores { kmeans_scores, kmeans_scores_long }
+    kmeans_update { kmeans_check_labels, kmeans_starts, kmeans_update, kmeans_add_stripes, kmeans_distances }
     sort { running_sums, sort_counts, sort_places }
 }
 

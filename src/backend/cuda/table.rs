@@ -2,8 +2,8 @@
 
 use super::{
     activation, adamw, attention, attention_cached, cross_entropy, elementwise, embedding, feed_forward, fused_norm,
-    gradient, integer_gradient, kmeans, magnitudes, mask_sign, matmul, matmul_ternary, matmul_ternary_qkv, norm,
-    reduce, rope, scheme, ternary,
+    gradient, integer_gradient, kmeans, kmeans_update, magnitudes, mask_sign, matmul, matmul_ternary,
+    matmul_ternary_qkv, norm, reduce, rope, scheme, ternary,
 };
 use crate::backend::table::Kernels;
 
@@ -64,6 +64,8 @@ pub const KERNELS: Kernels = Kernels {
     dequantize_gradients: gradient::dequantize_gradients,
     ternarize_gradients: gradient::ternarize_gradients,
     kmeans_assign: kmeans::kmeans_assign,
-    kmeans_update: kmeans::kmeans_update,
+    kmeans_update: kmeans_update::kmeans_update,
+    kmeans_iterate: kmeans_update::kmeans_iterate,
+    kmeans_distances: kmeans_update::kmeans_distances,
     matmul_ternary_qkv: matmul_ternary_qkv::matmul_ternary_qkv,
 };

@@ -129,6 +129,7 @@ impl Operation {
             Operation::matmul_ternary_qkv => Unit::Multiplications,
             Operation::attention | Operation::attention_backward => Unit::Multiplications,
             Operation::attention_cached => Unit::Multiplications,
+            Operation::kmeans_assign | Operation::kmeans_iterate => Unit::Multiplications,
             _ => Unit::Elements,
         }
     }
@@ -159,6 +160,13 @@ pub fn size(operation: Operation, shapes: &[&[usize]]) -> u64 {
         Operation::attention | Operation::attention_backward => count(shapes[0]).saturating_mul(dim(1, 1)),
         // q[h, e], k[t, g, e]
         Operation::attention_cached => count(shapes[0]).saturating_mul(dim(1, 0)),
+        // x[n, d], rows[m], centroids[k, d]
+        Operation::kmeans_assign => {
+            let rows = if shapes[1].is_empty() { dim(0, 0) } else { count(shapes[1]) };
+            rows.saturating_mul(count(shapes[2]))
+        }
+        // x[n, d], weights, centroids[k, d]
+        Operation::kmeans_iterate => dim(0, 0).saturating_mul(count(shapes[2])),
         _ => shapes.iter().filter(|dims| !dims.is_empty()).map(|dims| count(dims)).max().unwrap_or(0),
     }
 }

@@ -101,4 +101,6 @@ pub const KERNELS: Kernels = Kernels {
     adamw_squares: adamw::adamw_squares,
     kmeans_assign: kmeans::kmeans_assign,
     kmeans_update: kmeans::kmeans_update,
+    kmeans_iterate: kmeans::kmeans_iterate,
+    kmeans_distances: kmeans::kmeans_distances,
 };

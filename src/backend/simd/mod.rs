@@ -18,6 +18,9 @@ mod fused_norm;
 mod gradient;
 mod integer_gradient;
 mod kmeans;
+mod kmeans_block;
+mod kmeans_packed;
+mod kmeans_projected;
 mod level;
 mod magnitudes;
 mod many_rows;
@@ -99,4 +102,6 @@ pub const KERNELS: Kernels = Kernels {
     adamw_squares: adamw::adamw_squares,
     kmeans_assign: kmeans::kmeans_assign,
     kmeans_update: kmeans::kmeans_update,
+    kmeans_iterate: kmeans::kmeans_iterate,
+    kmeans_distances: kmeans::kmeans_distances,
 };

@@ -53,6 +53,25 @@ fn random_sets_end_where_a_brute_force_in_f64_ends() {
     assert!(compared > 120, "only {compared} sets could be compared");
 }
 
+/// Long runs, in which most points stay where they are: the bounds that spare them the search never change a label.
+#[test]
+fn long_runs_end_where_a_brute_force_in_f64_ends() {
+    for (seed, n, d, k) in [(1, 4000, 3, 24), (2, 3000, 8, 40), (3, 2500, 2, 60), (4, 1500, 64, 30)] {
+        let x = normal(n * d, seed);
+        let start = &x[..k * d];
+        let (labels, inertia) = brute_force(start, &x, d, &[]).expect("no cluster of these runs empty");
+        for backend in [Backend::Scalar, Backend::Simd] {
+            let options = KMeansOptions { start: Start::Given, max_iterations: 10_000, ..options(k) };
+            let mut kmeans = KMeans::new(context_of(backend, 1), options).unwrap();
+            kmeans.set_centroids(start, d).unwrap();
+            let found = try_fit(&mut kmeans, &x, d, &[]).unwrap();
+            assert_eq!(found.labels, labels, "seed {seed}");
+            assert!(found.report.converged && found.report.iterations > 10, "{:?}", found.report);
+            assert!((found.report.inertia / inertia - 1.0).abs() < 1e-5, "{} {inertia}", found.report.inertia);
+        }
+    }
+}
+
 /// A set, k, and how far from the origin its points lie, in units of their spread: that costs f32 so many digits.
 fn hard_sets() -> Vec<(&'static str, Vec<f32>, usize, usize)> {
     let shifted = |by: f32| blobs(300, 3, 6).into_iter().map(|x| x + by).collect::<Vec<f32>>();
@@ -171,10 +190,10 @@ fn fewer_places_than_clusters_end_with_inertia_0_and_say_so() {
             assert!(found.report.converged);
         }
     }
-    // Differences whose squares vanish in f32 are none.
+    // Distances in f32 vanish, those in f64, which decide, do not.
     let denormal = [1e-45, 2e-45, 1e-40, -1e-39, 0.0, -0.0];
-    let found = fit(options(2), &denormal, 1, &[]);
-    assert_eq!((found.report.inertia, found.report.empty), (0.0, 1));
+    let found = fit_from(&[0.0, -1e-39], &denormal, 1, &[]);
+    assert_eq!((found.labels, found.report.inertia), (vec![0, 0, 0, 1, 0, 0], 0.0));
     let found = fit(options(2), &[1e-40, 1e-39, 1.0, 1.0], 1, &[]);
     assert_eq!((found.labels[0], found.report.empty), (found.labels[1], 0));
     assert_ne!(found.labels[0], found.labels[2]);

@@ -22,6 +22,8 @@ mod fused_norm;
 mod gradient;
 mod integer_gradient;
 mod kmeans;
+mod kmeans_projected;
+mod kmeans_update;
 mod magnitudes;
 mod mask_sign;
 mod math;
@@ -41,6 +43,11 @@ pub use attention::AttentionShape;
 pub use ceiling::{FLOAT_PEAK_ROUND, INT8_PEAK_CODES, INT8_PEAK_ROUND, READ_PEAK_BYTES, UNPACK_PEAK_ROUND};
 pub use elementwise::PhiloxStream;
 pub use integer_gradient::COLUMNS;
+pub use kmeans::{
+    KMeansCentroids, KMeansExact, KMeansFound, KMeansRows, PANEL as KMEANS_PANEL, PANELS as KMEANS_PANELS,
+};
+pub use kmeans::{ROWS as KMEANS_ROWS, SLICE as KMEANS_SLICE, STATE as KMEANS_STATE};
+pub use kmeans_projected::KMeansWhole;
 pub use magnitudes::{Bins, COUNT_SHIFT, HISTOGRAM, SMALL, TABLES, integer_factors, mean_scale};
 pub use matmul::PANEL;
 pub use table::{DecodeMaskSign, Spans};
@@ -119,8 +126,17 @@ pub static SPANS: Spans = Spans {
     cross_entropy_gradient: cross_entropy::cross_entropy_gradient,
     adamw: adamw::adamw,
     adamw_squares: adamw::adamw_squares,
-    kmeans_assign: kmeans::kmeans_assign,
-    kmeans_update: kmeans::kmeans_update,
+    kmeans_pack: kmeans::kmeans_pack,
+    kmeans_centre: kmeans::kmeans_centre,
+    kmeans_nearest: kmeans::kmeans_nearest,
+    kmeans_exact: kmeans::kmeans_exact,
+    kmeans_least: kmeans::kmeans_least,
+    kmeans_bounds: kmeans_projected::kmeans_bounds,
+    kmeans_refine: kmeans_projected::kmeans_refine,
+    kmeans_distances: kmeans_update::kmeans_distances,
+    kmeans_update: kmeans_update::kmeans_update,
+    kmeans_add_members: kmeans_update::kmeans_add_members,
+    kmeans_add: kmeans_update::kmeans_add,
     float_peak: ceiling::float_peak,
     int8_peak: ceiling::int8_peak,
     unpack_peak: ceiling::unpack_peak,

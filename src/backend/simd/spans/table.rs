@@ -1,6 +1,9 @@
 //! The contracts of the innermost loops.
 
-use super::{AdamWFactors, AttentionShape, Bins, PhiloxStream};
+use super::{
+    AdamWFactors, AttentionShape, Bins, KMeansCentroids, KMeansExact, KMeansFound, KMeansRows, KMeansWhole,
+    PhiloxStream,
+};
 
 /// Decodes a row of mask[ceil(columns / 8)] and of as many bits of signs[end], from bit `first` on, as the mask has; returns the
 /// bit after them.
@@ -467,18 +470,66 @@ pub struct Spans {
         sums: *mut f32,
     ),
     // --- clusters ------------------------------------------------------------------------------------------------
-    /// labels[n] and distances[n] of x[n, d] and centroids[k, d]; n and k are at least 1.
-    pub kmeans_assign: unsafe extern "C" fn(
-        x: *const f32,
-        n: usize,
-        centroids: *const f32,
-        k: usize,
+    /// packed[d][16] = c - centre, 0 past the last of centroids[count, d], count up to 16, and squares[count] = |c - centre|^2;
+    /// without a centre, it is 0.
+    pub kmeans_pack: unsafe extern "C" fn(
+        centroids: *const f64,
+        count: usize,
         d: usize,
-        labels: *mut u32,
+        centre: *const f32,
+        packed: *mut f32,
+        squares: *mut f64,
+    ),
+    /// centred[count, d] = the rows of x at d * places[count], less the centre, squares[count], their sums of squares, and
+    /// norms[count], the roots of these times `rounding`, for a count that is a multiple of 8; without a centre, `centred` is
+    /// not written.
+    pub kmeans_centre: unsafe extern "C" fn(
+        x: *const f32,
+        places: *const u32,
+        count: usize,
+        d: usize,
+        centre: *const f32,
+        centred: *mut f32,
+        squares: *mut f32,
+        rounding: f32,
+        norms: *mut f32,
+    ),
+    /// The centroid of the least score of each row, and its bounds; doubtful[..] are the rows that may have another nearest one, of
+    /// which the count is returned.
+    pub kmeans_nearest: unsafe extern "C" fn(
+        rows: *const KMeansRows,
+        centroids: *const KMeansCentroids,
+        found: *const KMeansFound,
+        doubtful: *mut u32,
+    ) -> usize,
+    /// Of the centroids of each row whose score is not above its upper bound, the nearest by f64.
+    pub kmeans_exact:
+        unsafe extern "C" fn(rows: *const KMeansRows, centroids: *const KMeansCentroids, exact: *const KMeansExact),
+    /// The nearest of centroids[k, d] to x[d] by f64, and distances[2]: its squared distance, and the least of the others'.
+    pub kmeans_least:
+        unsafe extern "C" fn(x: *const f32, centroids: *const f64, k: usize, d: usize, distances: *mut f64) -> usize,
+    /// bounds[rows][panels * 16]: lower bounds of the scores of all centroids, of rows and centroids of few dimensions.
+    pub kmeans_bounds:
+        unsafe extern "C" fn(rows: *const KMeansRows, centroids: *const KMeansCentroids, bounds: *mut f32),
+    /// The nearest centroid of each row, from bounds[rows, width]; returns how many were looked at with all dimensions.
+    pub kmeans_refine: unsafe extern "C" fn(
+        whole: *const KMeansWhole,
+        rows: usize,
+        bounds: *const f32,
+        width: usize,
+        found: *const KMeansFound,
+    ) -> usize,
+    /// distances[rows] of x[rows, d] from centroids[any, d], those of its labels.
+    pub kmeans_distances: unsafe extern "C" fn(
+        x: *const f32,
+        rows: usize,
+        d: usize,
+        labels: *const u32,
+        centroids: *const f32,
         distances: *mut f32,
     ),
     /// A block of columns of one cluster: sums[columns] = the sum over the rows members[count] of x, `width` apart, in this
-    /// order, each times its weight; weights is indexed as x, or null for 1.
+    /// order, each times its weight, stripe by stripe; weights is indexed as x, or null for 1. `partial` is as `sums`.
     pub kmeans_update: unsafe extern "C" fn(
         x: *const f32,
         width: usize,
@@ -486,7 +537,29 @@ pub struct Spans {
         members: *const u32,
         count: usize,
         weights: *const f32,
+        stripe: usize,
+        partial: *mut f64,
         sums: *mut f64,
+    ),
+    /// sums[d] and mass += what the rows members[count] of x add, in this order.
+    pub kmeans_add_members: unsafe extern "C" fn(
+        x: *const f32,
+        d: usize,
+        members: *const u32,
+        count: usize,
+        weights: *const f32,
+        sums: *mut f64,
+        mass: *mut f64,
+    ),
+    /// sums[any, d] and masses[any] += what the rows of x[rows, d] add to those of their labels.
+    pub kmeans_add: unsafe extern "C" fn(
+        x: *const f32,
+        rows: usize,
+        d: usize,
+        labels: *const u32,
+        weights: *const f32,
+        sums: *mut f64,
+        masses: *mut f64,
     ),
     // --- ceilings: what the level can do at most, for the benchmark ------------------------------------------------
     /// rounds * FLOAT_PEAK_ROUND multiplications and additions of f32, on registers; the result means nothing.

@@ -41,6 +41,18 @@ pub fn prefetch<T>(p: *const T) {
     let _ = p;
 }
 
+/// The same for what is read after a while, and would push what is used now out of the nearest cache.
+#[inline(always)]
+pub fn prefetch_far<T>(p: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which faults nowhere.
+    unsafe {
+        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T1 }>(p.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
+}
+
 /// Eight signed bytes as floats.
 #[inline(always)]
 pub unsafe fn widen(p: *const i8) -> f32x8 {

@@ -1,0 +1,150 @@
+//! The sums of clusters, and the distances of rows from the centroids of their labels.
+
+use super::math::load_up_to;
+use super::reduce::{BLOCK, LANES, fold};
+use super::vector::{prefetch_all, read, write};
+use wide::{f32x8, f64x4};
+
+/// Row by row, so that memory is read in sequence; the sums of a cluster stay in the nearest cache. The products of two f32
+/// are exact in f64.
+pub unsafe extern "C" fn kmeans_update(
+    x: *const f32,
+    width: usize,
+    columns: usize,
+    members: *const u32,
+    count: usize,
+    weights: *const f32,
+    stripe: usize,
+    partial: *mut f64,
+    sums: *mut f64,
+) {
+    for j in 0..columns {
+        *sums.add(j) = 0.0;
+    }
+    let mut i = 0;
+    while i < count {
+        for j in 0..columns {
+            *partial.add(j) = 0.0;
+        }
+        let end = (*members.add(i) as usize / (if stripe > 0 { stripe } else { 1 }) + 1) * stripe;
+        let start = i;
+        while i < count && (*members.add(i) as usize) < end {
+            i += 1;
+        }
+        add_members(x, width, columns, members.add(start), i - start, weights, partial);
+        for j in 0..columns {
+            *sums.add(j) += *partial.add(j);
+        }
+    }
+}
+
+pub unsafe extern "C" fn kmeans_add_members(
+    x: *const f32,
+    d: usize,
+    members: *const u32,
+    count: usize,
+    weights: *const f32,
+    sums: *mut f64,
+    mass: *mut f64,
+) {
+    for i in 0..count {
+        *mass += if weights.is_null() { 1.0 } else { f64::from(*weights.add(*members.add(i) as usize)) };
+    }
+    add_members(x, d, d, members, count, weights, sums);
+}
+
+/// Rows that lie anywhere: those that come soon are asked for.
+#[inline(always)]
+unsafe fn add_members(
+    x: *const f32,
+    width: usize,
+    columns: usize,
+    members: *const u32,
+    count: usize,
+    weights: *const f32,
+    sums: *mut f64,
+) {
+    const SOON: usize = 2;
+    for i in 0..count {
+        let row = *members.add(i) as usize;
+        if i + SOON < count {
+            prefetch_all(x.wrapping_add(*members.add(i + SOON) as usize * width), columns);
+        }
+        let weight = if weights.is_null() { 1.0 } else { f64::from(*weights.add(row)) };
+        add_row(weight, x.add(row * width), columns, sums);
+    }
+}
+
+pub unsafe extern "C" fn kmeans_add(
+    x: *const f32,
+    rows: usize,
+    d: usize,
+    labels: *const u32,
+    weights: *const f32,
+    sums: *mut f64,
+    masses: *mut f64,
+) {
+    for row in 0..rows {
+        let cluster = *labels.add(row) as usize;
+        let weight = if weights.is_null() { 1.0 } else { f64::from(*weights.add(row)) };
+        *masses.add(cluster) += weight;
+        add_row(weight, x.add(row * d), d, sums.add(cluster * d));
+    }
+}
+
+#[inline(always)]
+unsafe fn add_row(weight: f64, from: *const f32, columns: usize, sums: *mut f64) {
+    let weights = f64x4::splat(weight);
+    let mut j = 0;
+    while j + 4 <= columns {
+        let x: [f32; 4] = read(from.add(j));
+        let x = f64x4::new([f64::from(x[0]), f64::from(x[1]), f64::from(x[2]), f64::from(x[3])]);
+        write(sums.add(j), read::<f64x4, f64>(sums.add(j)) + weights * x);
+        j += 4;
+    }
+    while j < columns {
+        *sums.add(j) += weight * f64::from(*from.add(j));
+        j += 1;
+    }
+}
+
+pub unsafe extern "C" fn kmeans_distances(
+    x: *const f32,
+    rows: usize,
+    d: usize,
+    labels: *const u32,
+    centroids: *const f32,
+    distances: *mut f32,
+) {
+    for row in 0..rows {
+        let (x, c) = (x.add(row * d), centroids.add(*labels.add(row) as usize * d));
+        let mut total = 0f64;
+        let mut start = 0;
+        while start < d {
+            let len = if d - start < BLOCK { d - start } else { BLOCK };
+            total += f64::from(block(x.add(start), c.add(start), len));
+            start += BLOCK;
+        }
+        *distances.add(row) = total as f32;
+    }
+}
+
+/// The sum of one canonical block; square and sum are rounded apart.
+#[inline(always)]
+unsafe fn block(x: *const f32, c: *const f32, len: usize) -> f32 {
+    let mut lanes = [f32x8::ZERO; 4];
+    let mut at = 0;
+    while at < len {
+        for part in 0..4 {
+            let at = at + 8 * part;
+            if at < len {
+                // Padding adds +0 to a lane that holds +0 or more: no bit changes.
+                let rest = if len - at < 8 { len - at } else { 8 };
+                let difference = load_up_to(x.add(at), rest) - load_up_to(c.add(at), rest);
+                lanes[part] += difference * difference;
+            }
+        }
+        at += LANES;
+    }
+    fold(lanes)
+}
