@@ -24,6 +24,7 @@ pub struct Crew {
     /// forked child inherits; there the list names threads that do not exist, at addresses that new ones get.
     state: Mutex<State>,
     wake: Condvar,
+    begun: Condvar,
     /// Helpers that all regions still ask for: what those look at who spin.
     asked: AtomicUsize,
 }
@@ -33,6 +34,8 @@ struct State {
     open: Vec<Asking>,
     free: Vec<Arc<Team>>,
     asleep: usize,
+    /// Threads that have begun: they ask for no more memory.
+    begun: usize,
     closing: bool,
 }
 
@@ -55,8 +58,8 @@ const THREAD_BYTES: usize = (2 << 20) + (64 << 10);
 impl Threads {
     /// Threads for regions of `threads`, of which the leader's is one.
     pub fn start(threads: usize) -> Result<Threads> {
-        let crew =
-            Arc::new(Crew { threads, state: Mutex::default(), wake: Condvar::new(), asked: AtomicUsize::new(0) });
+        let (state, [wake, begun]) = (Mutex::default(), [(); 2].map(|()| Condvar::new()));
+        let crew = Arc::new(Crew { threads, state, wake, begun, asked: AtomicUsize::new(0) });
         let helpers = threads - 1;
         if helpers == 0 {
             return Ok(Threads { crew, _pool: None });
@@ -75,6 +78,7 @@ impl Threads {
             })
             .build()
             .map_err(|e| error!(Memory, "cannot start {threads} threads: {e}"))?;
+        crew.wait_for(helpers);
         Ok(Threads { crew, _pool: Some(pool) })
     }
 }
@@ -135,8 +139,18 @@ impl Crew {
         }
     }
 
+    /// Waits until so many threads have begun. One that begins later would ask for its blocks when there may be no memory left.
+    fn wait_for(&self, helpers: usize) {
+        let mut state = self.state();
+        while state.begun < helpers {
+            state = self.begun.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
     /// What a thread does for the life of the pool.
     fn work(&self) {
+        self.state().begun += 1;
+        self.begun.notify_one();
         while let Some((team, number)) = self.join() {
             team.help(number, || self.others_ask());
             self.leave(team);

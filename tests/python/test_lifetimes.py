@@ -54,7 +54,8 @@ class Lifetimes(unittest.TestCase):
     @unittest.skipUnless(shutil.which("valgrind"), "valgrind is not installed")
     def test_valgrind_finds_nothing(self):
         """No invalid access, no use of what was never written, nothing lost."""
-        memcheck = ["valgrind", "--quiet", "--error-exitcode=99", "--leak-check=full", "--child-silent-after-fork=yes",
+        # Stacks are as deep as what the suppressions name.
+        memcheck = ["valgrind", "--quiet", "--num-callers=40", "--error-exitcode=99", "--leak-check=full", "--child-silent-after-fork=yes",
                     "--show-leak-kinds=definite,indirect,possible", "--errors-for-leak-kinds=definite,indirect,possible",
                     f"--suppressions={SOURCES / 'valgrind.supp'}"]
         self.each_program(lambda n: self.run_in_place(
