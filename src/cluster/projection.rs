@@ -28,10 +28,13 @@ pub fn project(context: &Context, points: &Points, k: usize) -> Result<Option<Pr
     }
     let centre = centre(points)?;
     let sample = sample(points, &centre)?;
+    let spread = spread(&sample, d)?;
     for (axes, held) in AXES.into_iter().filter(|(axes, _)| 2 * (axes + 1) <= d) {
-        let (basis, holds) = principal_axes(context, &sample, axes, d)?;
+        let (basis, left) = principal_axes(context, &sample, axes, d)?;
+        // Of how far points are from their mean: that from the origin is the same for all of them.
+        let holds = 1.0 - left / spread.max(f64::MIN_POSITIVE);
         // Points that fill all dimensions alike hold `axes / d` in any.
-        if holds >= held && 1.0 - holds <= 0.6 * (1.0 - axes as f64 / d as f64) {
+        if !basis.is_empty() && holds >= held && 1.0 - holds <= 0.6 * (1.0 - axes as f64 / d as f64) {
             let error = error(&basis, d);
             return if error < LARGE { project_all(context, points, basis, centre, error).map(Some) } else { Ok(None) };
         }
@@ -74,6 +77,19 @@ fn sample(points: &Points, centre: &[f32]) -> Result<Vec<f32>> {
     Ok(sample)
 }
 
+/// The sum of squared distances from the mean of the sample [m, d].
+fn spread(sample: &[f32], d: usize) -> Result<f64> {
+    let (mut sums, mut squares) = (vec_zeroed::<f64>(d)?, 0.0);
+    for row in sample.chunks_exact(d) {
+        for (sum, &x) in sums.iter_mut().zip(row) {
+            *sum += f64::from(x);
+            squares += f64::from(x) * f64::from(x);
+        }
+    }
+    let m = (sample.len() / d) as f64;
+    Ok((squares - sums.iter().map(|sum| sum * sum / m).sum::<f64>()).max(0.0))
+}
+
 fn centred(row: &[f32], centre: &[f32], to: &mut Vec<f32>) {
     to.extend(row.iter().enumerate().map(|(j, &x)| x - centre.get(j).copied().unwrap_or(0.0)));
 }
@@ -84,7 +100,7 @@ fn product(context: &Context, a: &View, b: &View, c: &mut [f32], dims: [usize; 2
 }
 
 /// An orthonormal basis [axes, d] of about the first principal axes of the sample [m, d], by rounds of orthogonal iteration from
-/// random directions (Golub and Van Loan, "Matrix Computations", section 8.2), and which part of its squares it holds.
+/// random directions (Golub and Van Loan, "Matrix Computations", section 8.2), and how much of its squares it leaves out.
 fn principal_axes(context: &Context, sample: &[f32], axes: usize, d: usize) -> Result<(Vec<f32>, f64)> {
     let m = sample.len() / d;
     let stream = Stream::new(0, Purpose::Cluster, u32::MAX, 0);
@@ -109,7 +125,7 @@ fn principal_axes(context: &Context, sample: &[f32], axes: usize, d: usize) -> R
     }
     basis.truncate(kept * d);
     let squares = |x: &[f32]| x.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>();
-    Ok((basis, squares(&parts) / squares(sample).max(f64::MIN_POSITIVE)))
+    Ok((basis, (squares(sample) - squares(&parts)).max(0.0)))
 }
 
 /// Gram and Schmidt, twice: the second time for what the roundings of the first have left. A row that depends on those before it

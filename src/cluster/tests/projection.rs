@@ -87,6 +87,9 @@ fn points_that_fill_all_dimensions_have_none() {
         project(&context_of(backend, 1), &Points::new(x, x.len() / 128, 128, &[]).unwrap(), k).unwrap().is_some()
     };
     assert!(!found(&uniform, 100, Backend::Simd));
+    // Nor do such that lie all on one side of the origin: the way there holds much of them, and tells nothing apart.
+    let aside: Vec<f32> = uniform.iter().map(|x| x + 1.8).collect();
+    assert!(!found(&aside, 100, Backend::Simd));
     assert!(found(&flat, 100, Backend::Simd));
     // There would be nothing to spare, or it would not be used.
     assert!(!found(&flat, 8, Backend::Simd));
