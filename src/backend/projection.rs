@@ -3,6 +3,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+/// What `d + 32` roundings of f32 come to: m u of `simd/spans/kmeans.rs`.
+pub fn rounding(d: usize) -> f64 {
+    (d + 32) as f64 * f64::from(f32::EPSILON) / 2.0
+}
+
 pub struct Projection {
     /// [p, d], about orthonormal rows.
     pub basis: Vec<f32>,

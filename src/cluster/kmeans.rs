@@ -164,12 +164,14 @@ impl KMeans {
         };
         ensure!(!cancelled(), Cancelled, "k-means was cancelled before a batch");
         let mut masses = if self.masses.is_empty() { vec_zeroed(k)? } else { copied(&self.masses)? };
-        let mut lloyd = Lloyd::new(&self.context, *points, None, copied(&centroids)?)?;
-        let looked = lloyd.look();
+        let (mut labels, mut here) = (vec_zeroed(n)?, vec_zeroed(n)?);
+        let (mut sums, mut more) = (vec_zeroed(k * d)?, vec_zeroed(k)?);
+        let found = iterate(&self.context, points, &centroids, None, &mut labels, &mut [], &mut sums, &mut more)
+            .and_then(|()| distances(&self.context, points, &labels, &centroids, &mut here));
         release_large();
-        let inertia = looked?;
+        found?;
         let means = centroids.chunks_exact_mut(d).zip(&mut masses);
-        for ((centroid, mass), (sums, &more)) in means.zip(lloyd.sums.chunks_exact(d).zip(&lloyd.masses)) {
+        for ((centroid, mass), (sums, &more)) in means.zip(sums.chunks_exact(d).zip(&more)) {
             *mass += more;
             if more > 0.0 {
                 for (c, &sum) in centroid.iter_mut().zip(sums) {
@@ -179,8 +181,8 @@ impl KMeans {
         }
         let batches = self.batches + 1;
         let empty = masses.iter().filter(|&&mass| mass == 0.0).count() as u64;
+        let inertia = inertia(points, &here);
         let report = Report { iterations: batches, inertia, moved: n as u64, empty, ..Report::default() };
-        let Lloyd { labels, .. } = lloyd;
         self.keep(centroids, d, masses, Some(report))?;
         self.batches = batches;
         Ok(labels)
@@ -211,6 +213,33 @@ fn copied(from: &[f64]) -> Result<Vec<f64>> {
     reserve(&mut to, from.len())?;
     to.extend_from_slice(from);
     Ok(to)
+}
+
+/// The nearest of `centroids` [k, d] to each point, with bounds where there is room for them, and the sums and masses of the points of
+/// each.
+#[allow(clippy::too_many_arguments)]
+pub fn iterate(
+    context: &Context,
+    points: &Points,
+    centroids: &[f64],
+    projection: Option<&Projection>,
+    labels: &mut [u32],
+    bounds: &mut [f32],
+    sums: &mut [f64],
+    masses: &mut [f64],
+) -> Result<()> {
+    let (n, d, k, bounded) = (points.count(), points.width(), masses.len(), bounds.len() / 2);
+    let (x, weights, centroids) = (points.view()?, points.weights()?, View::of(centroids, &[k, d])?);
+    let (mut labels, mut bounds) = (ViewMut::of(labels, &[n])?, ViewMut::of(bounds, &[bounded, 2])?);
+    let (mut sums, mut masses) = (ViewMut::of(sums, &[k, d])?, ViewMut::of(masses, &[k])?);
+    let (labels, bounds, sums, masses) = (&mut labels, &mut bounds, &mut sums, &mut masses);
+    let (kernels, launch) = (context.kernels(), context.launch());
+    (kernels.kmeans_iterate)(launch, &x, &weights, &centroids, projection, labels, bounds, sums, masses)
+}
+
+/// The sum of weight times squared distance, in index order.
+pub fn inertia(points: &Points, distances: &[f32]) -> f64 {
+    distances.iter().enumerate().map(|(i, &distance)| points.weight(i) * f64::from(distance)).sum()
 }
 
 /// The nearest of `centroids` [any, d] to each point.

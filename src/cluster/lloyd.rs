@@ -2,7 +2,7 @@
 //! the means of their points, until nothing changes. Centroids are kept in f64.
 
 use super::bounds::Bounds;
-use super::kmeans::{Hooks, distances};
+use super::kmeans::{Hooks, distances, inertia, iterate};
 use super::options::{KMeansOptions, Report};
 use super::points::Points;
 use crate::backend::Context;
@@ -30,8 +30,8 @@ pub struct Lloyd<'a> {
     /// [k]: what the present centroids are the means of; 0 for those that are where they began.
     pub fitted: Vec<f64>,
     /// Of the present labels.
-    pub sums: Vec<f64>,
-    pub masses: Vec<f64>,
+    sums: Vec<f64>,
+    masses: Vec<f64>,
 }
 
 /// Whose sums: of the earlier labels, all of them; of the present ones, where something changed.
@@ -65,12 +65,6 @@ impl<'a> Lloyd<'a> {
             masses: vec_zeroed(k)?,
             centroids,
         })
-    }
-
-    /// Finds labels, sums and inertia of the centroids as they are.
-    pub fn look(&mut self) -> Result<f64> {
-        self.search(u64::MAX)?;
-        self.inertia()
     }
 
     /// Iterates; at the end, labels and inertia are those of the centroids.
@@ -126,16 +120,10 @@ impl<'a> Lloyd<'a> {
 
     /// The same for all points, with bounds if they are to hold.
     fn search_all(&mut self) -> Result<()> {
-        let (n, d, k) = (self.points.count(), self.points.width(), self.k);
-        let (x, weights) = (self.points.view()?, self.points.weights()?);
-        let centroids = View::of(&self.centroids, &[k, d])?;
-        let mut labels = ViewMut::of(&mut self.labels, &[n])?;
-        let (mut sums, mut masses) = (ViewMut::of(&mut self.sums, &[k, d])?, ViewMut::of(&mut self.masses, &[k])?);
-        let bounded = if self.bounds.hold { n } else { 0 };
-        let mut bounds = ViewMut::of(&mut self.bounds.values[..2 * bounded], &[bounded, 2])?;
-        let (kernels, launch) = (self.context.kernels(), self.context.launch());
-        let (labels, bounds, sums, masses) = (&mut labels, &mut bounds, &mut sums, &mut masses);
-        (kernels.kmeans_iterate)(launch, &x, &weights, &centroids, self.projection, labels, bounds, sums, masses)?;
+        let bounded = if self.bounds.hold { self.bounds.values.len() } else { 0 };
+        let bounds = &mut self.bounds.values[..bounded];
+        let (labels, sums, masses) = (&mut self.labels, &mut self.sums, &mut self.masses);
+        iterate(self.context, &self.points, &self.centroids, self.projection, labels, bounds, sums, masses)?;
         self.drop_projection();
         Ok(())
     }
@@ -242,7 +230,7 @@ impl<'a> Lloyd<'a> {
 
     fn inertia(&mut self) -> Result<f64> {
         self.measure()?;
-        Ok(self.distances.iter().enumerate().map(|(i, &distance)| self.points.weight(i) * f64::from(distance)).sum())
+        Ok(inertia(&self.points, &self.distances))
     }
 
     /// Clusters that no point of positive weight has for its nearest.

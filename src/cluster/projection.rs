@@ -3,7 +3,7 @@
 
 use super::kmeans::distances;
 use super::points::Points;
-use crate::backend::projection::{Projection, rest};
+use crate::backend::projection::{Projection, rest, rounding};
 use crate::backend::{Backend, Context};
 use crate::tensor::random::{Purpose, Stream};
 use crate::tensor::{Result, View, ViewMut, reserve, vec_zeroed};
@@ -26,9 +26,8 @@ pub fn project(context: &Context, points: &Points, k: usize) -> Result<Option<Pr
     if !on_cpu || d < 48 || k < 24 || n < 1024 {
         return Ok(None);
     }
-    let centre = centre(points)?;
+    let (centre, spread) = centre(points)?;
     let sample = sample(points, &centre)?;
-    let spread = spread(&sample, d)?;
     for (axes, held) in AXES.into_iter().filter(|(axes, _)| 2 * (axes + 1) <= d) {
         let (basis, left) = principal_axes(context, &sample, axes, d)?;
         // Of how far points are from their mean: that from the origin is the same for all of them.
@@ -42,8 +41,9 @@ pub fn project(context: &Context, points: &Points, k: usize) -> Result<Option<Pr
     Ok(None)
 }
 
-/// The mean of the points, if that lies far out, beside how far they are from it; else nothing.
-fn centre(points: &Points) -> Result<Vec<f32>> {
+/// The mean of the sample's points, if that lies far out, beside how far they are from it, else nothing; and the sum of their squared
+/// distances from it.
+fn centre(points: &Points) -> Result<(Vec<f32>, f64)> {
     let (n, d) = (points.count(), points.width());
     let (mut mean, mut squares) = (vec_zeroed::<f64>(d)?, 0.0);
     let step = n.div_ceil(SAMPLE);
@@ -56,13 +56,13 @@ fn centre(points: &Points) -> Result<Vec<f32>> {
         count += 1.0;
     }
     let far: f64 = mean.iter().map(|sum| (sum / count) * (sum / count)).sum();
-    if count * far <= 4.0 * (squares - count * far) {
-        return Ok(Vec::new());
-    }
+    let spread = (squares - count * far).max(0.0);
     let mut centre = Vec::new();
-    reserve(&mut centre, d)?;
-    centre.extend(mean.iter().map(|sum| (sum / count) as f32));
-    Ok(centre)
+    if count * far > 4.0 * spread {
+        reserve(&mut centre, d)?;
+        centre.extend(mean.iter().map(|sum| (sum / count) as f32));
+    }
+    Ok((centre, spread))
 }
 
 /// [m, d]: points at equal steps, less the centre.
@@ -77,24 +77,11 @@ fn sample(points: &Points, centre: &[f32]) -> Result<Vec<f32>> {
     Ok(sample)
 }
 
-/// The sum of squared distances from the mean of the sample [m, d].
-fn spread(sample: &[f32], d: usize) -> Result<f64> {
-    let (mut sums, mut squares) = (vec_zeroed::<f64>(d)?, 0.0);
-    for row in sample.chunks_exact(d) {
-        for (sum, &x) in sums.iter_mut().zip(row) {
-            *sum += f64::from(x);
-            squares += f64::from(x) * f64::from(x);
-        }
-    }
-    let m = (sample.len() / d) as f64;
-    Ok((squares - sums.iter().map(|sum| sum * sum / m).sum::<f64>()).max(0.0))
-}
-
 fn centred(row: &[f32], centre: &[f32], to: &mut Vec<f32>) {
     to.extend(row.iter().enumerate().map(|(j, &x)| x - centre.get(j).copied().unwrap_or(0.0)));
 }
 
-/// c = a b, or a^T b: [m, n] of `sizes` m, n, depth.
+/// c[dims] = a b.
 fn product(context: &Context, a: &View, b: &View, c: &mut [f32], dims: [usize; 2]) -> Result<()> {
     (context.kernels().matmul)(context.launch(), a, b, false, &mut ViewMut::of(c, &dims)?)
 }
@@ -171,7 +158,7 @@ fn error(basis: &[f32], d: usize) -> f64 {
         }
     }
     let off = f64::sqrt(off) * (1.0 + 1e-6) + 1e-12;
-    let roundings = (d + 32) as f64 * f64::from(f32::EPSILON) / 2.0;
+    let roundings = rounding(d);
     off + (axes as f64).sqrt() * roundings / (1.0 - roundings) * (1.0 + off)
 }
 
@@ -187,7 +174,7 @@ fn project_all(
     let (n, d) = (points.count(), points.width());
     let axes = basis.len() / d;
     let squares = squares(context, points, &centre)?;
-    let roundings = (d + 32) as f64 * f64::from(f32::EPSILON);
+    let roundings = 2.0 * rounding(d);
     let mut norms: Vec<f32> = vec_zeroed(n)?;
     for (norm, &square) in norms.iter_mut().zip(&squares) {
         let smallest = 2.0 * d as f64 * f64::from(f32::from_bits(1));

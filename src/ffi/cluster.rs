@@ -194,10 +194,42 @@ impl KMeansObject {
             outside(|| unsafe { progress(&c_report(report), user_data.pointer()) != 0 })
         };
         let mut progress = progress.map(|progress| move |report: &Report| told(progress, report));
-        let cancelled = || cancel.as_ref().is_some_and(|token| token.load(Ordering::Acquire));
+        let cancelled = || is_cancelled(cancel);
         let progress = progress.as_mut().map(|progress| progress as &mut dyn FnMut(&Report) -> bool);
         kmeans.fit(points, Hooks { progress, cancelled: &cancelled })
     }
+
+    fn partial_fit(&mut self, points: &Points) -> Result<Vec<u32>> {
+        let KMeansObject { kmeans, cancel, .. } = self;
+        kmeans.partial_fit(points, &|| is_cancelled(cancel))
+    }
+}
+
+fn is_cancelled(token: &Option<Arc<AtomicBool>>) -> bool {
+    token.as_ref().is_some_and(|token| token.load(Ordering::Acquire))
+}
+
+/// What `setun_kmeans_fit` and `setun_kmeans_partial_fit` have in common.
+///
+/// # Safety
+/// x holds n rows of d numbers, and `weights` and `labels`, unless NULL, n.
+unsafe fn take(
+    kmeans: *mut setun_kmeans,
+    x: *const f32,
+    n: i64,
+    d: i64,
+    weights: *const f32,
+    labels: *mut i32,
+    fit: impl FnOnce(&mut KMeansObject, &Points) -> Result<Vec<u32>>,
+) -> Result<()> {
+    let mut object = handle::exclusive(kmeans, "kmeans")?;
+    // SAFETY: the lengths are passed on to the caller.
+    let (points, inputs) = unsafe { points(x, n, d, weights) }?;
+    check_apart(&[extent("labels", labels, wanted(labels, points.count()))], &inputs)?;
+    // SAFETY: NULL, alignment and overlap are checked; the length is passed on to the caller. A label is below 2^31.
+    let labels = unsafe { optional(labels.cast::<u32>(), points.count(), "labels") }?;
+    copy(&fit(&mut object, &points)?, labels);
+    Ok(())
 }
 
 fn c_report(report: &Report) -> setun_kmeans_report {
@@ -335,16 +367,8 @@ pub unsafe extern "C" fn setun_kmeans_fit(
     weights: *const f32,
     labels: *mut i32,
 ) -> setun_status {
-    guard("kmeans_fit", || {
-        let mut object = handle::exclusive(kmeans, "kmeans")?;
-        // SAFETY: the lengths are the caller's contract.
-        let (points, inputs) = unsafe { points(x, n, d, weights) }?;
-        check_apart(&[extent("labels", labels, wanted(labels, points.count()))], &inputs)?;
-        // SAFETY: NULL, alignment and overlap are checked; the length is the caller's contract. A label is below 2^31.
-        let labels = unsafe { optional(labels.cast::<u32>(), points.count(), "labels") }?;
-        copy(&object.fit(&points)?, labels);
-        Ok(())
-    })
+    // SAFETY: the lengths are the caller's contract.
+    guard("kmeans_fit", || unsafe { take(kmeans, x, n, d, weights, labels, KMeansObject::fit) })
 }
 
 /// Takes the points x [n, d] with `weights` [n], or NULL = 1 each, as a batch of a stream, and writes `labels`
@@ -364,18 +388,8 @@ pub unsafe extern "C" fn setun_kmeans_partial_fit(
     weights: *const f32,
     labels: *mut i32,
 ) -> setun_status {
-    guard("kmeans_partial_fit", || {
-        let mut object = handle::exclusive(kmeans, "kmeans")?;
-        // SAFETY: the lengths are the caller's contract.
-        let (points, inputs) = unsafe { points(x, n, d, weights) }?;
-        check_apart(&[extent("labels", labels, wanted(labels, points.count()))], &inputs)?;
-        // SAFETY: NULL, alignment and overlap are checked; the length is the caller's contract. A label is below 2^31.
-        let labels = unsafe { optional(labels.cast::<u32>(), points.count(), "labels") }?;
-        let KMeansObject { kmeans, cancel, .. } = &mut *object;
-        let cancelled = || cancel.as_ref().is_some_and(|token| token.load(Ordering::Acquire));
-        copy(&kmeans.partial_fit(&points, &cancelled)?, labels);
-        Ok(())
-    })
+    // SAFETY: the lengths are the caller's contract.
+    guard("kmeans_partial_fit", || unsafe { take(kmeans, x, n, d, weights, labels, KMeansObject::partial_fit) })
 }
 
 /// Takes `centroids` [k, d], for a warm start or to assign points to. They are copied; the report of an

@@ -31,15 +31,15 @@ pub fn kmeans_assign(
     let searched = Searched::new(x, rows, centroids, labels, bounds)?;
     let count = searched.count();
     if count <= FEW || searched.d == 0 {
-        let k = centroids.dim(0);
-        chunks::run(launch, count, 1, |i| searched.look_at_all(launch, i.start, k));
+        let (k, size) = (centroids.dim(0), if count <= FEW { 1 } else { ELEMENTS });
+        chunks::run(launch, count, size, |rows| rows.for_each(|i| searched.look_at_all(launch, i, k)));
         return Ok(());
     }
     with_centroids(launch, &searched, projection, |centroids| {
         let size = centroids.rows(count);
         chunks::try_run(launch, count, size, |range| {
             centroids.search(size, |block| {
-                block.search(launch, &searched, range, 0);
+                block.search(launch, &searched, range);
                 Ok(())
             })
         })
@@ -220,21 +220,18 @@ impl Stripe<'_> {
         let d = self.rows.d;
         let size = self.centroids.rows(range.len().saturating_mul(16));
         let together = if self.sums.are_near() { size } else { (FAR / (4 * d)).max(1).div_ceil(size) * size };
-        with_scratch::<u32, _>(range.len().min(together), |labels| {
-            self.centroids.search(size, |block| {
-                for start in range.clone().step_by(together) {
-                    let end = range.end.min(start + together);
-                    for first in (start..end).step_by(size) {
-                        let last = end.min(first + size);
-                        let next = (range.end - last).min(size);
-                        block.search(self.launch, self.searched, first..last, next);
-                        labels[first - start..last - start].copy_from_slice(block.labels(last - first));
-                    }
-                    self.sums.add(self.launch, self.rows, start, &labels[..end - start])?;
+        self.centroids.search(size, |block| {
+            for start in range.clone().step_by(together) {
+                let end = range.end.min(start + together);
+                for first in (start..end).step_by(size) {
+                    block.search(self.launch, self.searched, first..end.min(first + size));
                 }
-                Ok(())
-            })
-        })?
+                // SAFETY: rows of this stripe, which were just looked at here.
+                let labels = unsafe { self.searched.labels(start..end) };
+                self.sums.add(self.launch, self.rows, start, labels)?;
+            }
+            Ok(())
+        })
     }
 }
 

@@ -1,12 +1,13 @@
 //! The search for the nearest centroids of a block of rows: see `spans/kmeans.rs`.
 
 use super::chunks::Shared;
-use super::kmeans_packed::{Packed, rounding};
+use super::kmeans_packed::Packed;
 use super::spans::{
     KMEANS_PANEL as PANEL, KMEANS_PANELS as PANELS, KMEANS_ROWS as ROWS, KMEANS_SLICE as SLICE, KMEANS_STATE as STATE,
     KMeansExact, KMeansFound, KMeansRows,
 };
 use crate::backend::Launch;
+use crate::backend::projection::rounding;
 use crate::backend::workspace::with_scratch;
 use crate::tensor::{Result, View, ViewMut};
 use std::ops::Range;
@@ -42,6 +43,20 @@ impl<'a> Searched<'a> {
     /// How many rows are looked at.
     pub fn count(&self) -> usize {
         self.list.map_or(self.n, <[u32]>::len)
+    }
+
+    /// As many rows as these or fewer, which come after them and are looked at soon; none, where they do not lie side by side.
+    fn next(&self, range: &Range<usize>) -> usize {
+        if self.list.is_some() { 0 } else { range.len().min(self.n - range.end) }
+    }
+
+    /// The labels of rows that were looked at.
+    ///
+    /// # Safety
+    /// Nobody looks at them now.
+    pub unsafe fn labels(&self, rows: Range<usize>) -> &[u32] {
+        // SAFETY: passed on to the caller.
+        unsafe { self.labels.part(rows) }
     }
 
     /// Finds the nearest of all k centroids to one of the rows that are looked at, by f64.
@@ -80,12 +95,8 @@ impl<'a> Searched<'a> {
 
 /// A search of blocks of rows, one after the other.
 pub trait Search {
-    /// Finds the nearest centroids of some of the rows that are looked at, as many as a block has at most; `next` more are looked
-    /// at soon.
-    fn search(&mut self, launch: &Launch, searched: &Searched, range: Range<usize>, next: usize);
-
-    /// The labels of the first `count` rows of the last search.
-    fn labels(&self, count: usize) -> &[u32];
+    /// Finds the nearest centroids of some of the rows that are looked at, as many as a block has at most.
+    fn search(&mut self, launch: &Launch, searched: &Searched, range: Range<usize>);
 }
 
 /// What a search finds of each row. Arrays are as long as the block has rows, a multiple of [`ROWS`].
@@ -259,8 +270,8 @@ impl Block<'_> {
 }
 
 impl Search for Block<'_> {
-    fn search(&mut self, launch: &Launch, searched: &Searched, range: Range<usize>, next: usize) {
-        let count = range.len();
+    fn search(&mut self, launch: &Launch, searched: &Searched, range: Range<usize>) {
+        let (count, next) = (range.len(), searched.next(&range));
         let all = searched.rows(range, self.found.rows);
         self.measure(launch, searched, all);
         let last = self.found.rows[all - 1] as usize;
@@ -286,9 +297,5 @@ impl Search for Block<'_> {
             self.search_again(launch, searched, &rows, doubtful);
         }
         self.found.write(searched, count);
-    }
-
-    fn labels(&self, count: usize) -> &[u32] {
-        &self.found.labels[..count]
     }
 }

@@ -3,6 +3,7 @@
 use super::chunks::{self, Shared};
 use super::spans::{KMEANS_PANEL as PANEL, KMeansCentroids};
 use crate::backend::Launch;
+use crate::backend::projection::rounding;
 use crate::backend::workspace::with_scratch;
 use crate::tensor::Result;
 
@@ -13,7 +14,7 @@ pub struct Packed<'a> {
     /// [d], if rows have to be centred.
     pub centre: Option<&'a [f32]>,
     pub packed: &'a [f32],
-    pub bounds: Bounds<'a>,
+    pub bounds: ErrorBounds<'a>,
 }
 
 impl Packed<'_> {
@@ -32,18 +33,10 @@ impl Packed<'_> {
 
 /// Where the chain of roundings of each centroid begins, and how far it may be off. Past the last centroid, it begins at
 /// infinity.
-pub struct Bounds<'a> {
+pub struct ErrorBounds<'a> {
     pub heads: &'a [f32],
     pub errors: &'a [f32],
     pub slack: &'a [f32],
-}
-
-/// The unit of the roundings of f32.
-const UNIT: f64 = f32::EPSILON as f64 / 2.0;
-
-/// m u of `spans/kmeans.rs`: what `d + 32` roundings come to.
-pub fn rounding(d: usize) -> f64 {
-    (d + 32) as f64 * UNIT
 }
 
 /// The a of so many dimensions.
@@ -57,10 +50,10 @@ pub fn ties(d: usize) -> f32 {
     ((d as f64 / 4.0 + 16.0) * (f64::EPSILON / 2.0) * 1.01) as f32
 }
 
-impl<'a> Bounds<'a> {
+impl<'a> ErrorBounds<'a> {
     /// Of centroids of d dimensions, from |c'|^2; what is multiplied may be off by `more` for each unit of |x'| |c'|. `memory` is
     /// for three numbers a centroid, up to a whole panel.
-    pub fn new(squares: &[f64], d: usize, more: f64, memory: &'a mut [f32]) -> Bounds<'a> {
+    pub fn new(squares: &[f64], d: usize, more: f64, memory: &'a mut [f32]) -> ErrorBounds<'a> {
         let padded = memory.len() / 3;
         let (heads, rest) = memory.split_at_mut(padded);
         let (errors, slack) = rest.split_at_mut(padded);
@@ -74,7 +67,7 @@ impl<'a> Bounds<'a> {
             errors[i] = (((a + more) * square.sqrt() + (d as f64).sqrt() * smallest) as f32).next_up();
             slack[i] = ((fixed * (2.0 + 1e-5)) as f32).next_up();
         }
-        Bounds { heads, errors, slack }
+        ErrorBounds { heads, errors, slack }
     }
 }
 
@@ -95,7 +88,7 @@ pub fn with_packed<R>(
             let (packed, bounds) = rest.split_at_mut(padded * d);
             let centre = find_centre(centroids, d, mean, centre).then_some(&*centre);
             pack(launch, centroids, [k, d], centre, packed, squares);
-            let bounds = Bounds::new(&squares[..k], d, 0.0, bounds);
+            let bounds = ErrorBounds::new(&squares[..k], d, 0.0, bounds);
             work(&Packed { count: k, d, centre, packed, bounds })
         })
     })??

@@ -2,9 +2,9 @@
 
 use super::chunks::{self, Shared};
 use super::kmeans_block::{Found, Search, Searched};
-use super::kmeans_packed::{Bounds, Packed, pack, ties};
+use super::kmeans_packed::{ErrorBounds, Packed, pack, ties};
 use super::matmul::{Matrix, product};
-use super::spans::{KMEANS_PANEL as PANEL, KMEANS_STATE as STATE, KMeansRows, KMeansWhole};
+use super::spans::{KMEANS_PANEL as PANEL, KMeansRows, KMeansWhole};
 use crate::backend::Launch;
 use crate::backend::projection::Projection;
 use crate::backend::workspace::with_scratch;
@@ -18,7 +18,7 @@ pub struct Projected<'a> {
     d: usize,
     /// [k, d], less the centre.
     whole: &'a [f32],
-    bounds: Bounds<'a>,
+    bounds: ErrorBounds<'a>,
 }
 
 /// Calls `work` with the centroids [k, d]; k and d are at least 1.
@@ -42,10 +42,10 @@ pub fn with_projected<R>(
             project(launch, projection, centroids, [k, d], whole, projected, squares, short);
             pack(launch, short, [k, width], None, packed, unused);
             let error = projection.error;
-            let bounds = Bounds::new(&squares[..k], d, 0.0, bounds);
+            let bounds = ErrorBounds::new(&squares[..k], d, 0.0, bounds);
             // The short vectors are a little longer than the whole ones, at most.
             let more = 2.0 * error * (1.0 + error) + error * error;
-            let short_bounds = Bounds::new(&squares[..k], width, more * (1.0 + 1e-3), short_bounds);
+            let short_bounds = ErrorBounds::new(&squares[..k], width, more * (1.0 + 1e-3), short_bounds);
             let short = Packed { count: k, d: width, centre: None, packed, bounds: short_bounds };
             work(&Projected { projection, short, d, whole, bounds })
         })
@@ -107,7 +107,6 @@ pub struct ProjectedBlock<'a> {
     found: Found<'a>,
     /// [rows][padded centroids]
     bounds: &'a mut [f32],
-    state: &'a mut [f32],
     centred: &'a mut [f32],
     places: &'a mut [u32],
     candidates: &'a mut [u32],
@@ -127,9 +126,8 @@ impl ProjectedBlock<'_> {
         let (n, padded) = (size, projected.short.bounds.heads.len());
         let centred = if projected.projection.centre.is_empty() { 0 } else { n * projected.d };
         let arrays = n * (Found::ARRAYS + 1);
-        with_scratch::<f32, _>(n * (padded + STATE) + centred + 2 * padded + arrays, |all| {
+        with_scratch::<f32, _>(n * padded + centred + 2 * padded + arrays, |all| {
             let (bounds, rest) = all.split_at_mut(n * padded);
-            let (state, rest) = rest.split_at_mut(n * STATE);
             let (centred, rest) = rest.split_at_mut(centred);
             let (candidates, rest) = rest.split_at_mut(padded);
             let (candidate_scores, rest) = rest.split_at_mut(padded);
@@ -137,7 +135,7 @@ impl ProjectedBlock<'_> {
             let found = Found::new(&mut parts);
             let places = bytemuck::cast_slice_mut(parts.next().expect("there are as many parts as arrays"));
             let candidates = bytemuck::cast_slice_mut(candidates);
-            work(&mut ProjectedBlock { projected, found, bounds, state, centred, places, candidates, candidate_scores })
+            work(&mut ProjectedBlock { projected, found, bounds, centred, places, candidates, candidate_scores })
         })?
     }
 
@@ -158,7 +156,7 @@ impl ProjectedBlock<'_> {
 }
 
 impl Search for ProjectedBlock<'_> {
-    fn search(&mut self, launch: &Launch, searched: &Searched, range: Range<usize>, _: usize) {
+    fn search(&mut self, launch: &Launch, searched: &Searched, range: Range<usize>) {
         let count = range.len();
         let all = searched.rows(range, self.found.rows);
         self.centre(launch, searched, all);
@@ -173,8 +171,9 @@ impl Search for ProjectedBlock<'_> {
             norms: found.norms.as_ptr(),
             rows: count,
             d: projection.width(),
+            // So few dimensions are one slice, and nothing is searched for yet.
             partial: std::ptr::null_mut(),
-            state: self.state.as_mut_ptr(),
+            state: std::ptr::null_mut(),
             // The rows themselves, all dimensions of them.
             next: searched.x.as_ptr().wrapping_add(first * searched.d),
             ahead: if found.rows[all - 1] as usize - first < all { 4 * searched.d * count } else { 0 },
@@ -204,9 +203,5 @@ impl Search for ProjectedBlock<'_> {
         };
         projection.count(count, looked_at);
         self.found.write(searched, count);
-    }
-
-    fn labels(&self, count: usize) -> &[u32] {
-        &self.found.labels[..count]
     }
 }
