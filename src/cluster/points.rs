@@ -2,7 +2,7 @@
 
 use crate::backend::Context;
 use crate::tensor::error::{ensure, error};
-use crate::tensor::{Result, View};
+use crate::tensor::{Result, View, reserve};
 
 /// n rows of d numbers, and a weight for each or none (all 1).
 #[derive(Clone, Copy)]
@@ -55,6 +55,24 @@ impl<'a> Points<'a> {
 
     pub fn row(&self, i: usize) -> &'a [f32] {
         &self.x[i * self.d..][..self.d]
+    }
+
+    /// [n, d]
+    pub fn values(&self) -> &'a [f32] {
+        self.x
+    }
+
+    /// [n], or nothing where all are 1.
+    pub fn own_weights(&self) -> &'a [f32] {
+        self.weights
+    }
+
+    /// Some rows as centroids, with room for as many as `room`.
+    pub fn gather(&self, rows: &[u32], room: usize) -> Result<Vec<f64>> {
+        let mut centroids = Vec::new();
+        reserve(&mut centroids, room.max(rows.len()) * self.d)?;
+        rows.iter().for_each(|&i| centroids.extend(self.row(i as usize).iter().map(|&x| f64::from(x))));
+        Ok(centroids)
     }
 
     pub fn weight(&self, i: usize) -> f64 {

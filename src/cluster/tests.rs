@@ -1,9 +1,12 @@
 //! k-means seen from outside: against an independent brute force in f64, over hard sets, and its promises.
 
+mod balance;
 mod bounds;
 mod lloyd;
 mod projection;
 mod refusals;
+mod route;
+mod sphere;
 mod start;
 mod stream;
 
