@@ -226,7 +226,7 @@ pub unsafe extern "C" fn setun_tfidf_transform(
 ) -> setun_status {
     guard("tfidf_transform", || {
         let object = handle::shared(tfidf, "tfidf")?;
-        let rows = size(n, "n")?;
+        let (bytes, rows) = (arguments::bytes(bytes, "bytes")?, size(n, "n")?);
         let cells = count::<f32>(&[rows, object.tfidf.dimensions()], "x")?;
         let inputs = [extent("text", text, bytes), extent("begins", begins, rows), extent("ends", ends, rows)];
         check_apart(&[extent("x", x, cells)], &inputs)?;
