@@ -46,6 +46,8 @@ pub struct TfidfOptions {
 
 pub struct Tfidf {
     options: TfidfOptions,
+    /// What most counts weigh: logarithms take long.
+    small: [f32; 64],
     /// Documents seen, and of those the ones that have each bucket; nothing where the weights were given.
     documents: u64,
     having: Vec<u64>,
@@ -57,7 +59,8 @@ impl Tfidf {
     pub fn new(options: TfidfOptions) -> Result<Tfidf> {
         let d = options.dimensions;
         ensure!((1..=MOST_DIMENSIONS).contains(&d), Argument, "dimensions is {d}, expected 1 to {MOST_DIMENSIONS}");
-        Ok(Tfidf { options, documents: 0, having: Vec::new(), idf: Vec::new() })
+        let small = std::array::from_fn(|count| weight(count as f32, options.sublinear));
+        Ok(Tfidf { options, small, documents: 0, having: Vec::new(), idf: Vec::new() })
     }
 
     pub fn dimensions(&self) -> usize {
@@ -138,10 +141,9 @@ impl Tfidf {
         });
         let mut squares = 0.0;
         for (x, idf) in row.iter_mut().zip(&self.idf) {
-            if sublinear && x.abs() > 1.0 {
-                *x = ((1.0 + ln(f64::from(x.abs()))) as f32).copysign(*x);
-            }
-            *x *= idf;
+            let count = x.abs();
+            let weight = self.small.get(count as usize).copied().unwrap_or_else(|| weight(count, sublinear));
+            *x = weight.copysign(*x) * idf;
             squares += f64::from(*x) * f64::from(*x);
         }
         if squares > 0.0 {
@@ -179,6 +181,11 @@ impl Tfidf {
         }
         Ok(found)
     }
+}
+
+/// What a count weighs.
+fn weight(count: f32, sublinear: bool) -> f32 {
+    if sublinear && count > 1.0 { (1.0 + ln(f64::from(count))) as f32 } else { count }
 }
 
 /// The finalizer of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): each bit of the key decides about every bit.

@@ -126,6 +126,18 @@ fn options_change_vectors() {
     assert_ne!(plain, compute(WORDS, TfidfOptions { sublinear: false, ..options(512) }));
     assert!(plain.iter().any(|&x| x < 0.0) && plain.iter().any(|&x| x > 0.0));
     assert!(compute(WORDS, TfidfOptions { signed: false, ..options(512) }).iter().all(|&x| x >= 0.0));
+    // Counts beyond those that are looked up.
+    let many = "many ".repeat(1000) + "few few";
+    let [begins, ends] = [[0, 5000], [5000, 5007]];
+    let documents = Documents::new(many.as_bytes(), &begins, &ends, WordOptions { pairs: false, ..WORDS }).unwrap();
+    for (sublinear, expected) in [(true, 1.0 + 1000f64.ln()), (false, 1000.0)] {
+        let mut tfidf = Tfidf::new(TfidfOptions { sublinear, ..options(512) }).unwrap();
+        tfidf.set_idf(&[1.0; 512]).unwrap();
+        let whole = Documents::new(many.as_bytes(), &[0], &[5007], WordOptions { pairs: false, ..WORDS }).unwrap();
+        let (x, whole) = (transform(&tfidf, &documents), transform(&tfidf, &whole));
+        let twice = if sublinear { 1.0 + 2f64.ln() } else { 2.0 };
+        assert!((dot(&x[..512], &whole) - expected / expected.hypot(twice)).abs() < 1e-6, "{sublinear}");
+    }
     // One dimension holds everything.
     let one = compute(WORDS, TfidfOptions { signed: false, ..options(1) });
     assert!(one.iter().all(|x| (x - 1.0).abs() < 1e-6));
