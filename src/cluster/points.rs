@@ -96,11 +96,11 @@ pub fn check_rows(context: &Context, name: &str, x: &[f32], d: usize) -> Result<
     if let Some(at) = bad {
         return Err(error!(Argument, "{name} is {} at row {}, column {}", x[at], at / d, at % d));
     }
-    // Without their sign, the bits of finite floats are ordered as their magnitudes are.
-    let magnitude = |x: &f32| x.to_bits() & (u32::MAX >> 1);
-    let (most, limit) = (x.iter().map(magnitude).max().unwrap_or(0), largest(d));
-    if f32::from_bits(most) > limit {
-        let at = x.iter().position(|x| magnitude(x) == most).unwrap_or_default();
+    // A part at a time, each without a jump.
+    let limit = largest(d);
+    let beyond = x.chunks(1024).position(|part| part.iter().fold(false, |beyond, x| beyond | (x.abs() > limit)));
+    if let Some(part) = beyond {
+        let at = 1024 * part + x[1024 * part..].iter().position(|x| x.abs() > limit).unwrap_or_default();
         return Err(error!(
             Argument,
             "{name} is {:e} at row {}, column {}: squared distances would overflow; scale the data to below {limit:e}",

@@ -28,10 +28,16 @@ pub fn project(context: &Context, points: &Points, k: usize) -> Result<Option<Pr
     }
     let (centre, spread) = centre(points)?;
     let sample = sample(points, &centre)?;
+    let mut each = f64::INFINITY;
     for (axes, held) in AXES.into_iter().filter(|(axes, _)| 2 * (axes + 1) <= d) {
+        // No axis holds more than those before it do on average.
+        if each * (axes as f64) < held {
+            continue;
+        }
         let (basis, left) = principal_axes(context, &sample, axes, d)?;
         // Of how far points are from their mean: that from the origin is the same for all of them.
         let holds = 1.0 - left / spread.max(f64::MIN_POSITIVE);
+        each = holds / axes as f64;
         // Points that fill all dimensions alike hold `axes / d` in any.
         if !basis.is_empty() && holds >= held && 1.0 - holds <= 0.6 * (1.0 - axes as f64 / d as f64) {
             let error = error(&basis, d);

@@ -191,7 +191,7 @@ fn logarithms_are_right_to_the_last_places() {
 /// their cluster is of.
 fn purity(x: &[f32], d: usize, corpora: &[usize], k: usize) -> f64 {
     let mut kmeans =
-        KMeans::new(context(), KMeansOptions { clusters: k, seed: 1, ..KMeansOptions::default() }).unwrap();
+        KMeans::new(context(), KMeansOptions { clusters: k, n_init: 4, ..KMeansOptions::default() }).unwrap();
     let hooks = Hooks { progress: None, cancelled: &never };
     let labels = kmeans.fit(&Points::new(x, corpora.len(), d, &[]).unwrap(), hooks).unwrap();
     let mut table = vec![vec![0; k]; k];

@@ -1,8 +1,10 @@
 """Exact k-means beside other libraries: python3 tests/python/kmeans_speed.py [--threads 1 2] [--data points.npy]
 
 Every library gets the same points, the same first centroids and the same number of updates, and has to say the labels of all
-points at the end; what counts is the time of the whole call. The libraries take turns in several rounds; all times are printed,
-the least is compared. numpy is needed; scikit-learn, scikit-learn-intelex and faiss (faiss-cpu) are run where they are
+points at the end; what counts is the time of the whole call. faiss' SuperKMeans, which is approximate, begins at centroids of its
+own and says no labels: it is shown beside the others, and not among "the best other". In the cases "to convergence", setun and
+scikit-learn find their own starts, by k-means++ and 10 restarts, and go on until nothing changes; their inertia is printed too.
+The libraries take turns in several rounds; all times are printed, the least is compared. numpy is needed; scikit-learn, scikit-learn-intelex and faiss (faiss-cpu) are run where they are
 installed. Labels are compared with those of Lloyd's algorithm in f64 where `--check` is given: that takes minutes. (It leaves an
 empty cluster where it is, as faiss does; setun and scikit-learn repair it. These starts leave none empty.)
 """
@@ -27,18 +29,31 @@ CASES = {
     "uniform 1M x 64, 10": ("uniform", 1_000_000, 64, 10, 10),
     "structured 60000 x 784, 100": ("structured", 60_000, 784, 100, 10),
     "structured 60000 x 784, 1000": ("structured", 60_000, 784, 1000, 25),
+    "to convergence, groups 50000 x 32, 64": ("groups", 50_000, 32, 64, None),
+    "to convergence, structured 10000 x 784, 50": ("structured", 10_000, 784, 50, None),
+    "to convergence, uniform 20000 x 16, 32": ("uniform", 20_000, 16, 32, None),
 }
-LIBRARIES = {"setun": None, "faiss": "faiss-cpu", "scikit-learn": "scikit-learn", "intelex": "scikit-learn-intelex"}
+RESTARTS = 10
+LIBRARIES = {
+    "setun": None,
+    "faiss": "faiss-cpu",
+    "superkmeans": "faiss-cpu",
+    "scikit-learn": "scikit-learn",
+    "intelex": "scikit-learn-intelex",
+}
 
 
 def points(kind, n, d):
-    """Uniform, or a mixture of 500 normal distributions whose variances fall as i^-1.2 along random directions: of 784, the
+    """Uniform, or 64 groups that lie apart, or a mixture of 500 normal distributions whose variances fall as i^-1.2 along random directions: of 784, the
     first 32 hold about 72%."""
     import numpy as np
 
     random = np.random.default_rng(7)
     if kind == "uniform":
         return random.random((n, d), dtype=np.float32)
+    if kind == "groups":
+        middles = random.uniform(-10, 10, (64, d))
+        return (middles[random.integers(0, 64, n)] + 2 * random.standard_normal((n, d))).astype(np.float32)
     axes = np.linalg.qr(random.standard_normal((d, d)))[0] * (np.arange(1, d + 1) ** -0.6)[:, None]
     middles = random.standard_normal((500, d))
     x = np.empty((n, d), np.float32)
@@ -53,12 +68,14 @@ def setun_run(x, start, updates, threads):
     import setun
 
     backend = setun.Backend.SIMD if threads == 1 else setun.Backend.PARALLEL
+    how = dict(initial_centroids=start, start=setun.KMeansStart.GIVEN, max_iterations=updates)
+    if updates is None:
+        how = dict(n_init=RESTARTS, max_iterations=1000)
     with setun.Context(threads=threads, backend=backend) as context:
         begin = time.perf_counter()
-        found = setun.cluster(x, len(start), initial_centroids=start, start=setun.KMeansStart.GIVEN,
-                              max_iterations=updates, context=context)
+        found = setun.cluster(x, len(start), context=context, **how)
         seconds = time.perf_counter() - begin
-    return seconds, found.labels
+    return seconds, found.labels, found.inertia
 
 
 def faiss_run(x, start, updates, threads):
@@ -73,18 +90,32 @@ def faiss_run(x, start, updates, threads):
     begin = time.perf_counter()
     clustering.train(x, index)
     labels = index.search(x, 1)[1][:, 0]
-    return time.perf_counter() - begin, labels
+    return time.perf_counter() - begin, labels, None
+
+
+def superkmeans_run(x, start, updates, threads):
+    import faiss
+
+    faiss.omp_set_num_threads(threads)
+    clustering = faiss.SuperKmeans(x.shape[1], len(start), niter=updates, min_points_per_centroid=1,
+                                   max_points_per_centroid=len(x))
+    begin = time.perf_counter()
+    clustering.train(x)
+    return time.perf_counter() - begin, None, None
 
 
 def scikit_run(x, start, updates, threads):
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits
 
-    model = KMeans(len(start), init=start, n_init=1, max_iter=updates, tol=0, algorithm="lloyd")
+    how = dict(init=start, n_init=1, max_iter=updates)
+    if updates is None:
+        how = dict(n_init=RESTARTS, max_iter=1000, random_state=0)
+    model = KMeans(len(start), tol=0, algorithm="lloyd", **how)
     with threadpool_limits(threads):
         begin = time.perf_counter()
         model.fit(x)
-        return time.perf_counter() - begin, model.labels_
+        return time.perf_counter() - begin, model.labels_, model.inertia_
 
 
 def intelex_run(x, start, updates, threads):
@@ -93,10 +124,16 @@ def intelex_run(x, start, updates, threads):
     model = KMeans(len(start), init=start, n_init=1, max_iter=updates, tol=0, algorithm="lloyd")
     begin = time.perf_counter()
     model.fit(x)
-    return time.perf_counter() - begin, model.labels_
+    return time.perf_counter() - begin, model.labels_, model.inertia_
 
 
-RUNS = {"setun": setun_run, "faiss": faiss_run, "scikit-learn": scikit_run, "intelex": intelex_run}
+RUNS = {
+    "setun": setun_run,
+    "faiss": faiss_run,
+    "superkmeans": superkmeans_run,
+    "scikit-learn": scikit_run,
+    "intelex": intelex_run,
+}
 
 
 def child(library, threads, folder, updates):
@@ -104,9 +141,10 @@ def child(library, threads, folder, updates):
     import numpy as np
 
     x, start = np.load(f"{folder}/x.npy"), np.load(f"{folder}/start.npy")
-    seconds, labels = RUNS[library](x, start, updates, threads)
-    np.save(f"{folder}/labels-{library}-{threads}.npy", np.asarray(labels, np.int64))
-    print(seconds)
+    seconds, labels, inertia = RUNS[library](x, start, updates, threads)
+    if labels is not None:
+        np.save(f"{folder}/labels-{library}-{threads}.npy", np.asarray(labels, np.int64))
+    print(seconds, inertia if inertia is not None else "nan")
 
 
 def run(library, threads, folder, updates):
@@ -120,7 +158,7 @@ def run(library, threads, folder, updates):
     if done.returncode != 0:
         print(f"{library} failed: {done.stderr.strip().splitlines()[-1:]}")
         return None
-    return float(done.stdout)
+    return [float(number) for number in done.stdout.split()]
 
 
 def lloyd(x, start, updates):
@@ -164,13 +202,14 @@ def compare(name, folder, updates, asked, libraries, expected):
             for library in libraries:
                 times[library].append(run(library, threads, folder, updates))
         best = {library: min(found) for library, found in times.items() if None not in found}
-        others = [seconds for library, seconds in best.items() if library != "setun"]
-        for library, seconds in best.items():
-            every = ", ".join(f"{one:.2f}" for one in times[library])
-            line = f"{name:32} {threads} {library:13} {seconds:7.3f} s  {seconds / updates:.4f} an update  ({every})"
+        others = [seconds for library, (seconds, _) in best.items() if library not in ("setun", "superkmeans")]
+        for library, (seconds, inertia) in best.items():
+            every = ", ".join(f"{one:.2f}" for one, _ in times[library])
+            how = f"{seconds / updates:.4f} an update" if updates else f"inertia {inertia:.6g}"
+            line = f"{name:42} {threads} {library:13} {seconds:7.3f} s  {how}  ({every})"
             if library == "setun" and others:
                 line += f"  {min(others) / seconds:.2f} times the best other"
-            if expected is not None:
+            if expected is not None and library != "superkmeans":
                 labels = np.load(f"{folder}/labels-{library}-{threads}.npy")
                 line += f"  {int((labels != expected).sum())} labels differ from f64"
             print(line, flush=True)
@@ -198,7 +237,7 @@ def main():
     asked = parser.parse_args()
     if asked.child:
         library, threads, folder, updates = asked.child
-        return child(library, int(threads), folder, int(updates))
+        return child(library, int(threads), folder, None if updates == "None" else int(updates))
     try:
         import numpy as np
     except ImportError:
@@ -214,8 +253,9 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             np.save(f"{folder}/x.npy", x)
             np.save(f"{folder}/start.npy", start)
-            expected = lloyd(x, start, updates) if asked.check else None
-            compare(name, folder, updates, asked, libraries, expected)
+            expected = lloyd(x, start, updates) if asked.check and updates else None
+            some = libraries if updates else [library for library in libraries if library in ("setun", "scikit-learn")]
+            compare(name, folder, updates, asked, some, expected)
     return None
 
 

@@ -480,7 +480,23 @@ pub unsafe extern "C" fn kmeans_exact(
     for row in 0..rows.rows.next_multiple_of(ROWS) {
         *exact.distances.add(row) = f64::INFINITY;
     }
-    scores(rows, centroids, &mut Exact { exact, d: rows.d, count: centroids.count });
+    let mut take = Exact { exact, d: rows.d, count: centroids.count };
+    if rows.rows > TILE {
+        return scores(rows, centroids, &mut take);
+    }
+    // So few rows would not fill a tile: two at a time, with all dimensions at once.
+    let part = Part { start: 0, depth: rows.d, first: 0, begins: true, ends: true };
+    let mut row = 0;
+    while row < rows.rows {
+        for panel in 0..centroids.panels {
+            if rows.rows - row == 1 {
+                tile::<VECTORS, 1>(rows, centroids, row, panel, &part, &mut take);
+            } else {
+                tile::<VECTORS, 2>(rows, centroids, row, panel, &part, &mut take);
+            }
+        }
+        row += 2;
+    }
 }
 
 pub unsafe extern "C" fn kmeans_centre(

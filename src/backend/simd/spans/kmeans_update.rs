@@ -53,7 +53,7 @@ pub unsafe extern "C" fn kmeans_add_members(
     add_members(x, d, d, members, count, weights, sums);
 }
 
-/// Rows that lie anywhere: those that come soon are asked for.
+/// Rows that lie anywhere: those of a part are read once for each block of columns, whose sums stay in registers meanwhile.
 #[inline(always)]
 unsafe fn add_members(
     x: *const f32,
@@ -64,15 +64,48 @@ unsafe fn add_members(
     weights: *const f32,
     sums: *mut f64,
 ) {
-    const SOON: usize = 2;
-    for i in 0..count {
-        let row = *members.add(i) as usize;
-        if i + SOON < count {
-            prefetch_all(x.wrapping_add(*members.add(i + SOON) as usize * width), columns);
+    /// Columns of a block, and rows of a part: so few stay in the nearest caches.
+    const BLOCK: usize = 32;
+    const PART: usize = 16;
+    let mut start = 0;
+    while start < count {
+        let end = if count - start < PART { count } else { start + PART };
+        for i in end..(if count - end < PART { count } else { end + PART }) {
+            prefetch_all(x.wrapping_add(*members.add(i) as usize * width), columns);
         }
-        let weight = if weights.is_null() { 1.0 } else { f64::from(*weights.add(row)) };
-        add_row(weight, x.add(row * width), columns, sums);
+        let mut column = 0;
+        while column + BLOCK <= columns {
+            let mut block: [f64x4; BLOCK / 4] = read(sums.add(column));
+            for i in start..end {
+                let row = *members.add(i) as usize;
+                let from = x.add(row * width + column);
+                if weights.is_null() {
+                    for v in 0..BLOCK / 4 {
+                        block[v] += widened(from.add(4 * v));
+                    }
+                } else {
+                    let weight = f64x4::splat(f64::from(*weights.add(row)));
+                    for v in 0..BLOCK / 4 {
+                        block[v] += weight * widened(from.add(4 * v));
+                    }
+                }
+            }
+            write(sums.add(column), block);
+            column += BLOCK;
+        }
+        for i in start..end {
+            let row = *members.add(i) as usize;
+            let weight = if weights.is_null() { 1.0 } else { f64::from(*weights.add(row)) };
+            add_row(weight, x.add(row * width + column), columns - column, sums.add(column));
+        }
+        start = end;
     }
+}
+
+#[inline(always)]
+unsafe fn widened(from: *const f32) -> f64x4 {
+    let x: [f32; 4] = read(from);
+    f64x4::new([f64::from(x[0]), f64::from(x[1]), f64::from(x[2]), f64::from(x[3])])
 }
 
 pub unsafe extern "C" fn kmeans_add(
@@ -97,9 +130,7 @@ unsafe fn add_row(weight: f64, from: *const f32, columns: usize, sums: *mut f64)
     let weights = f64x4::splat(weight);
     let mut j = 0;
     while j + 4 <= columns {
-        let x: [f32; 4] = read(from.add(j));
-        let x = f64x4::new([f64::from(x[0]), f64::from(x[1]), f64::from(x[2]), f64::from(x[3])]);
-        write(sums.add(j), read::<f64x4, f64>(sums.add(j)) + weights * x);
+        write(sums.add(j), read::<f64x4, f64>(sums.add(j)) + weights * widened(from.add(j)));
         j += 4;
     }
     while j < columns {
