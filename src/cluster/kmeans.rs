@@ -73,7 +73,7 @@ impl KMeans {
             "the centroids have {} elements for [{k}, {d}]",
             centroids.len()
         );
-        check_rows(&self.context, "centroids", centroids, d)?;
+        check_rows(&self.context, "centroids", centroids, &View::of(centroids, &[k, d])?, d)?;
         let mut own = Vec::new();
         reserve(&mut own, centroids.len())?;
         own.extend(centroids.iter().map(|&c| f64::from(c)));
@@ -96,6 +96,8 @@ impl KMeans {
         let given = self.options.start == Start::Given;
         ensure!(!given || !self.centroids.is_empty(), State, "the start is given centroids, and none were set");
         ensure!(!given || d == self.d, Shape, "x has {d} columns, the centroids have {}", self.d);
+        let copies = points.copies(&self.context)?;
+        let points = &points.read_from(&copies);
         points.check(&self.context)?;
         let projection = self.project(points)?;
         let best = self.best_run(points, projection.as_ref(), hooks);
@@ -154,6 +156,8 @@ impl KMeans {
     pub fn partial_fit(&mut self, points: &Points, cancelled: &(dyn Fn() -> bool + Sync)) -> Result<Vec<u32>> {
         let (n, d, k) = (points.count(), points.width(), self.options.clusters);
         ensure!(self.centroids.is_empty() || d == self.d, Shape, "x has {d} columns, the centroids have {}", self.d);
+        let copies = points.copies(&self.context)?;
+        let points = &points.read_from(&copies);
         points.check(&self.context)?;
         let mut centroids = if self.centroids.is_empty() {
             ensure!(self.options.start != Start::Given, State, "the start is given centroids, and none were set");
@@ -202,6 +206,8 @@ impl KMeans {
         ensure!(!self.centroids.is_empty(), State, "there are no centroids yet: fit or set them first");
         let (there, here) = (points.width(), self.d);
         ensure!(there == here, Shape, "x has {there} columns, the centroids have {here}");
+        let copies = points.copies(&self.context)?;
+        let points = &points.read_from(&copies);
         points.check(&self.context)?;
         nearest(&self.context, points, &self.centroids, labels)?;
         if to.is_empty() { Ok(()) } else { distances(&self.context, points, labels, &self.centroids, to) }

@@ -1,6 +1,7 @@
 //! k-means seen from outside: against an independent brute force in f64, over hard sets, and its promises.
 
 mod bounds;
+mod cuda;
 mod lloyd;
 mod projection;
 mod refusals;
