@@ -234,6 +234,11 @@ impl Context {
         }
     }
 
+    /// Whether the context was made for a device: its kernels have to be brought what lies on the host.
+    pub fn on_device(&self) -> bool {
+        self.home().is_some()
+    }
+
     /// The device that this context's tensors live on.
     fn home(&self) -> Option<&Arc<Gpu>> {
         let offload = self.dispatcher.offload.as_ref().filter(|offload| offload.insists)?;
