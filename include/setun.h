@@ -1079,12 +1079,14 @@ void setun_file_free(setun_file *file);
  * matrix products with proven bounds of their rounding, and near ties are decided again in f64; where most of
  * the points lies in a few dimensions, or most points stay where they are, bounds spare most of that work and
  * change nothing. Sums have one fixed order: labels, centroids and inertia are the same bits on every backend,
- * CPU level and number of threads. The start is k-means++ (Arthur and Vassilvitskii, SODA 2007). Points may
- * have weights: a weight of 2 counts as a point that is there twice. An empty cluster is given the point that
- * is farthest from its centroid. Labels are int32_t, 0 to k - 1. The inertia and distances are f32 sums of
+ * CPU level and number of threads. The start is greedy k-means++ (Arthur and Vassilvitskii, SODA 2007), or
+ * k-means||. Points may have weights: a weight of 2 counts as a point that is there twice. An empty cluster is
+ * given the point that is farthest from its centroid. Clusters may be directions (spherical), or have a limited
+ * size (`capacity`). Labels are int32_t, 0 to k - 1. The inertia and distances are f32 sums of
  * squares; distances below 1e-45 are 0 there. Memory beside the data: O(n + k d): some 24 bytes a point, sums
  * of up to 32 parts of the points, which take up to half of what the data takes, and as much at most for the
- * projection of a long run.
+ * projection of a long run; 4 bytes for each candidate and point while k-means++ starts; a copy of the data where
+ * spherical clusters meet rows that are not of length 1; some 600 bytes a point where a capacity is given.
  *
  *     float x[4 * 2] = {0, 0, 0, 1, 9, 9, 9, 8}, centroids[2 * 2];
  *     int32_t labels[4];
@@ -1095,12 +1097,20 @@ void setun_file_free(setun_file *file);
 
 /** Where the first centroids come from. */
 typedef enum {
-    /** k-means++: each next one a point, drawn by weight and squared distance from those there are. */
+    /**
+     * Greedy k-means++: each next one the best of `candidates` points, drawn by weight and squared distance from
+     * those there are.
+     */
     SETUN_KMEANS_START_PLUS_PLUS = 0,
     /** Distinct rows of x, drawn by weight. */
     SETUN_KMEANS_START_RANDOM = 1,
     /** Those that the caller gave, or the last fit left: a warm start. `n_init` is then 1. */
     SETUN_KMEANS_START_GIVEN = 2,
+    /**
+     * k-means||: k points and more, drawn in five rounds over all points, and clustered themselves (Bahmani et
+     * al., VLDB 2012). For large k, where k-means++ would read the points k times.
+     */
+    SETUN_KMEANS_START_SCALABLE = 3,
 } setun_kmeans_start;
 
 /** A k-means: its options, and its centroids once there are some. */
@@ -1167,6 +1177,22 @@ typedef struct {
     const setun_cancel *cancel;
     /** Where it runs; NULL = the default context. Default NULL. */
     const setun_context *context;
+    /**
+     * Points that k-means++ draws for each centroid, of which it takes the one that leaves the least inertia, up
+     * to 1024; 1 = plain k-means++; 0 = 2 + ln k, rounded down. Default 0.
+     */
+    int64_t candidates;
+    /**
+     * Points that a cluster has at most, counted without their weights; k times that has to be n or more. Each
+     * iteration then finds an assignment of least inertia within that limit. 0 = any number. Default 0.
+     */
+    int64_t capacity;
+    /**
+     * 1 = spherical: rows count as directions, scaled to length 1 (rows of 0 belong to a cluster and weigh
+     * nothing), and so are the centroids; squared distances are 2 - 2 cos. Default 0.
+     */
+    int32_t spherical;
+    int32_t reserved;
 } setun_kmeans_options;
 
 /** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */
@@ -1243,6 +1269,37 @@ setun_status setun_kmeans_assign(const setun_kmeans *kmeans,
                                  int64_t d,
                                  int32_t *labels,
                                  float *distances);
+
+/**
+ * Finds the m nearest centroids of each point x [n, d], nearest first (ties: lower indices first). Each output may
+ * be NULL: `labels` [n, m], and `distances` [n, m], squared. Capacities are not looked at.
+ *
+ * Returns what `setun_kmeans_assign` does; also ARGUMENT (m is 0 or above k).
+ */
+setun_status setun_kmeans_nearest(const setun_kmeans *kmeans,
+                                  const float *x,
+                                  int64_t n,
+                                  int64_t d,
+                                  int64_t m,
+                                  int32_t *labels,
+                                  float *distances);
+
+/**
+ * Routes each point x [n, d] to its m nearest centroids, nearest first, with weights that add up to 1: each in
+ * proportion to distance^-sharpness, of the distance itself, not its square. With a sharpness of 0 they are the
+ * same; the larger it is, the more counts the nearest one. A centroid at distance 0 takes all. Each output may be
+ * NULL: `labels` [n, m], and `weights` [n, m].
+ *
+ * Returns what `setun_kmeans_nearest` does; also ARGUMENT (sharpness is negative or not finite).
+ */
+setun_status setun_kmeans_route(const setun_kmeans *kmeans,
+                                const float *x,
+                                int64_t n,
+                                int64_t d,
+                                int64_t m,
+                                double sharpness,
+                                int32_t *labels,
+                                float *weights);
 
 /** Says k and d, the shape of the centroids; each output may be NULL. d is 0 while there are none. */
 setun_status setun_kmeans_shape(const setun_kmeans *kmeans, int64_t *k, int64_t *d);

@@ -862,6 +862,22 @@ public:
         check(setun_kmeans_assign(get(), x.data(), n, d, labels.data(), distances.data()));
         return {std::move(labels), std::move(distances)};
     }
+    /** The m nearest centroids of points x [n, d], nearest first, and their squared distances, both [n, m]. */
+    std::pair<std::vector<std::int32_t>, std::vector<float>> nearest(span<const float> x, std::int64_t n,
+                                                                     std::int64_t d, std::int64_t m) const
+    {
+        return looked_up(x, n, d, m, [&](auto labels, auto distances) {
+            return setun_kmeans_nearest(get(), x.data(), n, d, m, labels, distances);
+        });
+    }
+    /** The same with weights that fall as distance^-sharpness and add up to 1, instead of distances. */
+    std::pair<std::vector<std::int32_t>, std::vector<float>> route(span<const float> x, std::int64_t n, std::int64_t d,
+                                                                   std::int64_t m, double sharpness) const
+    {
+        return looked_up(x, n, d, m, [&](auto labels, auto weights) {
+            return setun_kmeans_route(get(), x.data(), n, d, m, sharpness, labels, weights);
+        });
+    }
     /** k and d. */
     std::pair<std::int64_t, std::int64_t> shape() const
     {
@@ -888,6 +904,16 @@ public:
     }
 
 private:
+    template <class Call>
+    std::pair<std::vector<std::int32_t>, std::vector<float>> looked_up(span<const float> x, std::int64_t n,
+                                                                       std::int64_t d, std::int64_t m, Call call) const
+    {
+        detail::fits("x", x.size(), {n, d});
+        std::vector<std::int32_t> labels(detail::count({n, m}));
+        std::vector<float> numbers(labels.size());
+        check(call(labels.data(), numbers.data()));
+        return {std::move(labels), std::move(numbers)};
+    }
     template <class Call>
     std::vector<std::int32_t> fitted(Call call, span<const float> x, std::int64_t n, std::int64_t d,
                                      span<const float> weights)

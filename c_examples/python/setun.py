@@ -141,6 +141,7 @@ class KMeansStart(enum.IntEnum):
     PLUS_PLUS = 0
     RANDOM = 1
     GIVEN = 2
+    SCALABLE = 3
 
 
 class ParameterKind(enum.IntEnum):
@@ -500,6 +501,10 @@ class KMeansOptions(_Options):
         ("user_data", c_void_p),
         ("cancel", c_void_p),
         ("context", c_void_p),
+        ("candidates", c_int64),
+        ("capacity", c_int64),
+        ("spherical", c_int32),
+        ("reserved", c_int32),
     ]
     _enums = {"start": KMeansStart}
     _arrays = ("weights", "initial_centroids")
@@ -706,6 +711,8 @@ SIGNATURES = {
     "kmeans_partial_fit": [_p, _p, _n, _n, _p, _p],
     "kmeans_set_centroids": [_p, _p, _n],
     "kmeans_assign": [_p, _p, _n, _n, _p, _p],
+    "kmeans_nearest": [_p, _p, _n, _n, _n, _p, _p],
+    "kmeans_route": [_p, _p, _n, _n, _n, c_double, _p, _p],
     "kmeans_shape": [_p, _p, _p],
     "kmeans_centroids": [_p, _p, _n],
     "kmeans_inertia": [_p, _p],
@@ -1775,6 +1782,29 @@ class KMeans(_Handle):
         memory = _memory(view)
         _check(_library.setun_kmeans_assign(self._handle, memory, n, d, _out(labels), _out(distances)))
         return labels, distances
+
+    def nearest(self, x, m, rows=None, columns=None):
+        """The m nearest centroids of each point, int32 [n, m], nearest first, and their squared distances, float32."""
+        return self._look_up(x, m, rows, columns, lambda *out: _library.setun_kmeans_nearest(self._handle, *out))
+
+    def route(self, x, m, sharpness, rows=None, columns=None):
+        """The m nearest centroids of each point, int32 [n, m], nearest first, and weights, float32 [n, m], that fall as
+        distance^-sharpness and add up to 1."""
+
+        def route(memory, n, d, m, *out):
+            return _library.setun_kmeans_route(self._handle, memory, n, d, m, sharpness, *out)
+
+        return self._look_up(x, m, rows, columns, route)
+
+    def _look_up(self, x, m, rows, columns, call):
+        view = _view(x, "float32", "x")
+        n, d = _matrix(view, "x", rows, columns)
+        if not 1 <= m <= self.shape[0]:
+            raise ValueError(f"m is {m}, expected 1 to k, which is {self.shape[0]}")
+        labels, numbers = _made((n, m), "int32"), _made((n, m), "float32")
+        memory = _memory(view)
+        _check(call(memory, n, d, m, _out(labels), _out(numbers)))
+        return labels, numbers
 
     @property
     def shape(self):

@@ -439,5 +439,30 @@ pub struct Kernels {
     /// otherwise). The same bits on every row.
     pub kmeans_distances:
         fn(&Launch, x: &View, labels: &View, centroids: &View, distances: &mut ViewMut) -> Result<()>,
+    /// The m nearest of centroids[k, d] f64 to each row of x[n, d] f, nearest first, by the squared distances of `kmeans_assign`,
+    /// lower indices first where they tie: labels[n, m] u32, and distances[n, m] f, rounded to f. m is at most k (SHAPE
+    /// otherwise). The same bits on every row.
+    pub kmeans_closest: fn(
+        &Launch,
+        x: &View,
+        centroids: &View,
+        labels: &mut ViewMut,
+        distances: &mut ViewMut,
+    ) -> Result<()>,
+    /// What the rows candidates[m] u32 of x[n, d] f, below n (SHAPE otherwise), would do for the distances least[n] f of all rows
+    /// from the seeds so far: lower[m, n] f = the lesser of `least` and the squared distance from the candidate, by
+    /// `kmeans_distances`; gains[m] f64 = the sum of w (least - lower), with w = weights[n] f, or 1 when `weights` is empty, by
+    /// stripes as those of `kmeans_update`. `projection` is one of x, if there is one, and changes nothing but the time that it
+    /// takes. The same bits on every row.
+    pub kmeans_seed: fn(
+        &Launch,
+        x: &View,
+        weights: &View,
+        candidates: &View,
+        projection: Option<&Projection>,
+        least: &View,
+        lower: &mut ViewMut,
+        gains: &mut ViewMut,
+    ) -> Result<()>,
 }
 }

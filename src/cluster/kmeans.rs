@@ -2,14 +2,15 @@
 
 use super::lloyd::Lloyd;
 use super::options::{KMeansOptions, Report, Start};
-use super::points::{Points, check_rows};
+use super::points::{Copies, Points, check_rows};
 use super::projection::project;
-use super::start;
+use super::sphere::{self, Directions};
+use super::start::{self, Seeding};
 use crate::backend::projection::Projection;
 use crate::backend::{Context, release_large};
 use crate::tensor::error::ensure;
 use crate::tensor::log::{LogLevel, log};
-use crate::tensor::{ErrorKind, Result, View, ViewMut, reserve, vec_zeroed};
+use crate::tensor::{Cancelled, ErrorKind, Result, View, ViewMut, reserve, vec_zeroed};
 use std::sync::Arc;
 
 /// Whom a fit listens to.
@@ -30,7 +31,8 @@ pub struct KMeans {
     centroids: Vec<f64>,
     rounded: Vec<f32>,
     d: usize,
-    /// [k]: how much of what was fitted each centroid is the mean of; empty where nothing was.
+    /// [k]: how much of what was fitted each centroid is the mean of, or, as directions, how long its sum is; empty where nothing
+    /// was.
     masses: Vec<f64>,
     /// Of a stream, since the last fit or since centroids were set.
     batches: u64,
@@ -77,6 +79,9 @@ impl KMeans {
         let mut own = Vec::new();
         reserve(&mut own, centroids.len())?;
         own.extend(centroids.iter().map(|&c| f64::from(c)));
+        if self.options.spherical {
+            sphere::scale(&mut own, d)?;
+        }
         self.keep(own, d, Vec::new(), None)
     }
 
@@ -91,16 +96,18 @@ impl KMeans {
 
     /// Finds centroids for the points and returns the label of each point. On failure nothing has changed.
     pub fn fit(&mut self, points: &Points, hooks: Hooks) -> Result<Vec<u32>> {
-        let (n, d, k) = (points.count(), points.width(), self.options.clusters);
-        ensure!(k <= n, Argument, "k is {k}, more clusters than the {n} points");
+        let (d, k) = (points.width(), self.options.clusters);
+        self.options.fit(points.count())?;
         let given = self.options.start == Start::Given;
         ensure!(!given || !self.centroids.is_empty(), State, "the start is given centroids, and none were set");
         ensure!(!given || d == self.d, Shape, "x has {d} columns, the centroids have {}", self.d);
-        let copies = points.copies(&self.context)?;
+        let copies = self.copies(points)?;
         let points = &points.read_from(&copies);
         points.check(&self.context)?;
-        let projection = self.project(points)?;
-        let best = self.best_run(points, projection.as_ref(), hooks);
+        let directions = self.directions(points)?;
+        let points = directions.as_ref().map_or(Ok(*points), Directions::points)?;
+        let projection = self.project(&points)?;
+        let best = self.best_run(&points, projection.as_ref(), hooks);
         release_large();
         let (Lloyd { centroids, labels, fitted, .. }, report) = best?;
         if report.empty > 0 && report.inertia == 0.0 {
@@ -112,6 +119,16 @@ impl KMeans {
         }
         self.keep(centroids, d, fitted, Some(report))?;
         Ok(labels)
+    }
+
+    /// The points as directions, if that is what is clustered.
+    fn directions<'a>(&self, points: &Points<'a>) -> Result<Option<Directions<'a>>> {
+        self.options.spherical.then(|| Directions::new(&self.context, points)).transpose()
+    }
+
+    /// What kernels read of the points themselves, if those are clustered.
+    fn copies(&self, points: &Points) -> Result<Copies> {
+        if self.options.spherical { Ok(Copies::default()) } else { points.copies(&self.context) }
     }
 
     /// What makes a long run faster, if anything does: a fit does without where there is no memory for it.
@@ -135,9 +152,9 @@ impl KMeans {
         let mut best: Option<(Lloyd, Report)> = None;
         for run in 0..if given { 1 } else { self.options.n_init } {
             ensure!(!(hooks.cancelled)(), Cancelled, "k-means was cancelled before run {run}");
-            let start = self.start(points, run, hooks.cancelled)?;
-            let mut lloyd = Lloyd::new(&self.context, *points, projection, start)?;
-            let report = lloyd.run(&self.options, run, &mut hooks)?;
+            let start = self.start(points, projection, run, hooks.cancelled)?;
+            let mut lloyd = Lloyd::new(&self.context, *points, projection, start, &self.options)?;
+            let report = lloyd.run(run, &mut hooks)?;
             if best.as_ref().is_none_or(|(_, least)| report.inertia < least.inertia) {
                 best = Some((lloyd, report));
             }
@@ -156,13 +173,21 @@ impl KMeans {
     pub fn partial_fit(&mut self, points: &Points, cancelled: &(dyn Fn() -> bool + Sync)) -> Result<Vec<u32>> {
         let (n, d, k) = (points.count(), points.width(), self.options.clusters);
         ensure!(self.centroids.is_empty() || d == self.d, Shape, "x has {d} columns, the centroids have {}", self.d);
-        let copies = points.copies(&self.context)?;
+        ensure!(
+            self.options.capacity == 0,
+            Argument,
+            "capacity is {}: a batch of a stream cannot be balanced",
+            self.options.capacity
+        );
+        let copies = self.copies(points)?;
         let points = &points.read_from(&copies);
         points.check(&self.context)?;
+        let directions = self.directions(points)?;
+        let points = &directions.as_ref().map_or(Ok(*points), Directions::points)?;
         let mut centroids = if self.centroids.is_empty() {
             ensure!(self.options.start != Start::Given, State, "the start is given centroids, and none were set");
             ensure!(k <= n, Argument, "k is {k}, more clusters than the {n} points of the first batch");
-            self.start(points, 0, cancelled)?
+            self.start(points, None, 0, cancelled)?
         } else {
             copied(&self.centroids)?
         };
@@ -176,8 +201,10 @@ impl KMeans {
         found?;
         let means = centroids.chunks_exact_mut(d).zip(&mut masses);
         for ((centroid, mass), (sums, &more)) in means.zip(sums.chunks_exact(d).zip(&more)) {
-            *mass += more;
-            if more > 0.0 {
+            if self.options.spherical {
+                turn(centroid, mass, sums);
+            } else if more > 0.0 {
+                *mass += more;
                 for (c, &sum) in centroid.iter_mut().zip(sums) {
                     *c += (sum - more * *c) / *mass;
                 }
@@ -192,26 +219,48 @@ impl KMeans {
         Ok(labels)
     }
 
-    fn start(&self, points: &Points, run: usize, cancelled: &(dyn Fn() -> bool + Sync)) -> Result<Vec<f64>> {
-        let (k, stream) = (self.options.clusters, start::stream(self.options.seed, run));
-        match self.options.start {
-            Start::PlusPlus => start::plus_plus(&self.context, points, k, &stream, cancelled),
-            Start::Random => start::random(points, k, &stream),
-            Start::Given => copied(&self.centroids),
-        }
+    fn start(
+        &self,
+        points: &Points,
+        projection: Option<&Projection>,
+        run: usize,
+        cancelled: Cancelled,
+    ) -> Result<Vec<f64>> {
+        let (context, options, stream) = (&*self.context, &self.options, start::stream(self.options.seed, run));
+        let seeding = Seeding { context, points: *points, projection, options, stream, cancelled };
+        seeding.find()?.map_or_else(|| copied(&self.centroids), Ok)
     }
 
     /// The nearest centroid of each point, and the squared distance from it, where `to` has room for it.
     pub fn assign(&self, points: &Points, labels: &mut [u32], to: &mut [f32]) -> Result<()> {
+        self.look_up(points, |context, points, centroids| {
+            nearest(context, points, centroids, None, labels)?;
+            if to.is_empty() { Ok(()) } else { distances(context, points, labels, centroids, to) }
+        })
+    }
+
+    /// Calls `work` with the points, as they are clustered, and the centroids.
+    pub fn look_up(&self, points: &Points, work: impl FnOnce(&Context, &Points, &[f64]) -> Result<()>) -> Result<()> {
         ensure!(!self.centroids.is_empty(), State, "there are no centroids yet: fit or set them first");
         let (there, here) = (points.width(), self.d);
         ensure!(there == here, Shape, "x has {there} columns, the centroids have {here}");
-        let copies = points.copies(&self.context)?;
+        let copies = self.copies(points)?;
         let points = &points.read_from(&copies);
         points.check(&self.context)?;
-        nearest(&self.context, points, &self.centroids, labels)?;
-        if to.is_empty() { Ok(()) } else { distances(&self.context, points, labels, &self.centroids, to) }
+        let directions = self.directions(points)?;
+        let points = directions.as_ref().map_or(Ok(*points), Directions::points)?;
+        work(&self.context, &points, &self.centroids)
     }
+}
+
+/// The direction of the sum of all directions so far, and how long that sum is, after more of them.
+fn turn(direction: &mut [f64], length: &mut f64, more: &[f64]) {
+    let sum = |(c, more): (&f64, &f64)| *length * c + more;
+    let now = direction.iter().zip(more).map(|pair| sum(pair).powi(2)).sum::<f64>().sqrt();
+    if now > 0.0 {
+        direction.iter_mut().zip(more).for_each(|(c, more)| *c = sum((c, more)) / now);
+    }
+    *length = now;
 }
 
 fn copied(from: &[f64]) -> Result<Vec<f64>> {
@@ -249,12 +298,18 @@ pub fn inertia(points: &Points, distances: &[f32]) -> f64 {
 }
 
 /// The nearest of `centroids` [any, d] to each point.
-pub fn nearest(context: &Context, points: &Points, centroids: &[f64], labels: &mut [u32]) -> Result<()> {
+pub fn nearest(
+    context: &Context,
+    points: &Points,
+    centroids: &[f64],
+    projection: Option<&Projection>,
+    labels: &mut [u32],
+) -> Result<()> {
     let (n, d) = (points.count(), points.width());
     let centroids = View::of(centroids, &[centroids.len() / d, d])?;
     let (mut labels, mut bounds) = (ViewMut::of(labels, &[n])?, ViewMut::of::<f32>(&mut [], &[0, 2])?);
     let (kernels, launch) = (context.kernels(), context.launch());
-    (kernels.kmeans_assign)(launch, &points.view()?, None, &centroids, None, &mut labels, &mut bounds)
+    (kernels.kmeans_assign)(launch, &points.view()?, None, &centroids, projection, &mut labels, &mut bounds)
 }
 
 /// The squared distance of each point from the one of `centroids` [any, d] that its label names.

@@ -1,24 +1,27 @@
 //! One run of Lloyd's algorithm ("Least squares quantization in PCM", 1982): points to their nearest centroids, centroids to
 //! the means of their points, until nothing changes. Centroids are kept in f64.
 
+use super::balance;
 use super::bounds::Bounds;
 use super::kmeans::{Hooks, distances, inertia, iterate};
 use super::options::{KMeansOptions, Report};
 use super::points::Points;
+use super::sphere::length;
 use crate::backend::Context;
 use crate::backend::projection::Projection;
 use crate::tensor::error::ensure;
-use crate::tensor::{Result, View, ViewMut, reserve, vec_zeroed};
+use crate::tensor::{Cancelled, Result, View, ViewMut, reserve, vec_zeroed};
 
 pub struct Lloyd<'a> {
     context: &'a Context,
     points: Points<'a>,
+    options: &'a KMeansOptions,
     /// Used as long as it pays.
     projection: Option<&'a Projection>,
     k: usize,
     /// [k, d]
     pub centroids: Vec<f64>,
-    /// The nearest centroid of each point.
+    /// The nearest centroid of each point; with a capacity, that of the best assignment.
     pub labels: Vec<u32>,
     /// The labels that the present centroids were made from, and the centroids before those.
     earlier: Vec<u32>,
@@ -27,7 +30,8 @@ pub struct Lloyd<'a> {
     /// [k]: 1 where other points belong to a cluster than earlier.
     changed: Vec<u32>,
     distances: Vec<f32>,
-    /// [k]: what the present centroids are the means of; 0 for those that are where they began.
+    /// [k]: what the present centroids are the means of, or, as directions, how long the sum was; 0 for those that are where they
+    /// began.
     pub fitted: Vec<f64>,
     /// Of the present labels.
     sums: Vec<f64>,
@@ -46,12 +50,14 @@ impl<'a> Lloyd<'a> {
         points: Points<'a>,
         projection: Option<&'a Projection>,
         centroids: Vec<f64>,
+        options: &'a KMeansOptions,
     ) -> Result<Lloyd<'a>> {
         let (n, d) = (points.count(), points.width());
         let k = centroids.len() / d;
         Ok(Lloyd {
             context,
             points,
+            options,
             projection,
             k,
             labels: vec_zeroed(n)?,
@@ -68,11 +74,12 @@ impl<'a> Lloyd<'a> {
     }
 
     /// Iterates; at the end, labels and inertia are those of the centroids.
-    pub fn run(&mut self, options: &KMeansOptions, run: usize, hooks: &mut Hooks) -> Result<Report> {
+    pub fn run(&mut self, run: usize, hooks: &mut Hooks) -> Result<Report> {
+        let options = self.options;
         let mut report = Report { run: run as u64, moved: self.points.count() as u64, ..Report::default() };
         // The inertia of each iteration costs a look at all points: it is found where somebody wants to know.
         let told = hooks.progress.is_some() || options.tolerance > 0.0;
-        self.search(report.moved)?;
+        self.search(report.moved, hooks.cancelled)?;
         report.empty = self.empty();
         if told {
             report.inertia = self.inertia()?;
@@ -85,7 +92,7 @@ impl<'a> Lloyd<'a> {
                 report.iterations
             );
             report.repaired += self.update()?;
-            self.search(report.moved)?;
+            self.search(report.moved, hooks.cancelled)?;
             report.iterations += 1;
             report.moved = self.labels.iter().zip(&self.earlier).filter(|(now, before)| now != before).count() as u64;
             report.empty = self.empty();
@@ -106,8 +113,15 @@ impl<'a> Lloyd<'a> {
     }
 
     /// The labels of the present centroids, and the sums of the points of each.
-    fn search(&mut self, moved: u64) -> Result<()> {
+    fn search(&mut self, moved: u64, cancelled: Cancelled) -> Result<()> {
         let (n, d) = (self.points.count(), self.points.width());
+        let capacity = self.options.capacity;
+        // As many as there are points limit nothing.
+        if capacity > 0 && capacity < n {
+            balance::assign(self.context, &self.points, &self.centroids, capacity, cancelled, &mut self.labels)?;
+            self.changed.fill(1);
+            return self.sum(Summed::Present);
+        }
         if self.bounds.hold {
             self.bounds.step(&self.labels, &self.centroids_before, &self.centroids, d);
             if self.bounds.hold {
@@ -170,8 +184,8 @@ impl<'a> Lloyd<'a> {
         k * (width + 4.0) + ALONE * d * projection.looked_at() < 0.8 * k * d
     }
 
-    /// The centroids become the means of their points; returns how many empty ones were given a point first. One that stays
-    /// empty stays where it is.
+    /// The centroids become the means of their points, or the directions of those; returns how many empty ones were given a point
+    /// first. One that stays empty stays where it is.
     fn update(&mut self) -> Result<u64> {
         self.earlier.copy_from_slice(&self.labels);
         let repaired = if self.masses.contains(&0.0) { self.repair()? } else { 0 };
@@ -180,11 +194,11 @@ impl<'a> Lloyd<'a> {
         }
         let d = self.points.width();
         self.centroids_before.copy_from_slice(&self.centroids);
-        self.fitted.copy_from_slice(&self.masses);
-        for ((mean, sums), &mass) in self.centroids.chunks_exact_mut(d).zip(self.sums.chunks_exact(d)).zip(&self.masses)
-        {
-            if mass > 0.0 {
-                mean.iter_mut().zip(sums).for_each(|(mean, sum)| *mean = sum / mass);
+        let means = self.centroids.chunks_exact_mut(d).zip(&mut self.fitted);
+        for ((mean, fitted), (sums, &mass)) in means.zip(self.sums.chunks_exact(d).zip(&self.masses)) {
+            *fitted = if self.options.spherical { length(sums) } else { mass };
+            if *fitted > 0.0 {
+                mean.iter_mut().zip(sums).for_each(|(mean, sum)| *mean = sum / *fitted);
             }
         }
         Ok(repaired)

@@ -4,21 +4,27 @@
 //! |---|---|
 //! | `points.rs` | [`Points`]: the data and its weights, checked before work starts |
 //! | `options.rs` | [`KMeansOptions`], and [`Report`]: what a run tells |
-//! | `start.rs` | the first centroids: k-means++, random rows, or given ones |
+//! | `start.rs` | the first centroids: k-means++, k-means||, or random rows |
 //! | `lloyd.rs` | the iterations of one run, to a fixed point |
+//! | `sphere.rs` | directions instead of places |
+//! | `balance.rs` | clusters of a limited size |
 //! | `bounds.rs` | the bounds that spare points which stay where they are the search |
 //! | `projection.rs` | the points in a few dimensions, which spare long runs most of the distances |
-//! | `kmeans.rs` | [`KMeans`]: restarts, warm starts, assignment of new points |
+//! | `kmeans.rs` | [`KMeans`]: restarts, warm starts, batches of a stream, assignment of new points |
+//! | `route.rs` | new points to several centroids, with weights |
 //!
 //! Everything is a function of (points, weights, options) alone: labels are those of f64 distances, sums have one order, and
 //! random numbers have no state. So labels and centroids are the same bits on every backend, CPU level and number of threads.
 
+mod balance;
 mod bounds;
 mod kmeans;
 mod lloyd;
 mod options;
 mod points;
 mod projection;
+mod route;
+mod sphere;
 mod start;
 #[cfg(test)]
 mod tests;

@@ -6,9 +6,12 @@ use crate::tensor::error::ensure;
 /// Where the first centroids come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// k-means++ (Arthur and Vassilvitskii, SODA 2007): each next one a point, drawn by its squared distance from those there
-    /// are.
+    /// Greedy k-means++ (Arthur and Vassilvitskii, SODA 2007): each next one the best of several points, drawn by their squared
+    /// distances from those there are.
     PlusPlus,
+    /// k-means|| (Bahmani et al., "Scalable k-means++", VLDB 2012): some times as many points as there are to be clusters, drawn in
+    /// a few rounds, and clustered themselves.
+    Scalable,
     /// Distinct rows, drawn by weight.
     Random,
     /// Those that are there: set by the caller, or left by the last fit.
@@ -19,6 +22,12 @@ pub enum Start {
 pub struct KMeansOptions {
     pub clusters: usize,
     pub start: Start,
+    /// Points that k-means++ draws for each centroid, of which it takes the best; 0: 2 + ln k, rounded down.
+    pub candidates: usize,
+    /// Directions instead of places: rows and centroids have length 1.
+    pub spherical: bool,
+    /// Points that a cluster has at most; 0: any number.
+    pub capacity: usize,
     /// Runs from different starts, of which the one of least inertia counts; given centroids are run once.
     pub n_init: usize,
     /// Of one run.
@@ -30,12 +39,24 @@ pub struct KMeansOptions {
 
 impl Default for KMeansOptions {
     fn default() -> Self {
-        KMeansOptions { clusters: 8, start: Start::PlusPlus, n_init: 1, max_iterations: 300, tolerance: 0.0, seed: 0 }
+        KMeansOptions {
+            clusters: 8,
+            start: Start::PlusPlus,
+            candidates: 0,
+            spherical: false,
+            capacity: 0,
+            n_init: 1,
+            max_iterations: 300,
+            tolerance: 0.0,
+            seed: 0,
+        }
     }
 }
 
 /// Labels go out as int32.
 const MOST_CLUSTERS: usize = i32::MAX as usize;
+/// Distances from so many are kept for each point while one is chosen.
+const MOST_CANDIDATES: usize = 1024;
 
 impl KMeansOptions {
     /// ARGUMENT, naming the option, its value and what is expected.
@@ -43,6 +64,8 @@ impl KMeansOptions {
         let k = self.clusters;
         ensure!(k > 0, Argument, "k is 0, expected at least 1");
         ensure!(k <= MOST_CLUSTERS, Argument, "k is {k}, expected at most {MOST_CLUSTERS}");
+        let candidates = self.candidates;
+        ensure!(candidates <= MOST_CANDIDATES, Argument, "candidates is {candidates}, expected 0 to {MOST_CANDIDATES}");
         // The number of the run is a 32-bit word of the random counter.
         ensure!(
             (1..=u32::MAX as usize).contains(&self.n_init),
@@ -58,6 +81,27 @@ impl KMeansOptions {
             self.tolerance
         );
         Ok(())
+    }
+
+    /// ARGUMENT, where n points are not enough, or too many.
+    pub fn fit(&self, n: usize) -> Result<()> {
+        let (k, capacity) = (self.clusters, self.capacity);
+        ensure!(k <= n, Argument, "k is {k}, more clusters than the {n} points");
+        ensure!(
+            capacity == 0 || k.saturating_mul(capacity) >= n,
+            Argument,
+            "capacity is {capacity}: {k} clusters hold {} points, there are {n}",
+            k.saturating_mul(capacity)
+        );
+        Ok(())
+    }
+
+    /// Points that are drawn for each centroid.
+    pub fn drawn(&self) -> usize {
+        match self.candidates {
+            0 => 2 + (self.clusters as f64).ln() as usize,
+            given => given,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::backend::Context;
 use crate::tensor::error::{ensure, error};
-use crate::tensor::{Result, Tensor, View};
+use crate::tensor::{Result, Tensor, View, reserve};
 
 /// n rows of d numbers, and a weight for each or none (all 1).
 #[derive(Clone, Copy)]
@@ -16,6 +16,7 @@ pub struct Points<'a> {
 }
 
 /// Points where the kernels of a context work, as far as that is elsewhere.
+#[derive(Default)]
 pub struct Copies([Option<Tensor>; 2]);
 
 /// Squared distances have to stay finite in f32, and what they are compared by as well: d products of differences up to twice
@@ -31,8 +32,14 @@ impl<'a> Points<'a> {
         ensure!(n.checked_mul(d) == Some(x.len()), Shape, "x has {} elements for [{n}, {d}]", x.len());
         ensure!(weights.is_empty() || weights.len() == n, Shape, "there are {} weights for {n} points", weights.len());
         ensure!(u32::try_from(n).is_ok(), Shape, "n is {n}, expected at most {}", u32::MAX);
-        let views = [View::of(x, &[n, d])?, View::of(weights, &[weights.len()])?];
+        let views = host_views(x, n, d, weights)?;
         Ok(Points { x, n, d, weights, views })
+    }
+
+    /// x and weights as `view` and `weights` have them, on the host also where there are copies: for operations that devices leave to
+    /// it.
+    pub fn host_views(&self) -> Result<[View<'a>; 2]> {
+        host_views(self.x, self.n, self.d, self.weights)
     }
 
     /// What many calls of kernels read is brought to them once.
@@ -79,6 +86,24 @@ impl<'a> Points<'a> {
         &self.x[i * self.d..][..self.d]
     }
 
+    /// [n, d]
+    pub fn values(&self) -> &'a [f32] {
+        self.x
+    }
+
+    /// [n], or nothing where all are 1.
+    pub fn own_weights(&self) -> &'a [f32] {
+        self.weights
+    }
+
+    /// Some rows as centroids, with room for as many as `room`.
+    pub fn gather(&self, rows: &[u32], room: usize) -> Result<Vec<f64>> {
+        let mut centroids = Vec::new();
+        reserve(&mut centroids, room.max(rows.len()) * self.d)?;
+        rows.iter().for_each(|&i| centroids.extend(self.row(i as usize).iter().map(|&x| f64::from(x))));
+        Ok(centroids)
+    }
+
     pub fn weight(&self, i: usize) -> f64 {
         self.weights.get(i).map_or(1.0, |&w| f64::from(w))
     }
@@ -92,6 +117,10 @@ impl<'a> Points<'a> {
     pub fn weights(&self) -> Result<View<'a>> {
         Ok(self.views[1])
     }
+}
+
+fn host_views<'a>(x: &'a [f32], n: usize, d: usize, weights: &'a [f32]) -> Result<[View<'a>; 2]> {
+    Ok([View::of(x, &[n, d])?, View::of(weights, &[weights.len()])?])
 }
 
 /// `name` holds finite numbers, small enough for squared distances; rows of `d`, which kernels see as `view`.

@@ -1,11 +1,30 @@
 //! The first centroids of a run. All choices are drawn by Philox from (seed, run, number of the choice).
 
-use super::kmeans::distances;
+use super::Hooks;
+use super::kmeans::{distances, nearest};
+use super::lloyd::Lloyd;
+use super::options::{KMeansOptions, Start};
 use super::points::Points;
 use crate::backend::Context;
+use crate::backend::projection::Projection;
 use crate::tensor::error::ensure;
 use crate::tensor::random::{Purpose, Stream};
-use crate::tensor::{Result, reserve, vec_zeroed};
+use crate::tensor::{Cancelled, Result, View, ViewMut, reserve, vec_zeroed};
+
+/// What a start is found from.
+#[derive(Clone, Copy)]
+pub struct Seeding<'a> {
+    pub context: &'a Context,
+    pub points: Points<'a>,
+    pub projection: Option<&'a Projection>,
+    pub options: &'a KMeansOptions,
+    pub stream: Stream,
+    pub cancelled: Cancelled<'a>,
+}
+
+pub fn stream(seed: u64, run: usize) -> Stream {
+    Stream::new(seed, Purpose::Cluster, run as u32, 0)
+}
 
 /// Uniform in [0, 1): 53 bits.
 fn uniform(stream: &Stream, element: u64) -> f64 {
@@ -13,78 +32,221 @@ fn uniform(stream: &Stream, element: u64) -> f64 {
     stream.below(element, STEPS) as f64 / STEPS as f64
 }
 
-pub fn stream(seed: u64, run: usize) -> Stream {
-    Stream::new(seed, Purpose::Cluster, run as u32, 0)
-}
+/// Rounds of k-means||, and points that each draws, for each centroid.
+const ROUNDS: u64 = 5;
+const OVERSAMPLING: f64 = 1.0;
+/// Iterations that the points that were drawn are clustered by.
+const RECLUSTERING: u64 = 10;
 
-/// k-means++ (Arthur and Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007), weighted: the first
-/// centroid is point i with probability w[i] / sum of w, each next one with probability w[i] D[i] / sum of w D, where D[i] is
-/// the squared distance of point i from the nearest centroid so far.
-///
-/// When every point is a centroid already, the rest repeat the first one: ties go to the lowest index, so they stay empty.
-pub fn plus_plus(
-    context: &Context,
-    points: &Points,
-    k: usize,
-    stream: &Stream,
-    cancelled: &(dyn Fn() -> bool + Sync),
-) -> Result<Vec<f64>> {
-    let (n, d) = (points.count(), points.width());
-    let mut centroids: Vec<f64> = Vec::new();
-    reserve(&mut centroids, k * d)?;
-    let (mut least, mut here) = (vec_zeroed::<f32>(n)?, vec_zeroed::<f32>(n)?);
-    let labels = vec_zeroed::<u32>(n)?;
-    let mut chosen = draw(n, uniform(stream, 0), |i| points.weight(i));
-    for number in 1..=k {
-        let Some(point) = chosen else {
-            centroids.extend_from_within(..d);
-            continue;
-        };
-        centroids.extend(points.row(point).iter().map(|&x| f64::from(x)));
-        if number == k {
-            break;
-        }
-        ensure!(!cancelled(), Cancelled, "k-means was cancelled before its first iteration");
-        distances(context, points, &labels, &centroids[centroids.len() - d..], &mut here)?;
-        for (least, &distance) in least.iter_mut().zip(&here) {
-            *least = if number == 1 { distance } else { least.min(distance) };
-        }
-        chosen = draw(n, uniform(stream, number as u64), |i| points.weight(i) * f64::from(least[i]));
+impl Seeding<'_> {
+    fn continues(&self) -> Result<()> {
+        ensure!(!(self.cancelled)(), Cancelled, "k-means was cancelled before its first iteration");
+        Ok(())
     }
-    Ok(centroids)
-}
 
-/// Index i with probability mass(i) / total, for a uniform number in [0, 1); None when all masses are 0.
-fn draw(n: usize, uniform: f64, mass: impl Fn(usize) -> f64) -> Option<usize> {
-    let target = uniform * (0..n).map(&mass).sum::<f64>();
-    let (mut sum, mut last) = (0.0, None);
-    for i in 0..n {
-        let mass = mass(i);
-        if mass > 0.0 {
-            sum += mass;
-            last = Some(i);
-            if sum > target {
+    /// The first row: i with probability w[i] / sum of w.
+    fn first(&self) -> Option<usize> {
+        let points = self.points;
+        Masses::new(points.count(), |i| points.weight(i)).draw(uniform(&self.stream, 0), |i| points.weight(i))
+    }
+
+    /// Greedy k-means++ (Arthur and Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007), weighted: the first
+    /// centroid is point i with probability w[i] / sum of w; for each next one several points are drawn, with probability
+    /// w[i] D[i] / sum of w D, where D[i] is the squared distance of point i from the nearest centroid so far, and that is taken
+    /// which leaves the least sum of w D (the earliest of several).
+    ///
+    /// When every point is a centroid already, the rest repeat the first one: ties go to the lowest index, so they stay empty.
+    pub fn plus_plus(&self) -> Result<Vec<f64>> {
+        let (points, k, d) = (self.points, self.options.clusters, self.points.width());
+        let n = points.count();
+        let mut rows: Vec<u32> = Vec::new();
+        reserve(&mut rows, k)?;
+        rows.extend(self.first().map(|i| i as u32));
+        let mut least = Least::new(n, self.options.drawn())?;
+        while rows.len() < k {
+            self.continues()?;
+            if rows.len() == 1 {
+                least.lower(self, &rows)?;
+                least.take(0);
+            }
+            let candidates = least.draw(self, rows.len() as u64);
+            if candidates.is_empty() {
                 break;
             }
+            let best = if rows.len() + 1 == k && candidates.len() == 1 { 0 } else { least.lower(self, &candidates)? };
+            least.take(best);
+            rows.push(candidates[best]);
+        }
+        let mut centroids = points.gather(&rows, k)?;
+        while centroids.len() < k * d {
+            centroids.extend_from_within(..d);
+        }
+        Ok(centroids)
+    }
+
+    /// k-means|| (Bahmani et al., "Scalable k-means++", VLDB 2012): one point, then in each of five rounds every point with
+    /// probability min(1, k w[i] D[i] / sum of w D). The points that were drawn, each with the weight of those that are nearest to
+    /// it, are clustered by greedy k-means++ and a few iterations.
+    pub fn scalable(&self) -> Result<Vec<f64>> {
+        let (points, k, d) = (self.points, self.options.clusters, self.points.width());
+        let n = points.count();
+        let mut rows: Vec<u32> = Vec::new();
+        rows.extend(self.first().map(|i| i as u32));
+        let (mut labels, mut least) = (vec_zeroed::<u32>(n)?, vec_zeroed::<f32>(n)?);
+        let (mut nearest_here, mut here) = (vec_zeroed::<u32>(n)?, vec_zeroed::<f32>(n)?);
+        distances(self.context, &points, &labels, &points.gather(&rows, 1)?, &mut least)?;
+        for round in 1..=ROUNDS {
+            self.continues()?;
+            let mass = |i: usize| points.weight(i) * f64::from(least[i]);
+            let each = OVERSAMPLING * k as f64 / (0..n).map(mass).sum::<f64>();
+            let drawn = (0..n).filter(|&i| uniform(&self.stream, round << 32 | i as u64) < each * mass(i));
+            let before = rows.len();
+            for i in drawn {
+                reserve(&mut rows, 1)?;
+                rows.push(i as u32);
+            }
+            let drawn = &rows[before..];
+            if drawn.is_empty() {
+                continue;
+            }
+            let centroids = points.gather(drawn, drawn.len())?;
+            nearest(self.context, &points, &centroids, self.projection, &mut nearest_here)?;
+            distances(self.context, &points, &nearest_here, &centroids, &mut here)?;
+            for i in 0..n {
+                if here[i] < least[i] {
+                    (least[i], labels[i]) = (here[i], before as u32 + nearest_here[i]);
+                }
+            }
+        }
+        if rows.len() < k {
+            // Most points are where one was drawn: as many as there are to be clusters may be too few.
+            return self.plus_plus();
+        }
+        let (mut x, mut masses) = (Vec::new(), vec_zeroed::<f64>(rows.len())?);
+        labels.iter().enumerate().for_each(|(i, &label)| masses[label as usize] += points.weight(i));
+        reserve(&mut x, rows.len() * d)?;
+        rows.iter().for_each(|&row| x.extend_from_slice(points.row(row as usize)));
+        let mut weights = Vec::new();
+        reserve(&mut weights, masses.len())?;
+        weights.extend(masses.iter().map(|&mass| mass as f32));
+        let drawn = Points::new(&x, rows.len(), d, &weights)?;
+        let stream = Stream { tensor: 1, ..self.stream };
+        let start = Seeding { points: drawn, projection: None, stream, ..*self }.plus_plus()?;
+        let max_iterations = RECLUSTERING.min(self.options.max_iterations);
+        let options = KMeansOptions { max_iterations, tolerance: 0.0, capacity: 0, ..self.options.clone() };
+        let mut lloyd = Lloyd::new(self.context, drawn, None, start, &options)?;
+        lloyd.run(0, &mut Hooks { progress: None, cancelled: self.cancelled })?;
+        Ok(lloyd.centroids)
+    }
+
+    /// k distinct rows, drawn one after the other by weight: those of the k least -ln(u) / w (Efraimidis and Spirakis, "Weighted
+    /// random sampling with a reservoir", 2006). Rows of weight 0 come last.
+    pub fn random(&self) -> Result<Vec<f64>> {
+        let (points, k) = (self.points, self.options.clusters);
+        let n = points.count();
+        let mut keys: Vec<(f64, u32)> = Vec::new();
+        reserve(&mut keys, n)?;
+        keys.extend((0..n).map(|i| (-(1.0 - uniform(&self.stream, i as u64)).ln() / points.weight(i), i as u32)));
+        keys.select_nth_unstable_by(k - 1, |a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        let mut rows: Vec<u32> = Vec::new();
+        reserve(&mut rows, k)?;
+        rows.extend(keys[..k].iter().map(|&(_, i)| i));
+        rows.sort_unstable();
+        points.gather(&rows, k)
+    }
+
+    /// The start that the options ask for; None: the centroids that there are.
+    pub fn find(&self) -> Result<Option<Vec<f64>>> {
+        match self.options.start {
+            Start::PlusPlus => self.plus_plus().map(Some),
+            Start::Scalable => self.scalable().map(Some),
+            Start::Random => self.random().map(Some),
+            Start::Given => Ok(None),
         }
     }
-    last
 }
 
-/// k distinct rows, drawn one after the other by weight: those of the k least -ln(u) / w (Efraimidis and Spirakis, "Weighted
-/// random sampling with a reservoir", 2006). Rows of weight 0 come last.
-pub fn random(points: &Points, k: usize, stream: &Stream) -> Result<Vec<f64>> {
-    let (n, d) = (points.count(), points.width());
-    let mut keys: Vec<(f64, u32)> = Vec::new();
-    reserve(&mut keys, n)?;
-    keys.extend((0..n).map(|i| (-(1.0 - uniform(stream, i as u64)).ln() / points.weight(i), i as u32)));
-    keys.select_nth_unstable_by(k - 1, |a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-    let chosen = &mut keys[..k];
-    chosen.sort_unstable_by_key(|&(_, i)| i);
-    let mut centroids: Vec<f64> = Vec::new();
-    reserve(&mut centroids, k * d)?;
-    chosen.iter().for_each(|&(_, i)| centroids.extend(points.row(i as usize).iter().map(|&x| f64::from(x))));
-    Ok(centroids)
+/// The squared distances of all points from the nearest centroid so far, and what candidates would make of them.
+struct Least {
+    /// [n]
+    least: Vec<f32>,
+    /// [most candidates, n]
+    lower: Vec<f32>,
+    gains: Vec<f64>,
+}
+
+impl Least {
+    fn new(n: usize, most: usize) -> Result<Least> {
+        let mut least = vec_zeroed(n)?;
+        least.fill(f32::MAX);
+        Ok(Least { least, lower: vec_zeroed(n * most)?, gains: vec_zeroed(most)? })
+    }
+
+    /// Finds what these rows would make of the distances; returns which makes least of them.
+    fn lower(&mut self, seeding: &Seeding, candidates: &[u32]) -> Result<usize> {
+        let (n, m) = (self.least.len(), candidates.len());
+        let (kernels, launch) = (seeding.context.kernels(), seeding.context.launch());
+        let [x, weights] = seeding.points.host_views()?;
+        let (candidates, least) = (View::of(candidates, &[m])?, View::of(&self.least, &[n])?);
+        let gains = &mut self.gains[..m];
+        let (mut lower, mut sums) = (ViewMut::of(&mut self.lower[..m * n], &[m, n])?, ViewMut::of(gains, &[m])?);
+        let projection = seeding.projection;
+        (kernels.kmeans_seed)(launch, &x, &weights, &candidates, projection, &least, &mut lower, &mut sums)?;
+        let gains = &self.gains[..m];
+        Ok((0..m).fold(0, |best, i| if gains[i] > gains[best] { i } else { best }))
+    }
+
+    /// Takes the distances that a candidate would make.
+    fn take(&mut self, candidate: usize) {
+        let n = self.least.len();
+        self.least.copy_from_slice(&self.lower[candidate * n..][..n]);
+    }
+
+    /// Draws candidates for centroid `number`; none where all distances are 0.
+    fn draw(&self, seeding: &Seeding, number: u64) -> Vec<u32> {
+        let mass = |i: usize| seeding.points.weight(i) * f64::from(self.least[i]);
+        let masses = Masses::new(self.least.len(), mass);
+        let uniform = |candidate: usize| uniform(&seeding.stream, (candidate as u64) << 32 | number);
+        (0..self.gains.len()).filter_map(|i| masses.draw(uniform(i), mass).map(|i| i as u32)).collect()
+    }
+}
+
+/// Masses of indices, added up in index order.
+struct Masses {
+    n: usize,
+    /// The sum before each of some indices, [`Masses::STEP`] apart.
+    before: Vec<f64>,
+    total: f64,
+}
+
+impl Masses {
+    const STEP: usize = 1024;
+
+    fn new(n: usize, mass: impl Fn(usize) -> f64) -> Masses {
+        let (mut before, mut total) = (Vec::new(), 0.0);
+        for start in (0..n).step_by(Self::STEP) {
+            before.push(total);
+            for i in start..n.min(start + Self::STEP) {
+                total += mass(i);
+            }
+        }
+        Masses { n, before, total }
+    }
+
+    /// Index i with probability mass(i) / total, for a uniform number in [0, 1); None when all masses are 0.
+    fn draw(&self, uniform: f64, mass: impl Fn(usize) -> f64) -> Option<usize> {
+        let target = uniform * self.total;
+        // The first of these steps ends above the target, unless rounding has put that at the very total.
+        let step = self.before.partition_point(|&before| before <= target).saturating_sub(1);
+        let mut sum = self.before.get(step).copied()?;
+        for i in step * Self::STEP..self.n {
+            sum += mass(i);
+            if mass(i) > 0.0 && sum > target {
+                return Some(i);
+            }
+        }
+        (0..self.n).rev().find(|&i| mass(i) > 0.0)
+    }
 }
 
 #[cfg(test)]
@@ -94,10 +256,22 @@ mod tests {
     #[test]
     fn indices_are_drawn_by_their_mass() {
         let masses = [0.0, 1.0, 0.0, 3.0, 0.0];
-        let drawn = |u: f64| draw(5, u, |i| masses[i]);
+        let drawn = |u: f64| Masses::new(5, |i| masses[i]).draw(u, |i| masses[i]);
         assert_eq!([0.0, 0.2499, 0.25, 0.9999].map(drawn), [Some(1), Some(1), Some(3), Some(3)]);
         // Rounding may put the target at the very total.
         assert_eq!(drawn(1.0), Some(3));
-        assert_eq!(draw(3, 0.5, |_| 0.0), None);
+        assert_eq!(Masses::new(3, |_| 0.0).draw(0.5, |_| 0.0), None);
+        assert_eq!(Masses::new(0, |_| 1.0).draw(0.5, |_| 1.0), None);
+        // Over several steps of the sums, which are those of a single loop.
+        let mass = |i: usize| [0.1, 0.7, 0.0, 1e-3][i % 4];
+        let masses = Masses::new(5000, mass);
+        for u in (0..997).map(|i| f64::from(i) / 997.0) {
+            let mut sum = 0.0;
+            let expected = (0..5000).find(|&i| {
+                sum += mass(i);
+                sum > u * masses.total && mass(i) > 0.0
+            });
+            assert_eq!(masses.draw(u, mass), expected);
+        }
     }
 }

@@ -1,10 +1,13 @@
 //! k-means seen from outside: against an independent brute force in f64, over hard sets, and its promises.
 
+mod balance;
 mod bounds;
 mod cuda;
 mod lloyd;
 mod projection;
 mod refusals;
+mod route;
+mod sphere;
 mod start;
 mod stream;
 

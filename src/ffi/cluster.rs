@@ -6,12 +6,14 @@
 //! matrix products with proven bounds of their rounding, and near ties are decided again in f64; where most of
 //! the points lies in a few dimensions, or most points stay where they are, bounds spare most of that work and
 //! change nothing. Sums have one fixed order: labels, centroids and inertia are the same bits on every backend,
-//! CPU level and number of threads. The start is k-means++ (Arthur and Vassilvitskii, SODA 2007). Points may
-//! have weights: a weight of 2 counts as a point that is there twice. An empty cluster is given the point that
-//! is farthest from its centroid. Labels are int32_t, 0 to k - 1. The inertia and distances are f32 sums of
+//! CPU level and number of threads. The start is greedy k-means++ (Arthur and Vassilvitskii, SODA 2007), or
+//! k-means||. Points may have weights: a weight of 2 counts as a point that is there twice. An empty cluster is
+//! given the point that is farthest from its centroid. Clusters may be directions (spherical), or have a limited
+//! size (`capacity`). Labels are int32_t, 0 to k - 1. The inertia and distances are f32 sums of
 //! squares; distances below 1e-45 are 0 there. Memory beside the data: O(n + k d): some 24 bytes a point, sums
 //! of up to 32 parts of the points, which take up to half of what the data takes, and as much at most for the
-//! projection of a long run.
+//! projection of a long run; 4 bytes for each candidate and point while k-means++ starts; a copy of the data where
+//! spherical clusters meet rows that are not of length 1; some 600 bytes a point where a capacity is given.
 //!
 //!     float x[4 * 2] = {0, 0, 0, 1, 9, 9, 9, 8}, centroids[2 * 2];
 //!     int32_t labels[4];
@@ -39,12 +41,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum setun_kmeans_start {
-    /// k-means++: each next one a point, drawn by weight and squared distance from those there are.
+    /// Greedy k-means++: each next one the best of `candidates` points, drawn by weight and squared distance from
+    /// those there are.
     PlusPlus = 0,
     /// Distinct rows of x, drawn by weight.
     Random = 1,
     /// Those that the caller gave, or the last fit left: a warm start. `n_init` is then 1.
     Given = 2,
+    /// k-means||: k points and more, drawn in five rounds over all points, and clustered themselves (Bahmani et
+    /// al., VLDB 2012). For large k, where k-means++ would read the points k times.
+    Scalable = 3,
 }
 
 /// Where a k-means stands.
@@ -122,10 +128,20 @@ pub struct setun_kmeans_options {
     pub cancel: *const setun_cancel,
     /// Where it runs; NULL = the default context. Default NULL.
     pub context: *const setun_context,
+    /// Points that k-means++ draws for each centroid, of which it takes the one that leaves the least inertia, up
+    /// to 1024; 1 = plain k-means++; 0 = 2 + ln k, rounded down. Default 0.
+    pub candidates: i64,
+    /// Points that a cluster has at most, counted without their weights; k times that has to be n or more. Each
+    /// iteration then finds an assignment of least inertia within that limit. 0 = any number. Default 0.
+    pub capacity: i64,
+    /// 1 = spherical: rows count as directions, scaled to length 1 (rows of 0 belong to a cluster and weigh
+    /// nothing), and so are the centroids; squared distances are 2 - 2 cos. Default 0.
+    pub spherical: i32,
+    pub reserved: i32,
 }
 
-// SAFETY: repr(C), begins with struct_size, numbers, pointers and a nullable function pointer, ends with a pointer at a
-// multiple of its size: no padding at the end.
+// SAFETY: repr(C), begins with struct_size, numbers, pointers and a nullable function pointer, ends with two numbers of 4
+// bytes: no padding at the end.
 unsafe impl Versioned for setun_kmeans_options {
     fn defaults() -> Self {
         let defaults = KMeansOptions::default();
@@ -142,6 +158,10 @@ unsafe impl Versioned for setun_kmeans_options {
             user_data: std::ptr::null_mut(),
             cancel: std::ptr::null(),
             context: std::ptr::null(),
+            candidates: defaults.candidates as i64,
+            capacity: defaults.capacity as i64,
+            spherical: i32::from(defaults.spherical),
+            reserved: 0,
         }
     }
 }
@@ -170,10 +190,14 @@ impl KMeansObject {
             (setun_kmeans_start::PlusPlus as i32, "k-means++", Start::PlusPlus),
             (setun_kmeans_start::Random as i32, "random", Start::Random),
             (setun_kmeans_start::Given as i32, "given", Start::Given),
+            (setun_kmeans_start::Scalable as i32, "k-means||", Start::Scalable),
         ];
         let own = KMeansOptions {
             clusters: k,
             start: one_of(options.start, "start", &starts)?,
+            candidates: size(options.candidates, "candidates")?,
+            spherical: options.spherical != 0,
+            capacity: size(options.capacity, "capacity")?,
             n_init: size(options.n_init, "n_init")?,
             max_iterations: size(options.max_iterations, "max_iterations")? as u64,
             tolerance: options.tolerance,
@@ -439,6 +463,86 @@ pub unsafe extern "C" fn setun_kmeans_assign(
         let labels = if labels.is_empty() { &mut own_labels[..] } else { labels };
         object.kmeans.assign(&points, labels, distances)
     })
+}
+
+/// Finds the m nearest centroids of each point x [n, d], nearest first (ties: lower indices first). Each output may
+/// be NULL: `labels` [n, m], and `distances` [n, m], squared. Capacities are not looked at.
+///
+/// Returns what `setun_kmeans_assign` does; also ARGUMENT (m is 0 or above k).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_kmeans_nearest(
+    kmeans: *const setun_kmeans,
+    x: *const f32,
+    n: i64,
+    d: i64,
+    m: i64,
+    labels: *mut i32,
+    distances: *mut f32,
+) -> setun_status {
+    guard("kmeans_nearest", || {
+        // SAFETY: the lengths are the caller's contract.
+        unsafe { look_up(kmeans, [n, d, m], x, labels, (distances, "distances"), KMeans::nearest) }
+    })
+}
+
+/// Routes each point x [n, d] to its m nearest centroids, nearest first, with weights that add up to 1: each in
+/// proportion to distance^-sharpness, of the distance itself, not its square. With a sharpness of 0 they are the
+/// same; the larger it is, the more counts the nearest one. A centroid at distance 0 takes all. Each output may be
+/// NULL: `labels` [n, m], and `weights` [n, m].
+///
+/// Returns what `setun_kmeans_nearest` does; also ARGUMENT (sharpness is negative or not finite).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_kmeans_route(
+    kmeans: *const setun_kmeans,
+    x: *const f32,
+    n: i64,
+    d: i64,
+    m: i64,
+    sharpness: f64,
+    labels: *mut i32,
+    weights: *mut f32,
+) -> setun_status {
+    guard("kmeans_route", || {
+        let route = |kmeans: &KMeans, points: &Points, m, labels: &mut [u32], weights: &mut [f32]| {
+            kmeans.route(points, m, sharpness, labels, weights)
+        };
+        // SAFETY: the lengths are the caller's contract.
+        unsafe { look_up(kmeans, [n, d, m], x, labels, (weights, "weights"), route) }
+    })
+}
+
+/// What `setun_kmeans_nearest` and `setun_kmeans_route` have in common.
+///
+/// # Safety
+/// x holds n rows of d numbers, and `labels` and `numbers`, unless NULL, n of m.
+unsafe fn look_up(
+    kmeans: *const setun_kmeans,
+    [n, d, m]: [i64; 3],
+    x: *const f32,
+    labels: *mut i32,
+    (numbers, name): (*mut f32, &'static str),
+    work: impl FnOnce(&KMeans, &Points, usize, &mut [u32], &mut [f32]) -> Result<()>,
+) -> Result<()> {
+    let object = handle::shared(kmeans, "kmeans")?;
+    // SAFETY: the lengths are passed on to the caller.
+    let (points, inputs) = unsafe { points(x, n, d, std::ptr::null()) }?;
+    let m = size(m, "m")?;
+    ensure!(
+        m <= object.kmeans.clusters(),
+        Argument,
+        "m is {m}, expected 1 to k, which is {}",
+        object.kmeans.clusters()
+    );
+    let all = count::<f32>(&[points.count(), m], "labels")?;
+    let outputs = [extent("labels", labels, wanted(labels, all)), extent(name, numbers, wanted(numbers, all))];
+    check_apart(&outputs, &inputs)?;
+    let (mut found, mut lengths) = (vec_zeroed(all)?, vec_zeroed(all)?);
+    work(&object.kmeans, &points, m, &mut found, &mut lengths)?;
+    // SAFETY: NULL, alignment and overlap are checked; the lengths are passed on to the caller. A label is below 2^31.
+    let (labels, numbers) = unsafe { (optional(labels.cast::<u32>(), all, "labels")?, optional(numbers, all, name)?) };
+    copy(&found, labels);
+    copy(&lengths, numbers);
+    Ok(())
 }
 
 /// Says k and d, the shape of the centroids; each output may be NULL. d is 0 while there are none.

@@ -129,6 +129,7 @@ fn window_labels(
     let mut kmeans = KMeans::new(
         context.clone(),
         KMeansOptions {
+            candidates: 1,
             clusters: options.n_clusters,
             max_iterations: ITERATIONS,
             tolerance: TOLERANCE,

@@ -35,10 +35,28 @@ static void known_answers(const setun_context *context) {
     /* Whatever the start, these groups are found by one of ten runs. */
     options.weights = NULL;
     options.n_init = 10;
-    for (options.start = SETUN_KMEANS_START_PLUS_PLUS; options.start <= SETUN_KMEANS_START_RANDOM; options.start++) {
+    for (options.start = SETUN_KMEANS_START_PLUS_PLUS; options.start <= SETUN_KMEANS_START_SCALABLE; options.start++) {
+        if (options.start == SETUN_KMEANS_START_GIVEN)
+            continue;
         CHECK_OK(setun_cluster(x, N, D, K, &options, NULL, NULL, &inertia));
         CHECK(inertia == inertia_expected);
     }
+    /* At most three points in a cluster: of the four of the first group, one goes elsewhere. */
+    options.start = SETUN_KMEANS_START_PLUS_PLUS, options.capacity = 3;
+    CHECK_OK(setun_cluster(x, N, D, K, &options, labels, NULL, &inertia));
+    for (int i = 0; i < K; i++) {
+        int size = 0;
+        for (int j = 0; j < N; j++)
+            size += labels[j] == i;
+        CHECK(size >= 2 && size <= 3);
+    }
+    CHECK(inertia > inertia_expected);
+    /* As directions, two groups lie on the axes, and the third is spread from one to the other. */
+    options.capacity = 0, options.spherical = 1;
+    CHECK_OK(setun_cluster(x, N, D, K, &options, labels, centroids, &inertia));
+    CHECK(labels[4] == labels[5] && labels[6] == labels[7] && labels[4] != labels[6] && labels[2] == labels[4]);
+    CHECK_NEAR(centroids[2 * labels[3]], sqrt(.5), 1e-6);
+    CHECK(inertia < 1e-12);
     /* All outputs may be NULL. */
     CHECK_OK(setun_cluster(x, N, D, K, NULL, NULL, NULL, NULL));
     CHECK_OK(setun_cluster(x, N, D, 1, NULL, labels, NULL, NULL));
@@ -83,7 +101,8 @@ static void handles(void) {
     setun_cancel *cancel = NULL;
     listener l = {0, 0, 0};
     int32_t labels[N];
-    float centroids[K * D], distances[N], nearby[2 * D] = {90, 1, 1, 1};
+    float centroids[K * D], distances[N], nearby[2 * D] = {90, 1, 1, 1}, lengths[2 * K];
+    int32_t routes[2 * K];
     double inertia;
     int64_t k, d = -1;
     CHECK_OK(setun_cancel_create(&cancel));
@@ -119,6 +138,18 @@ static void handles(void) {
     CHECK_OK(setun_kmeans_assign(kmeans, nearby, 2, D, labels, distances));
     CHECK(labels[0] == 1 && labels[1] == 0 && distances[0] == 122 && distances[1] == 0);
     CHECK_OK(setun_kmeans_assign(kmeans, NULL, 0, D, NULL, NULL));
+
+    /* Several centroids of each point. The means are (1, 1), (101, 0), (0, 52). */
+    CHECK_OK(setun_kmeans_nearest(kmeans, nearby, 2, D, 3, routes, lengths));
+    CHECK(routes[0] == 1 && routes[1] == 0 && routes[2] == 2 && routes[3] == 0 && routes[4] == 2 && routes[5] == 1);
+    CHECK(lengths[0] == 122 && lengths[1] == 89 * 89 && lengths[2] == 8100 + 51 * 51 && lengths[3] == 0);
+    CHECK_OK(setun_kmeans_route(kmeans, nearby, 2, D, 2, 2.0, routes, lengths));
+    CHECK(routes[0] == 1 && routes[1] == 0 && routes[2] == 0 && routes[3] == 2);
+    CHECK_NEAR(lengths[1], 122. / (122 + 89 * 89), 1e-6);
+    CHECK(lengths[2] == 1 && lengths[3] == 0);
+    CHECK_OK(setun_kmeans_route(kmeans, nearby, 2, D, 3, 1.0, NULL, NULL));
+    CHECK_FAILS(setun_kmeans_nearest(kmeans, nearby, 2, D, 4, routes, NULL), SETUN_ERR_ARGUMENT, "m is 4");
+    CHECK_FAILS(setun_kmeans_route(kmeans, nearby, 2, D, 1, NAN, routes, NULL), SETUN_ERR_ARGUMENT, "sharpness is NaN");
 
     /* The same points as a batch of a stream: the means stay what they are. */
     CHECK_OK(setun_kmeans_partial_fit(kmeans, x, N, D, NULL, labels));
@@ -182,8 +213,14 @@ static void wrong_use(void) {
     setun_kmeans_options_init(&options, sizeof options);
     options.start = SETUN_KMEANS_START_GIVEN;
     CHECK_FAILS(setun_cluster(x, N, D, K, &options, labels, NULL, NULL), SETUN_ERR_ARGUMENT, "initial_centroids is NULL");
-    options.start = 3;
-    CHECK_FAILS(setun_kmeans_create(K, &options, &kmeans), SETUN_ERR_ARGUMENT, "start is 3");
+    options.start = 4;
+    CHECK_FAILS(setun_kmeans_create(K, &options, &kmeans), SETUN_ERR_ARGUMENT, "start is 4");
+    setun_kmeans_options_init(&options, sizeof options);
+    options.candidates = 1025;
+    CHECK_FAILS(setun_kmeans_create(K, &options, &kmeans), SETUN_ERR_ARGUMENT, "candidates is 1025");
+    options.candidates = 0, options.capacity = 2;
+    CHECK_FAILS(setun_cluster(x, N, D, K, &options, labels, NULL, NULL), SETUN_ERR_ARGUMENT,
+                "capacity is 2: 3 clusters hold 6 points, there are 8");
     setun_kmeans_options_init(&options, sizeof options);
     options.n_init = 0;
     CHECK_FAILS(setun_kmeans_create(K, &options, &kmeans), SETUN_ERR_ARGUMENT, "n_init is 0");

@@ -140,6 +140,9 @@ void clusters()
     assert(kmeans.fit(points, 4, 2) == found.labels && kmeans.centroids() == found.centroids && kmeans.inertia() == 1);
     assert(kmeans.report().converged == 1 && kmeans.assign(points, 4, 2).second[3] == .25f);
     assert(kmeans.partial_fit(points, 4, 2) == found.labels && kmeans.centroids() == found.centroids);
+    const auto near = kmeans.nearest(points, 4, 2, 2);
+    assert(near.first[0] == found.labels[0] && near.first[1] != near.first[0] && near.second[6] == .25f);
+    assert(kmeans.route(points, 4, 2, 2, 0).second[7] == .5f);
     kmeans.set_centroids(std::vector<float>{0, 0, 9, 9}, 2);
     assert(kmeans.assign(points, 4, 2).second[3] == 1 && kmeans.shape().second == 2);
     fails(SETUN_ERR_SHAPE, "weights has 1 elements, its shape 4", [&] { kmeans.fit(points, 4, 2, std::vector<float>{1}); });

@@ -722,6 +722,18 @@ TABLE = {
         null=("labels", "distances"), expect={"n = 0": ("OK",), **CLUSTERS},
         more=lambda w, good: [("d = 1", dict(d=1), ("SHAPE",), "")],
     ),
+    "setun_kmeans_nearest": Entry(
+        lambda w: dict(kmeans=w["setun_kmeans"], x=In("float", POINTS), n=4, d=2, m=2, labels=Out("int32_t", 8),
+                       distances=Out("float", 8)),
+        null=("labels", "distances"), expect={"n = 0": ("OK",), **CLUSTERS},
+        more=lambda w, good: [("m = 3", dict(m=3), ("ARGUMENT",), "m is 3"), ("d = 1", dict(d=1), ("SHAPE",), "")],
+    ),
+    "setun_kmeans_route": Entry(
+        lambda w: dict(kmeans=w["setun_kmeans"], x=In("float", POINTS), n=4, d=2, m=2, sharpness=1.5,
+                       labels=Out("int32_t", 8), weights=Out("float", 8)),
+        null=("labels", "weights"), expect={"n = 0": ("OK",), **CLUSTERS},
+        more=lambda w, good: [("a negative sharpness", dict(sharpness=-1.0), ("ARGUMENT",), "sharpness is -1")],
+    ),
     "setun_kmeans_shape": Entry(
         lambda w: dict(kmeans=w["setun_kmeans"], k=Out("int64_t"), d=Out("int64_t")), null=("k", "d")
     ),

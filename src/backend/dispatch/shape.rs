@@ -129,7 +129,7 @@ impl Operation {
             Operation::matmul_ternary_qkv => Unit::Multiplications,
             Operation::attention | Operation::attention_backward => Unit::Multiplications,
             Operation::attention_cached => Unit::Multiplications,
-            Operation::kmeans_assign | Operation::kmeans_iterate => Unit::Multiplications,
+            Operation::kmeans_assign | Operation::kmeans_iterate | Operation::kmeans_closest => Unit::Multiplications,
             _ => Unit::Elements,
         }
     }
@@ -165,6 +165,8 @@ pub fn size(operation: Operation, shapes: &[&[usize]]) -> u64 {
             let rows = if shapes[1].is_empty() { dim(0, 0) } else { count(shapes[1]) };
             rows.saturating_mul(count(shapes[2]))
         }
+        // x[n, d], centroids[k, d]
+        Operation::kmeans_closest => dim(0, 0).saturating_mul(count(shapes[1])),
         // x[n, d], weights, centroids[k, d]
         Operation::kmeans_iterate => dim(0, 0).saturating_mul(count(shapes[2])),
         _ => shapes.iter().filter(|dims| !dims.is_empty()).map(|dims| count(dims)).max().unwrap_or(0),

@@ -5,7 +5,7 @@ use crate::backend::projection::{self, Projection};
 use crate::tensor::{DType, Result, Tensor};
 
 /// As f64.
-fn wide(x: &Tensor) -> Tensor {
+pub fn wide(x: &Tensor) -> Tensor {
     let wide: Vec<f64> = x.host::<f32>().unwrap().iter().map(|&x| f64::from(x)).collect();
     Tensor::from_slice(&wide, x.dims()).unwrap()
 }
@@ -233,7 +233,7 @@ fn ties_of_f64_are_ties() {
 }
 
 /// By way of the first dimensions of all: a basis of unit vectors.
-fn first_dimensions(x: &Tensor, axes: usize, centre: Vec<f32>) -> Projection {
+pub fn first_dimensions(x: &Tensor, axes: usize, centre: Vec<f32>) -> Projection {
     let d = x.dims()[1];
     let x = x.host::<f32>().unwrap();
     let mut basis = vec![0.0f32; axes * d];

@@ -20,6 +20,8 @@ mod fused_norm;
 mod gradient;
 mod integer_gradient;
 mod kmeans;
+mod kmeans_closest;
+mod kmeans_seed;
 mod mask_sign;
 mod matmul;
 mod matmul_ternary;

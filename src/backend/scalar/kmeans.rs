@@ -53,7 +53,7 @@ pub fn kmeans_assign(
 }
 
 /// |x - c|^2 in f64: eight lanes, which fold 4, 2, 1. Other orders of the sum would round otherwise, and break other ties.
-fn squared_distance<T: Float>(x: &[T], c: &[f64]) -> f64 {
+pub fn squared_distance<T: Float>(x: &[T], c: &[f64]) -> f64 {
     let mut lanes = [0f64; 8];
     for (j, (x, c)) in x.iter().zip(c).enumerate() {
         lanes[j % 8] += (x.f64() - c) * (x.f64() - c);
@@ -173,7 +173,7 @@ pub fn check_distances(x: &[usize], labels: usize, centroids: &[usize], distance
     check_indices(centroids[0])
 }
 
-fn check_points(x: &[usize], centroids: &[usize]) -> Result<()> {
+pub fn check_points(x: &[usize], centroids: &[usize]) -> Result<()> {
     ensure!(
         x.len() == 2 && centroids.len() == 2 && x[1] == centroids[1],
         Shape,

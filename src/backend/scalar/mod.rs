@@ -16,6 +16,8 @@ pub mod fused_norm;
 pub mod gradient;
 pub mod integer_gradient;
 pub mod kmeans;
+pub mod kmeans_closest;
+pub mod kmeans_seed;
 pub mod mask_sign;
 pub mod matmul;
 pub mod matmul_ternary_qkv;
@@ -103,4 +105,6 @@ pub const KERNELS: Kernels = Kernels {
     kmeans_update: kmeans::kmeans_update,
     kmeans_iterate: kmeans::kmeans_iterate,
     kmeans_distances: kmeans::kmeans_distances,
+    kmeans_closest: kmeans_closest::kmeans_closest,
+    kmeans_seed: kmeans_seed::kmeans_seed,
 };

@@ -18,10 +18,15 @@ pub struct Packed<'a> {
 }
 
 impl Packed<'_> {
+    /// Centroids, up to whole panels.
+    pub fn padded(&self) -> usize {
+        self.bounds.heads.len()
+    }
+
     pub fn span(&self) -> KMeansCentroids {
         KMeansCentroids {
             packed: self.packed.as_ptr(),
-            panels: self.bounds.heads.len() / PANEL,
+            panels: self.padded() / PANEL,
             count: self.count,
             heads: self.bounds.heads.as_ptr(),
             errors: self.bounds.errors.as_ptr(),

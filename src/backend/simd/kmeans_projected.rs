@@ -4,7 +4,7 @@ use super::chunks::{self, Shared};
 use super::kmeans_block::{Found, Search, Searched};
 use super::kmeans_packed::{ErrorBounds, Packed, pack, ties};
 use super::matmul::{Matrix, product};
-use super::spans::{KMEANS_PANEL as PANEL, KMeansRows, KMeansWhole};
+use super::spans::{KMEANS_PANEL as PANEL, KMEANS_ROWS as ROWS, KMeansRows, KMeansWhole};
 use crate::backend::Launch;
 use crate::backend::projection::Projection;
 use crate::backend::workspace::with_scratch;
@@ -116,14 +116,40 @@ pub struct ProjectedBlock<'a> {
 impl Projected<'_> {
     /// Bytes that a row of a block takes.
     pub fn bytes(&self) -> usize {
-        4 * self.d.max(self.short.bounds.heads.len())
+        4 * self.d.max(self.padded())
+    }
+
+    /// Centroids, up to whole panels.
+    pub fn padded(&self) -> usize {
+        self.short.padded()
+    }
+
+    /// bounds[rows][padded]: lower bounds of the scores of all centroids, for the first `count` of these rows of x; `rows` and their
+    /// `norms` go on to a multiple of [`ROWS`].
+    pub fn bound(&self, launch: &Launch, rows: &[u32], norms: &[f32], count: usize, bounds: &mut [f32]) {
+        let all = count.next_multiple_of(ROWS);
+        assert!(rows.len() >= all && norms.len() >= all && bounds.len() >= all * self.padded());
+        let rows = KMeansRows {
+            x: self.projection.points.as_ptr(),
+            places: rows.as_ptr(),
+            norms: norms.as_ptr(),
+            rows: count,
+            d: self.projection.width(),
+            // So few dimensions are one slice, and nothing is searched for.
+            partial: std::ptr::null_mut(),
+            state: std::ptr::null_mut(),
+            next: std::ptr::null(),
+            ahead: 0,
+        };
+        // SAFETY: the arrays are as long as checked; rows are those of the projection.
+        unsafe { (launch.spans.kmeans_bounds)(&rows, &self.short.span(), bounds.as_mut_ptr()) };
     }
 }
 
 impl ProjectedBlock<'_> {
     /// Calls `work` with the memory for blocks of up to `size` rows.
     pub fn with<R>(size: usize, projected: &Projected, work: impl FnOnce(&mut dyn Search) -> Result<R>) -> Result<R> {
-        let (n, padded) = (size, projected.short.bounds.heads.len());
+        let (n, padded) = (size, projected.padded());
         let centred = if projected.projection.centre.is_empty() { 0 } else { n * projected.d };
         let arrays = n * (Found::ARRAYS + 1);
         with_scratch::<f32, _>(n * padded + centred + 2 * padded + arrays, |all| {
@@ -195,7 +221,7 @@ impl Search for ProjectedBlock<'_> {
             candidates: self.candidates.as_mut_ptr(),
             candidate_scores: self.candidate_scores.as_mut_ptr(),
         };
-        let (width, bounds, found_span) = (self.projected.short.bounds.heads.len(), &mut self.bounds, found.span());
+        let (width, bounds, found_span) = (self.projected.padded(), &mut self.bounds, found.span());
         // SAFETY: all arrays are of the block's size, which `all` rows do not exceed; rows are those of x and of the projection.
         let looked_at = unsafe {
             (launch.spans.kmeans_bounds)(&rows, &self.projected.short.span(), bounds.as_mut_ptr());

@@ -19,8 +19,10 @@ mod gradient;
 mod integer_gradient;
 mod kmeans;
 mod kmeans_block;
+mod kmeans_closest;
 mod kmeans_packed;
 mod kmeans_projected;
+mod kmeans_seed;
 mod level;
 mod magnitudes;
 mod many_rows;
@@ -104,4 +106,6 @@ pub const KERNELS: Kernels = Kernels {
     kmeans_update: kmeans::kmeans_update,
     kmeans_iterate: kmeans::kmeans_iterate,
     kmeans_distances: kmeans::kmeans_distances,
+    kmeans_closest: kmeans_closest::kmeans_closest,
+    kmeans_seed: kmeans_seed::kmeans_seed,
 };

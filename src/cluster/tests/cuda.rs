@@ -12,8 +12,9 @@ fn kmeans_on(backend: Backend, options: KMeansOptions) -> KMeans {
 fn fits_batches_and_assignments_are_the_cpus() {
     let (n, d, k) = (1500, 37, 9);
     let (x, weights) = (blobs(n, d, 2 * k), below(n, 6, 4));
-    let all = |backend: Backend| {
-        let mut kmeans = kmeans_on(backend, KMeansOptions { n_init: 2, max_iterations: 20, ..options(k) });
+    let all = |backend: Backend, spherical: bool| {
+        let options = KMeansOptions { n_init: 2, max_iterations: 20, spherical, ..options(k) };
+        let mut kmeans = kmeans_on(backend, options);
         let fitted = try_fit(&mut kmeans, &x, d, &weights).unwrap();
         let points = Points::new(&x[..200 * d], 200, d, &[]).unwrap();
         let batch = kmeans.partial_fit(&points, &|| false).unwrap();
@@ -21,7 +22,14 @@ fn fits_batches_and_assignments_are_the_cpus() {
         kmeans.assign(&points, &mut labels, &mut distances).unwrap();
         (fitted, batch, kmeans.centroids().to_vec(), labels, distances)
     };
-    assert_eq!(all(Backend::Cuda), all(Backend::Simd));
+    for spherical in [false, true] {
+        assert_eq!(all(Backend::Cuda, spherical), all(Backend::Simd, spherical));
+    }
+    let limited = |backend| {
+        let options = KMeansOptions { capacity: 40, max_iterations: 3, ..options(k) };
+        try_fit(&mut kmeans_on(backend, options), &x[..300 * d], d, &weights[..300]).unwrap()
+    };
+    assert_eq!(limited(Backend::Cuda), limited(Backend::Simd));
 }
 
 #[test]

@@ -49,8 +49,14 @@ fn labels_are_those_of_f64() {
             let nudged = |c: usize, j: usize| f64::from(x[row(c) * d + j]) * (1.0 + nudge * (c * 7 % 5) as f64);
             let centroids: Vec<f64> = (0..k * d).map(|i| nudged(i / d, i % d)).collect();
             let mut expected = vec![0u32; n];
-            nearest(&context_of(Backend::Scalar, 1), &Points::new(&x, n, d, &[]).unwrap(), &centroids, &mut expected)
-                .unwrap();
+            nearest(
+                &context_of(Backend::Scalar, 1),
+                &Points::new(&x, n, d, &[]).unwrap(),
+                &centroids,
+                None,
+                &mut expected,
+            )
+            .unwrap();
             for (backend, threads) in [(Backend::Simd, 1), (Backend::Parallel, 3)] {
                 let (labels, bounds, looked_at) = assign(&context_of(backend, threads), &x, d, &centroids);
                 assert_eq!(labels, expected, "{name}, k = {k}");

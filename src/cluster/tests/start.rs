@@ -24,7 +24,8 @@ fn k_means_plus_plus_draws_by_weight_and_squared_distance() {
     let mut pairs = [[0usize; 4]; 4];
     const RUNS: u64 = 4000;
     for seed in 0..RUNS {
-        let found = start_of(Start::PlusPlus, seed, 2, &x, 1, &weights);
+        let plain = KMeansOptions { candidates: 1, seed, max_iterations: 0, ..options(2) };
+        let found = fit(plain, &x, 1, &weights).centroids;
         pairs[at(found[0])][at(found[1])] += 1;
     }
     let firsts = pairs.map(|row| row.iter().sum::<usize>());
@@ -60,6 +61,72 @@ fn k_means_plus_plus_starts_better_than_random_rows() {
     };
     let (careful, random) = (mean(Start::PlusPlus), mean(Start::Random));
     assert!(careful < 0.7 * random, "{careful} and {random}");
+}
+
+/// Of several candidates, that one is taken which leaves the least inertia: from 0, whose chance is 1 / 7 or so, nearly always the
+/// point in the middle of the others.
+#[test]
+fn the_best_candidate_is_taken() {
+    let x = [0.0, 9.0, 10.0, 11.0];
+    let second = |candidates: usize| {
+        let found = |seed| {
+            let options = KMeansOptions { candidates, seed, max_iterations: 0, ..options(2) };
+            fit(options, &x, 1, &[]).centroids
+        };
+        let pairs: Vec<Vec<f32>> = (0..400).map(found).filter(|found| found[0] == 0.0).collect();
+        pairs.iter().filter(|found| found[1] == 10.0).count() as f64 / pairs.len() as f64
+    };
+    let (one, many) = (second(1), second(12));
+    assert!(one < 0.5 && many > 0.95, "{one} and {many}");
+    // Greedy starts are better ones.
+    let x = blobs(1000, 8, 40);
+    let mean = |candidates| {
+        let inertia = |seed| {
+            let options = KMeansOptions { candidates, seed, max_iterations: 0, ..options(40) };
+            fit(options, &x, 8, &[]).report.inertia
+        };
+        (0..10).map(inertia).sum::<f64>() / 10.0
+    };
+    let (plain, greedy) = (mean(1), mean(0));
+    assert!(greedy < 0.9 * plain, "{greedy} and {plain}");
+}
+
+#[test]
+fn k_means_parallel_starts_as_well() {
+    let x = blobs(3000, 8, 40);
+    let weights = below(3000, 9, 3);
+    for weights in [&[][..], &weights[..]] {
+        let inertia = |start, seed| {
+            fit(KMeansOptions { start, seed, max_iterations: 0, ..options(40) }, &x, 8, weights).report.inertia
+        };
+        let mean = |start| (0..6).map(|seed| inertia(start, seed)).sum::<f64>() / 6.0;
+        let (scalable, plus_plus) = (mean(Start::Scalable), mean(Start::PlusPlus));
+        assert!(scalable < 1.1 * plus_plus, "{scalable} and {plus_plus}");
+        assert_ne!(inertia(Start::Scalable, 1), inertia(Start::Scalable, 2), "the seed decides nothing");
+    }
+}
+
+/// Every start is the same on every backend, with a projection of the points too; and where most points are the same.
+#[test]
+fn starts_are_the_same_everywhere() {
+    let (n, d, k) = (2500, 70, 30);
+    let flat: Vec<f32> = normal(n * d, 5).iter().enumerate().map(|(i, x)| x / (1 + i % d) as f32).collect();
+    let twins: Vec<f32> = below(n * 2, 6, 4);
+    for (x, d) in [(&flat, d), (&twins, 2)] {
+        for start in [Start::PlusPlus, Start::Scalable, Start::Random] {
+            for spherical in [false, true] {
+                let run = |backend, threads| {
+                    let options = KMeansOptions { start, spherical, max_iterations: 3, seed: 4, ..options(k) };
+                    try_fit(&mut KMeans::new(context_of(backend, threads), options).unwrap(), x, d, &[]).unwrap()
+                };
+                let n = x.len() / d;
+                assert_eq!(n * d, x.len());
+                let expected = run(Backend::Scalar, 1);
+                assert_eq!(run(Backend::Simd, 1), expected, "{start:?}");
+                assert_eq!(run(Backend::Parallel, 2), expected, "{start:?}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -134,6 +134,7 @@ pub static SPANS: Spans = Spans {
     kmeans_bounds: kmeans_projected::kmeans_bounds,
     kmeans_refine: kmeans_projected::kmeans_refine,
     kmeans_distances: kmeans_update::kmeans_distances,
+    kmeans_seed: kmeans_update::kmeans_seed,
     kmeans_update: kmeans_update::kmeans_update,
     kmeans_add_members: kmeans_update::kmeans_add_members,
     kmeans_add: kmeans_update::kmeans_add,

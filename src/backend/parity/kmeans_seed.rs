@@ -1,0 +1,96 @@
+//! Distances and sums are canonical: every row gives the same bits, with a projection or without.
+
+use super::kmeans::first_dimensions;
+use super::{EXACT, SIZES, check, dirty, integers, normal};
+use crate::backend::projection::Projection;
+use crate::tensor::{DType, Result, Tensor};
+
+struct Seeds<'a> {
+    x: &'a Tensor,
+    weights: &'a Tensor,
+    least: &'a Tensor,
+    projection: Option<&'a Projection>,
+}
+
+impl Seeds<'_> {
+    fn of(&self, row: &super::Row, candidates: &Tensor) -> Result<Vec<Tensor>> {
+        let (n, m) = (self.least.count(), candidates.count());
+        let (mut lower, mut gains) = (dirty(DType::F32, &[m, n]), dirty(DType::F64, &[m]));
+        let (to, sums) = (&mut lower.view_mut(), &mut gains.view_mut());
+        let (x, weights, candidates, least) =
+            (self.x.view(), self.weights.view(), candidates.view(), self.least.view());
+        let call = row.kernels.kmeans_seed;
+        call(&row.launch, &x, &weights, &candidates, self.projection, &least, to, sums)?;
+        Ok(vec![lower, gains])
+    }
+}
+
+fn candidates(m: usize, n: usize) -> Tensor {
+    integers(&[if n > 0 { m } else { 0 }], 6, n.max(1) as u64, |i| i as u32)
+}
+
+/// About half of the distances are below these.
+fn distances(n: usize, d: usize) -> Tensor {
+    integers(&[n], 5, 1000, |i| 2.0 * d as f32 * (0.5 + i as f32 / 1000.0))
+}
+
+#[test]
+fn kmeans_seed() {
+    for n in SIZES.into_iter().chain([5000]) {
+        for (m, d) in [(1, 1), (2, 7), (8, 32), (5, 257), (17, 300), (3, 4097), (2, 9000), (0, 3), (2, 0)] {
+            if n * m * d > 1 << 26 {
+                continue;
+            }
+            for weighted in [false, true] {
+                let (x, least) = (normal(&[n, d], 1), distances(n, d));
+                let weights = normal(&[if weighted { n } else { 0 }], 4);
+                let seeds = Seeds { x: &x, weights: &weights, least: &least, projection: None };
+                let what = format!("kmeans_seed of [{n}, {d}], {m} candidates, weighted: {weighted}");
+                check(&what, EXACT, |row| seeds.of(row, &candidates(m, n)));
+            }
+        }
+    }
+}
+
+#[test]
+fn projections_change_nothing() {
+    for (n, m, d, axes) in [(100, 8, 48, 15), (300, 20, 65, 31), (3000, 5, 50, 7), (30, 1, 330, 63)] {
+        for (rest, centred) in [(1.0, false), (0.1, true), (0.0, false)] {
+            let x = normal(&[n, d], 1);
+            let scaled = |(i, &x): (usize, &f32)| if i % d < axes { x } else { x * rest };
+            let x: Vec<f32> = x.host::<f32>().unwrap().iter().enumerate().map(scaled).collect();
+            let x = Tensor::from_slice(&x, &[n, d]).unwrap();
+            let centre = if centred { normal(&[d], 3).host::<f32>().unwrap().to_vec() } else { Vec::new() };
+            let projection = first_dimensions(&x, axes, centre);
+            let (weights, least) = (normal(&[n], 4), distances(n, axes));
+            let seeds = Seeds { x: &x, weights: &weights, least: &least, projection: Some(&projection) };
+            let what = format!("kmeans_seed of [{n}, {d}] by {axes}, {m} candidates");
+            check(&what, EXACT, |row| seeds.of(row, &candidates(m, n)));
+        }
+    }
+}
+
+#[test]
+fn numbers_at_the_ends_of_the_range() {
+    let extremes = [0.0f32, -0.0, 1e-45, -1e-40, 1e-23, 1e17, -1e17, 3e17];
+    let x = integers(&[65, 33], 7, 8, |i| extremes[i as usize]);
+    let none = Tensor::zeros(DType::F32, &[0]).unwrap();
+    for least in [0.0, 1e-45, f32::MAX] {
+        let least = integers(&[65], 1, 1, |_| least);
+        let seeds = Seeds { x: &x, weights: &none, least: &least, projection: None };
+        check("kmeans_seed of extremes", EXACT, |row| seeds.of(row, &candidates(4, 65)));
+    }
+}
+
+#[test]
+fn wrong_arguments_are_refused() {
+    let (x, none) = (normal(&[9, 2], 1), Tensor::zeros(DType::F32, &[0]).unwrap());
+    let refused = |name: &str, weights: &Tensor, least: &Tensor, candidates: &[u32]| {
+        let candidates = Tensor::from_slice(candidates, &[candidates.len()]).unwrap();
+        let seeds = Seeds { x: &x, weights, least, projection: None };
+        check(name, EXACT, |row| seeds.of(row, &candidates));
+    };
+    refused("a candidate past the last row", &none, &distances(9, 2), &[0, 9]);
+    refused("too few distances", &none, &distances(8, 2), &[0]);
+    refused("too few weights", &normal(&[8], 1), &distances(9, 2), &[0]);
+}

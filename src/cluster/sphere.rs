@@ -1,0 +1,87 @@
+//! Spherical k-means (Dhillon and Modha, "Concept decompositions for large sparse text data using clustering", Machine Learning 42,
+//! 2001): only the direction of a point counts, and each centroid is the direction of the sum of its points. With rows and centroids
+//! of length 1, |x - c|^2 = 2 - 2 cos: the nearest centroid is the one of the largest cosine.
+
+use super::points::{Copies, Points};
+use crate::backend::Context;
+use crate::tensor::error::ensure;
+use crate::tensor::{Result, reserve};
+use std::borrow::Cow;
+
+/// Points scaled to length 1. A row of zeros has no direction: it stays as it is, and weighs nothing.
+pub struct Directions<'a> {
+    x: Cow<'a, [f32]>,
+    weights: Cow<'a, [f32]>,
+    n: usize,
+    d: usize,
+    copies: Copies,
+}
+
+/// Rows of so nearly length 1 are used as they are.
+const NEARLY: f64 = 1e-6;
+
+impl<'a> Directions<'a> {
+    /// Copies what has to be scaled.
+    pub fn new(context: &Context, points: &Points<'a>) -> Result<Directions<'a>> {
+        let (n, d) = (points.count(), points.width());
+        let squares = (0..n).map(|i| square(points.row(i)));
+        let (mut scaled, mut zeros) = (true, 0);
+        for square in squares {
+            scaled &= square == 0.0 || (square - 1.0).abs() <= NEARLY;
+            zeros += usize::from(square == 0.0);
+        }
+        let mut x = Cow::Borrowed(points.values());
+        if !scaled {
+            let mut own = Vec::new();
+            reserve(&mut own, n * d)?;
+            own.extend_from_slice(points.values());
+            own.chunks_exact_mut(d).for_each(scale_row);
+            x = Cow::Owned(own);
+        }
+        let mut weights = Cow::Borrowed(points.own_weights());
+        if zeros > 0 {
+            let mut own = Vec::new();
+            reserve(&mut own, n)?;
+            own.extend((0..n).map(|i| if square(points.row(i)) > 0.0 { points.weight(i) as f32 } else { 0.0 }));
+            ensure!(
+                n == 0 || own.iter().any(|&w| w > 0.0),
+                Argument,
+                "all rows of x that have a weight are 0: they have no direction"
+            );
+            weights = Cow::Owned(own);
+        }
+        let copies = Points::new(&x, n, d, &weights)?.copies(context)?;
+        Ok(Directions { x, weights, n, d, copies })
+    }
+
+    pub fn points(&self) -> Result<Points<'_>> {
+        Ok(Points::new(&self.x, self.n, self.d, &self.weights)?.read_from(&self.copies))
+    }
+}
+
+fn square(row: &[f32]) -> f64 {
+    row.iter().map(|&x| f64::from(x) * f64::from(x)).sum()
+}
+
+fn scale_row(row: &mut [f32]) {
+    let square = square(row);
+    if square > 0.0 {
+        let length = square.sqrt();
+        row.iter_mut().for_each(|x| *x = (f64::from(*x) / length) as f32);
+    }
+}
+
+/// How long a vector is.
+pub fn length(vector: &[f64]) -> f64 {
+    vector.iter().map(|x| x * x).sum::<f64>().sqrt()
+}
+
+/// Scales centroids [k, d] to length 1; ARGUMENT where one has no direction.
+pub fn scale(centroids: &mut [f64], d: usize) -> Result<()> {
+    for (i, centroid) in centroids.chunks_exact_mut(d).enumerate() {
+        let length = length(centroid);
+        ensure!(length > 0.0, Argument, "centroid {i} is 0: it has no direction, and the clusters are spherical");
+        centroid.iter_mut().for_each(|c| *c /= length);
+    }
+    Ok(())
+}
