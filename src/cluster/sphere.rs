@@ -80,7 +80,7 @@ pub fn length(vector: &[f64]) -> f64 {
 pub fn scale(centroids: &mut [f64], d: usize) -> Result<()> {
     for (i, centroid) in centroids.chunks_exact_mut(d).enumerate() {
         let length = length(centroid);
-        ensure!(length > 0.0, Argument, "centroid {i} is 0: it has no direction, and the clusters are spherical");
+        ensure!(length != 0.0, Argument, "centroid {i} is 0: it has no direction, and the clusters are spherical");
         centroid.iter_mut().for_each(|c| *c /= length);
     }
     Ok(())
