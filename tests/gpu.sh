@@ -144,7 +144,7 @@ run() {
     step "first loss, and the same bits twice" 45 60 first
     step "~ceilings of PyTorch" 40 60 ceilings
     step "~speed of every kernel" 70 60 kernels
-    step "~k-means beside PyTorch" 60 60 clusters
+    step "~k-means beside PyTorch" 60 180 clusters
     step "size M, ternary" 110 70 train --seconds 90
     step "~size M, plain" 35 90 speed
     step "~size M of PyTorch" 85 75 pytorch
