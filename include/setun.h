@@ -2,8 +2,8 @@
  * setun.h: train, compress and run 1.58-bit (ternary) language models.
  *
  * Setun turns text into small language models whose linear layers have the weights -1, 0 and +1 only,
- * packs them at 2 or 1.6 bits a weight, and runs them. Everything is here, in fifteen sections: LIBRARY,
- * CONTEXT, TENSOR, QUANTIZE, PACK, MATMUL, GRADIENT, FILE, CLUSTER, STEP, TEXT, MODEL, TRAIN,
+ * packs them at 2 or 1.6 bits a weight, and runs them. Everything is here, in sixteen sections: LIBRARY,
+ * CONTEXT, TENSOR, QUANTIZE, PACK, MATMUL, GRADIENT, FILE, CLUSTER, TEXT VECTORS, STEP, TEXT, MODEL, TRAIN,
  * GENERATE, BENCHMARK. Each begins with the simplest use. The whole way from a text to a file, and from the file to a text:
  *
  *     setun_model *model = NULL;
@@ -1318,6 +1318,145 @@ setun_status setun_kmeans_last_report(const setun_kmeans *kmeans, setun_kmeans_r
 
 /** Frees the k-means; NULL is fine. */
 void setun_kmeans_free(setun_kmeans *kmeans);
+
+/*
+ * TEXT VECTORS: documents and windows of a text as points for clustering and routing
+ *
+ * A vectorizer turns documents into the rows of x [n, dimensions] f32, as `setun_kmeans_fit` and
+ * `setun_kmeans_assign` take them: hashed TF-IDF vectors of length 1, of which those are close that share rare
+ * words. With a vectorizer and centroids a text finds its cluster, and the model that was trained on it
+ * (cluster-Branch-Train-Merge, arXiv 2303.14177).
+ *
+ * Words are maximal runs of letters and digits of any script; other characters separate them, and so do bytes
+ * that are no UTF-8, which are no error. (Scripts without spaces have words as long as their sentences.) A
+ * term is a word or a pair of neighbours; its hash, XXH3-64 with the seed, chooses one of the dimensions and a
+ * sign (feature hashing: Weinberger et al., arXiv 0902.2206). A row is (1 + ln count) * idf, divided by its
+ * length, where idf = ln((1 + N) / (1 + df)) + 1: df of the N documents that were learned from have a term in
+ * that dimension. The same documents and options give the same bits on every machine and number of threads: so
+ * processes that share nothing but the options and `idf` compute the same vectors.
+ *
+ * Document i is the bytes begins[i] to ends[i] of one text: documents may overlap, and for documents side by
+ * side, offsets [n + 1], `begins` is offsets and `ends` offsets + 1.
+ *
+ *     int64_t begins[1000], ends[1000], n;
+ *     setun_tfidf *tfidf = NULL;
+ *     setun_text_windows(text, bytes, 2048, 2048, begins, ends, 1000, &n);
+ *     setun_tfidf_create(NULL, &tfidf);
+ *     setun_tfidf_fit(tfidf, text, bytes, begins, ends, n);
+ *     setun_tfidf_transform(tfidf, text, bytes, begins, ends, n, x);
+ *     setun_cluster(x, n, 1024, 8, NULL, labels, centroids, NULL);
+ */
+
+/** A vectorizer: its options, and how much each dimension weighs once that is known. */
+typedef struct setun_tfidf setun_tfidf;
+
+/** What terms are and where they are counted. Fill it with `setun_tfidf_options_init`. */
+typedef struct {
+    size_t struct_size;
+    /** Columns of the vectors, 1 to 2^20. Fewer make more terms meet. Default 1024. */
+    int64_t dimensions;
+    /** 1: words; 2: words, and pairs of neighbours. Default 2. */
+    int32_t ngrams;
+    /** Non-zero: capital letters count as small ones. Default 1. */
+    int32_t lowercase;
+    /** Non-zero: a count c weighs 1 + ln c, else c. Default 1. */
+    int32_t sublinear;
+    /** Of the hashes: vectors of different seeds have nothing to do with each other. Default 0. */
+    uint64_t seed;
+    /** Stops a fit or a transformation from another thread; NULL = no token. Default NULL. */
+    const setun_cancel *cancel;
+    /** Whose threads it runs on; NULL = the default context. Default NULL. */
+    const setun_context *context;
+} setun_tfidf_options;
+
+/** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */
+void setun_tfidf_options_init(setun_tfidf_options *options, size_t size);
+
+/**
+ * Makes a vectorizer. NULL options = the defaults; they are copied. Free it with `setun_tfidf_free`. Returns
+ * ARGUMENT (`dimensions` or `ngrams` out of range), ABI.
+ */
+setun_status setun_tfidf_create(const setun_tfidf_options *options, setun_tfidf **out);
+
+/**
+ * Learns how many of n documents have each dimension; what was learned or set before is forgotten. The text
+ * is not kept. Document i is `text[begins[i]]` to before `text[ends[i]]`, of a text of `bytes` bytes; one
+ * without a word counts as a document.
+ *
+ * On failure the vectorizer is what it was. Returns ARGUMENT (n is 0; a document that is not a part of the
+ * text, naming it), CANCELLED, MEMORY.
+ */
+setun_status setun_tfidf_fit(setun_tfidf *tfidf,
+                             const char *text,
+                             size_t bytes,
+                             const int64_t *begins,
+                             const int64_t *ends,
+                             int64_t n);
+
+/**
+ * Learns from n more documents: all of a stream in parts give what one `setun_tfidf_fit` of all gives. A set
+ * `idf` counts as no documents and is forgotten. Otherwise as `setun_tfidf_fit`.
+ */
+setun_status setun_tfidf_partial_fit(setun_tfidf *tfidf,
+                                     const char *text,
+                                     size_t bytes,
+                                     const int64_t *begins,
+                                     const int64_t *ends,
+                                     int64_t n);
+
+/**
+ * Writes the vectors x [n, dimensions] of n documents, given as to `setun_tfidf_fit`. Rows have length 1; that
+ * of a document without a word is zeros.
+ *
+ * Returns STATE (nothing was learned or set yet), ARGUMENT (a document that is not a part of the text, naming
+ * it; overlap; misaligned), CANCELLED (then some rows of x may be written).
+ */
+setun_status setun_tfidf_transform(const setun_tfidf *tfidf,
+                                   const char *text,
+                                   size_t bytes,
+                                   const int64_t *begins,
+                                   const int64_t *ends,
+                                   int64_t n,
+                                   float *x);
+
+/** Says how many columns the vectors have. */
+setun_status setun_tfidf_dimensions(const setun_tfidf *tfidf, int64_t *out);
+
+/**
+ * Copies the weight of each dimension to `idf`, which has room for `count` numbers, as many as there are
+ * dimensions. Returns STATE (nothing was learned or set yet), SHAPE (another count).
+ */
+setun_status setun_tfidf_idf(const setun_tfidf *tfidf, float *idf, int64_t count);
+
+/**
+ * Takes `idf` [count] from a vectorizer of the same options: then both give the same vectors. It is copied.
+ * Returns ARGUMENT (a number that is neither 0 nor from 1e-6 to 1e6, naming it), SHAPE (`count` is not the
+ * number of dimensions), MEMORY.
+ */
+setun_status setun_tfidf_set_idf(setun_tfidf *tfidf, const float *idf, int64_t count);
+
+/** Frees the vectorizer; NULL is fine. */
+void setun_tfidf_free(setun_tfidf *tfidf);
+
+/**
+ * Cuts a text of `bytes` bytes into windows of about `window` bytes that start about every `stride` bytes:
+ * writes `begins` and `ends`, which have room for `capacity` numbers each, and how many windows there are to
+ * `count`. Begins and ends are moved on to where the next word begins, so that no word and no UTF-8 character
+ * is cut. Where words are longer than the stride there are fewer windows, and longer ones. With stride =
+ * window they lie side by side, with a smaller stride they overlap: everything is in one. The first window to
+ * reach the end of the text is the last.
+ *
+ * `begins` and `ends` NULL with capacity 0 only count. When the room is too small: ARGUMENT, `count` says how
+ * much is needed and the others stay untouched. Returns ARGUMENT also for a window or stride of 0.
+ */
+setun_status setun_text_windows(const char *text,
+                                size_t bytes,
+                                int64_t window,
+                                int64_t stride,
+                                int64_t *begins,
+                                int64_t *ends,
+                                int64_t capacity,
+                                int64_t *count);
 
 /*
  * STEP: updates of your parameters, inside a trust region and a box

@@ -932,6 +932,85 @@ private:
     std::unique_ptr<detail::kmeans_call> call_;
 };
 
+/* --- text vectors ------------------------------------------------------------------------------------------------ */
+
+using tfidf_options = detail::with_defaults<setun_tfidf_options, setun_tfidf_options_init>;
+
+/** Documents of a text: where each begins and ends. */
+struct places {
+    std::vector<std::int64_t> begins{};
+    std::vector<std::int64_t> ends{};
+};
+
+/** Windows of about `window` bytes, about every `stride` bytes, that cut no word. */
+inline places text_windows(std::string_view text, std::int64_t window, std::int64_t stride)
+{
+    const auto cut = [&](places &to) {
+        return detail::said<std::int64_t>([&](auto out) {
+            return setun_text_windows(text.data(), text.size(), window, stride, to.begins.data(), to.ends.data(),
+                                      static_cast<std::int64_t>(to.begins.size()), out);
+        });
+    };
+    places result;
+    const std::size_t count = detail::count({cut(result)});
+    result.begins.resize(count);
+    result.ends.resize(count);
+    if (count != 0)
+        cut(result);
+    return result;
+}
+
+/** Documents as points for k-means: hashed TF-IDF vectors. */
+class tfidf : public detail::owner<setun_tfidf, setun_tfidf_free> {
+public:
+    using owner::owner;
+    explicit tfidf(const setun_tfidf_options &options)
+        : owner(detail::made<setun_tfidf>([&](auto out) { return setun_tfidf_create(&options, out); }))
+    {
+    }
+    /** Learns how rare terms are; what was learned before is forgotten. */
+    void fit(std::string_view text, span<const std::int64_t> begins, span<const std::int64_t> ends)
+    {
+        check(setun_tfidf_fit(get(), text.data(), text.size(), begins.data(), ends.data(), count(begins, ends)));
+    }
+    /** Learns from more documents. */
+    void partial_fit(std::string_view text, span<const std::int64_t> begins, span<const std::int64_t> ends)
+    {
+        check(setun_tfidf_partial_fit(get(), text.data(), text.size(), begins.data(), ends.data(), count(begins, ends)));
+    }
+    /** The vectors [n, dimensions] of documents. */
+    std::vector<float> transform(std::string_view text, span<const std::int64_t> begins,
+                                 span<const std::int64_t> ends) const
+    {
+        const std::int64_t n = count(begins, ends);
+        std::vector<float> x(detail::count({n, dimensions()}));
+        check(setun_tfidf_transform(get(), text.data(), text.size(), begins.data(), ends.data(), n, x.data()));
+        return x;
+    }
+    std::int64_t dimensions() const
+    {
+        return detail::said<std::int64_t>([&](auto out) { return setun_tfidf_dimensions(get(), out); });
+    }
+    std::vector<float> idf() const
+    {
+        std::vector<float> idf(detail::count({dimensions()}));
+        check(setun_tfidf_idf(get(), idf.data(), static_cast<std::int64_t>(idf.size())));
+        return idf;
+    }
+    void set_idf(span<const float> idf)
+    {
+        check(setun_tfidf_set_idf(get(), idf.data(), static_cast<std::int64_t>(idf.size())));
+    }
+
+private:
+    static std::int64_t count(span<const std::int64_t> begins, span<const std::int64_t> ends)
+    {
+        const auto n = static_cast<std::int64_t>(begins.size());
+        detail::fits("ends", ends.size(), {n});
+        return n;
+    }
+};
+
 /* --- step -------------------------------------------------------------------------------------------------------- */
 
 using optimizer_options = detail::with_defaults<setun_optimizer_options, setun_optimizer_options_init>;

@@ -510,6 +510,19 @@ class KMeansOptions(_Options):
     _arrays = ("weights", "initial_centroids")
 
 
+class TfidfOptions(_Options):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("dimensions", c_int64),
+        ("ngrams", c_int32),
+        ("lowercase", c_int32),
+        ("sublinear", c_int32),
+        ("seed", c_uint64),
+        ("cancel", c_void_p),
+        ("context", c_void_p),
+    ]
+
+
 class OptimizerOptions(_Options):
     _fields_ = [
         ("struct_size", c_size_t),
@@ -626,6 +639,7 @@ STRUCTS = {
     "setun_statistics": Statistics,
     "setun_kmeans_options": KMeansOptions,
     "setun_kmeans_report": KMeansReport,
+    "setun_tfidf_options": TfidfOptions,
     "setun_optimizer_options": OptimizerOptions,
     "setun_parameter_options": ParameterOptions,
     "setun_step_report": StepReport,
@@ -717,6 +731,14 @@ SIGNATURES = {
     "kmeans_centroids": [_p, _p, _n],
     "kmeans_inertia": [_p, _p],
     "kmeans_last_report": [_p, _p],
+    "tfidf_create": [_p, _p],
+    "tfidf_fit": [_p, _s, _z, _p, _p, _n],
+    "tfidf_partial_fit": [_p, _s, _z, _p, _p, _n],
+    "tfidf_transform": [_p, _s, _z, _p, _p, _n, _p],
+    "tfidf_dimensions": [_p, _p],
+    "tfidf_idf": [_p, _p, _n],
+    "tfidf_set_idf": [_p, _p, _n],
+    "text_windows": [_s, _z, _n, _n, _p, _p, _n, _p],
     "step": [_p, _p, _n, _p, _n, _p, _p],
     "optimizer_create": [_p, _p],
     "optimizer_add": [_p, _s, _p, _p, _i, _p],
@@ -774,10 +796,12 @@ _SPECIAL = {
 }
 for _kind in (
     *("cancel", "context", "tensor", "packed", "file", "kmeans", "optimizer", "tokenizer", "dataset", "model", "trainer"),
-    "sampler",
+    *("sampler", "tfidf"),
 ):
     _SPECIAL[_kind + "_free"] = (None, [_p])
-for _kind in ("context", "quantize", "kmeans", "optimizer", "parameter", "benchmark", "model", "save", "train", "sample"):
+for _kind in (
+    *("context", "quantize", "kmeans", "optimizer", "parameter", "benchmark", "model", "save", "train", "sample", "tfidf"),
+):
     _SPECIAL[_kind + "_options_init"] = (None, [_p, _z])
 
 
@@ -1838,6 +1862,80 @@ class KMeans(_Handle):
         out = KMeansReport()
         _check(_library.setun_kmeans_last_report(self._handle, byref(out)))
         return out
+
+
+# --- text vectors -----------------------------------------------------------------------------------------------------
+
+
+def _documents(texts):
+    """The bytes of all texts, how many those are, where each begins and ends, and how many there are."""
+    if isinstance(texts, (str, bytes, bytearray)):
+        raise TypeError(f"texts is a {type(texts).__name__}, expected a list of them")
+    parts = [text.encode("utf-8") if isinstance(text, str) else bytes(memoryview(text)) for text in texts]
+    offsets, end = (c_int64 * (len(parts) + 1))(), 0
+    for i, part in enumerate(parts):
+        end += len(part)
+        offsets[i + 1] = end
+    # Each ends where the next one begins.
+    return b"".join(parts), end, byref(offsets), byref(offsets, ctypes.sizeof(c_int64)), len(parts)
+
+
+class Tfidf(_Handle):
+    """Texts, each a str or bytes, as points for KMeans: hashed TF-IDF vectors. The options are those of TfidfOptions."""
+
+    _free = _library.setun_tfidf_free
+
+    def __init__(self, cancel=None, **options):
+        self._run = _Run(TfidfOptions(**options), None, None, cancel)
+        self._take(_library.setun_tfidf_create, byref(self._run.options))
+
+    def fit(self, texts):
+        """Learns how rare terms are from a list of texts; what was learned before is forgotten."""
+        documents = _documents(texts)
+        self._run(lambda: _check(_library.setun_tfidf_fit(self._handle, *documents)))
+
+    def partial_fit(self, texts):
+        """Learns from more texts."""
+        documents = _documents(texts)
+        self._run(lambda: _check(_library.setun_tfidf_partial_fit(self._handle, *documents)))
+
+    def transform(self, texts):
+        """The vectors of a list of texts, float32 [n, dimensions], each of length 1; of one without a word, zeros."""
+        documents = _documents(texts)
+        x = _made((documents[-1], self.dimensions), "float32")
+        out = _out(x)
+        self._run(lambda: _check(_library.setun_tfidf_transform(self._handle, *documents, out)))
+        return x
+
+    @property
+    def dimensions(self):
+        return _said(c_int64, _library.setun_tfidf_dimensions, self._handle)
+
+    @property
+    def idf(self):
+        """The weight of each dimension, float32 [dimensions]: with it, another vectorizer of the same options gives the same
+        vectors."""
+        idf = _made((self.dimensions,), "float32")
+        _check(_library.setun_tfidf_idf(self._handle, _out(idf), len(idf)))
+        return idf
+
+    @idf.setter
+    def idf(self, weights):
+        view = _view(weights, "float32", "idf")
+        _check(_library.setun_tfidf_set_idf(self._handle, _memory(view), _count(view)))
+
+
+def text_windows(text, window, stride=None):
+    """Cuts a text, a str or bytes, into windows of about `window` bytes of UTF-8 that start about every `stride` bytes, side by
+    side unless it is given; a list of parts of the text. No word is cut."""
+    data = text.encode("utf-8") if isinstance(text, str) else bytes(memoryview(text))
+    arguments = (data, len(data), window, window if stride is None else stride)
+    count = _said(c_int64, _library.setun_text_windows, *arguments, None, None, 0)
+    begins, ends = (c_int64 * count)(), (c_int64 * count)()
+    if count:
+        _said(c_int64, _library.setun_text_windows, *arguments, begins, ends, count)
+    parts = [data[begin:end] for begin, end in zip(begins, ends)]
+    return [part.decode("utf-8") for part in parts] if isinstance(text, str) else parts
 
 
 # --- step -------------------------------------------------------------------------------------------------------------

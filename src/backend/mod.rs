@@ -33,6 +33,7 @@ mod pool;
 pub mod projection;
 mod scalar;
 mod simd;
+pub mod stop;
 mod table;
 mod team;
 mod tolerance;

@@ -453,13 +453,17 @@ pub struct Kernels {
     /// from the seeds so far: lower[m, n] f = the lesser of `least` and the squared distance from the candidate, by
     /// `kmeans_distances`; gains[m] f64 = the sum of w (least - lower), with w = weights[n] f, or 1 when `weights` is empty, by
     /// stripes as those of `kmeans_update`. `projection` is one of x, if there is one, and changes nothing but the time that it
-    /// takes. The same bits on every row.
+    /// takes. Nor does what is known of the seeds: with labels[n] u32, the nearest seed of each row, and limits[m, seeds] f32, a
+    /// row whose `least` is not above limits[candidate, label] is no nearer to the candidate; labels[0] says that nothing is known.
+    /// The same bits on every row.
     pub kmeans_seed: fn(
         &Launch,
         x: &View,
         weights: &View,
         candidates: &View,
         projection: Option<&Projection>,
+        labels: &View,
+        limits: &View,
         least: &View,
         lower: &mut ViewMut,
         gains: &mut ViewMut,

@@ -7,6 +7,7 @@ use super::projection::project;
 use super::sphere::{self, Directions};
 use super::start::{self, Seeding};
 use crate::backend::projection::Projection;
+use crate::backend::stop::stoppable;
 use crate::backend::{Context, release_large};
 use crate::tensor::error::ensure;
 use crate::tensor::log::{LogLevel, log};
@@ -106,7 +107,7 @@ impl KMeans {
         points.check(&self.context)?;
         let directions = self.directions(points)?;
         let points = directions.as_ref().map_or(Ok(*points), Directions::points)?;
-        let projection = self.project(&points)?;
+        let projection = stoppable(hooks.cancelled, "k-means", || self.project(&points))?;
         let best = self.best_run(&points, projection.as_ref(), hooks);
         release_large();
         let (Lloyd { centroids, labels, fitted, .. }, report) = best?;
@@ -152,7 +153,8 @@ impl KMeans {
         let mut best: Option<(Lloyd, Report)> = None;
         for run in 0..if given { 1 } else { self.options.n_init } {
             ensure!(!(hooks.cancelled)(), Cancelled, "k-means was cancelled before run {run}");
-            let start = self.start(points, projection, run, hooks.cancelled)?;
+            let start = || self.start(points, projection, run, hooks.cancelled);
+            let start = stoppable(hooks.cancelled, "the start of k-means", start)?;
             let mut lloyd = Lloyd::new(&self.context, *points, projection, start, &self.options)?;
             let report = lloyd.run(run, &mut hooks)?;
             if best.as_ref().is_none_or(|(_, least)| report.inertia < least.inertia) {
@@ -195,8 +197,10 @@ impl KMeans {
         let mut masses = if self.masses.is_empty() { vec_zeroed(k)? } else { copied(&self.masses)? };
         let (mut labels, mut here) = (vec_zeroed(n)?, vec_zeroed(n)?);
         let (mut sums, mut more) = (vec_zeroed(k * d)?, vec_zeroed(k)?);
-        let found = iterate(&self.context, points, &centroids, None, &mut labels, &mut [], &mut sums, &mut more)
-            .and_then(|()| distances(&self.context, points, &labels, &centroids, &mut here));
+        let found = stoppable(cancelled, "k-means", || {
+            iterate(&self.context, points, &centroids, None, &mut labels, &mut [], &mut sums, &mut more)?;
+            distances(&self.context, points, &labels, &centroids, &mut here)
+        });
         release_large();
         found?;
         let means = centroids.chunks_exact_mut(d).zip(&mut masses);

@@ -9,7 +9,7 @@ use super::points::Points;
 use super::sphere::length;
 use crate::backend::Context;
 use crate::backend::projection::Projection;
-use crate::tensor::error::ensure;
+use crate::backend::stop::stoppable;
 use crate::tensor::{Cancelled, Result, View, ViewMut, reserve, vec_zeroed};
 
 pub struct Lloyd<'a> {
@@ -79,37 +79,42 @@ impl<'a> Lloyd<'a> {
         let mut report = Report { run: run as u64, moved: self.points.count() as u64, ..Report::default() };
         // The inertia of each iteration costs a look at all points: it is found where somebody wants to know.
         let told = hooks.progress.is_some() || options.tolerance > 0.0;
-        self.search(report.moved, hooks.cancelled)?;
-        report.empty = self.empty();
-        if told {
-            report.inertia = self.inertia()?;
-        }
-        while report.iterations < options.max_iterations && !report.converged && !report.stopped {
-            ensure!(
-                !(hooks.cancelled)(),
-                Cancelled,
-                "k-means was cancelled in run {run} after {} iterations",
-                report.iterations
-            );
-            report.repaired += self.update()?;
-            self.search(report.moved, hooks.cancelled)?;
-            report.iterations += 1;
-            report.moved = self.labels.iter().zip(&self.earlier).filter(|(now, before)| now != before).count() as u64;
+        let cancelled = hooks.cancelled;
+        let what = |iterations: u64| format!("k-means, in run {run} after {iterations} iterations,");
+        stoppable(cancelled, &what(0), || {
+            self.search(report.moved, cancelled)?;
             report.empty = self.empty();
-            report.converged = report.moved == 0;
             if told {
-                let before = std::mem::replace(&mut report.inertia, self.inertia()?);
-                let still = options.tolerance > 0.0 && before - report.inertia <= options.tolerance * before;
-                report.converged |= still && report.empty == 0;
+                report.inertia = self.inertia()?;
             }
+            Ok(())
+        })?;
+        while report.iterations < options.max_iterations && !report.converged && !report.stopped {
+            stoppable(cancelled, &what(report.iterations), || self.iterate(&mut report, told, cancelled))?;
             if let Some(progress) = &mut hooks.progress {
                 report.stopped = !progress(&report);
             }
         }
         if !told {
-            report.inertia = self.inertia()?;
+            report.inertia = stoppable(cancelled, &what(report.iterations), || self.inertia())?;
         }
         Ok(report)
+    }
+
+    fn iterate(&mut self, report: &mut Report, told: bool, cancelled: Cancelled) -> Result<()> {
+        let tolerance = self.options.tolerance;
+        report.repaired += self.update()?;
+        self.search(report.moved, cancelled)?;
+        report.iterations += 1;
+        report.moved = self.labels.iter().zip(&self.earlier).filter(|(now, before)| now != before).count() as u64;
+        report.empty = self.empty();
+        report.converged = report.moved == 0;
+        if told {
+            let before = std::mem::replace(&mut report.inertia, self.inertia()?);
+            let still = tolerance > 0.0 && before - report.inertia <= tolerance * before;
+            report.converged |= still && report.empty == 0;
+        }
+        Ok(())
     }
 
     /// The labels of the present centroids, and the sums of the points of each.

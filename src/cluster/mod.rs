@@ -1,4 +1,4 @@
-//! Verb 2: exact, deterministic k-means of points that are rows of f32.
+//! Verb 2: exact, deterministic k-means of points that are rows of f32, and texts as such points.
 //!
 //! | file | what |
 //! |---|---|
@@ -12,6 +12,8 @@
 //! | `projection.rs` | the points in a few dimensions, which spare long runs most of the distances |
 //! | `kmeans.rs` | [`KMeans`]: restarts, warm starts, batches of a stream, assignment of new points |
 //! | `route.rs` | new points to several centroids, with weights |
+//! | `tfidf.rs` | [`Tfidf`]: documents as hashed TF-IDF vectors |
+//! | `text.rs` | words of a text, and windows that cut none |
 //!
 //! Everything is a function of (points, weights, options) alone: labels are those of f64 distances, sums have one order, and
 //! random numbers have no state. So labels and centroids are the same bits on every backend, CPU level and number of threads.
@@ -28,7 +30,11 @@ mod sphere;
 mod start;
 #[cfg(test)]
 mod tests;
+mod text;
+mod tfidf;
 
 pub use kmeans::{Hooks, KMeans};
 pub use options::{KMeansOptions, Report, Start};
 pub use points::Points;
+pub use text::{Documents, WordOptions, windows};
+pub use tfidf::{Terms, Tfidf, TfidfOptions, mix};

@@ -6,7 +6,7 @@ use super::lloyd::Lloyd;
 use super::options::{KMeansOptions, Start};
 use super::points::Points;
 use crate::backend::Context;
-use crate::backend::projection::Projection;
+use crate::backend::projection::{Projection, rounding};
 use crate::tensor::error::ensure;
 use crate::tensor::random::{Purpose, Stream};
 use crate::tensor::{Cancelled, Result, View, ViewMut, reserve, vec_zeroed};
@@ -67,15 +67,17 @@ impl Seeding<'_> {
             self.continues()?;
             if rows.len() == 1 {
                 least.lower(self, &rows)?;
-                least.take(0);
+                least.take(0, &points, rows[0])?;
             }
             let candidates = least.draw(self, rows.len() as u64);
             if candidates.is_empty() {
                 break;
             }
             let best = if rows.len() + 1 == k && candidates.len() == 1 { 0 } else { least.lower(self, &candidates)? };
-            least.take(best);
             rows.push(candidates[best]);
+            if rows.len() < k {
+                least.take(best, &points, candidates[best])?;
+            }
         }
         let mut centroids = points.gather(&rows, k)?;
         while centroids.len() < k * d {
@@ -173,13 +175,18 @@ struct Least {
     /// [most candidates, n]
     lower: Vec<f32>,
     gains: Vec<f64>,
+    /// [n]: the nearest seed of each point.
+    labels: Vec<u32>,
+    /// [seeds, d]
+    seeds: Vec<f32>,
 }
 
 impl Least {
     fn new(n: usize, most: usize) -> Result<Least> {
         let mut least = vec_zeroed(n)?;
         least.fill(f32::MAX);
-        Ok(Least { least, lower: vec_zeroed(n * most)?, gains: vec_zeroed(most)? })
+        let (lower, gains) = (vec_zeroed(n * most)?, vec_zeroed(most)?);
+        Ok(Least { least, lower, gains, labels: vec_zeroed(n)?, seeds: Vec::new() })
     }
 
     /// Finds what these rows would make of the distances; returns which makes least of them.
@@ -187,19 +194,51 @@ impl Least {
         let (n, m) = (self.least.len(), candidates.len());
         let (kernels, launch) = (seeding.context.kernels(), seeding.context.launch());
         let [x, weights] = seeding.points.host_views()?;
+        let limits = self.limits(seeding, candidates)?;
+        let known = if limits.is_empty() { 0 } else { n };
+        let (labels, limits) = (View::of(&self.labels[..known], &[known])?, View::of(&limits, &[m, limits.len() / m])?);
         let (candidates, least) = (View::of(candidates, &[m])?, View::of(&self.least, &[n])?);
         let gains = &mut self.gains[..m];
         let (mut lower, mut sums) = (ViewMut::of(&mut self.lower[..m * n], &[m, n])?, ViewMut::of(gains, &[m])?);
-        let projection = seeding.projection;
-        (kernels.kmeans_seed)(launch, &x, &weights, &candidates, projection, &least, &mut lower, &mut sums)?;
+        let (projection, lower, sums) = (seeding.projection, &mut lower, &mut sums);
+        (kernels.kmeans_seed)(launch, &x, &weights, &candidates, projection, &labels, &limits, &least, lower, sums)?;
         let gains = &self.gains[..m];
         Ok((0..m).fold(0, |best, i| if gains[i] > gains[best] { i } else { best }))
     }
 
-    /// Takes the distances that a candidate would make.
-    fn take(&mut self, candidate: usize) {
-        let n = self.least.len();
-        self.least.copy_from_slice(&self.lower[candidate * n..][..n]);
+    /// limits[m, seeds]: a point that is no farther from its seed than half as far as that is from the candidate is no nearer to the
+    /// candidate. A few roundings less, so that what is computed of the distances is in this order as well: 8 r are more than the
+    /// square of the half loses by the two distances' errors of r each, and by that of the third.
+    fn limits(&self, seeding: &Seeding, candidates: &[u32]) -> Result<Vec<f32>> {
+        /// Where some digits of squares are lost.
+        const SMALL: f32 = 1e-30;
+        let (points, d) = (seeding.points, seeding.points.width());
+        let count = self.seeds.len() / d;
+        let factor = (0.25 * (1.0 - 8.0 * rounding(d)) - 1e-6) as f32;
+        if factor <= 0.0 {
+            return Ok(Vec::new());
+        }
+        let (mut limits, labels) = (vec_zeroed::<f32>(candidates.len() * count)?, vec_zeroed::<u32>(count)?);
+        let seeds = Points::new(&self.seeds, count, d, &[])?;
+        for (limits, &candidate) in limits.chunks_exact_mut(count.max(1)).zip(candidates) {
+            distances(seeding.context, &seeds, &labels, &points.gather(&[candidate], 1)?, limits)?;
+            limits.iter_mut().for_each(|limit| *limit = if *limit > SMALL { *limit * factor } else { -1.0 });
+        }
+        Ok(limits)
+    }
+
+    /// Takes the distances that a candidate would make: it is the next seed.
+    fn take(&mut self, candidate: usize, points: &Points, row: u32) -> Result<()> {
+        let (n, d) = (self.least.len(), points.width());
+        let seed = (self.seeds.len() / d) as u32;
+        for ((least, label), &lower) in self.least.iter_mut().zip(&mut self.labels).zip(&self.lower[candidate * n..]) {
+            if lower < *least {
+                (*least, *label) = (lower, seed);
+            }
+        }
+        reserve(&mut self.seeds, d)?;
+        self.seeds.extend_from_slice(points.row(row as usize));
+        Ok(())
     }
 
     /// Draws candidates for centroid `number`; none where all distances are 0.

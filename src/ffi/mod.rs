@@ -38,5 +38,6 @@ mod quantize;
 mod step;
 mod tensor;
 mod text;
+mod tfidf;
 mod train;
 mod trainer;

@@ -13,9 +13,9 @@
 
 use super::config::TrainOptions;
 use super::dataset::{Dataset, Split};
-use super::windows::{DIMENSION, Vectorizer};
+use super::windows::{DIMENSION, Windows, vectorizer};
 use crate::backend::Context;
-use crate::cluster::{Hooks, KMeans, KMeansOptions, Points};
+use crate::cluster::{Hooks, KMeans, KMeansOptions, Points, Terms, Tfidf};
 use crate::tensor::error::ensure;
 use crate::tensor::log::{LogLevel, log};
 use crate::tensor::random::Stream;
@@ -123,9 +123,11 @@ fn window_labels(
     let (tokens, length) = (dataset.tokens(Split::Train), options.context_length);
     let there = dataset.windows(Split::Train, length);
     let fitted = there.min(MOST_FITTED.max(options.n_clusters.saturating_mul(LEAST_WINDOWS)));
-    let some = (0..fitted).map(|i| (i as u128 * there as u128 / fitted as u128) as usize * length);
-    let vectorizer = Vectorizer::new(options.seed, tokens, length, some.clone())?;
-    let vectors = vectorizer.vectors(tokens, length, some)?;
+    let spread = |i: usize| (i as u128 * there as u128 / fitted as u128) as usize * length;
+    let some = Windows::new(options.seed, tokens, length, fitted, &spread);
+    let mut vectorizer = vectorizer()?;
+    vectorizer.fit(context, &some, false, cancelled)?;
+    let vectors = vectors(context, &vectorizer, &some, cancelled)?;
     let mut kmeans = KMeans::new(
         context.clone(),
         KMeansOptions {
@@ -145,12 +147,18 @@ fn window_labels(
     let mut labels = vec_zeroed(there)?;
     for (block, labels) in labels.chunks_mut(MOST_FITTED).enumerate() {
         ensure!(!cancelled(), Cancelled, "clustering the windows of the text was cancelled");
-        let first = block * MOST_FITTED;
-        let starts = (0..labels.len()).map(|i| (first + i) * length);
-        let vectors = vectorizer.vectors(tokens, length, starts)?;
+        let start = |i: usize| (block * MOST_FITTED + i) * length;
+        let windows = Windows::new(options.seed, tokens, length, labels.len(), &start);
+        let vectors = self::vectors(context, &vectorizer, &windows, cancelled)?;
         kmeans.assign(&Points::new(&vectors, labels.len(), DIMENSION, &[])?, labels, &mut [])?;
     }
     Ok(labels)
+}
+
+fn vectors(context: &Context, vectorizer: &Tfidf, windows: &Windows, cancelled: Cancelled) -> Result<Vec<f32>> {
+    let mut vectors = vec_zeroed(windows.count() * DIMENSION)?;
+    vectorizer.transform(context, windows, &mut vectors, cancelled)?;
+    Ok(vectors)
 }
 
 /// Renumbers the labels so that no cluster is empty; returns how many there are.

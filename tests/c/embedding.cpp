@@ -148,6 +148,27 @@ void clusters()
     fails(SETUN_ERR_SHAPE, "weights has 1 elements, its shape 4", [&] { kmeans.fit(points, 4, 2, std::vector<float>{1}); });
 }
 
+void text_vectors()
+{
+    const std::string text = "apples and pears. pears and apples! rust or ruin, ruin or rust";
+    const auto windows = setun::text_windows(text, 17, 17);
+    assert((windows.begins == std::vector<std::int64_t>{0, 18, 36, 55} && windows.ends.back() == 62));
+    assert(setun::text_windows("", 5, 5).begins.empty());
+    setun::tfidf_options options;
+    options.dimensions = 64;
+    setun::tfidf tfidf(options), restored(options);
+    fails(SETUN_ERR_STATE, "fit", [&] { tfidf.transform(text, windows.begins, windows.ends); });
+    fails(SETUN_ERR_SHAPE, "ends has 1 elements", [&] { tfidf.fit(text, windows.begins, std::vector<std::int64_t>{3}); });
+    tfidf.fit(text, windows.begins, windows.ends);
+    const auto x = tfidf.transform(text, windows.begins, windows.ends);
+    const auto labels = setun::cluster(x, 4, tfidf.dimensions(), 2).labels;
+    assert(labels[0] == labels[1] && labels[2] == labels[3] && labels[0] != labels[2]);
+    restored.set_idf(tfidf.idf());
+    assert(restored.transform(text, windows.begins, windows.ends) == x);
+    restored.partial_fit(text, windows.begins, windows.ends);
+    assert(restored.idf() == tfidf.idf());
+}
+
 void steps()
 {
     std::vector<float> w{1, 2}, moments(4);
@@ -352,6 +373,7 @@ int main()
     library_and_contexts();
     tensors_and_matrices();
     clusters();
+    text_vectors();
     steps();
     text();
     training();

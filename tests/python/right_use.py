@@ -196,6 +196,12 @@ class World:
         self.setun.ok("kmeans_fit", kmeans, self.at((ctypes.c_float * 8)(*POINTS)), 4, 2, None, None)
         return kmeans
 
+    def tfidf(self):
+        tfidf = self.setun.made("tfidf_create", self.at(self.options("setun_tfidf_options", dimensions=8)))
+        text, places = CORPUS.encode(), self.at((ctypes.c_int64 * 2)(0, len(CORPUS)))
+        self.setun.ok("tfidf_fit", tfidf, text, len(text), places, places + 8, 1)
+        return tfidf
+
     def optimizer(self, count, names=(b"w",)):
         """With parameters of `count` floats."""
         optimizer = self.setun.made("optimizer_create", None)
@@ -253,6 +259,7 @@ MAKE = {
     "setun_optimizer": lambda w: w.optimizer(8),
     "setun_file": lambda w: w.archive(),
     "setun_kmeans": lambda w: w.fitted(w.setun.made("kmeans_create", 2, None)),
+    "setun_tfidf": lambda w: w.tfidf(),
 }
 
 
@@ -338,6 +345,12 @@ def busy_kmeans(world):
     return busy
 
 
+def busy_tfidf(world):
+    tfidf, text = world.tfidf(), CORPUS.encode() * 2000
+    places = world.at((ctypes.c_int64 * 2)(0, len(text)))
+    return Busy(tfidf, lambda _: world.setun.tfidf_fit(tfidf, text, len(text), places, places + 8, 1))
+
+
 def busy_optimizer(world):
     # Two large parameters: a step that is not refused as busy is refused for its one small gradient.
     count = 1 << 19
@@ -357,6 +370,7 @@ BUSY = {
     "setun_file": busy_file,
     "setun_optimizer": busy_optimizer,
     "setun_kmeans": busy_kmeans,
+    "setun_tfidf": busy_tfidf,
     "setun_trainer": busy_trainer,
     "setun_model": busy_model,
     "setun_tensor": busy_tensor,
@@ -404,6 +418,8 @@ TRAINING = {
 # A box that is open to one side or both.
 BOX = {"options.lower = -infinity": ("OK",), "options.upper = infinity": ("OK",)}
 CLUSTERS = {"[ndk] = 0": ("ARGUMENT",), "options.n_init = 0": ("ARGUMENT",)}
+DOCUMENTS = dict(text=b"to be or not", bytes=12, begins=In("int64_t", [0, 3]), ends=In("int64_t", [9, 12]), n=2)
+READ = {"bytes + 1": ("OK",)}
 PRODUCT = {**SCALES, "n = 0": ("SHAPE",), "k = 0": ("SHAPE",)}
 
 TABLE = {
@@ -725,13 +741,13 @@ TABLE = {
     "setun_kmeans_nearest": Entry(
         lambda w: dict(kmeans=w["setun_kmeans"], x=In("float", POINTS), n=4, d=2, m=2, labels=Out("int32_t", 8),
                        distances=Out("float", 8)),
-        null=("labels", "distances"), expect={"n = 0": ("OK",), **CLUSTERS},
+        null=("labels", "distances"), expect={"n = 0": ("OK",), "m = 0": ("ARGUMENT",), **CLUSTERS},
         more=lambda w, good: [("m = 3", dict(m=3), ("ARGUMENT",), "m is 3"), ("d = 1", dict(d=1), ("SHAPE",), "")],
     ),
     "setun_kmeans_route": Entry(
         lambda w: dict(kmeans=w["setun_kmeans"], x=In("float", POINTS), n=4, d=2, m=2, sharpness=1.5,
                        labels=Out("int32_t", 8), weights=Out("float", 8)),
-        null=("labels", "weights"), expect={"n = 0": ("OK",), **CLUSTERS},
+        null=("labels", "weights"), expect={"n = 0": ("OK",), "m = 0": ("ARGUMENT",), **CLUSTERS},
         more=lambda w, good: [("a negative sharpness", dict(sharpness=-1.0), ("ARGUMENT",), "sharpness is -1")],
     ),
     "setun_kmeans_shape": Entry(
@@ -744,6 +760,58 @@ TABLE = {
     "setun_kmeans_inertia": Entry(lambda w: dict(kmeans=w["setun_kmeans"], out=Out("double"))),
     "setun_kmeans_last_report": Entry(lambda w: dict(kmeans=w["setun_kmeans"], out=w.filled("setun_kmeans_report"))),
     "setun_kmeans_free": Entry(lambda w: dict(kmeans=w.make("setun_kmeans"))),
+    # TEXT VECTORS
+    "setun_tfidf_options_init": Entry(lambda w: {}),
+    "setun_tfidf_create": Entry(
+        lambda w: dict(options=w.options("setun_tfidf_options"), out=Out(ctypes.c_void_p)), null=OPTIONS,
+        expect={"options.dimensions = *": ("ARGUMENT",)},
+        more=lambda w, good: [
+            (f"{name} = {value}", dict(options=w.options("setun_tfidf_options", **{name: value})), ("ARGUMENT",), name)
+            for name, value in [("ngrams", 0), ("ngrams", 3), ("dimensions", (1 << 20) + 1)]
+        ],
+    ),
+    "setun_tfidf_fit": Entry(
+        lambda w: dict(tfidf=w["setun_tfidf"], **DOCUMENTS), expect={"n = 0": ("ARGUMENT",), **READ},
+        more=lambda w, good: [
+            ("a document that ends first", dict(ends=In("int64_t", [9, 2])), ("ARGUMENT",), "document 1 is from 3 to 2"),
+        ],
+    ),
+    "setun_tfidf_partial_fit": Entry(
+        lambda w: dict(tfidf=w["setun_tfidf"], **DOCUMENTS), expect={"n = 0": ("ARGUMENT",), **READ},
+    ),
+    "setun_tfidf_transform": Entry(
+        lambda w: dict(tfidf=w["setun_tfidf"], **DOCUMENTS, x=Out("float", 16)), expect=READ,
+        more=lambda w, good: [
+            ("nothing learned", dict(tfidf=w.setun.made("tfidf_create", None)), ("STATE",), "fit"),
+            ("begins + 8 for ends", dict(begins=In("int64_t", [0, 3, 12]), ends=In("int64_t", [3, 12])), ("OK",), ""),
+        ],
+    ),
+    "setun_tfidf_dimensions": Entry(lambda w: dict(tfidf=w["setun_tfidf"], out=Out("int64_t"))),
+    "setun_tfidf_idf": Entry(
+        lambda w: dict(tfidf=w["setun_tfidf"], idf=Out("float", 8), count=8), expect={"count = 0": ("SHAPE",)},
+        more=lambda w, good: [("nothing learned", dict(tfidf=w.setun.made("tfidf_create", None)), ("STATE",), "fit")],
+    ),
+    "setun_tfidf_set_idf": Entry(
+        lambda w: dict(tfidf=w.make("setun_tfidf"), idf=In("float", [1, 2, 0, 1, 1, 1, 1, 1.5]), count=8),
+        expect={"count = 0": ("SHAPE",)},
+        more=lambda w, good: [
+            (f"idf[2] = {value}", dict(idf=In("float", [1, 1, value, 1, 1, 1, 1, 1])), ("ARGUMENT",), "idf[2]")
+            for value in (-1, 1e-9, 1e9)
+        ],
+    ),
+    "setun_tfidf_free": Entry(lambda w: dict(tfidf=w.make("setun_tfidf"))),
+    "setun_text_windows": Entry(
+        lambda w: dict(text=b"to be or not", bytes=12, window=4, stride=4, begins=Out("int64_t", 4), ends=Out("int64_t", 4),
+                       capacity=4, count=Out("int64_t", kept=False)),
+        expect={
+            "bytes - 1": ("OK",), "bytes + 1": ("OK",), "window = 0": ("ARGUMENT",), "stride = 0": ("ARGUMENT",),
+            "window = INT64_MAX": ("OK",), "stride = INT64_MAX": ("OK",), "capacity = 0": ("ARGUMENT",),
+        },
+        more=lambda w, good: [
+            ("only counting", dict(begins=None, ends=None, capacity=0), ("OK",), ""),
+            ("too little room", dict(capacity=2), ("ARGUMENT",), "capacity"),
+        ],
+    ),
     # STEP
     "setun_optimizer_options_init": Entry(lambda w: {}),
     "setun_parameter_options_init": Entry(lambda w: {}),

@@ -10,6 +10,8 @@ struct Seeds<'a> {
     weights: &'a Tensor,
     least: &'a Tensor,
     projection: Option<&'a Projection>,
+    /// The nearest seed of each row, and for each candidate and seed whom that spares.
+    known: Option<(&'a Tensor, &'a Tensor)>,
 }
 
 impl Seeds<'_> {
@@ -19,8 +21,11 @@ impl Seeds<'_> {
         let (to, sums) = (&mut lower.view_mut(), &mut gains.view_mut());
         let (x, weights, candidates, least) =
             (self.x.view(), self.weights.view(), candidates.view(), self.least.view());
+        let nothing = (Tensor::zeros(DType::U32, &[0])?, Tensor::zeros(DType::F32, &[0, 0])?);
+        let (labels, limits) = self.known.unwrap_or((&nothing.0, &nothing.1));
+        let (labels, limits) = (labels.view(), limits.view());
         let call = row.kernels.kmeans_seed;
-        call(&row.launch, &x, &weights, &candidates, self.projection, &least, to, sums)?;
+        call(&row.launch, &x, &weights, &candidates, self.projection, &labels, &limits, &least, to, sums)?;
         Ok(vec![lower, gains])
     }
 }
@@ -44,7 +49,7 @@ fn kmeans_seed() {
             for weighted in [false, true] {
                 let (x, least) = (normal(&[n, d], 1), distances(n, d));
                 let weights = normal(&[if weighted { n } else { 0 }], 4);
-                let seeds = Seeds { x: &x, weights: &weights, least: &least, projection: None };
+                let seeds = Seeds { x: &x, weights: &weights, least: &least, projection: None, known: None };
                 let what = format!("kmeans_seed of [{n}, {d}], {m} candidates, weighted: {weighted}");
                 check(&what, EXACT, |row| seeds.of(row, &candidates(m, n)));
             }
@@ -63,10 +68,46 @@ fn projections_change_nothing() {
             let centre = if centred { normal(&[d], 3).host::<f32>().unwrap().to_vec() } else { Vec::new() };
             let projection = first_dimensions(&x, axes, centre);
             let (weights, least) = (normal(&[n], 4), distances(n, axes));
-            let seeds = Seeds { x: &x, weights: &weights, least: &least, projection: Some(&projection) };
+            let seeds = Seeds { x: &x, weights: &weights, least: &least, projection: Some(&projection), known: None };
             let what = format!("kmeans_seed of [{n}, {d}] by {axes}, {m} candidates");
             check(&what, EXACT, |row| seeds.of(row, &candidates(m, n)));
         }
+    }
+}
+
+/// Of rows that are told to be no nearer, which they are, nothing is looked at; the others are found all the same.
+#[test]
+fn what_is_known_of_the_seeds_changes_nothing() {
+    let (n, m, d, seeds) = (3000, 5, 20, 7);
+    let none = Tensor::zeros(DType::F32, &[0]).unwrap();
+    // Rows about as many middles as there are seeds, which are the first rows.
+    let (middles, noise) = (normal(&[seeds, d], 2), normal(&[n, d], 1));
+    let middles = middles.host::<f32>().unwrap();
+    let values: Vec<f32> =
+        noise.host::<f32>().unwrap().iter().enumerate().map(|(i, x)| x + 2.0 * middles[i % (seeds * d)]).collect();
+    let labels: Vec<u32> = (0..n as u32).map(|i| i % seeds as u32).collect();
+    let candidates = candidates(m, n);
+    let row = |i: usize| &values[i * d..][..d];
+    let between = |i: usize, j: usize| row(i).iter().zip(row(j)).map(|(a, b)| (a - b) * (a - b)).sum::<f32>();
+    let least: Vec<f32> = (0..n).map(|i| between(i, labels[i] as usize)).collect();
+    let limit = |i: usize| 0.249 * between(candidates.host::<u32>().unwrap()[i / seeds] as usize, i % seeds);
+    let limits: Vec<f32> = (0..m * seeds).map(limit).collect();
+    // True of all rows: what the limits spare is no nearer.
+    let nearer = |c: usize, i: usize| {
+        between(i, candidates.host::<u32>().unwrap()[c] as usize) < least[i]
+            && least[i] <= limits[c * seeds + labels[i] as usize]
+    };
+    let spares = |c: usize, i: usize| least[i] <= limits[c * seeds + labels[i] as usize];
+    let spared = (0..m * n).filter(|&at| spares(at / n, at % n)).count();
+    assert!(spared > n && spared < m * n - n && !(0..m * n).any(|at| nearer(at / n, at % n)), "{spared}");
+    let x = Tensor::from_slice(&values, &[n, d]).unwrap();
+    let (labels, limits) =
+        (Tensor::from_slice(&labels, &[n]).unwrap(), Tensor::from_slice(&limits, &[m, seeds]).unwrap());
+    let least = Tensor::from_slice(&least, &[n]).unwrap();
+    let projection = first_dimensions(&x, 7, Vec::new());
+    for projection in [None, Some(&projection)] {
+        let seeds = Seeds { x: &x, weights: &none, least: &least, projection, known: Some((&labels, &limits)) };
+        check("kmeans_seed with what is known", EXACT, |row| seeds.of(row, &candidates));
     }
 }
 
@@ -77,7 +118,7 @@ fn numbers_at_the_ends_of_the_range() {
     let none = Tensor::zeros(DType::F32, &[0]).unwrap();
     for least in [0.0, 1e-45, f32::MAX] {
         let least = integers(&[65], 1, 1, |_| least);
-        let seeds = Seeds { x: &x, weights: &none, least: &least, projection: None };
+        let seeds = Seeds { x: &x, weights: &none, least: &least, projection: None, known: None };
         check("kmeans_seed of extremes", EXACT, |row| seeds.of(row, &candidates(4, 65)));
     }
 }
@@ -87,7 +128,7 @@ fn wrong_arguments_are_refused() {
     let (x, none) = (normal(&[9, 2], 1), Tensor::zeros(DType::F32, &[0]).unwrap());
     let refused = |name: &str, weights: &Tensor, least: &Tensor, candidates: &[u32]| {
         let candidates = Tensor::from_slice(candidates, &[candidates.len()]).unwrap();
-        let seeds = Seeds { x: &x, weights, least, projection: None };
+        let seeds = Seeds { x: &x, weights, least, projection: None, known: None };
         check(name, EXACT, |row| seeds.of(row, &candidates));
     };
     refused("a candidate past the last row", &none, &distances(9, 2), &[0, 9]);

@@ -15,6 +15,8 @@ pub fn kmeans_seed(
     weights: &View,
     candidates: &View,
     _: Option<&Projection>,
+    labels: &View,
+    limits: &View,
     least: &View,
     lower: &mut ViewMut,
     gains: &mut ViewMut,
@@ -47,6 +49,7 @@ pub fn kmeans_seed(
     }
     check_seed(x.dims(), weights.count(), candidates.count(), least.count(), lower.dims(), gains.count())?;
     let candidates = check_candidates(candidates, x.dim(0))?;
+    check_known(labels, limits, x.dim(0), candidates.len())?;
     let gains = gains.slice_mut::<f64>()?;
     by_float!(x, typed(x, weights, candidates, least, lower, gains))
 }
@@ -79,6 +82,29 @@ pub fn check_seed(
     Ok(())
 }
 
+/// labels[n] below the columns of limits[m, seeds], or nothing: None.
+pub fn check_known<'a>(
+    labels: &View<'a>,
+    limits: &View<'a>,
+    n: usize,
+    m: usize,
+) -> Result<Option<(&'a [u32], &'a [f32])>> {
+    let (labels, dims) = (labels.slice::<u32>()?, limits.dims());
+    if labels.is_empty() {
+        return Ok(None);
+    }
+    ensure!(
+        labels.len() == n && dims.len() == 2 && dims[0] == m,
+        Shape,
+        "k-means: {} labels and limits of shape {dims:?} for {n} rows and {m} candidates",
+        labels.len()
+    );
+    match labels.iter().position(|&label| label as usize >= dims[1]) {
+        None => Ok(Some((labels, limits.slice::<f32>()?))),
+        Some(at) => Err(error!(Shape, "k-means: label {at} is {}, there are {} seeds", labels[at], dims[1])),
+    }
+}
+
 /// The candidates as a slice, all below `n`.
 pub fn check_candidates<'a>(candidates: &View<'a>, n: usize) -> Result<&'a [u32]> {
     let candidates = candidates.slice::<u32>()?;
@@ -98,7 +124,8 @@ mod tests {
         let (to, sums) = (&mut view_mut(&mut lower, &[m, n]), &mut view_mut(&mut gains, &[m]));
         let (x, weights) = (view(x, &[x.len() / d, d]), view(weights, &[weights.len()]));
         let (candidates, least) = (view(candidates, &[m]), view(least, &[n]));
-        (KERNELS.kmeans_seed)(&launch(), &x, &weights, &candidates, None, &least, to, sums)?;
+        let (labels, limits) = (view::<u32>(&[], &[0]), view::<f32>(&[], &[0, 0]));
+        (KERNELS.kmeans_seed)(&launch(), &x, &weights, &candidates, None, &labels, &limits, &least, to, sums)?;
         Ok((lower, gains))
     }
 

@@ -8,7 +8,7 @@ mod adamw;
 mod archive_check;
 mod attention;
 mod attention_cached;
-mod chunks;
+pub mod chunks;
 mod cross_entropy;
 mod elementwise;
 mod embedding;

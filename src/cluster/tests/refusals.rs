@@ -88,6 +88,26 @@ fn a_cancelled_fit_changes_nothing_and_a_stopped_one_keeps_what_it_has() {
         assert_eq!(error.kind, ErrorKind::Cancelled);
         assert_eq!((kmeans.centroids(), kmeans.report()), (&before.centroids[..], Some(&before.report)));
     }
+    // In the middle of a pass over the points, which asks before every part of them.
+    let x = normal(40_000, 3);
+    let points = Points::new(&x, 20_000, 2, &[]).unwrap();
+    let asked = AtomicUsize::new(0);
+    let options = KMeansOptions { start: Start::Given, max_iterations: 1, ..options(9) };
+    let mut pass = KMeans::new(context(), options).unwrap();
+    pass.set_centroids(&x[..18], 2).unwrap();
+    let count = || {
+        asked.fetch_add(1, Ordering::Relaxed);
+        false
+    };
+    pass.fit(&points, Hooks { progress: None, cancelled: &count }).unwrap();
+    let all = asked.swap(0, Ordering::Relaxed);
+    assert!(all > 15, "{all}");
+    for patience in 0..all {
+        let cancelled = || asked.fetch_add(1, Ordering::Relaxed) == patience;
+        let error = refused(pass.fit(&points, Hooks { progress: None, cancelled: &cancelled }));
+        assert_eq!(error.kind, ErrorKind::Cancelled, "{patience} of {all}: {error}");
+        asked.store(0, Ordering::Relaxed);
+    }
     let mut calls = 0;
     let mut progress = |_: &Report| {
         calls += 1;

@@ -2,7 +2,7 @@
 
 use super::math::load_up_to;
 use super::reduce::{BLOCK, LANES, fold};
-use super::vector::{prefetch_all, read, write};
+use super::vector::{load, prefetch_all, read, write};
 use wide::{f32x8, f64x4};
 
 /// Row by row, so that memory is read in sequence; the sums of a cluster stay in the nearest cache. The products of two f32
@@ -139,62 +139,24 @@ unsafe fn block(x: *const f32, c: *const f32, len: usize) -> f32 {
 
 /// Adds the squares of the differences of numbers `at` to `end` to the lanes of their block; `at` is a multiple of 32.
 #[inline(always)]
-unsafe fn add_squares(x: *const f32, c: *const f32, mut at: usize, end: usize, lanes: &mut [f32x8; 4]) {
-    while at < end {
+pub unsafe fn add_squares(x: *const f32, c: *const f32, mut at: usize, end: usize, lanes: &mut [f32x8; 4]) {
+    while at + LANES <= end {
         for part in 0..4 {
-            let at = at + 8 * part;
-            if at < end {
-                // Padding adds +0 to a lane that holds +0 or more: no bit changes.
-                let rest = if end - at < 8 { end - at } else { 8 };
-                let difference = load_up_to(x.add(at), rest) - load_up_to(c.add(at), rest);
-                lanes[part] += difference * difference;
-            }
+            let difference = load(x.add(at + 8 * part)) - load(c.add(at + 8 * part));
+            lanes[part] += difference * difference;
         }
         at += LANES;
     }
-}
-
-/// Distances as above, in parts: what has been added up so far is no more than what there is in the end, as sums of numbers that are
-/// not negative grow, rounded or not. Where it has reached the limit, the rest is not looked at.
-pub unsafe extern "C" fn kmeans_seed(
-    x: *const f32,
-    rows: usize,
-    d: usize,
-    candidates: *const f32,
-    m: usize,
-    least: *const f32,
-    lower: *mut f32,
-    stride: usize,
-) {
-    for row in 0..rows {
-        let limit = *least.add(row);
-        for c in 0..m {
-            *lower.add(c * stride + row) = distance_below(x.add(row * d), candidates.add(c * d), d, limit);
+    if at == end {
+        return;
+    }
+    for part in 0..4 {
+        let at = at + 8 * part;
+        if at < end {
+            // Padding adds +0 to a lane that holds +0 or more: no bit changes.
+            let rest = if end - at < 8 { end - at } else { 8 };
+            let difference = load_up_to(x.add(at), rest) - load_up_to(c.add(at), rest);
+            lanes[part] += difference * difference;
         }
     }
-}
-
-#[inline(always)]
-unsafe fn distance_below(x: *const f32, c: *const f32, d: usize, limit: f32) -> f32 {
-    /// Numbers between two looks at the limit: a part of a block.
-    const PART: usize = 256;
-    let mut total = 0f64;
-    let mut start = 0;
-    while start < d {
-        let end = if d - start < BLOCK { d } else { start + BLOCK };
-        let mut lanes = [f32x8::ZERO; 4];
-        let mut at = start;
-        while at < end {
-            let next = if end - at < PART { end } else { at + PART };
-            add_squares(x, c, at, next, &mut lanes);
-            at = next;
-            if at < d && (total + f64::from(fold(lanes))) as f32 >= limit {
-                return limit;
-            }
-        }
-        total += f64::from(fold(lanes));
-        start = end;
-    }
-    let distance = total as f32;
-    if distance < limit { distance } else { limit }
 }

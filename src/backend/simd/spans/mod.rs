@@ -23,6 +23,7 @@ mod gradient;
 mod integer_gradient;
 mod kmeans;
 mod kmeans_projected;
+mod kmeans_seed;
 mod kmeans_update;
 mod magnitudes;
 mod mask_sign;
@@ -48,6 +49,7 @@ pub use kmeans::{
 };
 pub use kmeans::{ROWS as KMEANS_ROWS, SLICE as KMEANS_SLICE, STATE as KMEANS_STATE};
 pub use kmeans_projected::KMeansWhole;
+pub use kmeans_seed::KMeansSeed;
 pub use magnitudes::{Bins, COUNT_SHIFT, HISTOGRAM, SMALL, TABLES, integer_factors, mean_scale};
 pub use matmul::PANEL;
 pub use table::{DecodeMaskSign, Spans};
@@ -134,7 +136,7 @@ pub static SPANS: Spans = Spans {
     kmeans_bounds: kmeans_projected::kmeans_bounds,
     kmeans_refine: kmeans_projected::kmeans_refine,
     kmeans_distances: kmeans_update::kmeans_distances,
-    kmeans_seed: kmeans_update::kmeans_seed,
+    kmeans_seed: kmeans_seed::kmeans_seed,
     kmeans_update: kmeans_update::kmeans_update,
     kmeans_add_members: kmeans_update::kmeans_add_members,
     kmeans_add: kmeans_update::kmeans_add,

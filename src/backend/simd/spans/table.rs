@@ -1,7 +1,7 @@
 //! The contracts of the innermost loops.
 
 use super::{
-    AdamWFactors, AttentionShape, Bins, KMeansCentroids, KMeansExact, KMeansFound, KMeansRows, KMeansWhole,
+    AdamWFactors, AttentionShape, Bins, KMeansCentroids, KMeansExact, KMeansFound, KMeansRows, KMeansSeed, KMeansWhole,
     PhiloxStream,
 };
 
@@ -528,17 +528,8 @@ pub struct Spans {
         centroids: *const f32,
         distances: *mut f32,
     ),
-    /// lower[m][rows], `stride` apart: the lesser of least[rows] and the distances of x[rows, d] from candidates[m, d].
-    pub kmeans_seed: unsafe extern "C" fn(
-        x: *const f32,
-        rows: usize,
-        d: usize,
-        candidates: *const f32,
-        m: usize,
-        least: *const f32,
-        lower: *mut f32,
-        stride: usize,
-    ),
+    /// What candidates would make of the distances of rows: see [`KMeansSeed`].
+    pub kmeans_seed: unsafe extern "C" fn(seed: *const KMeansSeed),
     /// A block of columns of one cluster: sums[columns] = the sum over the rows members[count] of x, `width` apart, in this
     /// order, each times its weight, stripe by stripe; weights is indexed as x, or null for 1. `partial` is as `sums`.
     pub kmeans_update: unsafe extern "C" fn(
