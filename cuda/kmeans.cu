@@ -24,7 +24,7 @@ struct Spread {
     }
 };
 
-/// What the threads of a block have, together; in the first warp.
+/// What the threads of a block have, together; in the first warp. Between two calls the block has a barrier.
 template <int WARPS>
 __device__ __forceinline__ Spread joined(Spread spread) {
     __shared__ Spread of_warps[WARPS];
@@ -35,8 +35,6 @@ __device__ __forceinline__ Spread joined(Spread spread) {
                          __shfl_xor_sync(ALL_LANES, spread.widest, away), __shfl_xor_sync(ALL_LANES, spread.centred, away)});
     };
     join_lanes(spread);
-    // Those of the call before this one may still be read.
-    __syncthreads();
     if (lane_number() == 0) of_warps[warp_number()] = spread;
     __syncthreads();
     if (warp_number() != 0) return spread;
@@ -247,8 +245,8 @@ struct Verdict {
         upper = least.first + (error * raise + slack[least.label] + squares * ties);
     }
 
-    /// Whether there is but one nearest centroid. No comparison with NaN holds, and -infinity bounds nothing.
-    __device__ __forceinline__ bool is_clear() const { return least.second > upper && least.first > -infinity(); }
+    /// Whether there is but one nearest centroid. No comparison with NaN holds, which `upper` is where the norm is infinite.
+    __device__ __forceinline__ bool is_clear() const { return least.second > upper; }
 
     /// The distances from the nearest centroid and from the next one, as bounds. A sum of squares is off by no more than half of
     /// `rounding`.

@@ -32,7 +32,8 @@ build() {
 gather() {
     strip --strip-debug -o "$folder/tests" "$1"
     strip --strip-unneeded -o "$folder/libsetun.so.0" "$2"
-    cp -f "$3"/{train,benchmark} tests/python/{gpu_report,pytorch_speed,train_program}.py "$folder"
+    cp -f "$3"/{train,benchmark} tests/python/{gpu_report,pytorch_speed,kmeans_pytorch,train_program}.py \
+        c_examples/python/setun.py "$folder"
     if [ -f "$4" ]; then
         cp -f "$4" "$folder/tinyshakespeare.txt"
     else
@@ -143,6 +144,7 @@ run() {
     step "first loss, and the same bits twice" 45 60 first
     step "~ceilings of PyTorch" 40 60 ceilings
     step "~speed of every kernel" 70 60 kernels
+    step "~k-means beside PyTorch" 60 180 clusters
     step "size M, ternary" 110 70 train --seconds 90
     step "~size M, plain" 35 90 speed
     step "~size M of PyTorch" 85 75 pytorch

@@ -8,7 +8,7 @@
 // SETUN_EMULATE_LEAKS=1             prints what was not freed when the context is released or the process ends, which then ends
 //                                   with status 97
 // SETUN_EMULATE_FAIL=name:code:n    the call `name` returns `code` from its n-th call on (1); with n! only the n-th
-// SETUN_EMULATE_STATISTICS=1        prints how many kernels and threads were run when the process ends
+// SETUN_EMULATE_STATISTICS=1        prints how many kernels and threads were run, and what was copied, when the process ends
 #include "driver.hpp"
 #include <atomic>
 #include <unistd.h>
@@ -60,8 +60,8 @@ __attribute__((destructor)) void at_exit() {
     std::unique_lock<std::mutex> guard(driver().mutex, std::try_to_lock);
     if (!guard) return;
     if (is_set("SETUN_EMULATE_STATISTICS"))
-        fprintf(stderr, "emulation: %lu launches, %lu threads, %lu switches\n", driver().launches, (unsigned long)threads_run,
-                (unsigned long)switches);
+        fprintf(stderr, "emulation: %lu launches, %lu threads, %lu switches, %lu bytes to the device, %lu from it\n",
+                driver().launches, (unsigned long)threads_run, (unsigned long)switches, driver().uploaded, driver().downloaded);
     if (is_set("SETUN_EMULATE_LEAKS") && driver().context.retained > 0) {
         fprintf(stderr, "emulation: not freed: the context, retained %u times\n", driver().context.retained);
         leaked = true;

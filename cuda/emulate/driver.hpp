@@ -53,6 +53,8 @@ struct Driver {
     Context context;
     std::deque<std::function<void()>> queue;
     unsigned long launches = 0;
+    /// Bytes that were copied to the device, and from it.
+    unsigned long uploaded = 0, downloaded = 0;
 };
 
 Driver &driver();

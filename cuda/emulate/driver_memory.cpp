@@ -70,6 +70,7 @@ API cuMemcpyHtoDAsync_v2(void *device, const void *host, size_t size, void *stre
     ENTER_STREAM(stream);
     if (!holds(device, size) || !is_host(host, size)) return INVALID_VALUE;
     if (size == 0) return SUCCESS;
+    driver().uploaded += size;
     if (is_pinned(host, size)) {
         enqueue([=] { memcpy(memory_of(device), host, size); });
         return SUCCESS;
@@ -84,6 +85,7 @@ API cuMemcpyDtoHAsync_v2(void *host, const void *device, size_t size, void *stre
     ENTER_STREAM(stream);
     if (!holds(device, size) || !is_host(host, size)) return INVALID_VALUE;
     if (size == 0) return SUCCESS;
+    driver().downloaded += size;
     enqueue([=] { memcpy(host, memory_of(device), size); });
     // What is not pinned is written before the call returns.
     if (!is_pinned(host, size)) drain();

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# mutate.sh folder: breaks the kernels in one place after the other, in copies, and fails where check_kernels, or
-# check_products, does not notice.
+# mutate.sh folder: breaks the kernels in one place after the other, in copies, and fails where check_kernels, check_products or
+# check_kmeans, whichever has them, does not notice.
 set -eu
 cd "$(dirname "$0")/.."
 mkdir -p "$1"
@@ -32,7 +32,7 @@ fresh() {
     cp ./*.cu ./*.cuh "$copy"
 }
 
-for check in check_products check_kernels; do
+for check in check_products check_kmeans check_kernels; do
     fresh
     build "$copy"
     if ! run "$copy"; then
@@ -108,6 +108,52 @@ mutate 'no barrier after few rows are cleared' ternary_rows.cuh 's/of_block\[i\]
 mutate 'no barrier before few rows are read' ternary_rows.cuh \
     's/hand_over(sums, of_block);\n            __syncthreads();/hand_over(sums, of_block);/'
 mutate 'a step of few rows that is multiplied again' ternary_rows.cuh 's/step = next;//'
+
+check=check_kmeans
+mutate 'centroids whose mean is read before it is there' kmeans.cu 's/__syncthreads();\n        sum = 0.0;/sum = 0.0;/'
+mutate 'spreads that are read too early' kmeans.cu 's/= spread;\n    __syncthreads();/= spread;/'
+mutate 'a centre that is never left' kmeans.cu 's/if (leave) return;/return;/'
+mutate 'a verdict on the centre that is read too early' kmeans.cu 's/__syncthreads();\n    if (leave)/if (leave)/'
+mutate 'a part of the bound left out' kmeans.cu 's/ + errors.each \* norm + errors.all/ + errors.all/'
+mutate 'a bound that does not grow with the row' kmeans_scores.cu 's/__fmaf_rn(-norm\[r\], error.y, head.y)/head.y/'
+mutate 'the same where rows are narrow' kmeans.cu 's/__fmaf_rn(-norms\[r\], error, head)/head/'
+mutate 'a centroid past the last that is near' kmeans.cu 's/__uint_as_float(0x7F800000u);\n            heads/0.0f;\n            heads/'
+mutate 'low parts of rows left out' kmeans_scores.cu 's/OF_A\[3\] = {1, 0, 0}/OF_A[3] = {0, 0, 0}/'
+mutate 'low parts of centroids left out' kmeans_scores.cu 's/OF_B\[3\] = {0, 1, 0}/OF_B[3] = {0, 0, 0}/'
+mutate 'parts of another plane' kmeans.cuh 's/pack_f16(__fsub_rn(x, rounded.x), __fsub_rn(y, rounded.y))/pack_f16(x, y)/'
+mutate 'the last few centroids left out' kmeans_scores.cu 's/centroids - column + 15/centroids - column + 7/'
+mutate 'a column of a half stage left out' kmeans_scores.cu 's/DEPTH > DEPTH \/ 2/DEPTH > DEPTH \/ 2 + 1/'
+mutate 'the last column of a row left out' kmeans_scores.cu 's/if (left > 0) fours/if (left > 1) fours/'
+mutate 'a row past the last' kmeans_scores.cu 's/first + at < p.count/first + at <= p.count/'
+mutate 'rows that are not centred' kmeans_scores.cu 's/fours\[i\].y - less.y/fours[i].y/'
+mutate 'stages of rows that are written over' kmeans_scores.cu 's/__syncthreads();\n        if (more) copy/if (more) copy/'
+mutate 'stages of centroids that have not come' kmeans_scores.cu 's/wait_for_groups<0>/wait_for_groups<1>/'
+mutate 'no barrier before what warps found is written' kmeans_scores.cu 's/__syncthreads();\n    write_found/write_found/'
+mutate 'no barrier before what warps found is read' kmeans_scores.cu 's/__syncthreads();\n    if (last/if (last/'
+mutate 'sums that are not begun anew' kmeans_scores.cu 's/sum\[0\] = sum\[1\] = 0.0f/sum[0] = 0.0f/'
+mutate 'a second score that is forgotten' kmeans.cuh 's/fminf(fminf(second, other_second), fmaxf/fminf(second, fmaxf/'
+mutate 'the slice of another block' kmeans.cu 's/blockIdx.y \* p.tiles_of_slice/0/'
+mutate 'tiles of narrow rows that are written over' kmeans.cu 's/__syncthreads();\n            for (int i = threadIdx.x; i < TILE \* D/for (int i = threadIdx.x; i < TILE * D/'
+mutate 'rows left to f64 too late' kmeans.cu 's/least.second > upper/least.second > least.first/'
+mutate 'a slack left out' kmeans.cu 's/ + slack\[least.label\]//'
+mutate 'the rounding of distances in f64 left out' kmeans.cu 's/ + squares \* ties//'
+mutate 'infinite scores taken for distances' kmeans.cu 's/return least.second > upper/return !(least.second <= upper)/'
+mutate 'a bound of the next centroid taken for that of the first' kmeans.cu 's/2.0 \* upper + square/2.0 * least.first + square/'
+mutate 'a list with gaps' kmeans.cu 's/__popc(those \& ((1u << lane_number()) - 1))/lane_number()/'
+mutate 'slices that are not all looked at' kmeans.cu 's/u64 slice = 0; slice < slices/u64 slice = 0; slice < 1/'
+mutate 'the highest index of several' kmeans.cu 's/other.label < label/other.label > label/'
+mutate 'a centroid past the last by f64' kmeans.cu 's/if (own + i < p.k)/if (true)/'
+mutate 'a row by its place in the list' kmeans.cu 's/row = p.list ? p.list\[i\] : i/row = i/'
+mutate 'no barrier before the nearest are read' kmeans.cu 's/__syncthreads();\n        if (threadIdx.x < EXACT_ROWS/if (threadIdx.x < EXACT_ROWS/'
+mutate 'no barrier before the nearest are written' kmeans.cu 's/            }\n        }\n        __syncthreads();/            }\n        }/'
+mutate 'a second distance that is forgotten' kmeans.cu 's/fmin(fmin(second, other.second), fmax/fmin(second, fmax/'
+mutate 'stripes in another order' kmeans_update.cu 's/of_stripes\[stripe \*/of_stripes[(stripes - 1 - stripe) */'
+mutate 'stripes that are one' kmeans_update.cu 's/if (row >= end)/if (end == 0)/'
+mutate 'rows of a stripe left out' kmeans_update.cu 's/first = i == 0 ? 0 : place(i - 1) + 1/first = i == 0 ? 1 : place(i - 1) + 1/'
+mutate 'numbers of more rows than there is room for' kmeans_update.cu 's/min(WAITING \/ width, WAITING_ROWS)/WAITING \/ width/'
+mutate 'no barrier between the halves' kmeans_update.cu 's/__syncthreads();\n            if (first >= end)/if (first >= end)/'
+mutate 'weights left out' kmeans_update.cu 's/__dmul_rn(weight, static_cast<double>(p.x\[row \* p.d + at\]))/static_cast<double>(p.x[row * p.d + at])/'
+mutate 'a list that does not ascend' kmeans.cu 's/rows\[i\] <= rows\[i - 1\]/rows[i] < rows[i - 1]/'
 
 wait
 unnoticed=$(find "$folder" -name unnoticed | wc -l)

@@ -24,7 +24,7 @@ use super::table::{DISPATCHED, Kernels, Operation};
 use super::{cuda, scalar, simd};
 use crate::tensor::error::ensure;
 use crate::tensor::log::{self, LogLevel, log};
-use crate::tensor::{DType, Device, Result, Tensor};
+use crate::tensor::{DType, Device, ErrorKind, Result, Tensor, View};
 use crossover::Handoffs;
 use dispatcher::Least;
 use offload::Offload;
@@ -223,6 +223,20 @@ impl Context {
             Some(gpu) if tensor.device() == Device::Host => gpu.upload_view(&tensor.view()),
             _ => Ok(tensor),
         }
+    }
+
+    /// A copy there of what is on the host, for many calls to read. None where the kernels read it on the host, or where the
+    /// device has no room to keep it: then each call brings what it needs.
+    pub fn copy(&self, view: &View) -> Result<Option<Tensor>> {
+        match self.home().map(|gpu| gpu.upload_view(view)).transpose() {
+            Err(error) if error.kind == ErrorKind::Memory => Ok(None),
+            copy => copy,
+        }
+    }
+
+    /// Whether the context was made for a device: its kernels have to be brought what lies on the host.
+    pub fn on_device(&self) -> bool {
+        self.home().is_some()
     }
 
     /// The device that this context's tensors live on.

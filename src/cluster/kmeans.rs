@@ -2,7 +2,7 @@
 
 use super::lloyd::Lloyd;
 use super::options::{KMeansOptions, Report, Start};
-use super::points::{Points, check_rows};
+use super::points::{Copies, Points, check_rows};
 use super::projection::project;
 use super::sphere::{self, Directions};
 use super::start::{self, Seeding};
@@ -76,7 +76,7 @@ impl KMeans {
             "the centroids have {} elements for [{k}, {d}]",
             centroids.len()
         );
-        check_rows(&self.context, "centroids", centroids, d)?;
+        check_rows(&self.context, "centroids", centroids, &View::of(centroids, &[k, d])?, d)?;
         let mut own = Vec::new();
         reserve(&mut own, centroids.len())?;
         own.extend(centroids.iter().map(|&c| f64::from(c)));
@@ -102,6 +102,8 @@ impl KMeans {
         let given = self.options.start == Start::Given;
         ensure!(!given || !self.centroids.is_empty(), State, "the start is given centroids, and none were set");
         ensure!(!given || d == self.d, Shape, "x has {d} columns, the centroids have {}", self.d);
+        let copies = self.copies(points)?;
+        let points = &points.read_from(&copies);
         points.check(&self.context)?;
         let directions = self.directions(points)?;
         let points = directions.as_ref().map_or(Ok(*points), Directions::points)?;
@@ -122,7 +124,12 @@ impl KMeans {
 
     /// The points as directions, if that is what is clustered.
     fn directions<'a>(&self, points: &Points<'a>) -> Result<Option<Directions<'a>>> {
-        self.options.spherical.then(|| Directions::new(points)).transpose()
+        self.options.spherical.then(|| Directions::new(&self.context, points)).transpose()
+    }
+
+    /// What kernels read of the points themselves, if those are clustered.
+    fn copies(&self, points: &Points) -> Result<Copies> {
+        if self.options.spherical { Ok(Copies::default()) } else { points.copies(&self.context) }
     }
 
     /// What makes a long run faster, if anything does: a fit does without where there is no memory for it.
@@ -174,6 +181,8 @@ impl KMeans {
             "capacity is {}: a batch of a stream cannot be balanced",
             self.options.capacity
         );
+        let copies = self.copies(points)?;
+        let points = &points.read_from(&copies);
         points.check(&self.context)?;
         let directions = self.directions(points)?;
         let points = &directions.as_ref().map_or(Ok(*points), Directions::points)?;
@@ -239,6 +248,8 @@ impl KMeans {
         ensure!(!self.centroids.is_empty(), State, "there are no centroids yet: fit or set them first");
         let (there, here) = (points.width(), self.d);
         ensure!(there == here, Shape, "x has {there} columns, the centroids have {here}");
+        let copies = self.copies(points)?;
+        let points = &points.read_from(&copies);
         points.check(&self.context)?;
         let directions = self.directions(points)?;
         let points = directions.as_ref().map_or(Ok(*points), Directions::points)?;

@@ -2,7 +2,7 @@
 
 use crate::backend::Context;
 use crate::tensor::error::{ensure, error};
-use crate::tensor::{Result, View, reserve};
+use crate::tensor::{Result, Tensor, View, reserve};
 
 /// n rows of d numbers, and a weight for each or none (all 1).
 #[derive(Clone, Copy)]
@@ -11,7 +11,13 @@ pub struct Points<'a> {
     n: usize,
     d: usize,
     weights: &'a [f32],
+    /// x [n, d] and weights [n] or [0], where kernels read them.
+    views: [View<'a>; 2],
 }
+
+/// Points where the kernels of a context work, as far as that is elsewhere.
+#[derive(Default)]
+pub struct Copies([Option<Tensor>; 2]);
 
 /// Squared distances have to stay finite in f32, and what they are compared by as well: d products of differences up to twice
 /// this, with room for some sums of such.
@@ -26,13 +32,36 @@ impl<'a> Points<'a> {
         ensure!(n.checked_mul(d) == Some(x.len()), Shape, "x has {} elements for [{n}, {d}]", x.len());
         ensure!(weights.is_empty() || weights.len() == n, Shape, "there are {} weights for {n} points", weights.len());
         ensure!(u32::try_from(n).is_ok(), Shape, "n is {n}, expected at most {}", u32::MAX);
-        Ok(Points { x, n, d, weights })
+        let views = host_views(x, n, d, weights)?;
+        Ok(Points { x, n, d, weights, views })
+    }
+
+    /// x and weights as `view` and `weights` have them, on the host also where there are copies: for operations that devices leave to
+    /// it.
+    pub fn host_views(&self) -> Result<[View<'a>; 2]> {
+        host_views(self.x, self.n, self.d, self.weights)
+    }
+
+    /// What many calls of kernels read is brought to them once.
+    pub fn copies(&self, context: &Context) -> Result<Copies> {
+        let x = context.copy(&self.views[0])?;
+        let weights = if self.weights.is_empty() { None } else { context.copy(&self.views[1])? };
+        Ok(Copies([x, weights]))
+    }
+
+    /// The same points, of which kernels read the copies.
+    pub fn read_from<'b>(&self, copies: &'b Copies) -> Points<'b>
+    where
+        'a: 'b,
+    {
+        let [x, weights] = [0, 1].map(|i| copies.0[i].as_ref().map_or(self.views[i], Tensor::view));
+        Points { views: [x, weights], ..*self }
     }
 
     /// ARGUMENT, with row and column, for a number that is not finite or whose squared distances would not be; ARGUMENT for
     /// weights that are negative, not finite, or all 0.
     pub fn check(&self, context: &Context) -> Result<()> {
-        check_rows(context, "x", self.x, self.d)?;
+        check_rows(context, "x", self.x, &self.views[0], self.d)?;
         if let Some(at) = self.weights.iter().position(|w| !(w.is_finite() && *w >= 0.0)) {
             return Err(error!(Argument, "weights[{at}] is {}, expected 0 or a positive number", self.weights[at]));
         }
@@ -81,18 +110,22 @@ impl<'a> Points<'a> {
 
     /// [n, d]
     pub fn view(&self) -> Result<View<'a>> {
-        View::of(self.x, &[self.n, self.d])
+        Ok(self.views[0])
     }
 
     /// [n], or [0] where all are 1.
     pub fn weights(&self) -> Result<View<'a>> {
-        View::of(self.weights, &[self.weights.len()])
+        Ok(self.views[1])
     }
 }
 
-/// `name` holds finite numbers, small enough for squared distances; rows of `d`.
-pub fn check_rows(context: &Context, name: &str, x: &[f32], d: usize) -> Result<()> {
-    let bad = (context.kernels().first_non_finite)(context.launch(), &View::of(x, &[x.len()])?)?;
+fn host_views<'a>(x: &'a [f32], n: usize, d: usize, weights: &'a [f32]) -> Result<[View<'a>; 2]> {
+    Ok([View::of(x, &[n, d])?, View::of(weights, &[weights.len()])?])
+}
+
+/// `name` holds finite numbers, small enough for squared distances; rows of `d`, which kernels see as `view`.
+pub fn check_rows(context: &Context, name: &str, x: &[f32], view: &View, d: usize) -> Result<()> {
+    let bad = (context.kernels().first_non_finite)(context.launch(), view)?;
     if let Some(at) = bad {
         return Err(error!(Argument, "{name} is {} at row {}, column {}", x[at], at / d, at % d));
     }

@@ -2,7 +2,8 @@
 //! 2001): only the direction of a point counts, and each centroid is the direction of the sum of its points. With rows and centroids
 //! of length 1, |x - c|^2 = 2 - 2 cos: the nearest centroid is the one of the largest cosine.
 
-use super::points::Points;
+use super::points::{Copies, Points};
+use crate::backend::Context;
 use crate::tensor::error::ensure;
 use crate::tensor::{Result, reserve};
 use std::borrow::Cow;
@@ -13,6 +14,7 @@ pub struct Directions<'a> {
     weights: Cow<'a, [f32]>,
     n: usize,
     d: usize,
+    copies: Copies,
 }
 
 /// Rows of so nearly length 1 are used as they are.
@@ -20,7 +22,7 @@ const NEARLY: f64 = 1e-6;
 
 impl<'a> Directions<'a> {
     /// Copies what has to be scaled.
-    pub fn new(points: &Points<'a>) -> Result<Directions<'a>> {
+    pub fn new(context: &Context, points: &Points<'a>) -> Result<Directions<'a>> {
         let (n, d) = (points.count(), points.width());
         let squares = (0..n).map(|i| square(points.row(i)));
         let (mut scaled, mut zeros) = (true, 0);
@@ -48,11 +50,12 @@ impl<'a> Directions<'a> {
             );
             weights = Cow::Owned(own);
         }
-        Ok(Directions { x, weights, n, d })
+        let copies = Points::new(&x, n, d, &weights)?.copies(context)?;
+        Ok(Directions { x, weights, n, d, copies })
     }
 
     pub fn points(&self) -> Result<Points<'_>> {
-        Points::new(&self.x, self.n, self.d, &self.weights)
+        Ok(Points::new(&self.x, self.n, self.d, &self.weights)?.read_from(&self.copies))
     }
 }
 
@@ -77,7 +80,7 @@ pub fn length(vector: &[f64]) -> f64 {
 pub fn scale(centroids: &mut [f64], d: usize) -> Result<()> {
     for (i, centroid) in centroids.chunks_exact_mut(d).enumerate() {
         let length = length(centroid);
-        ensure!(length > 0.0, Argument, "centroid {i} is 0: it has no direction, and the clusters are spherical");
+        ensure!(length != 0.0, Argument, "centroid {i} is 0: it has no direction, and the clusters are spherical");
         centroid.iter_mut().for_each(|c| *c /= length);
     }
     Ok(())

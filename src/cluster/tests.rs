@@ -2,6 +2,7 @@
 
 mod balance;
 mod bounds;
+mod cuda;
 mod lloyd;
 mod projection;
 mod refusals;

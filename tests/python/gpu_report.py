@@ -7,6 +7,7 @@ Each step is a process of its own:
     first      the loss of the first step on the GPU and on the CPU, and the same run twice
     ceilings   what PyTorch reaches here: a copy, a product of 8-bit integers, a product of bf16
     kernels    the speed of every operation
+    clusters   k-means of 1M points beside PyTorch: exact and as it is, with TF32 and without, eager and compiled
     train      size M on a text, and its loss on the whole validation split
     speed      size M as PyTorch is timed: no dropout, no validation, without the options that are on by default
     pytorch    PyTorch on the same model: ternary by fake quantization, bf16, as it is and compiled
@@ -50,6 +51,7 @@ MOST_STEPS = {"ternary": 5000, "f32": 3000}
 
 # Targets: shares of a ceiling, a loss in nats, a ratio.
 COPY_TARGET, PRODUCT_TARGET, VECTOR_TARGET, LOSS_TARGET, RATIO_TARGET = 0.8, 0.5, 0.8, 1.48, 2.0
+CLUSTERS_TARGET = 5.0
 COPY_TARGETS = (
     ("quantize_activations", "ternarize", "ternarize_stochastic", "quantize_gradients", "ternarize_gradients")
     + ("pack_two_bit", "pack_five", "pack_mask_sign", "adamw", "rms_norm", "rms_norm_backward", "rms_norm_quantize")
@@ -248,8 +250,8 @@ def parity(asked):
 
 def device(asked):
     one = [test for test in list_tests("backend::cuda::tests::") if "::special::" not in test]
-    two = list_tests("train::tests::cuda::")
-    groups = {"backend::cuda::tests::": one, "train::tests::cuda::": two}
+    names = ("train::tests::cuda::", "cluster::tests::cuda::")
+    groups = {"backend::cuda::tests::": one} | {name: list_tests(name) for name in names}
     if asked.tiny:
         groups = {"backend::cuda::tests::": one}
     _, status = run_tests("the device; training and generation", groups, 2, asked.limit, more=["--skip", "::special::"])
@@ -409,6 +411,28 @@ def kernels(asked):
         say(f"  benchmark ended with status {status}")
         return WRONG
     return 0
+
+
+def clusters(asked):
+    torch, where, reason = need_torch(asked)
+    if reason:
+        return skip(f"no k-means beside PyTorch: {reason}")
+    import kmeans_pytorch
+
+    status = 0
+
+    def tell(who, how, **found):
+        nonlocal status
+        say("  " + kmeans_pytorch.text_of(who, how, **found))
+        record("clusters", who=who, how=how, **found)
+        # Ours have to be right, and theirs to run at all.
+        wrong = found["differ"] > 0 if "differ" in found and who == "Setun" else "eager" in how and "failed" in found
+        if wrong or who == "Setun" and "failed" in found:
+            status = WRONG
+
+    case = kmeans_pytorch.TINY if asked.tiny else kmeans_pytorch.FULL
+    kmeans_pytorch.compare(torch, where, case, asked.limit, tell)
+    return status
 
 
 # --- training --------------------------------------------------------------------------------------------------------
@@ -822,6 +846,22 @@ def print_training():
                 say(f"  Setun {name} / PyTorch {kind}, {other['how']}: {ratio:.2f}{target}")
 
 
+def print_clusters():
+    lines = [line for line in recorded("clusters") if "seconds" in line]
+    if lines:
+        say("\nk-means of 1M x 128 points, 1024 clusters, 10 updates from the same start")
+        say(f"{'':26} {'ms, from the host':>17} {'ms an update':>13} {'labels not as in f64':>21}")
+    ours = [line for line in lines if line["who"] == "Setun"]
+    for line in lines:
+        text = f"  {line['who'] + ' ' + line['how']:24} {line['seconds'] * 1e3:17.1f} {line['each'] * 1e3:13.2f}"
+        text += f" {100 * line['differ']:20.4f}%"
+        if ours and line["who"] != "Setun":
+            whole, each = (line[name] / ours[-1][name] for name in ("seconds", "each"))
+            text += f"  Setun is {whole:.2f} times as fast, {each:.2f} an update; target {CLUSTERS_TARGET:.0f}: "
+            text += reached(whole >= CLUSTERS_TARGET)
+        say(text)
+
+
 def print_cpu():
     lines = recorded("cpu level")
     if lines:
@@ -832,7 +872,7 @@ def print_cpu():
 
 
 def table(_asked):
-    for part in (print_kernels, print_training, print_cpu, print_correctness, print_steps):
+    for part in (print_kernels, print_clusters, print_training, print_cpu, print_correctness, print_steps):
         try:
             part()
         except (KeyError, ValueError, TypeError, OSError) as why:  # one part that is damaged leaves the others
@@ -842,7 +882,7 @@ def table(_asked):
     return 0
 
 
-STEPS = (parity, device, first, ceilings, kernels, train, speed, pytorch, sanitizer, cpu, table)
+STEPS = (parity, device, first, ceilings, kernels, clusters, train, speed, pytorch, sanitizer, cpu, table)
 
 
 def main():

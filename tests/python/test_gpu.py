@@ -35,7 +35,7 @@ class Gpu(unittest.TestCase):
             self.skipTest("no emulated driver: cargo test --lib makes it")
         text = self.folder.parent / "text.txt"
         text.write_text("".join(f"the {'cat' if i % 3 else 'dog'} sat on the mat.\n" for i in range(400)), encoding="utf-8")
-        environment = {"SETUN_GPU_FOLDER": str(self.folder), "SETUN_GPU_TINY": "1", "SETUN_GPU_STEPS": "first kernels",
+        environment = {"SETUN_GPU_FOLDER": str(self.folder), "SETUN_GPU_TINY": "1", "SETUN_GPU_STEPS": "first kernels clusters",
                        "LD_LIBRARY_PATH": str(DRIVER)}
         # No step here runs the tests of the library: any program will do.
         done = run("gather", "/bin/true", ROOT / "target/release/libsetun.so", ROOT / "c_examples/build", text, **environment)
@@ -47,6 +47,7 @@ class Gpu(unittest.TestCase):
         self.assertIn("nothing was wrong", table)
         self.assertRegex(table, r"first loss, and the same bits twice +ok")
         self.assertRegex(table, r"speed of every kernel +ok")
+        self.assertRegex(table, r"k-means beside PyTorch +(ok|skipped)")
         self.assertEqual((self.folder / "gpu.log").read_text(encoding="utf-8"), done.stdout)
 
 

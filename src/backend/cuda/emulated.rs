@@ -43,10 +43,16 @@ fn its_products_agree_with_the_reference() {
     run_parity(&["backend::parity::matmul"]);
 }
 
+/// The number in front of these words.
+fn number_before(printed: &str, words: &str) -> u64 {
+    let number = printed.split(words).next().and_then(|before| before.rsplit(char::is_whitespace).next()?.parse().ok());
+    number.unwrap_or_else(|| panic!("no number before '{words}': {printed}"))
+}
+
 fn run_parity(tests: &[&str]) {
     let Some(printed) = run(tests, &[("SETUN_EMULATE_STATISTICS", "1")]) else { return };
-    let launches = printed.split("emulation: ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<u64>().ok());
-    assert!(launches.is_some_and(|launches| launches > 1000), "{launches:?} launches: {printed}");
+    let launches = number_before(&printed, " launches");
+    assert!(launches > 1000, "{launches} launches: {printed}");
 }
 
 /// Blocks and copies as they are used outside of tests.
@@ -68,6 +74,28 @@ fn training_and_generation_stay_on_the_device() {
     for cache in ["0", "1"] {
         run(&["train::tests::cuda"], &[("SETUN_CUDA_CACHE", cache), ("SETUN_EMULATE_LEAKS", "1")]);
     }
+}
+
+/// A fit keeps its points on the device; where there is no room to keep them, each call brings them.
+#[test]
+fn points_are_brought_to_the_device_once() {
+    for cache in ["0", "1"] {
+        run(&["cluster::tests::cuda"], &[("SETUN_CUDA_CACHE", cache), ("SETUN_EMULATE_LEAKS", "1")]);
+    }
+    let name = "cluster::tests::cuda::a_fit_of_some_iterations";
+    let copied = |environment: &[(&str, &str)]| {
+        let printed = run(&["--show-output", "--exact", name], environment)?;
+        let [iterations, points] = [" iterations", " bytes of points"].map(|words| number_before(&printed, words));
+        assert!(iterations >= 8, "{printed}");
+        Some(number_before(&printed, " bytes to the device") as f64 / points as f64)
+    };
+    let statistics = ("SETUN_EMULATE_STATISTICS", "1");
+    let Some(times) = copied(&[statistics, ("SETUN_CUDA_CACHE", "1")]) else { return };
+    assert!((1.0..1.5).contains(&times), "as many bytes as {times} times the points'");
+    // The first block that the device is asked for is the points'.
+    let failing = [statistics, ("SETUN_EMULATE_FAIL", "cuMemAlloc_v2:2:1!"), ("SETUN_CUDA_CACHE", "1")];
+    let times = copied(&failing).unwrap_or_default();
+    assert!(times > 9.0, "as many bytes as {times} times the points'");
 }
 
 /// And when all is closed, nothing is left.
