@@ -64,8 +64,8 @@ unsafe fn compare(seed: &KMeansSeed, c: usize, start: usize, end: usize) {
             near = least > *limits.add(*seed.labels.add(row) as usize);
         }
         if !seed.bounds.is_null() {
-            // Not above it: so is a bound that is NaN.
-            near &= !(*seed.bounds.add(row * seed.width + c) >= *seed.ceilings.add(row));
+            let bound = *seed.bounds.add(row * seed.width + c);
+            near &= (bound < *seed.ceilings.add(row)) | bound.is_nan();
         }
         *open.as_mut_ptr().add(count) = row as u32;
         count += usize::from(near);
