@@ -1,5 +1,6 @@
 // The kernels of k-means against plain loops in f64, as check_kernels.cpp does for other kernels: each score against the bound
-// that it is meant to be, which rows are left open, labels, bounds of distances, and sums of clusters.
+// that it is meant to be, which rows are left open, labels, bounds of distances, and sums of clusters; what rows would do as seeds,
+// and several nearest centroids.
 #include "numbers.hpp"
 
 using namespace testing;
@@ -9,6 +10,13 @@ namespace {
 #include "kmeans.cu"
 #include "kmeans_scores.cu"
 #include "kmeans_update.cu"
+#include "scan.cuh"
+namespace seeds {
+#include "kmeans_seed.cu"
+}
+namespace several {
+#include "kmeans_closest.cu"
+}
 
 constexpr double UNIT = 0x1p-24, EACH = 0x1p-12;
 constexpr unsigned UNTOUCHED = 77;
@@ -304,6 +312,100 @@ void add_up(Numbers &numbers, size_t n, size_t k, size_t d, size_t stripe, bool 
     same("sums of clusters", expected, sums.values());
 }
 
+/// The canonical sum of (x - y)^2.
+float canonical_distance(const float *x, const float *y, size_t d) {
+    double total = 0;
+    for (size_t begin = 0; begin < d; begin += 4096) {
+        float lanes[32] = {};
+        for (size_t j = begin; j < std::min(begin + 4096, d); ++j) lanes[(j - begin) % 32] += (x[j] - y[j]) * (x[j] - y[j]);
+        for (int width = 16; width > 0; width /= 2)
+            for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
+        total += double(lanes[0]);
+    }
+    return float(total);
+}
+
+/// What m of n rows would do as seeds; with `known`, a row has one of 3 seeds, of which the limits spare some, though the row may
+/// be nearer: no row that is spared for all candidates of its tile is looked at.
+void lower(Numbers &numbers, size_t n, size_t m, size_t d, size_t stripe, bool weighted, bool known) {
+    const auto x = normal(numbers, n * d), weights = normal(numbers, weighted ? n : 0);
+    std::vector<unsigned> candidates(m), labels(n);
+    std::vector<float> least(n), limits(3 * m);
+    for (unsigned &candidate : candidates) candidate = unsigned(numbers() % n);
+    for (unsigned &label : labels) label = unsigned(numbers() % 3);
+    for (float &distance : least) distance = 2 * float(d) * (0.6f + float(numbers() % 1000) / 1000);
+    // Those of seed 0 are all spared, those of the others for a few candidates.
+    for (size_t i = 0; i < 3 * m; ++i) limits[i] = i % 3 == 0 ? 1e9f : numbers() % 4 ? -1.0f : 1e9f;
+    std::vector<float> expected(m * n);
+    const size_t stripes = (n + stripe - 1) / stripe;
+    std::vector<double> gains(stripes * m);
+    for (size_t c = 0; c < m; ++c) {
+        for (size_t i = 0; i < n; ++i) {
+            bool spared = known;
+            for (size_t of_tile = c / 8 * 8; of_tile < std::min(c / 8 * 8 + 8, m); ++of_tile)
+                spared = spared && least[i] <= limits[3 * of_tile + labels[i]];
+            const float distance = canonical_distance(&x[i * d], &x[candidates[c] * d], d);
+            expected[c * n + i] = spared ? least[i] : std::min(distance, least[i]);
+            const double gain = double(least[i]) - double(expected[c * n + i]);
+            gains[i / stripe * m + c] += weighted ? double(weights[i]) * gain : gain;
+        }
+    }
+    Array<float> on_x(x), on_weights(weights), on_limits(limits), on_least(least), found(m * n);
+    Array<unsigned> on_candidates(candidates), on_labels(labels);
+    Array<u64> faults(std::vector<u64>{~0ull, ~0ull});
+    Array<double> of_stripes(stripes * m);
+    const seeds::Seeds p = {on_x.data(), on_candidates.data(), on_labels.data(), on_limits.data(), on_least.data(), found.data(),
+                            faults.data(), faults.data() + 1, n, d, m, known ? 3u : 0u};
+    LAUNCH(seeds::kmeans_lower, 2, THREADS, 0, p);
+    same("faults", {~0ull, ~0ull}, faults.values());
+    same("lower distances", expected, found.values());
+    LAUNCH(seeds::kmeans_gains, 3, THREADS, 0, on_least.data(), found.data(), weighted ? on_weights.data() : nullptr, n, m, stripe,
+           stripes, of_stripes.data());
+    same("gains", gains, of_stripes.values());
+}
+
+/// A candidate and a label that are not there: they are noted, and nothing beside what there is is read.
+void refuse_seeds() {
+    Array<float> x(std::vector<float>(10)), least(std::vector<float>(10)), limits(std::vector<float>(6)), found(30);
+    Array<unsigned> candidates(std::vector<unsigned>{9, 10, 4000000000}), labels(std::vector<unsigned>{0, 1, 0, 0, 2, 0, 7, 0, 0, 1});
+    Array<u64> faults(std::vector<u64>{~0ull, ~0ull});
+    const seeds::Seeds p = {x.data(), candidates.data(), labels.data(), limits.data(), least.data(), found.data(),
+                            faults.data(), faults.data() + 1, 10, 1, 3, 2};
+    LAUNCH(seeds::kmeans_lower, 2, THREADS, 0, p);
+    same("faults of seeds", {1ull << 32 | 10, 4ull << 32 | 2}, faults.values());
+}
+
+/// The m nearest of k, with a team of so many threads, in shared memory or not. Some centroids are there several times.
+void closest(Numbers &numbers, size_t n, size_t k, size_t d, size_t m, unsigned team, bool shared) {
+    const auto x = normal(numbers, n * d);
+    std::vector<double> centroids(k * d);
+    std::normal_distribution<double> distribution;
+    for (double &c : centroids) c = distribution(numbers);
+    for (size_t c = 5; c < k; c += 3) std::copy_n(&centroids[numbers() % c * d], d, &centroids[c * d]);
+    std::vector<unsigned> labels;
+    std::vector<float> distances;
+    for (size_t i = 0; i < n; ++i) {
+        std::vector<std::pair<double, unsigned>> all;
+        for (unsigned c = 0; c < k; ++c) all.push_back({squared_distance(&x[i * d], &centroids[c * d], d), c});
+        std::sort(all.begin(), all.end());
+        for (size_t j = 0; j < m; ++j) {
+            labels.push_back(all[j].second);
+            distances.push_back(float(all[j].first));
+        }
+    }
+    unsigned bits = 0;
+    while (1u << bits < m) ++bits;
+    Array<float> on_x(x), found(n * m);
+    Array<double> on_centroids(centroids);
+    Array<u64> squares(n * k);
+    Array<unsigned> on_labels(n * m), of_rows(n * k);
+    LAUNCH(several::kmeans_squares, 3, THREADS, 0, on_x.data(), on_centroids.data(), n, k, d, squares.data());
+    LAUNCH(several::kmeans_nearest, 2, THREADS, shared ? unsigned(THREADS / team * k * 12) : 0u, squares.data(),
+           shared ? nullptr : of_rows.data(), n, unsigned(k), unsigned(m), bits, team, on_labels.data(), found.data());
+    same("nearest", labels, on_labels.values());
+    same("distances of the nearest", distances, found.values());
+}
+
 /// A list of rows with a fault: what it is, and where.
 void refuse(const std::vector<unsigned> &rows, size_t at) {
     Array<unsigned> on_rows(rows);
@@ -317,6 +419,7 @@ void refuse(const std::vector<unsigned> &rows, size_t at) {
 int main() {
     refuse({3, 5, 5, 9}, 2);
     refuse({3, 999, 1000}, 2);
+    refuse_seeds();
     for (uint64_t seed = 0; seed < 3; ++seed) {
         Numbers numbers(seed);
         emulate::seed(seed);
@@ -337,6 +440,15 @@ int main() {
         add_up(numbers, 700, 5, 70, 200, false, false);
         add_up(numbers, 900, 2, 1, 300, true, false);
         add_up(numbers, 900, 2, 31, 1000, false, true);
+        lower(numbers, 300, 3, 40 + seed, 100, false, false);
+        lower(numbers, 700, 11, 33, 700, true, true);
+        lower(numbers, 40, 9, 1030, 40, true, false);
+        lower(numbers, 35, 2, 4100 + seed, 20, false, true);
+        lower(numbers, 5000, 2, 3, 4200, true, false);
+        closest(numbers, 40, 33 + seed, 13, 5, 32, true);
+        closest(numbers, 9, 100, 8 - seed, 100, 32, true);
+        closest(numbers, 3, 600, 3, 1, THREADS, true);
+        closest(numbers, 3, 515 + seed, 4, 515, THREADS, false);
     }
     return testing::failures != 0;
 }

@@ -66,7 +66,7 @@ fn scale(context: &Context, points: &Points, centroids: &[f64]) -> Result<f64> {
     let from_mean = |centroid: &[f64]| mean.iter().zip(centroid).map(|(m, c)| (c - m) * (c - m)).sum::<f64>();
     let far = centroids.chunks_exact(d).map(from_mean).fold(0.0, f64::max);
     let (mut labels, mut least) = (vec_zeroed::<u32>(n)?, vec_zeroed::<f32>(n)?);
-    closest(context, &points.host_views()?[0], centroids, 1, &mut labels, &mut least)?;
+    closest(context, &points.view()?, centroids, 1, &mut labels, &mut least)?;
     let nearest = least.iter().fold(0f32, |most, &x| most.max(x));
     let weight = (0..n).map(|i| points.weight(i)).fold(0.0, f64::max);
     let largest = (f64::from(nearest).sqrt() + 2.0 * far.sqrt()).powi(2) * weight * (1.0 + 1e-6);
@@ -121,7 +121,7 @@ impl Place<'_> {
     fn arcs(&self, near: usize) -> Result<Arcs> {
         let n = self.points.count();
         let (mut labels, mut distances) = (vec_zeroed(n * near)?, vec_zeroed(n * near)?);
-        closest(self.context, &self.points.host_views()?[0], self.centroids, near, &mut labels, &mut distances)?;
+        closest(self.context, &self.points.view()?, self.centroids, near, &mut labels, &mut distances)?;
         let (mut starts, mut all, mut others) = (Vec::new(), Vec::new(), Vec::new());
         reserve(&mut starts, n + 1)?;
         reserve(&mut all, n * near)?;

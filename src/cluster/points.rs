@@ -32,14 +32,8 @@ impl<'a> Points<'a> {
         ensure!(n.checked_mul(d) == Some(x.len()), Shape, "x has {} elements for [{n}, {d}]", x.len());
         ensure!(weights.is_empty() || weights.len() == n, Shape, "there are {} weights for {n} points", weights.len());
         ensure!(u32::try_from(n).is_ok(), Shape, "n is {n}, expected at most {}", u32::MAX);
-        let views = host_views(x, n, d, weights)?;
+        let views = [View::of(x, &[n, d])?, View::of(weights, &[weights.len()])?];
         Ok(Points { x, n, d, weights, views })
-    }
-
-    /// x and weights as `view` and `weights` have them, on the host also where there are copies: for operations that devices leave to
-    /// it.
-    pub fn host_views(&self) -> Result<[View<'a>; 2]> {
-        host_views(self.x, self.n, self.d, self.weights)
     }
 
     /// What many calls of kernels read is brought to them once.
@@ -117,10 +111,6 @@ impl<'a> Points<'a> {
     pub fn weights(&self) -> Result<View<'a>> {
         Ok(self.views[1])
     }
-}
-
-fn host_views<'a>(x: &'a [f32], n: usize, d: usize, weights: &'a [f32]) -> Result<[View<'a>; 2]> {
-    Ok([View::of(x, &[n, d])?, View::of(weights, &[weights.len()])?])
 }
 
 /// `name` holds finite numbers, small enough for squared distances; rows of `d`, which kernels see as `view`.

@@ -193,7 +193,7 @@ impl Least {
     fn lower(&mut self, seeding: &Seeding, candidates: &[u32]) -> Result<usize> {
         let (n, m) = (self.least.len(), candidates.len());
         let (kernels, launch) = (seeding.context.kernels(), seeding.context.launch());
-        let [x, weights] = seeding.points.host_views()?;
+        let (x, weights) = (seeding.points.view()?, seeding.points.weights()?);
         let limits = self.limits(seeding, candidates)?;
         let known = if limits.is_empty() { 0 } else { n };
         let (labels, limits) = (View::of(&self.labels[..known], &[known])?, View::of(&limits, &[m, limits.len() / m])?);
@@ -206,24 +206,25 @@ impl Least {
         Ok((0..m).fold(0, |best, i| if gains[i] > gains[best] { i } else { best }))
     }
 
-    /// limits[m, seeds]: a point that is no farther from its seed than half as far as that is from the candidate is no nearer to the
-    /// candidate. A few roundings less, so that what is computed of the distances is in this order as well: 8 r are more than the
-    /// square of the half loses by the two distances' errors of r each, and by that of the third.
-    fn limits(&self, seeding: &Seeding, candidates: &[u32]) -> Result<Vec<f32>> {
+    /// limits[m, seeds + m], or nothing: a point that is no farther from its seed than half as far as that is from the candidate is
+    /// no nearer to the candidate. A few roundings less, so that what is computed of the distances is in this order as well: 8 r
+    /// are more than the square of the half loses by the two distances' errors of r each, and by that of the third.
+    fn limits(&mut self, seeding: &Seeding, candidates: &[u32]) -> Result<Vec<f32>> {
         /// Where some digits of squares are lost.
         const SMALL: f32 = 1e-30;
         let (points, d) = (seeding.points, seeding.points.width());
-        let count = self.seeds.len() / d;
+        let (count, m) = (self.seeds.len() / d, candidates.len());
         let factor = (0.25 * (1.0 - 8.0 * rounding(d)) - 1e-6) as f32;
-        if factor <= 0.0 {
+        if factor <= 0.0 || count == 0 {
             return Ok(Vec::new());
         }
-        let (mut limits, labels) = (vec_zeroed::<f32>(candidates.len() * count)?, vec_zeroed::<u32>(count)?);
-        let seeds = Points::new(&self.seeds, count, d, &[])?;
-        for (limits, &candidate) in limits.chunks_exact_mut(count.max(1)).zip(candidates) {
-            distances(seeding.context, &seeds, &labels, &points.gather(&[candidate], 1)?, limits)?;
-            limits.iter_mut().for_each(|limit| *limit = if *limit > SMALL { *limit * factor } else { -1.0 });
-        }
+        // The candidates as more seeds, so that one call finds all.
+        reserve(&mut self.seeds, m * d)?;
+        candidates.iter().for_each(|&i| self.seeds.extend_from_slice(points.row(i as usize)));
+        let limits = between(seeding.context, &self.seeds, d, count);
+        self.seeds.truncate(count * d);
+        let mut limits = limits?;
+        limits.iter_mut().for_each(|limit| *limit = if *limit > SMALL { *limit * factor } else { -1.0 });
         Ok(limits)
     }
 
@@ -248,6 +249,23 @@ impl Least {
         let uniform = |candidate: usize| uniform(&seeding.stream, (candidate as u64) << 32 | number);
         (0..self.gains.len()).filter_map(|i| masses.draw(uniform(i), mass).map(|i| i as u32)).collect()
     }
+}
+
+/// The squared distances of the rows from `first` on from all rows.
+fn between(context: &Context, rows: &[f32], d: usize, first: usize) -> Result<Vec<f32>> {
+    let n = rows.len() / d;
+    let (mut last, mut least, m) = (Vec::new(), vec_zeroed::<f32>(n)?, n - first);
+    reserve(&mut last, m)?;
+    last.extend(first as u32..n as u32);
+    least.fill(f32::MAX);
+    let (mut found, mut gains) = (vec_zeroed::<f32>(m * n)?, vec_zeroed::<f64>(m)?);
+    let (x, last, least) = (View::of(rows, &[n, d])?, View::of(&last, &[m])?, View::of(&least, &[n])?);
+    let (weights, labels, limits) =
+        (View::of::<f32>(&[], &[0])?, View::of::<u32>(&[], &[0])?, View::of::<f32>(&[], &[0, 0])?);
+    let (lower, sums) = (&mut ViewMut::of(&mut found, &[m, n])?, &mut ViewMut::of(&mut gains, &[m])?);
+    let call = context.kernels().kmeans_seed;
+    call(context.launch(), &x, &weights, &last, None, &labels, &limits, &least, lower, sums)?;
+    Ok(found)
 }
 
 /// Masses of indices, added up in index order.

@@ -25,6 +25,15 @@ fn kmeans_closest() {
     }
 }
 
+/// More than a warp sorts, and more than are near on a GPU.
+#[test]
+fn many_centroids() {
+    for (n, k, d, m) in [(5, 700, 3, 1), (3, 1025, 9, 1025), (2, 20_000, 1, 20_000), (2, 20_000, 2, 9)] {
+        let (x, centroids) = (normal(&[n, d], 1), wide(&integers(&[k, d], 2, 4096, |i| i as f32 / 1000.0)));
+        check(&format!("kmeans_closest of [{n}, {d}], {m} of {k}"), EXACT, |row| closest(row, &x, &centroids, m));
+    }
+}
+
 /// Far from the origin, and centroids that are there several times, or nearly.
 #[test]
 fn ties_and_rows_far_out() {

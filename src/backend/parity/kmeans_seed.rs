@@ -131,6 +131,16 @@ fn wrong_arguments_are_refused() {
         let seeds = Seeds { x: &x, weights, least, projection: None, known: None };
         check(name, EXACT, |row| seeds.of(row, &candidates));
     };
+    let known = |name: &str, labels: &[u32], dims: &[usize]| {
+        let (labels, limits) = (Tensor::from_slice(labels, &[labels.len()]).unwrap(), normal(dims, 2));
+        let (candidates, least) = (Tensor::from_slice(&[4u32], &[1]).unwrap(), distances(9, 2));
+        let known = Some((&labels, &limits));
+        let seeds = Seeds { x: &x, weights: &none, least: &least, projection: None, known };
+        check(name, EXACT, |row| seeds.of(row, &candidates));
+    };
+    known("a label past the last seed", &[0, 1, 2, 0, 3, 1, 2, 0, 1], &[1, 3]);
+    known("too few labels", &[0, 1, 2], &[1, 3]);
+    known("limits of other candidates", &[0, 1, 2, 0, 2, 1, 2, 0, 1], &[2, 3]);
     refused("a candidate past the last row", &none, &distances(9, 2), &[0, 9]);
     refused("too few distances", &none, &distances(8, 2), &[0]);
     refused("too few weights", &normal(&[8], 1), &distances(9, 2), &[0]);

@@ -41,13 +41,31 @@ fn points_that_are_no_numbers_are_found_there() {
     assert_eq!(error.message, "x is NaN at row 123, column 4");
 }
 
-/// `emulated.rs` looks at what was copied.
+#[test]
+#[ignore = "needs a CUDA device"]
+fn the_nearest_and_what_they_weigh_are_the_cpus() {
+    let (n, d, k) = (700, 24, 40);
+    let x = blobs(n, d, k);
+    let all = |backend: Backend| {
+        let mut kmeans = kmeans_on(backend, KMeansOptions { max_iterations: 5, ..options(k) });
+        try_fit(&mut kmeans, &x, d, &[]).unwrap();
+        let points = Points::new(&x, n, d, &[]).unwrap();
+        [1, 7, k].map(|m| {
+            let (mut labels, mut weights) = (vec![0; n * m], vec![0.0; n * m]);
+            kmeans.route(&points, m, 2.0, &mut labels, &mut weights).unwrap();
+            (labels, weights)
+        })
+    };
+    assert_eq!(all(Backend::Cuda), all(Backend::Simd));
+}
+
+/// From k-means++; `emulated.rs` looks at what was copied.
 #[test]
 #[ignore = "needs a CUDA device"]
 fn a_fit_of_some_iterations() {
     let (n, d, k) = (2000, 128, 8);
     let (x, weights) = (normal(n * d, 5), below(n, 6, 4));
-    let options = KMeansOptions { max_iterations: 10, start: Start::Random, ..options(k) };
+    let options = KMeansOptions { max_iterations: 10, ..options(k) };
     let fitted = |backend| try_fit(&mut kmeans_on(backend, options.clone()), &x, d, &weights).unwrap();
     let found = fitted(Backend::Cuda);
     assert_eq!(found, fitted(Backend::Simd));
