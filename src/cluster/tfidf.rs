@@ -111,7 +111,7 @@ impl Tfidf {
         ensure!(n.checked_mul(d) == Some(x.len()), Shape, "x has {} elements for [{n}, {d}]", x.len());
         let piece = self.piece(terms);
         let pieces = Mutex::new(x.chunks_mut(piece * d).enumerate());
-        context.launch().executor.run(n.div_ceil(piece), |_| {
+        context.launch().executor.run(n.div_ceil(piece), &|_| {
             let Some((number, rows)) = pieces.lock().next() else { return };
             for (i, row) in rows.chunks_exact_mut(d).enumerate() {
                 self.vector(terms, number * piece + i, row, cancelled);
@@ -156,7 +156,7 @@ impl Tfidf {
     fn document_frequencies(&self, context: &Context, terms: &dyn Terms, cancelled: Cancelled) -> Result<Vec<u64>> {
         let (n, piece) = (terms.count(), self.piece(terms));
         let sums = Mutex::new(Ok(vec_zeroed::<u64>(self.dimensions())?));
-        context.launch().executor.run(n.div_ceil(piece), |i| {
+        context.launch().executor.run(n.div_ceil(piece), &|i| {
             let found = self.found(terms, i * piece..n.min((i + 1) * piece), cancelled);
             let mut sums = sums.lock();
             match (&mut *sums, found) {

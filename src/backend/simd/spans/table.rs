@@ -29,6 +29,7 @@ pub type PackMaskSign = unsafe extern "C" fn(
 /// One entry per inner loop. All entries: unsafe, because pointers must be valid for the lengths that the entry states, and
 /// outputs must not overlap inputs unless it says so.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub struct Spans {
     // --- elementwise ---------------------------------------------------------------------------------------------
     /// y[n] = value.
