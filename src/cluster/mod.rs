@@ -1,4 +1,4 @@
-//! Verb 2: exact, deterministic k-means of points that are rows of f32.
+//! Verb 2: exact, deterministic k-means of points that are rows of f32, and of single numbers.
 //!
 //! | file | what |
 //! |---|---|
@@ -9,12 +9,16 @@
 //! | `bounds.rs` | the bounds that spare points which stay where they are the search |
 //! | `projection.rs` | the points in a few dimensions, which spare long runs most of the distances |
 //! | `kmeans.rs` | [`KMeans`]: restarts, warm starts, assignment of new points |
+//! | `line/` | [`fit_line`]: the entries that single numbers are best written by |
+//! | `codebook.rs` | numbers as codes of entries, and back |
 //!
 //! Everything is a function of (points, weights, options) alone: labels are those of f64 distances, sums have one order, and
 //! random numbers have no state. So labels and centroids are the same bits on every backend, CPU level and number of threads.
 
 mod bounds;
+mod codebook;
 mod kmeans;
+mod line;
 mod lloyd;
 mod options;
 mod points;
@@ -23,6 +27,8 @@ mod start;
 #[cfg(test)]
 mod tests;
 
+pub use codebook::{labels, pack, size as codebook_size, unpack};
 pub use kmeans::{Hooks, KMeans};
+pub use line::{Constraint, LineOptions, fit as fit_line};
 pub use options::{KMeansOptions, Report, Start};
 pub use points::Points;

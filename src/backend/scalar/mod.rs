@@ -8,6 +8,7 @@ pub mod activation;
 pub mod adamw;
 pub mod attention;
 pub mod attention_cached;
+pub mod codebook;
 pub mod cross_entropy;
 mod elementwise;
 pub mod embedding;
@@ -103,4 +104,7 @@ pub const KERNELS: Kernels = Kernels {
     kmeans_update: kmeans::kmeans_update,
     kmeans_iterate: kmeans::kmeans_iterate,
     kmeans_distances: kmeans::kmeans_distances,
+    codebook_labels: codebook::codebook_labels,
+    codebook_pack: codebook::codebook_pack,
+    codebook_unpack: codebook::codebook_unpack,
 };

@@ -9,6 +9,7 @@ mod archive_check;
 mod attention;
 mod attention_cached;
 mod chunks;
+mod codebook;
 mod cross_entropy;
 mod elementwise;
 mod embedding;
@@ -104,4 +105,7 @@ pub const KERNELS: Kernels = Kernels {
     kmeans_update: kmeans::kmeans_update,
     kmeans_iterate: kmeans::kmeans_iterate,
     kmeans_distances: kmeans::kmeans_distances,
+    codebook_labels: codebook::codebook_labels,
+    codebook_pack: codebook::codebook_pack,
+    codebook_unpack: codebook::codebook_unpack,
 };

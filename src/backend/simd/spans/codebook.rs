@@ -1,0 +1,118 @@
+//! How many thresholds of a codebook are below a number.
+
+use super::vector::{load, write};
+use wide::{f32x8, i32x8};
+
+/// Up to so many thresholds are compared one after the other; more are halved.
+const FEW: usize = 15;
+
+/// The labels of 8 numbers, by 2^p - 1 thresholds.
+#[inline(always)]
+unsafe fn labels8(x: *const f32, thresholds: *const f32, count: usize) -> i32x8 {
+    if count > FEW {
+        let mut labels = [0i32; 8];
+        let mut half = (count + 1) / 2;
+        while half > 0 {
+            for (i, label) in labels.iter_mut().enumerate() {
+                let above = *thresholds.add(*label as usize + half - 1) < *x.add(i);
+                *label += half as i32 * i32::from(above);
+            }
+            half /= 2;
+        }
+        return i32x8::new(labels);
+    }
+    let x = load(x);
+    let mut labels = i32x8::ZERO;
+    for i in 0..FEW {
+        // All ones, -1, where the threshold is below.
+        labels -= bytemuck::cast::<f32x8, i32x8>(f32x8::splat(*thresholds.add(i)).simd_lt(x));
+    }
+    labels
+}
+
+/// The same of the first n of 8.
+#[inline(always)]
+unsafe fn labels_part(x: *const f32, n: usize, thresholds: *const f32, count: usize) -> [i32; 8] {
+    let mut part = [0f32; 8];
+    core::ptr::copy_nonoverlapping(x, part.as_mut_ptr(), n);
+    labels8(part.as_ptr(), thresholds, count).to_array()
+}
+
+pub unsafe extern "C" fn codebook_labels(
+    x: *const f32,
+    n: usize,
+    thresholds: *const f32,
+    count: usize,
+    labels: *mut u32,
+) {
+    let mut i = 0;
+    while i + 8 <= n {
+        write(labels.add(i), labels8(x.add(i), thresholds, count));
+        i += 8;
+    }
+    if i < n {
+        let part = labels_part(x.add(i), n - i, thresholds, count);
+        core::ptr::copy_nonoverlapping(part.as_ptr().cast(), labels.add(i), n - i);
+    }
+}
+
+pub unsafe extern "C" fn codebook_pack(x: *const f32, n: usize, thresholds: *const f32, count: usize, packed: *mut u8) {
+    let mut i = 0;
+    if count > FEW {
+        while i < n {
+            let rest = if n - i < 8 { n - i } else { 8 };
+            let part = if rest < 8 {
+                labels_part(x.add(i), rest, thresholds, count)
+            } else {
+                labels8(x.add(i), thresholds, count).to_array()
+            };
+            let bytes = part.map(|label| label as u8);
+            core::ptr::copy_nonoverlapping(bytes.as_ptr(), packed.add(i), rest);
+            i += 8;
+        }
+        return;
+    }
+    let codes = |labels: [i32; 8]| {
+        let mut word = 0u32;
+        let mut i = 0;
+        while i < 8 {
+            word |= (labels[i] as u32) << (4 * i);
+            i += 1;
+        }
+        word.to_le_bytes()
+    };
+    while i + 8 <= n {
+        write(packed.add(i / 2), codes(labels8(x.add(i), thresholds, count).to_array()));
+        i += 8;
+    }
+    if i < n {
+        let mut part = labels_part(x.add(i), n - i, thresholds, count);
+        let mut past = n - i;
+        while past < 8 {
+            part[past] = 0;
+            past += 1;
+        }
+        core::ptr::copy_nonoverlapping(codes(part).as_ptr(), packed.add(i / 2), (n - i + 1) / 2);
+    }
+}
+
+pub unsafe extern "C" fn codebook_unpack(packed: *const u8, n: usize, table: *const f32, bits: usize, y: *mut f32) {
+    let entry = |code: u8| *table.add(code as usize);
+    let mut i = 0;
+    if bits == 8 {
+        while i < n {
+            *y.add(i) = entry(*packed.add(i));
+            i += 1;
+        }
+        return;
+    }
+    while i + 2 <= n {
+        let byte = *packed.add(i / 2);
+        *y.add(i) = entry(byte & 15);
+        *y.add(i + 1) = entry(byte >> 4);
+        i += 2;
+    }
+    if i < n {
+        *y.add(i) = entry(*packed.add(i / 2) & 15);
+    }
+}
