@@ -104,7 +104,7 @@ macro_rules! programs {
     };
 }
 programs! {
-    library_and_contexts dispatch handles options tensor quantize scheme packings packed allocations cluster step text model
+    library_and_contexts dispatch handles options tensor quantize scheme packings packed allocations cluster codebook step text model
     train generate threads
     lifetimes benchmark
 }

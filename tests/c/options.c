@@ -29,6 +29,7 @@ static void inits(void) {
     CHECK_INIT(setun_context_options);
     CHECK_INIT(setun_quantize_options);
     CHECK_INIT(setun_kmeans_options);
+    CHECK_INIT(setun_codebook_options);
     CHECK_INIT(setun_model_options);
     CHECK_INIT(setun_save_options);
     CHECK_INIT(setun_train_options);

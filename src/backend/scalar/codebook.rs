@@ -1,7 +1,7 @@
 //! Numbers as the nearest entries of a codebook.
 
 use crate::backend::Launch;
-use crate::tensor::error::{ensure, error};
+use crate::tensor::error::ensure;
 use crate::tensor::{Result, View, ViewMut};
 
 /// Bits of the code of a codebook with this many entries: two codes a byte, or one.

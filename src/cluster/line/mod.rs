@@ -27,6 +27,7 @@ mod tests;
 
 use crate::backend::{Context, Launch, release_large, with_scratch};
 use crate::tensor::error::{ensure, error};
+use crate::tensor::log::{LogLevel, log};
 use crate::tensor::{Cancelled, Result, reserve, vec_zeroed};
 use buckets::Buckets;
 use item::{Item, Numbers};
@@ -87,7 +88,12 @@ pub fn fit(context: &Context, x: &[f32], weights: &[f32], options: &LineOptions,
         }
     });
     release_large();
-    found?
+    let line = found??;
+    if !line.converged {
+        let most = options.max_iterations;
+        log(LogLevel::Warning, format_args!("codebook: labels still changed after {most} iterations"));
+    }
+    Ok(line)
 }
 
 /// ARGUMENT, naming the first, for numbers that are not finite or too large, and for weights that are negative, not finite, or

@@ -65,11 +65,13 @@ fn least(places: &[Sums], k: usize) -> f64 {
         next[0] = 0.0;
         for from in 0..places.len() {
             let (mut mass, mut mean, mut inertia) = (0.0, 0.0, 0.0);
+            // Counted from the first place: near numbers far from 0 keep their differences.
+            let first = places[from][1] / places[from][0];
             for (to, [w, sum]) in places.iter().enumerate().skip(from) {
-                let off = sum / w - mean;
+                let off = sum / w - first - mean;
                 mass += w;
                 mean += off * w / mass;
-                inertia += w * off * (sum / w - mean);
+                inertia += w * off * (sum / w - first - mean);
                 next[to + 1] = next[to + 1].min(costs[from] + inertia);
             }
         }
