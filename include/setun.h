@@ -1279,8 +1279,8 @@ void setun_kmeans_free(setun_kmeans *kmeans);
  *     float x[6] = {-1, -1.5f, 0.1f, 0, 2, 2.1f}, entries[4];
  *     uint8_t packed[3];
  *     setun_codebook_fit(x, 6, 4, NULL, entries, NULL, NULL);
- *     setun_codebook_pack(x, 6, entries, 4, NULL, packed, sizeof packed);
- *     setun_codebook_unpack(packed, sizeof packed, 6, entries, 4, NULL, x);
+ *     setun_codebook_pack(NULL, x, 6, entries, 4, packed, sizeof packed);
+ *     setun_codebook_unpack(NULL, packed, sizeof packed, 6, entries, 4, x);
  */
 
 /** How to make a codebook, and where. Fill it with `setun_codebook_options_init`. */
@@ -1327,36 +1327,36 @@ setun_status setun_codebook_fit(const float *x,
 
 /**
  * Says how many bytes n codes of k entries take: ceil(n / 2) for k up to 16, n for k up to 256. Returns ARGUMENT
- * (n is negative, k not 1 to 256).
+ * (n is negative or more than memory can hold, k not 1 to 256).
  */
 setun_status setun_codebook_size(int64_t n, int64_t k, size_t *bytes);
 
 /**
  * Writes the numbers x [n] as codes of the nearest of `entries` [k], which ascend: of equally near ones the
  * lowest. `packed` has `packed_size` bytes, as setun_codebook_size says: for k up to 16 two codes a byte, the
- * first in its low half, 0 past the last; else a byte each. Of the options, only the context counts.
+ * first in its low half, 0 past the last; else a byte each. NULL context = the default one.
  *
  * Returns ARGUMENT (k is not 1 to 256; a number or entry that is not finite, or entries that do not ascend, naming
- * the first; overlap), SHAPE (packed_size), ABI, MEMORY. Where it fails, nothing is written.
+ * the first; overlap), SHAPE (packed_size), MEMORY. Where it fails, nothing is written.
  */
-setun_status setun_codebook_pack(const float *x,
+setun_status setun_codebook_pack(const setun_context *context,
+                                 const float *x,
                                  int64_t n,
                                  const float *entries,
                                  int64_t k,
-                                 const setun_codebook_options *options,
                                  uint8_t *packed,
                                  size_t packed_size);
 
 /**
  * The inverse: y [n], the entries of the codes. Returns FORMAT (a code of k or above, naming its position; what
- * is not 0 past the last), ARGUMENT and SHAPE as setun_codebook_pack, ABI. Where it fails, nothing is written.
+ * is not 0 past the last), ARGUMENT and SHAPE as setun_codebook_pack, MEMORY. Where it fails, nothing is written.
  */
-setun_status setun_codebook_unpack(const uint8_t *packed,
+setun_status setun_codebook_unpack(const setun_context *context,
+                                   const uint8_t *packed,
                                    size_t packed_size,
                                    int64_t n,
                                    const float *entries,
                                    int64_t k,
-                                   const setun_codebook_options *options,
                                    float *y);
 
 /*

@@ -935,21 +935,21 @@ inline std::size_t codebook_size(std::int64_t n, std::int64_t k)
 
 /** The codes of the nearest entries: two a byte for up to 16 entries, else one. */
 inline std::vector<std::uint8_t> codebook_pack(span<const float> x, span<const float> entries,
-                                               const setun_codebook_options &options = codebook_options())
+                                               const setun_context *context = nullptr)
 {
     const auto n = static_cast<std::int64_t>(x.size()), k = static_cast<std::int64_t>(entries.size());
     std::vector<std::uint8_t> packed(codebook_size(n, k));
-    check(setun_codebook_pack(x.data(), n, entries.data(), k, &options, packed.data(), packed.size()));
+    check(setun_codebook_pack(context, x.data(), n, entries.data(), k, packed.data(), packed.size()));
     return packed;
 }
 
 /** The inverse: the entries of n codes. */
 inline std::vector<float> codebook_unpack(span<const std::uint8_t> packed, std::int64_t n, span<const float> entries,
-                                          const setun_codebook_options &options = codebook_options())
+                                          const setun_context *context = nullptr)
 {
     std::vector<float> y(detail::count({n}));
-    check(setun_codebook_unpack(packed.data(), packed.size(), n, entries.data(),
-                                static_cast<std::int64_t>(entries.size()), &options, y.data()));
+    check(setun_codebook_unpack(context, packed.data(), packed.size(), n, entries.data(),
+                                static_cast<std::int64_t>(entries.size()), y.data()));
     return y;
 }
 

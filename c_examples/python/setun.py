@@ -731,8 +731,8 @@ SIGNATURES = {
     "kmeans_last_report": [_p, _p],
     "codebook_fit": [_p, _n, _n, _p, _p, _p, _p],
     "codebook_size": [_n, _n, _p],
-    "codebook_pack": [_p, _n, _p, _n, _p, _p, _z],
-    "codebook_unpack": [_p, _z, _n, _p, _n, _p, _p],
+    "codebook_pack": [_p, _p, _n, _p, _n, _p, _z],
+    "codebook_unpack": [_p, _p, _z, _n, _p, _n, _p],
     "step": [_p, _p, _n, _p, _n, _p, _p],
     "optimizer_create": [_p, _p],
     "optimizer_add": [_p, _s, _p, _p, _i, _p],
@@ -1866,23 +1866,18 @@ def codebook_pack(x, entries, context=None):
     """The codes of the nearest entries, uint8: two a byte for up to 16 entries, else one."""
     view, table = _view(x, "float32", "x"), _view(entries, "float32", "entries")
     n, k = _count(view), _count(table)
-    packed, options = _made((codebook_size(n, k),), "uint8"), CodebookOptions(context=context)
-    _check(
-        _library.setun_codebook_pack(
-            _memory(view), n, _memory(table), k, byref(options), _out(packed), memoryview(packed).nbytes
-        )
-    )
+    packed = _made((codebook_size(n, k),), "uint8")
+    size = memoryview(packed).nbytes
+    _check(_library.setun_codebook_pack(_context(context), _memory(view), n, _memory(table), k, _out(packed), size))
     return packed
 
 
 def codebook_unpack(packed, n, entries, context=None):
     """The inverse: the entries of n codes, float32 [n]."""
     view, table = _view(packed, "uint8", "packed"), _view(entries, "float32", "entries")
-    y, options = _made((max(n, 0),), "float32"), CodebookOptions(context=context)
+    y, k = _made((max(n, 0),), "float32"), _count(table)
     _check(
-        _library.setun_codebook_unpack(
-            _memory(view), view.nbytes, n, _memory(table), _count(table), byref(options), _out(y)
-        )
+        _library.setun_codebook_unpack(_context(context), _memory(view), view.nbytes, n, _memory(table), k, _out(y))
     )
     return y
 

@@ -14,8 +14,8 @@
 //!     float x[6] = {-1, -1.5f, 0.1f, 0, 2, 2.1f}, entries[4];
 //!     uint8_t packed[3];
 //!     setun_codebook_fit(x, 6, 4, NULL, entries, NULL, NULL);
-//!     setun_codebook_pack(x, 6, entries, 4, NULL, packed, sizeof packed);
-//!     setun_codebook_unpack(packed, sizeof packed, 6, entries, 4, NULL, x);
+//!     setun_codebook_pack(NULL, x, 6, entries, 4, packed, sizeof packed);
+//!     setun_codebook_unpack(NULL, packed, sizeof packed, 6, entries, 4, x);
 
 use super::arguments::{check_apart, count, extent, one_of, optional, size, slice, slice_mut, store};
 use super::context::{self, setun_context};
@@ -23,7 +23,6 @@ use super::guard::guard;
 use super::handle;
 use super::library::{setun_cancel, setun_status};
 use super::options::{self, Versioned};
-use crate::backend::Context;
 use crate::cluster::{self, Constraint, LineOptions};
 use crate::tensor::Result;
 use std::sync::Arc;
@@ -82,14 +81,6 @@ impl setun_codebook_options {
         let constraint = one_of(self.constraint, "constraint", &constraints)?;
         Ok(LineOptions { entries, constraint, max_iterations: size(self.max_iterations, "max_iterations")? as u64 })
     }
-}
-
-/// # Safety
-/// `options` is NULL, or a struct as large as it says.
-unsafe fn context_of(options: *const setun_codebook_options) -> Result<Arc<Context>> {
-    // SAFETY: passed on to the caller.
-    let options = unsafe { options::read(options, "options") }?;
-    context::resolve(options.context)
 }
 
 /// Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing.
@@ -160,11 +151,11 @@ pub unsafe extern "C" fn setun_codebook_fit(
 }
 
 /// Says how many bytes n codes of k entries take: ceil(n / 2) for k up to 16, n for k up to 256. Returns ARGUMENT
-/// (n is negative, k not 1 to 256).
+/// (n is negative or more than memory can hold, k not 1 to 256).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_codebook_size(n: i64, k: i64, bytes: *mut usize) -> setun_status {
     guard("codebook_size", || {
-        let needed = cluster::codebook_size(size(n, "n")?, size(k, "k")?)?;
+        let needed = cluster::codebook_size(count::<f32>(&[size(n, "n")?], "x")?, size(k, "k")?)?;
         // SAFETY: NULL is checked; a valid pointer is the caller's contract.
         unsafe { store(bytes, needed, "bytes") }
     })
@@ -172,23 +163,22 @@ pub unsafe extern "C" fn setun_codebook_size(n: i64, k: i64, bytes: *mut usize) 
 
 /// Writes the numbers x [n] as codes of the nearest of `entries` [k], which ascend: of equally near ones the
 /// lowest. `packed` has `packed_size` bytes, as setun_codebook_size says: for k up to 16 two codes a byte, the
-/// first in its low half, 0 past the last; else a byte each. Of the options, only the context counts.
+/// first in its low half, 0 past the last; else a byte each. NULL context = the default one.
 ///
 /// Returns ARGUMENT (k is not 1 to 256; a number or entry that is not finite, or entries that do not ascend, naming
-/// the first; overlap), SHAPE (packed_size), ABI, MEMORY. Where it fails, nothing is written.
+/// the first; overlap), SHAPE (packed_size), MEMORY. Where it fails, nothing is written.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_codebook_pack(
+    context: *const setun_context,
     x: *const f32,
     n: i64,
     entries: *const f32,
     k: i64,
-    options: *const setun_codebook_options,
     packed: *mut u8,
     packed_size: usize,
 ) -> setun_status {
     guard("codebook_pack", || {
-        // SAFETY: a struct as large as it says is the caller's contract.
-        let context = unsafe { context_of(options) }?;
+        let context = context::resolve(context)?;
         let (n, k) = (count::<f32>(&[size(n, "n")?], "x")?, count::<f32>(&[size(k, "k")?], "entries")?);
         let inputs = [extent("x", x, n), extent("entries", entries, k)];
         check_apart(&[extent("packed", packed, packed_size)], &inputs)?;
@@ -200,20 +190,19 @@ pub unsafe extern "C" fn setun_codebook_pack(
 }
 
 /// The inverse: y [n], the entries of the codes. Returns FORMAT (a code of k or above, naming its position; what
-/// is not 0 past the last), ARGUMENT and SHAPE as setun_codebook_pack, ABI. Where it fails, nothing is written.
+/// is not 0 past the last), ARGUMENT and SHAPE as setun_codebook_pack, MEMORY. Where it fails, nothing is written.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_codebook_unpack(
+    context: *const setun_context,
     packed: *const u8,
     packed_size: usize,
     n: i64,
     entries: *const f32,
     k: i64,
-    options: *const setun_codebook_options,
     y: *mut f32,
 ) -> setun_status {
     guard("codebook_unpack", || {
-        // SAFETY: a struct as large as it says is the caller's contract.
-        let context = unsafe { context_of(options) }?;
+        let context = context::resolve(context)?;
         let (n, k) = (count::<f32>(&[size(n, "n")?], "y")?, count::<f32>(&[size(k, "k")?], "entries")?);
         let inputs = [extent("packed", packed, packed_size), extent("entries", entries, k)];
         check_apart(&[extent("y", y, n)], &inputs)?;

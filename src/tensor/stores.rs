@@ -24,6 +24,7 @@ macro_rules! stores {
                 }
             }
 
+            #[inline]
             fn store(self, place: &$atomic) {
                 place.store(self, Relaxed);
             }

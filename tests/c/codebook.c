@@ -32,9 +32,9 @@ static void known_answers(const setun_context *context) {
     CHECK_NEAR(inertia, inertia_expected, 1e-12);
     CHECK_OK(setun_codebook_size(N, K, &bytes));
     CHECK(bytes == 5);
-    CHECK_OK(setun_codebook_pack(x, N, entries, K, &options, packed, bytes));
+    CHECK_OK(setun_codebook_pack(context, x, N, entries, K, packed, bytes));
     CHECK(packed[0] == 0x01 && packed[1] == 0x10 && packed[3] == 0x10 && packed[4] == 0x02);
-    CHECK_OK(setun_codebook_unpack(packed, bytes, N, entries, K, &options, y));
+    CHECK_OK(setun_codebook_unpack(context, packed, bytes, N, entries, K, y));
     for (i = 0; i < N; i++) CHECK(y[i] == entries_expected[labels_expected[i]]);
     options.weights = weights;
     CHECK_OK(setun_codebook_fit(x, N, K, &options, entries, labels, &inertia));
@@ -90,8 +90,8 @@ static void backends(void) {
         CHECK(memcmp(again_many, labels_many, sizeof again_many) == 0);
         /* Uniform steps over the range would leave more. */
         CHECK(inertia / MANY < pow((entries[255] - entries[0]) / 255, 2) / 12);
-        CHECK_OK(setun_codebook_pack(many, MANY, entries, 256, &options, packed_many, sizeof packed_many));
-        CHECK_OK(setun_codebook_unpack(packed_many, sizeof packed_many, MANY, entries, 256, &options, back));
+        CHECK_OK(setun_codebook_pack(context, many, MANY, entries, 256, packed_many, sizeof packed_many));
+        CHECK_OK(setun_codebook_unpack(context, packed_many, sizeof packed_many, MANY, entries, 256, back));
         for (j = 0; j < MANY; j++) CHECK(fabsf(back[j] - many[j]) <= fabsf(entries[labels_many[j]] - many[j]));
         setun_context_free(context);
     }
@@ -141,18 +141,18 @@ static void wrong(void) {
     CHECK_OK(setun_codebook_size(7, 17, &bytes));
     CHECK(bytes == 7);
     odd[4] = NAN;
-    CHECK_FAILS(setun_codebook_pack(odd, N, entries, K, NULL, packed, 5), SETUN_ERR_ARGUMENT, "x[4] is NaN");
-    CHECK_FAILS(setun_codebook_pack(x, N, entries, K, NULL, packed, 4), SETUN_ERR_SHAPE, "take 5");
-    CHECK_FAILS(setun_codebook_pack(x, N, twisted, K, NULL, packed, 5), SETUN_ERR_ARGUMENT, "entries[1] is 0, below");
+    CHECK_FAILS(setun_codebook_pack(NULL, odd, N, entries, K, packed, 5), SETUN_ERR_ARGUMENT, "x[4] is NaN");
+    CHECK_FAILS(setun_codebook_pack(NULL, x, N, entries, K, packed, 4), SETUN_ERR_SHAPE, "take 5");
+    CHECK_FAILS(setun_codebook_pack(NULL, x, N, twisted, K, packed, 5), SETUN_ERR_ARGUMENT, "entries[1] is 0, below");
     CHECK(packed[0] == 0);
     packed[2] = 0x30;
-    CHECK_FAILS(setun_codebook_unpack(packed, 5, N, entries, K, NULL, y), SETUN_ERR_FORMAT, "code 5 is 3");
+    CHECK_FAILS(setun_codebook_unpack(NULL, packed, 5, N, entries, K, y), SETUN_ERR_FORMAT, "code 5 of packed is 3");
     packed[2] = 0;
     packed[4] = 0x10;
-    CHECK_FAILS(setun_codebook_unpack(packed, 5, N, entries, K, NULL, y), SETUN_ERR_FORMAT, "past the last");
-    CHECK_FAILS(setun_codebook_unpack(packed, 4, N, entries, K, NULL, y), SETUN_ERR_SHAPE, "take 5");
+    CHECK_FAILS(setun_codebook_unpack(NULL, packed, 5, N, entries, K, y), SETUN_ERR_FORMAT, "past the last");
+    CHECK_FAILS(setun_codebook_unpack(NULL, packed, 4, N, entries, K, y), SETUN_ERR_SHAPE, "take 5");
     CHECK(y[0] == 0 && y[1] == 0);
-    CHECK_OK(setun_codebook_pack(NULL, 0, entries, K, NULL, NULL, 0));
+    CHECK_OK(setun_codebook_pack(NULL, NULL, 0, entries, K, NULL, 0));
 }
 
 int main(void) {

@@ -749,16 +749,16 @@ TABLE = {
         more=lambda w, good: [("k = 257", dict(k=257), ("ARGUMENT",), "k is 257")],
     ),
     "setun_codebook_pack": Entry(
-        lambda w: dict(x=In("float", POINTS), n=8, entries=In("float", [0, 4, 9]), k=3,
-                       options=w.options("setun_codebook_options"), packed=Out("uint8_t", 4), packed_size=4),
-        null=OPTIONS, expect={"n = 0": ("SHAPE",), "k = 0": ("ARGUMENT",)},
+        lambda w: dict(context=w["setun_context"], x=In("float", POINTS), n=8, entries=In("float", [0, 4, 9]), k=3,
+                       packed=Out("uint8_t", 4), packed_size=4),
+        null=("context",), expect={"n = 0": ("SHAPE",), "k = 0": ("ARGUMENT",)},
         more=lambda w, good: [("entries that fall", dict(entries=In("float", [0, 9, 4])), ("ARGUMENT",), "ascend")],
     ),
     "setun_codebook_unpack": Entry(
-        lambda w: dict(packed=In("uint8_t", [0x00, 0x10, 0x22, 0x12]), packed_size=4, n=8, entries=In("float", [0, 4, 9]),
-                       k=3, options=w.options("setun_codebook_options"), y=Out("float", 8)),
-        null=OPTIONS, expect={"n = 0": ("SHAPE",), "k = 0": ("ARGUMENT",)},
-        more=lambda w, good: [("a code of 3", dict(packed=In("uint8_t", [0, 0x30, 0, 0])), ("FORMAT",), "code 3 is 3")],
+        lambda w: dict(context=w["setun_context"], packed=In("uint8_t", [0x00, 0x10, 0x22, 0x12]), packed_size=4, n=8,
+                       entries=In("float", [0, 4, 9]), k=3, y=Out("float", 8)),
+        null=("context",), expect={"n = 0": ("SHAPE",), "k = 0": ("ARGUMENT",)},
+        more=lambda w, good: [("a code of 3", dict(packed=In("uint8_t", [0, 0x30, 0, 0])), ("FORMAT",), "code 3 of packed is 3")],
     ),
     # STEP
     "setun_optimizer_options_init": Entry(lambda w: {}),

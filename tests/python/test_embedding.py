@@ -385,7 +385,7 @@ class Objects(Embedding):
                 module.codebook_fit(x, 2, weights=[1, 1])
             with self.fails("ARGUMENT", "k is 6"):
                 module.codebook_fit(x, 6)
-            with self.fails("FORMAT", "code 1 is 2"):
+            with self.fails("FORMAT", "code 1 of packed is 2"):
                 module.codebook_unpack([0x21, 0x10, 0x01], 5, entries)
 
     def test_clusters(self):

@@ -64,7 +64,7 @@ fn codes_that_are_no_entries_are_refused() {
                 let result =
                     (row.kernels.codebook_unpack)(&row.launch, &packed.view(), &table.view(), &mut y.view_mut());
                 let message = result.unwrap_err().message;
-                assert_eq!(message, format!("code {at} is {entries}, the codebook has {entries} entries"));
+                assert_eq!(message, format!("code {at} of packed is {entries}, the codebook has {entries} entries"));
                 Ok(vec![y])
             });
         }

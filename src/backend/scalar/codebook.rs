@@ -28,10 +28,10 @@ pub fn check_labels(x: &View, labels: &View) -> Result<()> {
 pub fn check_entries(packed: &[u8], n: usize, entries: usize) -> Result<()> {
     for i in 0..n {
         let code = code(packed, bits(entries), i);
-        ensure!(code < entries, Format, "code {i} is {code}, the codebook has {entries} entries");
+        ensure!(code < entries, Format, "code {i} of packed is {code}, the codebook has {entries} entries");
     }
     let past = if bits(entries) == 4 && n % 2 == 1 { packed[n / 2] >> 4 } else { 0 };
-    ensure!(past == 0, Format, "past the last of {n} codes is {past}, expected 0");
+    ensure!(past == 0, Format, "packed holds {past} past the last of {n} codes, expected 0");
     Ok(())
 }
 
@@ -96,8 +96,8 @@ mod tests {
         unpack(&packed, &mut y).unwrap();
         assert_eq!(y, [-1.0, -1.0, 2.0, 2.0, 10.0]);
         let refused = |packed: &[u8]| unpack(packed, &mut [0f32; 5]).unwrap_err();
-        assert_eq!(refused(&[0, 0x31, 2]).message, "code 3 is 3, the codebook has 3 entries");
-        assert_eq!(refused(&[0, 0, 0x12]).message, "past the last of 5 codes is 1, expected 0");
+        assert_eq!(refused(&[0, 0x31, 2]).message, "code 3 of packed is 3, the codebook has 3 entries");
+        assert_eq!(refused(&[0, 0, 0x12]).message, "packed holds 1 past the last of 5 codes, expected 0");
         assert_eq!(refused(&[0, 0, 0x12]).kind, ErrorKind::Format);
         assert_eq!(unpack(&packed, &mut [0f32; 7]).unwrap_err().kind, ErrorKind::Shape);
     }

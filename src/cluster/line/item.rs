@@ -3,12 +3,14 @@
 use crate::tensor::Stores;
 
 /// The key of a finite number: order as unsigned integers is order of numbers. -0 is 0.
+#[inline]
 pub fn key(x: f32) -> u32 {
     let bits = (x + 0.0).to_bits();
     bits ^ (((bits as i32 >> 31) as u32) | 1 << 31)
 }
 
 /// The number of a key.
+#[inline]
 pub fn value(key: u32) -> f32 {
     f32::from_bits(key ^ (((!key as i32 >> 31) as u32) | 1 << 31))
 }
@@ -19,34 +21,41 @@ pub trait Item: Stores + Ord + Send + Sync + bytemuck::Pod {
     fn key(self) -> u32;
     fn weight(self) -> f64;
 
+    #[inline]
     fn value(self) -> f64 {
         f64::from(value(self.key()))
     }
 }
 
 impl Item for u32 {
+    #[inline]
     fn new(key: u32, _: f32) -> u32 {
         key
     }
 
+    #[inline]
     fn key(self) -> u32 {
         self
     }
 
+    #[inline]
     fn weight(self) -> f64 {
         1.0
     }
 }
 
 impl Item for u64 {
+    #[inline]
     fn new(key: u32, weight: f32) -> u64 {
         u64::from(key) << 32 | u64::from(weight.to_bits())
     }
 
+    #[inline]
     fn key(self) -> u32 {
         (self >> 32) as u32
     }
 
+    #[inline]
     fn weight(self) -> f64 {
         f64::from(f32::from_bits(self as u32))
     }
@@ -62,6 +71,7 @@ pub struct Numbers<'a> {
 }
 
 impl<'a> Numbers<'a> {
+    #[inline]
     pub fn key(&self, x: f32) -> u32 {
         key(f32::from_bits(x.to_bits() & self.mask))
     }

@@ -364,7 +364,10 @@ fn codes_and_entries_that_cannot_be_are_refused() {
     assert_eq!(refused(&[1.0, f32::NAN], &[0.0], 1).message, "x[1] is NaN, expected a finite number");
     let mut y = [7.0f32; 3];
     let error = unpack(&context(), &[0x10, 0x02], &[0.0, 1.0], &mut y).unwrap_err();
-    assert_eq!((error.kind, &error.message[..]), (ErrorKind::Format, "code 2 is 2, the codebook has 2 entries"));
+    assert_eq!(
+        (error.kind, &error.message[..]),
+        (ErrorKind::Format, "code 2 of packed is 2, the codebook has 2 entries")
+    );
     assert_eq!(unpack(&context(), &[0x10], &[0.0, 1.0], &mut y).unwrap_err().kind, ErrorKind::Shape);
     assert_eq!(y, [7.0; 3]);
 }

@@ -3,31 +3,38 @@
 use super::vector::{load, write};
 use wide::{f32x8, i32x8};
 
-/// Up to so many thresholds are compared one after the other; more are halved.
+/// Up to so many thresholds are all compared.
 const FEW: usize = 15;
 
 /// The labels of 8 numbers, by 2^p - 1 thresholds.
 #[inline(always)]
 unsafe fn labels8(x: *const f32, thresholds: *const f32, count: usize) -> i32x8 {
-    if count > FEW {
-        let mut labels = [0i32; 8];
-        let mut half = (count + 1) / 2;
-        while half > 0 {
-            for (i, label) in labels.iter_mut().enumerate() {
-                let above = *thresholds.add(*label as usize + half - 1) < *x.add(i);
-                *label += half as i32 * i32::from(above);
-            }
-            half /= 2;
-        }
-        return i32x8::new(labels);
-    }
-    let x = load(x);
+    // Of all thresholds 15 at even distances, one after the other: what four steps of halving would look at.
+    let step = (count + 1) / 16;
+    let numbers = load(x);
     let mut labels = i32x8::ZERO;
-    for i in 0..FEW {
+    for i in 1..=FEW {
         // All ones, -1, where the threshold is below.
-        labels -= bytemuck::cast::<f32x8, i32x8>(f32x8::splat(*thresholds.add(i)).simd_lt(x));
+        let threshold = f32x8::splat(*thresholds.add(step * i - 1));
+        labels -= bytemuck::cast::<f32x8, i32x8>(threshold.simd_lt(numbers));
     }
-    labels
+    if count == FEW {
+        return labels;
+    }
+    // A sum of shifted comparisons: which way a step goes is as good as random, and no branch may ask.
+    let mut found = labels.to_array();
+    let mut shift = step.trailing_zeros();
+    for label in &mut found {
+        *label <<= shift;
+    }
+    while shift > 0 {
+        shift -= 1;
+        let thresholds = thresholds.add((1 << shift) - 1);
+        for i in 0..8 {
+            found[i] += i32::from(*thresholds.add(found[i] as usize) < *x.add(i)) << shift;
+        }
+    }
+    i32x8::new(found)
 }
 
 /// The same of the first n of 8.
