@@ -95,8 +95,7 @@ pub unsafe extern "C" fn setun_codebook_options_init(options: *mut setun_codeboo
 /// of weight times squared distance from it. Labels and inertia are those of entries in f64, before they are
 /// rounded to `entries`. Outputs may not overlap inputs, and stay untouched when the call fails.
 ///
-/// Memory beside the data: 4 bytes a number, 8 with weights, while it runs, and up to 16 MB, for more than 8192
-/// entries up to 100 MB.
+/// Memory beside the data: 4 bytes a number, 8 with weights, and up to 40 MB, for more than 8192 entries 150 MB.
 ///
 /// Returns ARGUMENT (k is 0, above n or above 65536, or not 3 for the ternary constraint; a NaN, an infinity, or
 /// a magnitude above 2e18, naming its index; weights that are negative, not finite or all 0; overlap;

@@ -239,9 +239,10 @@ impl<'a, T: Item> Buckets<'a, T> {
         fill(launch, &mut parts, GROUP, |i| {
             let (mut from, end) = (self.start(i), self.end(i));
             let mut total = 0.0;
-            for cluster in ends.partition_point(|&end| end <= from).. {
-                let to = ends.get(cluster).map_or(end, |&to| to.min(end));
-                total += squares(&self.items[from..to], centers[cluster]);
+            let first = ends.partition_point(|&end| end <= from);
+            for (&center, to) in centers[first..].iter().zip(ends[first..].iter().chain([&end])) {
+                let to = end.min(*to);
+                total += squares(&self.items[from..to], center);
                 from = to;
                 if from == end {
                     break;

@@ -64,9 +64,9 @@ impl Plan {
         let top = |cell: usize| bottom(cell).saturating_add((1 << length) - 1).min(high);
         let cells = ((high - low) >> length) as usize + 1;
         let (mut sampled, mut shares) = (0.0, 0.0);
-        for cell in 0..cells {
-            sampled += f64::from(counts[cell]);
-            shares += share(f64::from(counts[cell]), bottom(cell), top(cell));
+        for (cell, &count) in counts[..cells].iter().enumerate() {
+            sampled += f64::from(count);
+            shares += share(f64::from(count), bottom(cell), top(cell));
         }
         let (scale, half) = (n as f64 / f64::max(sampled, 1.0), buckets as f64 / 2.0);
         let mut plan = Plan {
@@ -80,8 +80,8 @@ impl Plan {
             share: 4.0 * shares * cube_root(scale) / buckets as f64,
         };
         reserve(&mut plan.lowest, 2 * buckets + 2 * CELLS)?;
-        for cell in 0..cells {
-            let count = f64::from(counts[cell]);
+        for (cell, &count) in counts[..cells].iter().enumerate() {
+            let count = f64::from(count);
             let mut wanted = half * count / f64::max(sampled, 1.0);
             if shares > 0.0 {
                 wanted += half * share(count, bottom(cell), top(cell)) / shares;

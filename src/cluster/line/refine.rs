@@ -61,8 +61,8 @@ pub fn refine<T: Item>(
         let open = (buckets.end(bucket) - buckets.start(bucket)) / 2;
         open.min((ends[j] - low).min(high - ends[j]) / (2 * REACH)).max(1)
     };
-    for j in 0..ends.len() {
-        steps[j] = largest(buckets, ends, j);
+    for (j, step) in steps.iter_mut().enumerate() {
+        *step = largest(buckets, ends, j);
     }
     loop {
         for _ in 0..ROUNDS {

@@ -99,7 +99,7 @@ pub unsafe extern "C" fn codebook_pack(x: *const f32, n: usize, thresholds: *con
             part[past] = 0;
             past += 1;
         }
-        core::ptr::copy_nonoverlapping(codes(part).as_ptr(), packed.add(i / 2), (n - i + 1) / 2);
+        core::ptr::copy_nonoverlapping(codes(part).as_ptr(), packed.add(i / 2), (n - i).div_ceil(2));
     }
 }
 
