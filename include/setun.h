@@ -1283,6 +1283,17 @@ void setun_kmeans_free(setun_kmeans *kmeans);
  *     setun_codebook_unpack(NULL, packed, sizeof packed, 6, entries, 4, x);
  */
 
+/** What the entries of a codebook may be. */
+typedef enum {
+    /** Any numbers. */
+    SETUN_CODEBOOK_CONSTRAINT_NONE = 0,
+    /**
+     * -a, 0 and a for some a >= 0; k is 3. Without weights that is SETUN_SCHEME_LEAST_SQUARES: labels less 1 are
+     * its trits, and a is its scale, but for the last bit.
+     */
+    SETUN_CODEBOOK_CONSTRAINT_TERNARY = 1,
+} setun_codebook_constraint;
+
 /** How to make a codebook, and where. Fill it with `setun_codebook_options_init`. */
 typedef struct {
     size_t struct_size;
@@ -1310,8 +1321,7 @@ void setun_codebook_options_init(setun_codebook_options *options, size_t size);
  * of weight times squared distance from it. Labels and inertia are those of entries in f64, before they are
  * rounded to `entries`. Outputs may not overlap inputs, and stay untouched when the call fails.
  *
- * Memory beside the data: 4 bytes a number, 8 with weights, while it runs, and up to 16 MB, for more than 8192
- * entries up to 100 MB.
+ * Memory beside the data: 4 bytes a number, 8 with weights, and up to 40 MB, for more than 8192 entries 150 MB.
  *
  * Returns ARGUMENT (k is 0, above n or above 65536, or not 3 for the ternary constraint; a NaN, an infinity, or
  * a magnitude above 2e18, naming its index; weights that are negative, not finite or all 0; overlap;

@@ -125,6 +125,7 @@ class Layout(Embedding):
                  "dtype": ("DTYPE_", "DType"), "packing": ("PACKING_", "Packing"), "scheme": ("SCHEME_", "Scheme"),
                  "split": ("SPLIT_", "Split"), "tokenizer_kind": ("TOKENIZER_", "TokenizerKind"),
                  "schedule": ("SCHEDULE_", "Schedule"), "kmeans_start": ("KMEANS_START_", "KMeansStart"),
+                 "codebook_constraint": ("CODEBOOK_CONSTRAINT_", "CodebookConstraint"),
                  "parameter_kind": ("PARAMETER_KIND_", "ParameterKind"),
                  "rounding": ("ROUNDING_", "Rounding"), "gguf_type": ("GGUF_TYPE_", "GgufType"),
                  "multiplies": ("MULTIPLIES_", "Multiplies"),
