@@ -86,7 +86,7 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5, help="of setun; the others have one")
     parser.add_argument("--updates", type=int, default=20, help="of scikit-learn")
-    parser.add_argument("--faiss-most", type=int, default=1_000_000)
+    parser.add_argument("--faiss-most", type=int, default=300_000)
     asked = parser.parse_args()
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(asked.threads)
