@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 /// The sum of weights, and of weight times number.
 pub type Sums = [f64; 2];
 
-pub struct Buckets<'a, T> {
+pub struct Items<'a, T> {
     items: &'a mut [T],
     list: Vec<Bucket>,
 }
@@ -25,6 +25,53 @@ pub struct Bucket {
     pub sorted: bool,
     /// In the order that the numbers had before anything was sorted, or in that of the numbers, where it was made later.
     pub sums: Sums,
+}
+
+/// Buckets of either kind of items, for all that looks at few of them at a time: compiled once.
+pub trait Buckets: Sync {
+    fn len(&self) -> usize;
+    fn list(&self) -> &[Bucket];
+    /// The number at a position below `len`.
+    fn value(&self, position: usize) -> f64;
+    /// Sorts the buckets of an ascending list that are not yet.
+    fn sort(&mut self, launch: &Launch, wanted: &[usize]);
+    /// How many items have at most this key. Its bucket is sorted.
+    fn rank(&self, key: u32) -> usize;
+    /// The run of equal keys at a position below `len`: where it begins, and where it ends. None where the bucket is not sorted.
+    fn run(&self, position: usize) -> Option<(usize, usize)>;
+    /// The sums of the items from one position to another: never a difference of larger ones, so that numbers far away leave no
+    /// rounding in them. Buckets that are cut are sorted; the sums of whole ones are what they always are.
+    fn sums(&self, from: usize, to: usize) -> Sums;
+    /// Mass, sum and sum of squares about a number, of the items from one position to another.
+    fn moments(&self, from: usize, to: usize, about: f64) -> [f64; 3];
+    /// The sum over all items of weight times squared distance from the center of its cluster; clusters end at `ends`.
+    fn inertia(&self, launch: &Launch, ends: &[usize], centers: &[f64]) -> Result<f64>;
+
+    fn count(&self) -> usize {
+        self.list().len()
+    }
+
+    fn bucket(&self, i: usize) -> &Bucket {
+        &self.list()[i]
+    }
+
+    fn start(&self, bucket: usize) -> usize {
+        self.list()[bucket].start
+    }
+
+    fn end(&self, bucket: usize) -> usize {
+        self.list().get(bucket + 1).map_or(self.len(), |next| next.start)
+    }
+
+    /// The bucket of a position below `len`.
+    fn at(&self, position: usize) -> usize {
+        self.list().partition_point(|bucket| bucket.start <= position) - 1
+    }
+
+    /// The bucket where a key would be: 0 for one that is below all.
+    fn holding(&self, key: u32) -> usize {
+        self.list().partition_point(|bucket| bucket.lowest <= key).saturating_sub(1)
+    }
 }
 
 /// Numbers that are counted and put in place together: a function of how many there are.
@@ -43,7 +90,7 @@ pub fn fill<R: Send>(launch: &Launch, out: &mut [R], group: usize, f: impl Fn(us
 /// Buckets that are worth a call together.
 const GROUP: usize = 16;
 
-impl<'a, T: Item> Buckets<'a, T> {
+impl<'a, T: Item> Items<'a, T> {
     /// `items` has room for all numbers that have a weight. Stable: within a bucket numbers keep their order.
     pub fn new(
         launch: &Launch,
@@ -51,7 +98,7 @@ impl<'a, T: Item> Buckets<'a, T> {
         plan: &Plan,
         items: &'a mut [T],
         cancelled: Cancelled,
-    ) -> Result<Buckets<'a, T>> {
+    ) -> Result<Items<'a, T>> {
         let (n, count) = (numbers.x.len(), plan.buckets());
         let length = chunk_length(n);
         let mut counts: Vec<u32> = vec_zeroed(n.div_ceil(length) * count)?;
@@ -99,7 +146,7 @@ impl<'a, T: Item> Buckets<'a, T> {
             });
         });
         ensure!(goes_on(), Cancelled, "cancelled while the numbers were sorted");
-        let mut buckets = Buckets { items: &mut items[..at as usize], list };
+        let mut buckets = Items { items: &mut items[..at as usize], list };
         buckets.divide(launch, plan)?;
         let mut sums: Vec<Sums> = vec_zeroed(buckets.count())?;
         fill(launch, &mut sums, GROUP, |i| self::sums(buckets.of(i)));
@@ -143,47 +190,25 @@ impl<'a, T: Item> Buckets<'a, T> {
         Ok(())
     }
 
-    pub fn len(&self) -> usize {
+    fn of(&self, bucket: usize) -> &[T] {
+        &self.items[self.start(bucket)..self.end(bucket)]
+    }
+}
+
+impl<T: Item> Buckets for Items<'_, T> {
+    fn len(&self) -> usize {
         self.items.len()
     }
 
-    pub fn count(&self) -> usize {
-        self.list.len()
+    fn list(&self) -> &[Bucket] {
+        &self.list
     }
 
-    pub fn start(&self, bucket: usize) -> usize {
-        self.list[bucket].start
+    fn value(&self, position: usize) -> f64 {
+        self.items[position].value()
     }
 
-    pub fn end(&self, bucket: usize) -> usize {
-        self.list.get(bucket + 1).map_or(self.items.len(), |next| next.start)
-    }
-
-    pub fn bucket(&self, i: usize) -> &Bucket {
-        &self.list[i]
-    }
-
-    pub fn of(&self, bucket: usize) -> &[T] {
-        &self.items[self.start(bucket)..self.end(bucket)]
-    }
-
-    /// The items as they lie: in order wherever their buckets are.
-    pub fn items(&self) -> &[T] {
-        self.items
-    }
-
-    /// The bucket of a position below `len`.
-    pub fn at(&self, position: usize) -> usize {
-        self.list.partition_point(|bucket| bucket.start <= position) - 1
-    }
-
-    /// The bucket where a key would be: 0 for one that is below all.
-    pub fn holding(&self, key: u32) -> usize {
-        self.list.partition_point(|bucket| bucket.lowest <= key).saturating_sub(1)
-    }
-
-    /// Sorts the buckets of an ascending list that are not yet.
-    pub fn sort(&mut self, launch: &Launch, wanted: &[usize]) {
+    fn sort(&mut self, launch: &Launch, wanted: &[usize]) {
         let mut parts = Vec::new();
         let (mut rest, mut at) = (&mut *self.items, 0);
         for &i in wanted {
@@ -199,14 +224,12 @@ impl<'a, T: Item> Buckets<'a, T> {
         launch.executor.run(parts.len(), |i| parts[i].lock().sort_unstable());
     }
 
-    /// How many items have at most this key. Its bucket is sorted.
-    pub fn rank(&self, key: u32) -> usize {
+    fn rank(&self, key: u32) -> usize {
         let bucket = self.holding(key);
         self.start(bucket) + self.of(bucket).partition_point(|item| item.key() <= key)
     }
 
-    /// The run of equal keys at a position below `len`: where it begins, and where it ends. None where the bucket is not sorted.
-    pub fn run(&self, position: usize) -> Option<(usize, usize)> {
+    fn run(&self, position: usize) -> Option<(usize, usize)> {
         let (bucket, key) = (self.at(position), self.items[position].key());
         let (start, items) = (self.start(bucket), self.of(bucket));
         let begin = items[..position - start].partition_point(|item| item.key() < key);
@@ -214,9 +237,7 @@ impl<'a, T: Item> Buckets<'a, T> {
         self.list[bucket].sorted.then_some((start + begin, position + end))
     }
 
-    /// The sums of the items from one position to another: never a difference of larger ones, so that numbers far away leave no
-    /// rounding in them. Buckets that are cut are sorted; the sums of whole ones are what they always are.
-    pub fn sums(&self, from: usize, to: usize) -> Sums {
+    fn sums(&self, from: usize, to: usize) -> Sums {
         let mut total = [0.0; 2];
         if from >= to {
             return total;
@@ -233,8 +254,14 @@ impl<'a, T: Item> Buckets<'a, T> {
         total
     }
 
-    /// The sum over all items of weight times squared distance from the center of its cluster; clusters end at `ends`.
-    pub fn inertia(&self, launch: &Launch, ends: &[usize], centers: &[f64]) -> Result<f64> {
+    fn moments(&self, from: usize, to: usize, about: f64) -> [f64; 3] {
+        self.items[from..to].iter().fold([0.0; 3], |[mass, sum, square], item| {
+            let (weight, off) = (item.weight(), item.value() - about);
+            [mass + weight, sum + weight * off, square + weight * (off * off)]
+        })
+    }
+
+    fn inertia(&self, launch: &Launch, ends: &[usize], centers: &[f64]) -> Result<f64> {
         let mut parts: Vec<f64> = vec_zeroed(self.count())?;
         fill(launch, &mut parts, GROUP, |i| {
             let (mut from, end) = (self.start(i), self.end(i));

@@ -1,7 +1,7 @@
 //! Lloyd's iteration on a line: clusters are intervals, so an iteration is k - 1 searches and the sums of what has moved.
 
 use super::buckets::{Buckets, Sums};
-use super::item::{Item, key};
+use super::item::key;
 use super::refine::update;
 use super::start::{complete, threshold};
 use crate::backend::Launch;
@@ -10,9 +10,9 @@ use crate::tensor::{Cancelled, Result, reserve};
 
 /// Iterates until no label changes, or so many times; whether they did not. `ends` and `sums` are those of the clusters, all of
 /// which have items.
-pub fn lloyd<T: Item>(
+pub fn lloyd(
     launch: &Launch,
-    buckets: &mut Buckets<T>,
+    buckets: &mut dyn Buckets,
     ends: &mut Vec<usize>,
     sums: &mut [Sums],
     most: u64,

@@ -29,7 +29,7 @@ use crate::backend::{Context, Launch, release_large, with_scratch};
 use crate::tensor::error::{ensure, error};
 use crate::tensor::log::{LogLevel, log};
 use crate::tensor::{Cancelled, Result, reserve, vec_zeroed};
-use buckets::Buckets;
+use buckets::{Buckets, Items};
 use item::{Item, Numbers};
 use plan::Plan;
 pub use start::threshold;
@@ -121,33 +121,43 @@ fn run<T: Item>(
     options: &LineOptions,
     cancelled: Cancelled,
 ) -> Result<Line> {
-    let k = options.entries;
     ensure!(!cancelled(), Cancelled, "cancelled before the numbers were sorted");
     let (mut low, mut high) = (u32::MAX, 0);
     for &x in numbers.x {
         let key = numbers.key(x);
         (low, high) = (low.min(key), high.max(key));
     }
-    let target = (64 * k).clamp(2048, 1 << 16).min(numbers.x.len());
+    let target = (64 * options.entries).clamp(2048, 1 << 16).min(numbers.x.len());
     let plan = Plan::new(numbers, low, high, target)?;
-    let mut buckets = Buckets::new(launch, numbers, &plan, items, cancelled)?;
+    entries_of(launch, &mut Items::new(launch, numbers, &plan, items, cancelled)?, high, options, cancelled)
+}
+
+/// Of numbers in buckets, the highest of which has the key `high`.
+fn entries_of(
+    launch: &Launch,
+    buckets: &mut dyn Buckets,
+    high: u32,
+    options: &LineOptions,
+    cancelled: Cancelled,
+) -> Result<Line> {
+    let k = options.entries;
     if options.constraint == Constraint::Ternary {
-        return ternary::ternary(launch, &mut buckets);
+        return ternary::ternary(launch, buckets);
     }
-    let mut ends = match start::distinct(launch, &mut buckets, k)? {
+    let mut ends = match start::distinct(launch, buckets, k)? {
         Some(few) if few.starts.len() <= k => return each(&few.places, k),
         Some(few) => {
             let mut ends = optimal::optimal(&few.places, k, 0.0, cancelled)?;
             ends.iter_mut().for_each(|end| *end = few.starts[*end]);
             ends
         }
-        None => start::start(launch, &mut buckets, k, high, cancelled)?,
+        None => start::start(launch, buckets, k, high, cancelled)?,
     };
-    start::complete(launch, &mut buckets, k, &mut ends)?;
+    start::complete(launch, buckets, k, &mut ends)?;
     let mut sums = vec_zeroed(k)?;
-    refine::update(&buckets, &ends, &mut sums);
-    refine::refine(launch, &mut buckets, &mut ends, &mut sums, cancelled)?;
-    let converged = lloyd::lloyd(launch, &mut buckets, &mut ends, &mut sums, options.max_iterations, cancelled)?;
+    refine::update(buckets, &ends, &mut sums);
+    refine::refine(launch, buckets, &mut ends, &mut sums, cancelled)?;
+    let converged = lloyd::lloyd(launch, buckets, &mut ends, &mut sums, options.max_iterations, cancelled)?;
     let mut entries: Vec<f64> = Vec::new();
     reserve(&mut entries, k)?;
     entries.extend(sums.iter().map(|[mass, sum]| sum / mass));

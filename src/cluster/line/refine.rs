@@ -4,7 +4,6 @@
 //! gain from any combination of small moves, so it is a fixed point of Lloyd's as well (Telgarsky and Vattani, AISTATS 2010).
 
 use super::buckets::{Buckets, Sums};
-use super::item::Item;
 use crate::backend::Launch;
 use crate::tensor::error::ensure;
 use crate::tensor::{Cancelled, Result, reserve, vec_zeroed};
@@ -44,9 +43,9 @@ struct Moves {
 }
 
 /// Moves `ends`, where clusters end, and keeps `sums` those of the clusters.
-pub fn refine<T: Item>(
+pub fn refine(
     launch: &Launch,
-    buckets: &mut Buckets<T>,
+    buckets: &mut dyn Buckets,
     ends: &mut [usize],
     sums: &mut [Sums],
     cancelled: Cancelled,
@@ -54,7 +53,7 @@ pub fn refine<T: Item>(
     let mut steps: Vec<usize> = vec_zeroed(ends.len())?;
     let mut wanted = Vec::new();
     // Steps begin at what the buckets, between which the start has chosen, leave open.
-    let largest = |buckets: &Buckets<T>, ends: &[usize], j: usize| {
+    let largest = |buckets: &dyn Buckets, ends: &[usize], j: usize| {
         let low = if j == 0 { 0 } else { ends[j - 1] };
         let high = ends.get(j + 1).map_or(buckets.len(), |&end| end);
         let bucket = buckets.at(ends[j]);
@@ -87,7 +86,7 @@ pub fn refine<T: Item>(
 }
 
 /// One step of all boundaries; whether it was worth it.
-fn step<T: Item>(buckets: &Buckets<T>, ends: &mut [usize], sums: &mut [Sums], steps: &[usize]) -> Result<bool> {
+fn step(buckets: &dyn Buckets, ends: &mut [usize], sums: &mut [Sums], steps: &[usize]) -> Result<bool> {
     let mut all: Vec<Moves> = Vec::new();
     reserve(&mut all, ends.len())?;
     all.extend(ends.iter().zip(steps).map(|(&end, &step)| moves(buckets, end, step)));
@@ -131,7 +130,7 @@ fn step<T: Item>(buckets: &Buckets<T>, ends: &mut [usize], sums: &mut [Sums], st
 }
 
 /// The sums of all clusters.
-pub fn update<T: Item>(buckets: &Buckets<T>, ends: &[usize], sums: &mut [Sums]) {
+pub fn update(buckets: &dyn Buckets, ends: &[usize], sums: &mut [Sums]) {
     let mut from = 0;
     for (cluster, sums) in sums.iter_mut().enumerate() {
         let to = ends.get(cluster).map_or(buckets.len(), |&end| end);
@@ -141,16 +140,11 @@ pub fn update<T: Item>(buckets: &Buckets<T>, ends: &[usize], sums: &mut [Sums]) 
 }
 
 /// Where the boundary at `end` may go: places `step` numbers apart or more, between different numbers.
-fn moves<T: Item>(buckets: &Buckets<T>, end: usize, step: usize) -> Moves {
-    let items = buckets.items();
-    let about = items[end].value();
-    let add = |to: &mut Move, sign: f64, part: &[T]| {
-        for item in part {
-            let (mass, from) = (sign * item.weight(), item.value() - about);
-            to.mass += mass;
-            to.sum += mass * from;
-            to.square += mass * (from * from);
-        }
+fn moves(buckets: &dyn Buckets, end: usize, step: usize) -> Moves {
+    let about = buckets.value(end);
+    let add = |to: &mut Move, sign: f64, from: usize, end: usize| {
+        let [mass, sum, square] = buckets.moments(from, end, about);
+        (to.mass, to.sum, to.square) = (to.mass + sign * mass, to.sum + sign * sum, to.square + sign * square);
     };
     let (mut down, mut low) = ([Move { to: end, ..Move::default() }; REACH + 1], 0);
     while low < REACH && down[low].to > step {
@@ -159,8 +153,8 @@ fn moves<T: Item>(buckets: &Buckets<T>, end: usize, step: usize) -> Moves {
             Some((begin, _)) if begin > 0 => next.to = begin,
             _ => break,
         }
-        let part = &items[next.to..down[low].to];
-        add(&mut next, -1.0, part);
+        let from = next.to;
+        add(&mut next, -1.0, from, down[low].to);
         low += 1;
         down[low] = next;
     }
@@ -171,15 +165,15 @@ fn moves<T: Item>(buckets: &Buckets<T>, end: usize, step: usize) -> Moves {
     loop {
         found.moves[found.count] = next;
         found.count += 1;
-        if found.count > low + REACH || next.to + step >= items.len() {
+        if found.count > low + REACH || next.to + step >= buckets.len() {
             return found;
         }
         let from = next.to;
         match buckets.run(from + step - 1) {
-            Some((_, end)) if end < items.len() => next.to = end,
+            Some((_, end)) if end < buckets.len() => next.to = end,
             _ => return found,
         }
-        let part = &items[from..next.to];
-        add(&mut next, 1.0, part);
+        let end = next.to;
+        add(&mut next, 1.0, from, end);
     }
 }

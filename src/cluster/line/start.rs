@@ -1,7 +1,6 @@
 //! Where the clusters of a line end at first.
 
 use super::buckets::{Buckets, Sums, fill};
-use super::item::Item;
 use super::optimal::{most_places, optimal};
 use super::plan::share;
 use crate::backend::Launch;
@@ -16,18 +15,19 @@ pub struct Distinct {
 }
 
 /// The different numbers, or None where there are more than k and more than the best clusters can be found among.
-pub fn distinct<T: Item>(launch: &Launch, buckets: &mut Buckets<T>, k: usize) -> Result<Option<Distinct>> {
+pub fn distinct(launch: &Launch, buckets: &mut dyn Buckets, k: usize) -> Result<Option<Distinct>> {
     let mut found = Distinct { starts: Vec::new(), places: Vec::new() };
     for i in 0..buckets.count() {
         buckets.sort(launch, &[i]);
         let mut at = buckets.start(i);
-        for run in buckets.of(i).chunk_by(|a, b| a.key() == b.key()) {
+        while at < buckets.end(i) {
+            let (begin, end) = buckets.run(at).unwrap_or((at, at + 1));
             reserve(&mut found.starts, 1)?;
             reserve(&mut found.places, 1)?;
-            let mass: f64 = run.iter().map(|item| item.weight()).sum();
-            found.starts.push(at);
-            found.places.push([mass, mass * run[0].value()]);
-            at += run.len();
+            let [mass, _] = buckets.sums(begin, end);
+            found.starts.push(begin);
+            found.places.push([mass, mass * buckets.value(begin)]);
+            at = end;
             if found.starts.len() > most_places(k) {
                 return Ok(None);
             }
@@ -44,9 +44,9 @@ pub fn price(shares: f64, k: usize) -> f64 {
 
 /// Ends of k clusters, the last left out: the best that end between buckets, or, where a cluster has few of those, between parts of
 /// them. `highest` is the highest key.
-pub fn start<T: Item>(
+pub fn start(
     launch: &Launch,
-    buckets: &mut Buckets<T>,
+    buckets: &mut dyn Buckets,
     k: usize,
     highest: u32,
     cancelled: Cancelled,
@@ -69,7 +69,7 @@ pub fn start<T: Item>(
 }
 
 /// The places of all buckets, each cut into up to so many, and where they begin.
-fn cut<T: Item>(launch: &Launch, buckets: &mut Buckets<T>, pieces: usize) -> Result<(Vec<usize>, Vec<Sums>)> {
+fn cut(launch: &Launch, buckets: &mut dyn Buckets, pieces: usize) -> Result<(Vec<usize>, Vec<Sums>)> {
     let mut starts = Vec::new();
     if pieces > 1 {
         let all: Vec<usize> = (0..buckets.count()).collect();
@@ -95,8 +95,8 @@ fn cut<T: Item>(launch: &Launch, buckets: &mut Buckets<T>, pieces: usize) -> Res
 
 /// Makes `ends` those of k clusters that all have items, between different numbers: moves them to where a number begins, and cuts
 /// the largest clusters in two while there are too few. There are at least k different numbers.
-pub fn complete<T: Item>(launch: &Launch, buckets: &mut Buckets<T>, k: usize, ends: &mut Vec<usize>) -> Result<()> {
-    let run = |buckets: &mut Buckets<T>, at: usize| {
+pub fn complete(launch: &Launch, buckets: &mut dyn Buckets, k: usize, ends: &mut Vec<usize>) -> Result<()> {
+    let run = |buckets: &mut dyn Buckets, at: usize| {
         buckets.sort(launch, &[buckets.at(at)]);
         buckets.run(at).unwrap_or((at, at))
     };

@@ -4,7 +4,7 @@
 
 use super::Line;
 use super::buckets::{Buckets, Sums};
-use super::item::Item;
+use super::item::value;
 use crate::backend::Launch;
 use crate::tensor::{Result, reserve};
 
@@ -17,7 +17,7 @@ fn plus(a: Sums, b: Sums) -> Sums {
 }
 
 /// Of magnitudes in buckets.
-pub fn ternary<T: Item>(launch: &Launch, buckets: &mut Buckets<T>) -> Result<Line> {
+pub fn ternary(launch: &Launch, buckets: &mut dyn Buckets) -> Result<Line> {
     let count = buckets.count();
     // Of all buckets above each, and the largest gain of those that end where a bucket does.
     let mut above: Vec<Sums> = Vec::new();
@@ -31,12 +31,16 @@ pub fn ternary<T: Item>(launch: &Launch, buckets: &mut Buckets<T>) -> Result<Lin
             (most, best, first) = (gain(sums), sums, buckets.start(i));
         }
     }
-    // Within a bucket the gain is at most that of magnitudes that are all the largest: convex in how many, so at the bucket's end.
+    // Within a bucket the gain is at most that of magnitudes that are all as large as its numbers can be: convex in how many, so at
+    // the bucket's end.
     let mut wanted = Vec::new();
     for i in 0..count {
-        let highest = buckets.of(i).iter().map(|item| item.key()).max().unwrap_or(0);
+        let highest = match i + 1 < count {
+            true => f64::from(value(buckets.bucket(i + 1).lowest)),
+            false => (buckets.start(i)..buckets.end(i)).map(|at| buckets.value(at)).fold(0.0, f64::max),
+        };
         let [mass, _] = buckets.bucket(i).sums;
-        let bound = plus(above[count - 1 - i], [mass, mass * f64::from(super::item::value(highest))]);
+        let bound = plus(above[count - 1 - i], [mass, mass * highest]);
         if gain(bound) * (1.0 + 1e-12) > most {
             wanted.push(i);
         }
@@ -44,10 +48,11 @@ pub fn ternary<T: Item>(launch: &Launch, buckets: &mut Buckets<T>) -> Result<Lin
     buckets.sort(launch, &wanted);
     for &i in wanted.iter().rev() {
         let (mut sums, mut at) = (above[count - 1 - i], buckets.end(i));
-        for run in buckets.of(i).chunk_by(|a, b| a.key() == b.key()).rev() {
-            let mass: f64 = run.iter().map(|item| item.weight()).sum();
-            sums = plus(sums, [mass, mass * run[0].value()]);
-            at -= run.len();
+        while at > buckets.start(i) {
+            let (begin, end) = buckets.run(at - 1).unwrap_or((at - 1, at));
+            let [mass, _] = buckets.sums(begin, end);
+            sums = plus(sums, [mass, mass * buckets.value(begin)]);
+            at = begin;
             // The fewest of equal gain, but for the roundings of sums in another order.
             if gain(sums) > most * (1.0 + 1e-15) {
                 (most, best, first) = (gain(sums), sums, at);
