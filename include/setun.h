@@ -2,8 +2,8 @@
  * setun.h: train, compress and run 1.58-bit (ternary) language models.
  *
  * Setun turns text into small language models whose linear layers have the weights -1, 0 and +1 only,
- * packs them at 2 or 1.6 bits a weight, and runs them. Everything is here, in sixteen sections: LIBRARY,
- * CONTEXT, TENSOR, QUANTIZE, PACK, MATMUL, GRADIENT, FILE, CLUSTER, TEXT VECTORS, STEP, TEXT, MODEL, TRAIN,
+ * packs them at 2 or 1.6 bits a weight, and runs them. Everything is here, in seventeen sections: LIBRARY,
+ * CONTEXT, TENSOR, QUANTIZE, PACK, MATMUL, GRADIENT, FILE, CLUSTER, CODEBOOK, TEXT VECTORS, STEP, TEXT, MODEL, TRAIN,
  * GENERATE, BENCHMARK. Each begins with the simplest use. The whole way from a text to a file, and from the file to a text:
  *
  *     setun_model *model = NULL;
@@ -1318,6 +1318,113 @@ setun_status setun_kmeans_last_report(const setun_kmeans *kmeans, setun_kmeans_r
 
 /** Frees the k-means; NULL is fine. */
 void setun_kmeans_free(setun_kmeans *kmeans);
+
+/*
+ * CODEBOOK: numbers as entries of a small table
+ *
+ * One-dimensional k-means: the k numbers that n numbers are best written by, with the least sum of weight times
+ * squared error; weights are, say, the Fisher information of parameters (Kim et al., "SqueezeLLM", arXiv
+ * 2306.07629). Then a number takes 4 bits for k up to 16, 8 for k up to 256.
+ *
+ * Where no more than 131072 numbers are different (16 k of them, up to 1048576, for more than 8192 entries) the
+ * entries are the best there are, but for the rounding of sums in f64; where more are, the best among clusters
+ * that end in as many places, from which Lloyd's iteration goes on until no label changes (Grønlund et al., arXiv
+ * 1701.07204). A result is the same bits on every backend, CPU level and number of threads, and does not
+ * depend on chance. With fewer different numbers than entries, each has its own, the inertia is 0, and the
+ * last entries repeat the highest.
+ *
+ *     float x[6] = {-1, -1.5f, 0.1f, 0, 2, 2.1f}, entries[4];
+ *     uint8_t packed[3];
+ *     setun_codebook_fit(x, 6, 4, NULL, entries, NULL, NULL);
+ *     setun_codebook_pack(NULL, x, 6, entries, 4, packed, sizeof packed);
+ *     setun_codebook_unpack(NULL, packed, sizeof packed, 6, entries, 4, x);
+ */
+
+/** What the entries of a codebook may be. */
+typedef enum {
+    /** Any numbers. */
+    SETUN_CODEBOOK_CONSTRAINT_NONE = 0,
+    /**
+     * -a, 0 and a for some a >= 0; k is 3. Without weights that is SETUN_SCHEME_LEAST_SQUARES: labels less 1 are
+     * its trits, and a is its scale, but for the last bit.
+     */
+    SETUN_CODEBOOK_CONSTRAINT_TERNARY = 1,
+} setun_codebook_constraint;
+
+/** How to make a codebook, and where. Fill it with `setun_codebook_options_init`. */
+typedef struct {
+    size_t struct_size;
+    /** A `setun_codebook_constraint`. Default SETUN_CODEBOOK_CONSTRAINT_NONE. */
+    int32_t constraint;
+    /** Of Lloyd's iteration, after a start that leaves it little to do. Default 1000000. */
+    int64_t max_iterations;
+    /**
+     * For `setun_codebook_fit`: [n], 0 or more each and not all 0; a weight of 2 counts as a number that is there
+     * twice. NULL = 1 each. Default NULL.
+     */
+    const float *weights;
+    /** Stops a fit from another thread; NULL = no token. Default NULL. */
+    const setun_cancel *cancel;
+    /** Where it runs; NULL = the default context. Default NULL. */
+    const setun_context *context;
+} setun_codebook_options;
+
+/** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */
+void setun_codebook_options_init(setun_codebook_options *options, size_t size);
+
+/**
+ * Finds k entries, 1 to 65536, for the numbers x [n]. Each output may be NULL: `entries` [k], ascending;
+ * `labels` [n], 0 to k - 1, of which entry each number is nearest to, the lower of two as near; `inertia`, the sum
+ * of weight times squared distance from it. Labels and inertia are those of entries in f64, before they are
+ * rounded to `entries`. Outputs may not overlap inputs, and stay untouched when the call fails.
+ *
+ * Memory beside the data: 4 bytes a number, 8 with weights, and up to 40 MB, for more than 8192 entries 150 MB.
+ *
+ * Returns ARGUMENT (k is 0, above n or above 65536, or not 3 for the ternary constraint; a NaN, an infinity, or
+ * a magnitude above 2e18, naming its index; weights that are negative, not finite or all 0; overlap;
+ * misaligned), SHAPE (n is 2^32 or more), CANCELLED, ABI, MEMORY.
+ */
+setun_status setun_codebook_fit(const float *x,
+                                int64_t n,
+                                int64_t k,
+                                const setun_codebook_options *options,
+                                float *entries,
+                                int32_t *labels,
+                                double *inertia);
+
+/**
+ * Says how many bytes n codes of k entries take: ceil(n / 2) for k up to 16, n for k up to 256. Returns ARGUMENT
+ * (n is negative or more than memory can hold, k not 1 to 256).
+ */
+setun_status setun_codebook_size(int64_t n, int64_t k, size_t *bytes);
+
+/**
+ * Writes the numbers x [n] as codes of the nearest of `entries` [k], which ascend: of equally near ones the
+ * lowest. `packed` has `packed_size` bytes, as setun_codebook_size says: for k up to 16 two codes a byte, the
+ * first in its low half, 0 past the last; else a byte each. NULL context = the default one.
+ *
+ * Returns ARGUMENT (k is not 1 to 256; a number or entry that is not finite, or entries that do not ascend, naming
+ * the first; overlap), SHAPE (packed_size), MEMORY. Where it fails, nothing is written.
+ */
+setun_status setun_codebook_pack(const setun_context *context,
+                                 const float *x,
+                                 int64_t n,
+                                 const float *entries,
+                                 int64_t k,
+                                 uint8_t *packed,
+                                 size_t packed_size);
+
+/**
+ * The inverse: y [n], the entries of the codes. Returns FORMAT (a code of k or above, naming its position; what
+ * is not 0 past the last), ARGUMENT and SHAPE as setun_codebook_pack, MEMORY. Where it fails, nothing is written.
+ */
+setun_status setun_codebook_unpack(const setun_context *context,
+                                   const uint8_t *packed,
+                                   size_t packed_size,
+                                   int64_t n,
+                                   const float *entries,
+                                   int64_t k,
+                                   float *y);
 
 /*
  * TEXT VECTORS: documents and windows of a text as points for clustering and routing

@@ -20,6 +20,7 @@
 mod arguments;
 mod benchmark;
 mod cluster;
+mod codebook;
 mod context;
 mod file;
 mod floating;

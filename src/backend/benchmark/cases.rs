@@ -235,6 +235,11 @@ pub fn constant(dims: &[usize], value: f32) -> Result<Tensor> {
     filled(dims, &|_| value)
 }
 
+/// f32 that ascend in even steps, from -3 to 3.
+pub fn steps(count: usize) -> Result<Tensor> {
+    filled(&[count], &|i| 6.0 * (i + 1) as f32 / (count + 1) as f32 - 3.0)
+}
+
 /// f32 zeros.
 pub fn zeros(dims: &[usize]) -> Result<Tensor> {
     zeros_of(DType::F32, dims)

@@ -13,6 +13,7 @@ mod adamw;
 mod attention;
 mod attention_cached;
 mod ceiling;
+mod codebook;
 mod cross_entropy;
 mod dots;
 mod elementwise;
@@ -155,6 +156,9 @@ pub static SPANS: Spans = Spans {
     kmeans_update: kmeans_update::kmeans_update,
     kmeans_add_members: kmeans_update::kmeans_add_members,
     kmeans_add: kmeans_update::kmeans_add,
+    codebook_labels: codebook::codebook_labels,
+    codebook_pack: codebook::codebook_pack,
+    codebook_unpack: codebook::codebook_unpack,
     float_peak: ceiling::float_peak,
     int8_peak: ceiling::int8_peak,
     unpack_peak: ceiling::unpack_peak,
