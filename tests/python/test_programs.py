@@ -1,4 +1,4 @@
-"""The example programs as their users run them: c_examples/build/{quantize,step,train,generate}."""
+"""The example programs as their users run them: c_examples/build/{quantize,cluster,step,train,generate}."""
 
 import json
 import math
@@ -133,6 +133,118 @@ class Quantize(Programs):
         start, end = kept["embedding"]["data_offsets"]
         found = struct.unpack("<12f", data[8 + length + start : 8 + length + end])
         self.assertEqual(list(found), values[12:])
+
+
+class Cluster(Programs):
+    # Two groups of three and one of two.
+    ROWS = [[0, 0, 1], [0, 1, 1], [1, 0, 1], [9, 9, 0], [9, 8, 0], [8, 9, 0], [0, 90, 5], [1, 90, 5]]
+    GROUPS = [{0, 1, 2}, {3, 4, 5}, {6, 7}]
+
+    def clustered(self, *arguments, count=8):
+        """What was printed, and the numbers of the points of each cluster."""
+        labels = self.folder / "labels.csv"
+        printed, _ = run("cluster", "--quiet", "--runs", 10, "--labels", labels, *arguments)
+        found = [int(line) for line in labels.read_text().split()]
+        self.assertEqual(len(found), count)
+        return printed, sorted(({i for i, one in enumerate(found) if one == label} for label in set(found)), key=min)
+
+    def test_every_kind_of_file_is_clustered(self):
+        flat = [float(number) for row in self.ROWS for number in row]
+        files = {name: self.folder / name for name in ("x.npy", "x.csv", "x.tsv", "named.csv", "x.f32")}
+        Quantize.npy(files["x.npy"], flat, (8, 3))
+        files["x.csv"].write_text("".join(",".join(map(str, row)) + "\n" for row in self.ROWS))
+        files["x.tsv"].write_text("\n".join("\t".join(map(str, row)) for row in self.ROWS))
+        files["named.csv"].write_text("a; b; c\r\n" + "".join("{}; {}; {}\r\n".format(*row) for row in self.ROWS) + "\n")
+        files["x.f32"].write_bytes(struct.pack("<24f", *flat))
+        for name, path in files.items():
+            with self.subTest(name=name):
+                more = ["--columns", 3] if name == "x.f32" else []
+                printed, groups = self.clustered("--in", path, "--clusters", 3, *more)
+                self.assertEqual(groups, self.GROUPS)
+                self.assertIn("8 points of 3 numbers, 3 clusters: inertia 3.16667", printed)
+        printed, groups = self.clustered("--in", files["x.csv"], "--clusters", 2, "--balanced")
+        self.assertEqual([len(group) for group in groups], [4, 4])
+        self.assertIn("sizes 4 4", printed)
+
+    def test_labels_centroids_and_picture(self):
+        path, picture = self.folder / "x.csv", self.folder / "x.svg"
+        path.write_text("\n".join(",".join(map(str, row)) for row in self.ROWS))
+        out = ["--labels", self.folder / "l.npy", "--centroids", self.folder / "c.npy", "--svg", picture]
+        run("cluster", "--quiet", "--in", path, "--clusters", 3, "--runs", 10, *out)
+        labels, centroids = (self.folder / "l.npy").read_bytes(), (self.folder / "c.npy").read_bytes()
+        self.assertTrue(labels.startswith(b"\x93NUMPY\1\0v\0{'descr': '<i4', 'fortran_order': False, 'shape': (8,), }"))
+        self.assertIn(b"'<f4', 'fortran_order': False, 'shape': (3, 3), }", centroids)
+        self.assertEqual((len(labels), len(centroids)), (128 + 32, 128 + 36))
+        label = struct.unpack("<8i", labels[128:])[6]
+        self.assertEqual(struct.unpack("<9f", centroids[128:])[3 * label :][:3], (0.5, 90, 5))
+        # What the program writes, it reads.
+        printed, _ = run("cluster", "--quiet", "--in", self.folder / "c.npy", "--clusters", 3)
+        self.assertIn("3 points of 3 numbers, 3 clusters: inertia 0", printed)
+        shapes = [element.tag.rpartition("}")[2] for element in xml.parse(picture).iter()]
+        self.assertEqual((shapes.count("circle"), shapes.count("path")), (8 + 3, 3))
+        for columns in (1, 2):
+            flat = self.folder / "flat.csv"
+            flat.write_text("\n".join(",".join(map(str, row[:columns])) for row in self.ROWS))
+            run("cluster", "--quiet", "--in", flat, "--clusters", 2, "--svg", picture)
+            xml.parse(picture)
+        self.assertEqual(sorted(self.folder.glob("*.part")), [])
+
+    def test_texts(self):
+        path = self.folder / "corpus.txt"
+        words = ["apples pears plums cherries sweet".split(), "rust iron copper metal bolts".split()]
+        lines = [" ".join(words[i % 2][(i + j) % 5] for j in range(30)) for i in range(40)]
+        path.write_text("\n".join(lines))
+        printed, groups = self.clustered("--in", path, "--format", "lines", "--clusters", 2, "--examples", 2, count=40)
+        self.assertEqual(groups, [set(range(0, 40, 2)), set(range(1, 40, 2))])
+        self.assertEqual(printed.count("20 parts"), 2)
+        self.assertEqual(len(re.findall(r"^   (?:apples|pears|plums|cherries|sweet)", printed, re.M)), 2)
+        printed, _ = run("cluster", "--quiet", "--in", TEXT, "--format", "text", "--clusters", 4, "--window", 1000)
+        self.assertRegex(printed, r"^\d+ points of 1024 numbers, 4 clusters")
+
+    def test_mistakes_are_told(self):
+        def wrong(content, message, *arguments, name="x.csv", clusters=2):
+            path = self.folder / name
+            path.write_bytes(content)
+            labels = self.folder / "kept.csv"
+            labels.write_text("what was there")
+            _, errors = run("cluster", "--quiet", "--in", path, "--clusters", clusters, "--labels", labels, *arguments, status=1)
+            self.assertIn(message, errors)
+            self.assertEqual(labels.read_text(), "what was there")
+
+        wrong(b"1,2\n3,4\n5\n", "line 3 has 1 columns, those before it 2")
+        wrong(b"1,2\n3,x\n", "line 2, column 2 is no number")
+        wrong(b"1,2\n3,\n", "line 2, column 2 is no number")
+        wrong(b"1,2\n3,,4\n", "line 2, column 2 is no number")
+        wrong(b"1,2\n3,4abc\n", "line 2, column 2 is no number")
+        wrong(b"1,2\n3,nan\n", "x is NaN at row 1, column 1")
+        wrong(b"a,b\n", "it has no numbers")
+        wrong(b"", "it has no numbers")
+        wrong(b"1\n2\n", "more clusters than the 2 points", clusters=3)
+        wrong(b"1\n2\n3\n", "capacity is 1", "--capacity", 1)
+        wrong(b"12345", "needs --columns", name="x.f32")
+        wrong(b"12345", "no multiple of a row", "--columns", 1, name="x.f32")
+        wrong(b"\x93NUMPY", "x.npy", name="x.npy")
+        wrong(b"", "it has no words", name="x.txt")
+        wrong(b" . ! ", "all rows of x that have a weight are 0", name="x.txt", clusters=1)
+        run("cluster", "--in", self.folder / "nowhere.npy", status=1)
+        _, errors = run("cluster", "--quiet", "--labels", self.folder / "no" / "folder.csv", status=1)
+        self.assertIn("cannot be written", errors)
+        run("cluster", "--clusters", "x", status=2)
+        run("cluster", "--in", status=2)
+
+    def test_ctrl_c_ends_it_with_what_there_is(self):
+        path = self.folder / "x.f32"
+        path.write_bytes(os.urandom(1 << 16).translate(bytes(range(64)) * 4))  # no exponent is large
+        command = [BUILD / "cluster", "--in", path, "--columns", "4", "--clusters", "200", "--runs", "100000"]
+        process = subprocess.Popen(
+            list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear_interrupts
+        )
+        self.addCleanup(process.kill)
+        process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        printed, _ = process.communicate(timeout=LIMIT)
+        self.assertEqual(process.returncode, 0)
+        self.assertIn(", stopped", printed)
 
 
 class Step(Programs):
@@ -355,6 +467,7 @@ class Sanitized(Programs):
         library = ROOT / "target" / "release"
         sources = {
             "quantize": ["quantize", "arguments"],
+            "cluster": ["cluster", "points", "picture", "arguments"],
             "generate": ["generate", "arguments"],
             "train": ["train", "results", "options", "arguments", "progress", "curve"],
         }
@@ -369,6 +482,14 @@ class Sanitized(Programs):
         out = self.folder / "run"
         text = ["--text", TEXT, "--out", out, *TINY, "--steps", 3]
         run(self.folder / "quantize")
+        for source in ([], ["--in", TEXT, "--format", "text", "--clusters", 3], ["--in", TEXT, "--format", "lines"]):
+            run(self.folder / "cluster", *source, "--labels", self.folder / "l", "--svg", self.folder / "s.svg")
+        points = self.folder / "points.csv"
+        points.write_text("a,b\n" + "1,2\n3,4\n" * 700)
+        run(self.folder / "cluster", "--in", points, "--clusters", 2, "--centroids", self.folder / "c.npy")
+        run(self.folder / "cluster", "--in", self.folder / "c.npy", "--clusters", 1, "--svg", self.folder / "s.svg")
+        points.write_text("1,2\n3\n")
+        run(self.folder / "cluster", "--in", points, status=1)
         run(self.folder / "train", *text, "--sample", 30, "--eval-interval", 1)
         run(self.folder / "train", *text, "--resume", "--prompt", "of ", "--quiet")
         run(self.folder / "train", *text, status=1)
