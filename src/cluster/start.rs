@@ -6,7 +6,7 @@ use super::lloyd::Lloyd;
 use super::options::{KMeansOptions, Start};
 use super::points::Points;
 use crate::backend::projection::{Projection, rounding};
-use crate::backend::{Backend, Context};
+use crate::backend::{Backend, Context, nearest_first};
 use crate::tensor::error::ensure;
 use crate::tensor::random::{Purpose, Stream};
 use crate::tensor::{Cancelled, Result, View, ViewMut, reserve, vec_zeroed};
@@ -152,7 +152,7 @@ impl Seeding<'_> {
         let mut keys: Vec<(f64, u32)> = Vec::new();
         reserve(&mut keys, n)?;
         keys.extend((0..n).map(|i| (-(1.0 - uniform(&self.stream, i as u64)).ln() / points.weight(i), i as u32)));
-        keys.select_nth_unstable_by(k - 1, |a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        keys.sort_unstable_by(nearest_first);
         let mut rows: Vec<u32> = Vec::new();
         reserve(&mut rows, k)?;
         rows.extend(keys[..k].iter().map(|&(_, i)| i));
