@@ -85,6 +85,11 @@ struct Block<'a> {
 }
 
 impl Search<'_> {
+    /// Whether so many of the centroids are wanted that f64 looks at all of them at once.
+    fn all(&self) -> bool {
+        self.packed.count <= 4 * self.m
+    }
+
     fn run(&self, rows: Range<usize>, size: usize) -> Result<()> {
         let (d, padded) = (self.d, self.packed.padded());
         let centred = if self.packed.centre.is_some() { size * d } else { 0 };
@@ -102,7 +107,9 @@ impl Search<'_> {
             let mut block = Block { bounds, partial, centred, places, squares, norms, some };
             for start in rows.clone().step_by(size) {
                 let count = size.min(rows.end - start);
-                self.score(&mut block, start, count);
+                if !self.all() {
+                    self.score(&mut block, start, count);
+                }
                 for i in 0..count {
                     self.settle(&mut block, i, start + i, &mut near);
                 }
@@ -168,7 +175,7 @@ impl Search<'_> {
 
     /// No centroid of a higher score is among the m nearest.
     fn limit(&self, scores: &[f32], norm: f32, some: &mut [u32]) -> f32 {
-        if self.m == scores.len() {
+        if self.all() {
             return f32::INFINITY;
         }
         let last = at_place(self.m, scores, &mut some[..scores.len()]);
