@@ -1086,7 +1086,8 @@ void setun_file_free(setun_file *file);
  * squares; distances below 1e-45 are 0 there. Memory beside the data: O(n + k d): some 24 bytes a point, sums
  * of up to 32 parts of the points, which take up to half of what the data takes, and as much at most for the
  * projection of a long run; 4 bytes for each candidate and point while k-means++ starts; a copy of the data where
- * spherical clusters meet rows that are not of length 1; some 600 bytes a point where a capacity is given.
+ * spherical clusters meet rows that are not of length 1; some 600 bytes a point where a capacity is given, and up to 24 k
+ * where so many points crowd together that clusters far away have to take them.
  *
  *     float x[4 * 2] = {0, 0, 0, 1, 9, 9, 9, 8}, centroids[2 * 2];
  *     int32_t labels[4];
@@ -1124,8 +1125,8 @@ typedef struct {
     /** Iterations: assignments that followed an update of the centroids. */
     int64_t iterations;
     /**
-     * The sum of weight * squared distance from the nearest centroid, as those are rounded to f32, in f64 in
-     * index order.
+     * The sum of weight * squared distance from the centroid of the point's cluster, as those are rounded to f32, in
+     * f64 in index order.
      */
     double inertia;
     /** Points whose cluster changed in the last iteration; 0 = a fixed point. */
@@ -1205,7 +1206,8 @@ void setun_kmeans_options_init(setun_kmeans_options *options, size_t size);
  *
  * A progress callback that returns 0 ends it early with OK. Returns ARGUMENT (k or d is 0; k above n; a NaN,
  * an infinity, or a number so large that squared distances would overflow, naming its row and column; weights
- * that are negative, not finite or all 0; overlap; misaligned), SHAPE (more than the machine can address),
+ * that are negative, not finite or all 0; `capacity` times k below n; spherical, and no row that has a weight
+ * has a direction; an option out of its range; overlap; misaligned), SHAPE (more than the machine can address),
  * CANCELLED, ABI, MEMORY.
  */
 setun_status setun_cluster(const float *x,
@@ -1240,7 +1242,7 @@ setun_status setun_kmeans_fit(setun_kmeans *kmeans, const float *x, int64_t n, i
  * called; the report's `iterations` count the batches since the last fit, its inertia is that of the last one, before the change.
  *
  * On failure the k-means is what it was. Returns what `setun_kmeans_fit` does; k above n is an error for the
- * first batch only.
+ * first batch only, a `capacity` for all.
  */
 setun_status setun_kmeans_partial_fit(setun_kmeans *kmeans,
                                       const float *x,
@@ -1251,8 +1253,8 @@ setun_status setun_kmeans_partial_fit(setun_kmeans *kmeans,
 
 /**
  * Takes `centroids` [k, d], for a warm start or to assign points to. They are copied; the report of an
- * earlier fit is gone. Returns ARGUMENT (a NaN, an infinity or a number too large, naming row and column),
- * MEMORY.
+ * earlier fit is gone. Spherical ones are scaled to length 1. Returns ARGUMENT (a NaN, an infinity or a number
+ * too large, naming row and column; spherical, and one is 0), MEMORY.
  */
 setun_status setun_kmeans_set_centroids(setun_kmeans *kmeans, const float *centroids, int64_t d);
 
@@ -1376,7 +1378,7 @@ void setun_codebook_options_init(setun_codebook_options *options, size_t size);
  * Finds k entries, 1 to 65536, for the numbers x [n]. Each output may be NULL: `entries` [k], ascending;
  * `labels` [n], 0 to k - 1, of which entry each number is nearest to, the lower of two as near; `inertia`, the sum
  * of weight times squared distance from it. Labels and inertia are those of entries in f64, before they are
- * rounded to `entries`. Outputs may not overlap inputs, and stay untouched when the call fails.
+ * rounded to `entries`; of -a, 0, a, labels follow the threshold of the least-squares scheme, in f32. Outputs may not overlap inputs, and stay untouched when the call fails.
  *
  * Memory beside the data: 4 bytes a number, 8 with weights, and up to 40 MB, for more than 8192 entries 150 MB.
  *
@@ -1513,7 +1515,7 @@ setun_status setun_tfidf_partial_fit(setun_tfidf *tfidf,
 
 /**
  * Writes the vectors x [n, dimensions] of n documents, given as to `setun_tfidf_fit`. Rows have length 1; that
- * of a document without a word is zeros.
+ * of a document without a word is zeros, and so may be one whose terms meet with opposite signs.
  *
  * Returns STATE (nothing was learned or set yet), ARGUMENT (a document that is not a part of the text, naming
  * it; overlap; misaligned), CANCELLED (then some rows of x may be written).

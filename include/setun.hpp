@@ -947,8 +947,9 @@ inline places text_windows(std::string_view text, std::int64_t window, std::int6
 {
     const auto cut = [&](places &to) {
         return detail::said<std::int64_t>([&](auto out) {
-            return setun_text_windows(text.data(), text.size(), window, stride, to.begins.data(), to.ends.data(),
-                                      static_cast<std::int64_t>(to.begins.size()), out);
+            const bool counts = to.begins.empty();
+            return setun_text_windows(text.data(), text.size(), window, stride, counts ? nullptr : to.begins.data(),
+                                      counts ? nullptr : to.ends.data(), static_cast<std::int64_t>(to.begins.size()), out);
         });
     };
     places result;

@@ -526,6 +526,8 @@ class TfidfOptions(_Options):
         ("cancel", c_void_p),
         ("context", c_void_p),
     ]
+
+
 class CodebookOptions(_Options):
     _fields_ = [
         ("struct_size", c_size_t),

@@ -23,6 +23,9 @@ impl Executor {
     /// Calls `chunk(i)` once for each i in 0 .. chunks, in any order, on any thread; returns when all are done. Inside
     /// [`stop::stoppable`], those that have not begun when somebody asks for it are left out.
     pub fn run(&self, chunks: usize, chunk: &(dyn Fn(usize) + Sync)) {
+        if let Executor::Dispatched(dispatcher) = self {
+            return dispatcher.executor().run(chunks, chunk);
+        }
         let stop = stop::current();
         let chunk = |i| {
             if !stop::left_out(&stop) {
@@ -31,7 +34,6 @@ impl Executor {
         };
         match self {
             Executor::Pool(pool) if chunks > 1 && pool.threads() > 1 => pool.run(chunks, &chunk),
-            Executor::Dispatched(dispatcher) => dispatcher.executor().run(chunks, &chunk),
             _ => (0..chunks).for_each(chunk),
         }
     }

@@ -13,7 +13,8 @@
 //! squares; distances below 1e-45 are 0 there. Memory beside the data: O(n + k d): some 24 bytes a point, sums
 //! of up to 32 parts of the points, which take up to half of what the data takes, and as much at most for the
 //! projection of a long run; 4 bytes for each candidate and point while k-means++ starts; a copy of the data where
-//! spherical clusters meet rows that are not of length 1; some 600 bytes a point where a capacity is given.
+//! spherical clusters meet rows that are not of length 1; some 600 bytes a point where a capacity is given, and up to 24 k
+//! where so many points crowd together that clusters far away have to take them.
 //!
 //!     float x[4 * 2] = {0, 0, 0, 1, 9, 9, 9, 8}, centroids[2 * 2];
 //!     int32_t labels[4];
@@ -58,8 +59,8 @@ pub struct setun_kmeans_report {
     pub run: i64,
     /// Iterations: assignments that followed an update of the centroids.
     pub iterations: i64,
-    /// The sum of weight * squared distance from the nearest centroid, as those are rounded to f32, in f64 in
-    /// index order.
+    /// The sum of weight * squared distance from the centroid of the point's cluster, as those are rounded to f32, in
+    /// f64 in index order.
     pub inertia: f64,
     /// Points whose cluster changed in the last iteration; 0 = a fixed point.
     pub moved: i64,
@@ -185,7 +186,8 @@ pub unsafe extern "C" fn setun_kmeans_options_init(options: *mut setun_kmeans_op
 ///
 /// A progress callback that returns 0 ends it early with OK. Returns ARGUMENT (k or d is 0; k above n; a NaN,
 /// an infinity, or a number so large that squared distances would overflow, naming its row and column; weights
-/// that are negative, not finite or all 0; overlap; misaligned), SHAPE (more than the machine can address),
+/// that are negative, not finite or all 0; `capacity` times k below n; spherical, and no row that has a weight
+/// has a direction; an option out of its range; overlap; misaligned), SHAPE (more than the machine can address),
 /// CANCELLED, ABI, MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_cluster(
@@ -280,7 +282,7 @@ pub unsafe extern "C" fn setun_kmeans_fit(
 /// called; the report's `iterations` count the batches since the last fit, its inertia is that of the last one, before the change.
 ///
 /// On failure the k-means is what it was. Returns what `setun_kmeans_fit` does; k above n is an error for the
-/// first batch only.
+/// first batch only, a `capacity` for all.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_kmeans_partial_fit(
     kmeans: *mut setun_kmeans,
@@ -295,8 +297,8 @@ pub unsafe extern "C" fn setun_kmeans_partial_fit(
 }
 
 /// Takes `centroids` [k, d], for a warm start or to assign points to. They are copied; the report of an
-/// earlier fit is gone. Returns ARGUMENT (a NaN, an infinity or a number too large, naming row and column),
-/// MEMORY.
+/// earlier fit is gone. Spherical ones are scaled to length 1. Returns ARGUMENT (a NaN, an infinity or a number
+/// too large, naming row and column; spherical, and one is 0), MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_kmeans_set_centroids(
     kmeans: *mut setun_kmeans,

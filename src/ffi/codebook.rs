@@ -93,7 +93,7 @@ pub unsafe extern "C" fn setun_codebook_options_init(options: *mut setun_codeboo
 /// Finds k entries, 1 to 65536, for the numbers x [n]. Each output may be NULL: `entries` [k], ascending;
 /// `labels` [n], 0 to k - 1, of which entry each number is nearest to, the lower of two as near; `inertia`, the sum
 /// of weight times squared distance from it. Labels and inertia are those of entries in f64, before they are
-/// rounded to `entries`. Outputs may not overlap inputs, and stay untouched when the call fails.
+/// rounded to `entries`; of -a, 0, a, labels follow the threshold of the least-squares scheme, in f32. Outputs may not overlap inputs, and stay untouched when the call fails.
 ///
 /// Memory beside the data: 4 bytes a number, 8 with weights, and up to 40 MB, for more than 8192 entries 150 MB.
 ///

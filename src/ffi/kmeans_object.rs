@@ -120,10 +120,10 @@ pub unsafe fn look_up(
     let all = count::<f32>(&[points.count(), m], "labels")?;
     let outputs = [extent("labels", labels, wanted(labels, all)), extent(name, numbers, wanted(numbers, all))];
     check_apart(&outputs, &inputs)?;
-    let (mut found, mut lengths) = (vec_zeroed(all)?, vec_zeroed(all)?);
-    work(&object.kmeans, &points, m, &mut found, &mut lengths)?;
     // SAFETY: NULL, alignment and overlap are checked; the lengths are passed on to the caller. A label is below 2^31.
     let (labels, numbers) = unsafe { (optional(labels.cast::<u32>(), all, "labels")?, optional(numbers, all, name)?) };
+    let (mut found, mut lengths) = (vec_zeroed(all)?, vec_zeroed(all)?);
+    work(&object.kmeans, &points, m, &mut found, &mut lengths)?;
     copy(&found, labels);
     copy(&lengths, numbers);
     Ok(())

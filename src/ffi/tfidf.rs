@@ -210,7 +210,7 @@ pub unsafe extern "C" fn setun_tfidf_partial_fit(
 }
 
 /// Writes the vectors x [n, dimensions] of n documents, given as to `setun_tfidf_fit`. Rows have length 1; that
-/// of a document without a word is zeros.
+/// of a document without a word is zeros, and so may be one whose terms meet with opposite signs.
 ///
 /// Returns STATE (nothing was learned or set yet), ARGUMENT (a document that is not a part of the text, naming
 /// it; overlap; misaligned), CANCELLED (then some rows of x may be written).

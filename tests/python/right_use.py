@@ -811,6 +811,7 @@ TABLE = {
             ("only counting", dict(begins=None, ends=None, capacity=0), ("OK",), ""),
             ("too little room", dict(capacity=2), ("ARGUMENT",), "capacity"),
         ],
+    ),
     # CODEBOOK
     "setun_codebook_options_init": Entry(lambda w: {}),
     "setun_codebook_fit": Entry(
@@ -819,8 +820,9 @@ TABLE = {
         null=("options", "entries", "labels", "inertia"), expect={"[nk] = 0": ("ARGUMENT",)},
         more=lambda w, good: [
             ("k = 9", dict(k=9), ("ARGUMENT",), "more entries"),
-            ("a negative weight", dict(options=w.options("setun_codebook_options", weights=w.at((ctypes.c_float * 8)(1, 1, -1, 1)))), ("ARGUMENT",), "weight"),
-            ("weights of 0", dict(options=w.options("setun_codebook_options", weights=w.at((ctypes.c_float * 8)()))), ("ARGUMENT",), "weight"),
+            *((name, dict(options=w.options("setun_codebook_options", weights=w.at((ctypes.c_float * 8)(*weights)))),
+               ("ARGUMENT",), "weight")
+              for name, weights in [("a negative weight", [1, 1, -1, 1]), ("weights of 0", [])]),
         ],
     ),
     "setun_codebook_size": Entry(
