@@ -4,10 +4,17 @@
 
 #include <stdint.h>
 
-/* Draws up to 4000 of the points x [n, d] in the colours of their labels, and the centroids [k, d]: as they are where d is 2,
-   over their number where d is 1, else along the first two principal axes. The file is whole or is not there; -1 after a
-   message. */
-int picture_write(const char *path, const float *x, int64_t n, int64_t d, const int32_t *labels, const float *centroids,
-                  int64_t k, const int64_t *sizes);
+typedef struct {
+    const float *x; /* [n, d] */
+    int64_t n, d;
+    const int32_t *labels;  /* [n] */
+    const float *centroids; /* [k, d] */
+    int64_t k;
+    const int64_t *sizes; /* [k] */
+} picture;
+
+/* Draws up to 10000 of the points in the colours of their clusters, and the centroids: as they are where d is 2, beside
+   their number where d is 1, else along the first two principal axes of a sample. Returns 0, or -1 after a message. */
+int picture_write(const picture *p, const char *path);
 
 #endif

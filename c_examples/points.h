@@ -3,40 +3,43 @@
 #define POINTS_H
 
 #include <setun.h>
-#include <stdio.h>
 
-typedef enum { FORMAT_AUTO, FORMAT_NPY, FORMAT_CSV, FORMAT_F32, FORMAT_TEXT, FORMAT_LINES } points_format;
+typedef enum { FORMAT_AUTO, FORMAT_NPY, FORMAT_CSV, FORMAT_F32, FORMAT_TEXT } points_format;
 
 typedef struct {
-    const char *path; /* NULL: clouds of the program's own */
-    int32_t format;   /* a points_format; AUTO goes by the name's end: .npy, .csv, .tsv, .txt, else 32-bit floats */
-    int64_t columns;  /* of a file of 32-bit floats */
-    int64_t window;   /* bytes of text that make a point */
-    int64_t dimensions, seed; /* of the vectors of a text */
+    const char *path;    /* "-": standard input; NULL: clouds of the program's own */
+    int32_t format;      /* a points_format; AUTO goes by what is asked for below, and by the end of the name */
+    const char *columns; /* such as "1-4,7"; NULL: all */
+    int64_t width;       /* numbers of a row in a file of 32-bit floats; 0: it is none */
+    int32_t text, lines; /* whether it is a text, whose lines are points; else windows of it are */
+    int64_t window;      /* their bytes */
+    int64_t dimensions;  /* of the vectors of a text */
+    int64_t seed;        /* of their hashes */
 } points_source;
 
 typedef struct {
     float *x; /* [n, d] */
     int64_t n, d;
-    /* Of a text; else NULL: point i is the bytes begins[i] to ends[i]. */
+    /* Of a text, else NULL: point i is the bytes begins[i] to ends[i]. */
     char *text;
+    size_t bytes;
     int64_t *begins, *ends;
 } points;
 
-/* Reads them; -1 after a message on stderr. Free them with points_free either way. */
+/* Reads them; of a text where its parts are, with room for their vectors. No thread is started. Free them with
+   points_free either way. Returns 0, or -1 after a message. */
 int points_read(points *p, const points_source *source);
+
+/* Of a text: makes the vectors of its parts. Returns what the library does. */
+setun_status points_vectors(points *p, const points_source *source, const setun_context *context,
+                            const setun_cancel *cancel);
+
+/* Scales all rows to length 1, but those of zeros. */
+void points_scale(points *p);
+
 void points_free(points *p);
 
-/* Writes numbers [rows, columns] to a file, a .npy if its name ends so, else one row a line with commas: of `integers`, or
-   of `floats`. The file is whole or is not there; -1 after a message. */
-int points_write(const char *path, const int32_t *integers, const float *floats, int64_t rows, int64_t columns);
-
-/* Opens a file beside `path`, which takes its place when it is closed; `failed` throws it away. NULL, or -1, after a
-   message. */
-FILE *points_create(const char *path, char *beside, size_t room);
-int points_close(FILE *file, const char *path, const char *beside, int failed);
-
-/* Tells an error of the library; 0 for SETUN_OK. */
-int points_failed(setun_status status, const char *what);
+/* 0 for SETUN_OK; else -1, after telling the error on stderr. */
+int check(setun_status status, const char *what);
 
 #endif
