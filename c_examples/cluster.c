@@ -101,7 +101,7 @@ static int results(run *r)
     printf("%" PRId64 " points of %" PRId64 " numbers, %" PRId64 " clusters: inertia %.6g after %" PRId64
            " iteration%s of run %" PRId64 "%s\nsizes",
            p->n, p->d, o->clusters, report->inertia, report->iterations, report->iterations == 1 ? "" : "s", report->run,
-           report->converged ? ", converged" : report->stopped ? ", stopped" : ", not converged");
+           report->stopped ? ", stopped" : report->converged ? ", converged" : ", not converged");
     for (int64_t c = 0; c < o->clusters; c++)
         printf(" %" PRId64, r->sizes[c]);
     printf("\n");

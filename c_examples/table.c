@@ -254,10 +254,12 @@ int table_read(const char *name, const char *text, size_t bytes, const columns *
     const char *at = bytes >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0 ? text + 3 : text; /* a byte order mark */
     table t = {name, c, ' ', 0, 0, 0, NULL, 0, 0, 0};
     int failed = 0;
-    /* The second line tells, which has no names. */
+    /* The second line tells, which has no names; the first one where nothing separates anything in that. */
     const char *first = end_of_line(at, end), *second = first < end ? end_of_line(first + 1, end) : first;
-    t.separator = second > first + 1 && !is_blank(&t, first + 1, second) ? separator_of(first + 1, second)
-                                                                         : separator_of(at, first);
+    if (second > first + 1 && !is_blank(&t, first + 1, second))
+        t.separator = separator_of(first + 1, second);
+    if (t.separator == ' ')
+        t.separator = separator_of(at, first);
     while (!failed && at < end) {
         const char *stop = end_of_line(at, end);
         t.line++;

@@ -1166,9 +1166,9 @@ typedef struct {
     double tolerance;
     /** Of the start. Default 0. */
     uint64_t seed;
-    /** For `setun_cluster`: [n], 0 or more each and not all 0; NULL = 1 each. Default NULL. */
+    /** For `setun_cluster` alone: [n], 0 or more each and not all 0; NULL = 1 each. Default NULL. */
     const float *weights;
-    /** For `setun_cluster` with SETUN_KMEANS_START_GIVEN: [k, d]. Default NULL. */
+    /** For `setun_cluster` with SETUN_KMEANS_START_GIVEN, not read otherwise: [k, d]. Default NULL. */
     const float *initial_centroids;
     /** Hears of the progress; NULL = nobody. Default NULL. */
     setun_kmeans_callback progress;
@@ -1307,7 +1307,9 @@ setun_status setun_kmeans_route(const setun_kmeans *kmeans,
 setun_status setun_kmeans_shape(const setun_kmeans *kmeans, int64_t *k, int64_t *d);
 
 /**
- * Copies the centroids [k, d] to `centroids`, which has room for `count` numbers, k * d. Returns STATE (there
+ * Copies the centroids [k, d] to `centroids`, which has room for `count` numbers, k * d. They are rounded to f32: a
+ * k-means that is given them may tell nearly equal distances apart otherwise than the one that was fitted, unless
+ * they are set there as well. Returns STATE (there
  * are none yet), SHAPE (another count).
  */
 setun_status setun_kmeans_centroids(const setun_kmeans *kmeans, float *centroids, int64_t count);
@@ -1447,13 +1449,12 @@ setun_status setun_codebook_unpack(const setun_context *context,
  * Document i is the bytes begins[i] to ends[i] of one text: documents may overlap, and for documents side by
  * side, offsets [n + 1], `begins` is offsets and `ends` offsets + 1.
  *
- *     int64_t begins[1000], ends[1000], n;
+ *     int64_t begins[1000], ends[1000], n;    float x[1000 * 1024];
  *     setun_tfidf *tfidf = NULL;
- *     setun_text_windows(text, bytes, 2048, 2048, begins, ends, 1000, &n);
- *     setun_tfidf_create(NULL, &tfidf);
- *     setun_tfidf_fit(tfidf, text, bytes, begins, ends, n);
- *     setun_tfidf_transform(tfidf, text, bytes, begins, ends, n, x);
- *     setun_cluster(x, n, 1024, 8, NULL, labels, centroids, NULL);
+ *     if (setun_text_windows(text, bytes, 2048, 2048, begins, ends, 1000, &n) != SETUN_OK ||
+ *         setun_tfidf_create(NULL, &tfidf) != SETUN_OK || setun_tfidf_fit(tfidf, text, bytes, begins, ends, n) != SETUN_OK ||
+ *         setun_tfidf_transform(tfidf, text, bytes, begins, ends, n, x) != SETUN_OK ||
+ *         setun_cluster(x, n, 1024, 8, NULL, labels, centroids, NULL) != SETUN_OK) puts(setun_last_error());
  */
 
 /** A vectorizer: its options, and how much each dimension weighs once that is known. */

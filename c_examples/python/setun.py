@@ -979,6 +979,8 @@ def _matrix(view, name, rows=None, columns=None):
         if view.ndim != 2:
             raise ValueError(f"{name} has {view.ndim} dimensions, expected 2, or rows and columns beside it")
         return view.shape
+    if view.ndim == 2 and any(size not in (None, there) for size, there in zip((rows, columns), view.shape)):
+        raise ValueError(f"{name} has the shape {tuple(view.shape)}, expected that of rows={rows}, columns={columns}")
     count = _count(view)
     if rows is None or columns is None:
         known = columns if rows is None else rows

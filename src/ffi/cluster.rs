@@ -113,9 +113,9 @@ pub struct setun_kmeans_options {
     pub tolerance: f64,
     /// Of the start. Default 0.
     pub seed: u64,
-    /// For `setun_cluster`: [n], 0 or more each and not all 0; NULL = 1 each. Default NULL.
+    /// For `setun_cluster` alone: [n], 0 or more each and not all 0; NULL = 1 each. Default NULL.
     pub weights: *const f32,
-    /// For `setun_cluster` with SETUN_KMEANS_START_GIVEN: [k, d]. Default NULL.
+    /// For `setun_cluster` with SETUN_KMEANS_START_GIVEN, not read otherwise: [k, d]. Default NULL.
     pub initial_centroids: *const f32,
     /// Hears of the progress; NULL = nobody. Default NULL.
     pub progress: setun_kmeans_callback,
@@ -405,7 +405,9 @@ pub unsafe extern "C" fn setun_kmeans_shape(kmeans: *const setun_kmeans, k: *mut
     })
 }
 
-/// Copies the centroids [k, d] to `centroids`, which has room for `count` numbers, k * d. Returns STATE (there
+/// Copies the centroids [k, d] to `centroids`, which has room for `count` numbers, k * d. They are rounded to f32: a
+/// k-means that is given them may tell nearly equal distances apart otherwise than the one that was fitted, unless
+/// they are set there as well. Returns STATE (there
 /// are none yet), SHAPE (another count).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_kmeans_centroids(

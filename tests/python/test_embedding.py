@@ -404,6 +404,9 @@ class Objects(Embedding):
                 module.cluster(points, 2, weights=[1, 1, 1], columns=2)
             with self.fails("ARGUMENT", "k"):
                 module.cluster(points, 5, columns=2)
+            grid = memoryview(array.array("f", [0.0] * 8)).cast("B").cast("f", (2, 4))
+            with self.assertRaisesRegex(ValueError, r"x has the shape \(2, 4\)"):
+                module.cluster(grid, 2, columns=2)
             with self.assertRaises(ZeroDivisionError):
                 module.cluster(points, 2, columns=2, progress=lambda report: 1 / 0)
             kmeans = module.KMeans(2, seed=3)

@@ -352,6 +352,7 @@ class Cluster(Programs):
                 self.assertEqual(errors.count("\n"), 1)
             self.assertEqual(labels.read_text(), "what was there")
 
+        wrong("1,2\n3\n5,6\n", "line 2 has 1 columns, those before it 2")
         wrong("1,2\n3,4\n5\n", "line 3 has 1 columns, those before it 2")
         wrong("1,2\n3,4,5\n", "line 2 has 3 columns, those before it 2")
         wrong("1 2\n\n3\n", "line 3 has 1 columns, those before it 2")
