@@ -283,7 +283,7 @@ kmeans_settle(Search p, u64 slices, const float *slack, double raise, double tie
     }
 }
 
-/// Rows by f64. In a group of eight lanes, each has one lane of the sums.
+/// Rows by f64: those of a block, and the centroids that a group of eight lanes takes at a time.
 constexpr int EXACT_ROWS = 4, EXACT_CENTROIDS = 2;
 
 /// The two least squared distances so far, and whose the least is: the lowest index of several.
@@ -309,35 +309,6 @@ struct Exact {
     float *bounds;
     u64 count, n, k, d;
 };
-
-/// (x - c)^2, rounded twice, of this lane's columns of some rows and centroids, added up: the fold of the eight lanes, in all of
-/// them. Which of two numbers is added to which makes no difference.
-__device__ __forceinline__ void exact_distances(const float *const (&rows)[EXACT_ROWS],
-                                                const double *const (&centroids)[EXACT_CENTROIDS], u64 d,
-                                                double (&sums)[EXACT_ROWS][EXACT_CENTROIDS]) {
-#pragma unroll 2
-    for (u64 j = lane_number() % 8; j < d; j += 8) {
-        double c[EXACT_CENTROIDS];
-#pragma unroll
-        for (int i = 0; i < EXACT_CENTROIDS; ++i) c[i] = centroids[i][j];
-#pragma unroll
-        for (int r = 0; r < EXACT_ROWS; ++r) {
-            const double x = rows[r][j];
-#pragma unroll
-            for (int i = 0; i < EXACT_CENTROIDS; ++i) {
-                const double difference = __dadd_rn(x, -c[i]);
-                sums[r][i] = __dadd_rn(sums[r][i], __dmul_rn(difference, difference));
-            }
-        }
-    }
-#pragma unroll
-    for (int away = 4; away > 0; away /= 2)
-#pragma unroll
-        for (int r = 0; r < EXACT_ROWS; ++r)
-#pragma unroll
-            for (int i = 0; i < EXACT_CENTROIDS; ++i)
-                sums[r][i] = __dadd_rn(sums[r][i], __shfl_xor_sync(ALL_LANES, sums[r][i], away));
-}
 
 /// The nearest centroid to each of some rows, and its bounds, by the definition. A block has four rows, and each group of eight
 /// lanes its share of the centroids, two at a time.

@@ -109,3 +109,33 @@ __device__ __forceinline__ Halves split_halves(float x, float y) {
     const float2 rounded = unpack_f16(high);
     return {high, pack_f16(__fsub_rn(x, rounded.x), __fsub_rn(y, rounded.y))};
 }
+
+/// Squared distances by the definition, in f64. In a group of eight lanes, each has one lane of the sums: (x - c)^2, rounded
+/// twice, of its columns of some rows and centroids, added up; then all of them have the fold of the eight. Which of two numbers
+/// is added to which makes no difference.
+template <int ROWS, int CENTROIDS>
+__device__ __forceinline__ void exact_distances(const float *const (&rows)[ROWS], const double *const (&centroids)[CENTROIDS],
+                                                u64 d, double (&sums)[ROWS][CENTROIDS]) {
+#pragma unroll 2
+    for (u64 j = lane_number() % 8; j < d; j += 8) {
+        double c[CENTROIDS];
+#pragma unroll
+        for (int i = 0; i < CENTROIDS; ++i) c[i] = centroids[i][j];
+#pragma unroll
+        for (int r = 0; r < ROWS; ++r) {
+            const double x = rows[r][j];
+#pragma unroll
+            for (int i = 0; i < CENTROIDS; ++i) {
+                const double difference = __dadd_rn(x, -c[i]);
+                sums[r][i] = __dadd_rn(sums[r][i], __dmul_rn(difference, difference));
+            }
+        }
+    }
+#pragma unroll
+    for (int away = 4; away > 0; away /= 2)
+#pragma unroll
+        for (int r = 0; r < ROWS; ++r)
+#pragma unroll
+            for (int i = 0; i < CENTROIDS; ++i)
+                sums[r][i] = __dadd_rn(sums[r][i], __shfl_xor_sync(ALL_LANES, sums[r][i], away));
+}

@@ -19,15 +19,17 @@ pub enum Fault {
     Target,
     Label,
     Row,
+    Candidate,
 }
 
 impl Fault {
     /// Each, its name and what is wrong with it.
-    const ALL: [(Fault, &str, &str); 4] = [
+    const ALL: [(Fault, &str, &str); 5] = [
         (Fault::Token, "token", OUTSIDE),
         (Fault::Target, "target", OUTSIDE),
         (Fault::Label, "label", OUTSIDE),
         (Fault::Row, "row", "outside of what there is, or not above the one before it"),
+        (Fault::Candidate, "candidate", OUTSIDE),
     ];
 }
 

@@ -44,6 +44,8 @@ mod gradient;
 pub mod host;
 mod integer_gradient;
 mod kmeans;
+mod kmeans_closest;
+mod kmeans_seed;
 mod kmeans_update;
 mod magnitudes;
 mod mask_sign;

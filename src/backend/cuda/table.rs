@@ -2,10 +2,10 @@
 
 use super::{
     activation, adamw, attention, attention_cached, codebook, cross_entropy, elementwise, embedding, feed_forward,
-    fused_norm, gradient, integer_gradient, kmeans, kmeans_update, magnitudes, mask_sign, matmul, matmul_ternary,
-    matmul_ternary_qkv, norm, reduce, rope, scheme, ternary,
+    fused_norm, gradient, integer_gradient, kmeans, kmeans_closest, kmeans_seed, kmeans_update, magnitudes, mask_sign,
+    matmul, matmul_ternary, matmul_ternary_qkv, norm, reduce, rope, scheme, ternary,
 };
-use crate::backend::table::{Kernels, ON_HOST};
+use crate::backend::table::Kernels;
 
 pub const KERNELS: Kernels = Kernels {
     fill: elementwise::fill,
@@ -67,8 +67,8 @@ pub const KERNELS: Kernels = Kernels {
     kmeans_update: kmeans_update::kmeans_update,
     kmeans_iterate: kmeans_update::kmeans_iterate,
     kmeans_distances: kmeans_update::kmeans_distances,
-    kmeans_closest: ON_HOST.kmeans_closest,
-    kmeans_seed: ON_HOST.kmeans_seed,
+    kmeans_closest: kmeans_closest::kmeans_closest,
+    kmeans_seed: kmeans_seed::kmeans_seed,
     matmul_ternary_qkv: matmul_ternary_qkv::matmul_ternary_qkv,
     codebook_labels: codebook::codebook_labels,
     codebook_pack: codebook::codebook_pack,

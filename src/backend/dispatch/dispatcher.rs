@@ -82,7 +82,6 @@ impl Dispatcher {
                     Place::Cpu
                 }
             }
-            Some(_) if operation.on_host() => Place::Cpu,
             Some(offload) => {
                 let expected = size as f64 * self.speed(operation).nanoseconds / self.executor().threads() as f64;
                 offload.choose(operation, size, bytes, expected, number)

@@ -121,11 +121,6 @@ impl Operation {
         }
     }
 
-    /// Whether a GPU leaves it to the host.
-    pub const fn on_host(self) -> bool {
-        matches!(self, Operation::kmeans_closest | Operation::kmeans_seed)
-    }
-
     /// What its sizes count. An operation whose time is no multiple of its largest tensor belongs here and in [`size`].
     pub const fn unit(self) -> Unit {
         match self {

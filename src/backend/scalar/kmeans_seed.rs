@@ -2,7 +2,7 @@
 //! seeding", SODA 2007, section 8).
 
 use super::by_float;
-use super::kmeans::stripe;
+use super::kmeans::{check_labels, stripe};
 use super::reduce::canonical_sum_of;
 use crate::backend::Launch;
 use crate::backend::projection::Projection;
@@ -82,27 +82,29 @@ pub fn check_seed(
     Ok(())
 }
 
-/// labels[n] below the columns of limits[m, seeds], or nothing: None.
+/// labels[n] and limits[m, seeds], or nothing: how many seeds something is known of.
+pub fn check_limits(labels: usize, limits: &[usize], n: usize, m: usize) -> Result<usize> {
+    if labels == 0 {
+        return Ok(0);
+    }
+    ensure!(
+        labels == n && limits.len() == 2 && limits[0] == m,
+        Shape,
+        "k-means: {labels} labels and limits of shape {limits:?} for {n} rows and {m} candidates"
+    );
+    Ok(limits[1])
+}
+
+/// The same, with labels below `seeds`; nothing: None.
 pub fn check_known<'a>(
     labels: &View<'a>,
     limits: &View<'a>,
     n: usize,
     m: usize,
 ) -> Result<Option<(&'a [u32], &'a [f32])>> {
-    let (labels, dims) = (labels.slice::<u32>()?, limits.dims());
-    if labels.is_empty() {
-        return Ok(None);
-    }
-    ensure!(
-        labels.len() == n && dims.len() == 2 && dims[0] == m,
-        Shape,
-        "k-means: {} labels and limits of shape {dims:?} for {n} rows and {m} candidates",
-        labels.len()
-    );
-    match labels.iter().position(|&label| label as usize >= dims[1]) {
-        None => Ok(Some((labels, limits.slice::<f32>()?))),
-        Some(at) => Err(error!(Shape, "k-means: label {at} is {}, there are {} seeds", labels[at], dims[1])),
-    }
+    let seeds = check_limits(labels.count(), limits.dims(), n, m)?;
+    let labels = check_labels(labels, seeds)?;
+    Ok(if labels.is_empty() { None } else { Some((labels, limits.slice::<f32>()?)) })
 }
 
 /// The candidates as a slice, all below `n`.
