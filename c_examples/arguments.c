@@ -20,7 +20,7 @@ static int32_t choice(const char *choices, const char *word)
     return -1;
 }
 
-static int read_count(const char *text, int64_t *value)
+int arguments_count(const char *text, int64_t *value)
 {
     char *end = NULL;
     errno = 0;
@@ -41,25 +41,30 @@ static int read_real(const char *text, double *value)
     return 1;
 }
 
+static const char *dashes(const argument *a)
+{
+    return strlen(a->name) == 1 ? "-" : "--";
+}
+
 static int set(const argument *a, const char *text)
 {
     int32_t index;
     switch (a->kind) {
     case ARGUMENT_FLAG:
-        fprintf(stderr, "--%s takes no value\n", a->name);
+        fprintf(stderr, "%s%s takes no value\n", dashes(a), a->name);
         return 0;
     case ARGUMENT_TEXT:
         *(const char **)a->value = text;
         return 1;
     case ARGUMENT_COUNT:
-        if (read_count(text, a->value))
+        if (arguments_count(text, a->value))
             return 1;
-        fprintf(stderr, "--%s takes a whole number from 0 on, not '%s'\n", a->name, text);
+        fprintf(stderr, "%s%s takes a whole number from 0 on, not '%s'\n", dashes(a), a->name, text);
         return 0;
     case ARGUMENT_REAL:
         if (read_real(text, a->value))
             return 1;
-        fprintf(stderr, "--%s takes a number, not '%s'\n", a->name, text);
+        fprintf(stderr, "%s%s takes a number, not '%s'\n", dashes(a), a->name, text);
         return 0;
     case ARGUMENT_CHOICE:
         index = choice(a->choices, text);
@@ -67,7 +72,7 @@ static int set(const argument *a, const char *text)
             *(int32_t *)a->value = index;
             return 1;
         }
-        fprintf(stderr, "--%s takes %s, not '%s'\n", a->name, a->choices, text);
+        fprintf(stderr, "%s%s takes %s, not '%s'\n", dashes(a), a->name, a->choices, text);
         return 0;
     }
     return 0;
@@ -108,7 +113,7 @@ static void print_help(const argument *table, size_t count, const char *about)
             printf("\n%s\n", a->help);
             continue;
         }
-        int used = printf("  --%s%s", a->name, values[a->kind]);
+        int used = printf("  %s%s%s", dashes(a), a->name, values[a->kind]);
         printf("%*s %s", used < 29 ? 29 - used : 0, "", a->help);
         print_default(a);
         printf("\n");
@@ -132,9 +137,10 @@ arguments_result arguments_read(int argc, char **argv, const argument *table, si
         }
     }
     for (int i = 1; i < argc; i++) {
-        const char *name = strncmp(argv[i], "--", 2) == 0 ? argv[i] + 2 : "";
+        int dash = argv[i][0] == '-' ? argv[i][1] == '-' ? 2 : 1 : 0;
+        const char *name = argv[i] + dash;
         size_t length = strcspn(name, "=");
-        const argument *a = find(table, count, name, length);
+        const argument *a = dash == (length == 1 ? 1 : 2) ? find(table, count, name, length) : NULL;
         if (a == NULL) {
             fprintf(stderr, "there is no option '%s'; --help lists them\n", argv[i]);
             return ARGUMENTS_WRONG;
@@ -145,7 +151,7 @@ arguments_result arguments_read(int argc, char **argv, const argument *table, si
         }
         const char *value = name[length] == '=' ? name + length + 1 : argv[++i];
         if (value == NULL) {
-            fprintf(stderr, "--%s needs a value\n", a->name);
+            fprintf(stderr, "%s%s needs a value\n", dashes(a), a->name);
             return ARGUMENTS_WRONG;
         }
         if (!set(a, value))

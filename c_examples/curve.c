@@ -1,5 +1,7 @@
 #include "curve.h"
 
+#include "axis.h"
+
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -93,24 +95,16 @@ static double y_of(const curve *c, double loss)
     return BOTTOM - (BOTTOM - TOP) * (loss - c->low) / (c->high - c->low);
 }
 
-/* The distance between two ticks: 1, 2 or 5 times a power of ten, so that about six fit into the range. */
-static double tick_distance(double range)
-{
-    double power = pow(10, floor(log10(range / 6)));
-    double digit = range / 6 / power;
-    return power * (digit < 1.5 ? 1 : digit < 3.5 ? 2 : digit < 7.5 ? 5 : 10);
-}
-
 static void draw_axes(FILE *out, const curve *c)
 {
-    double distance = tick_distance(c->high - c->low);
+    double distance = axis_distance(c->high - c->low);
     int decimals = distance >= 1 ? 0 : distance >= .1 ? 1 : distance >= .01 ? 2 : 3;
     for (double at = ceil(c->low / distance) * distance; at <= c->high; at += distance) {
         fprintf(out, "<path d=\"M%d %.1fH%d\" stroke=\"#ddd\"/>\n", LEFT, y_of(c, at), RIGHT);
         fprintf(out, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%.*f</text>\n", LEFT - 8, y_of(c, at) + 4, decimals,
                 at);
     }
-    distance = fmax(tick_distance(c->last_step), 1);
+    distance = fmax(axis_distance(c->last_step), 1);
     for (double at = 0; at <= c->last_step; at += distance) {
         fprintf(out, "<path d=\"M%.1f %dv5\" stroke=\"#333\"/>\n", x_of(c, at), BOTTOM);
         fprintf(out, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%.0f</text>\n", x_of(c, at), BOTTOM + 20, at);

@@ -1,12 +1,11 @@
 /* Trains a ternary language model from a text: cc -std=c99 -O2 -I../include train.c results.c options.c arguments.c
-   progress.c curve.c -L../target/release -lsetun -lm -lpthread -Wl,-rpath,../target/release -o train */
-#define _POSIX_C_SOURCE 200809L /* sigwait, pthread_sigmask */
+   progress.c curve.c axis.c signals.c -L../target/release -lsetun -lm -lpthread -Wl,-rpath,../target/release -o train */
+#define _POSIX_C_SOURCE 200809L /* getcwd */
 
 #include "run.h"
+#include "signals.h"
 
 #include <inttypes.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -25,41 +24,6 @@ static void on_log(int32_t level, const char *message, void *user_data)
     if (r->progress.terminal && !r->options.quiet)
         fputs("\r\033[K", stderr);
     fprintf(stderr, "setun%s: %s\n", level == SETUN_LOG_WARNING ? " warning" : "", message);
-}
-
-/* Waits for Ctrl-C or a request to end, and raises the token: a signal handler may not call the library. A second
-   signal ends the program at once. */
-static void *wait_for_signal(void *user_data)
-{
-    static const char stopping[] = "\nstopping; once more to stop without saving\n";
-    sigset_t set;
-    int received;
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    if (sigwait(&set, &received) != 0)
-        return NULL;
-    if (write(STDERR_FILENO, stopping, sizeof stopping - 1) < 0 || setun_cancel_request(user_data) != SETUN_OK)
-        _exit(1);
-    if (sigwait(&set, &received) == 0)
-        _exit(130);
-    return NULL;
-}
-
-/* Before any other thread starts, so that all of them leave the signals to the one that waits. */
-static int watch_signals(setun_cancel *cancel)
-{
-    sigset_t set;
-    pthread_t thread;
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    if (pthread_sigmask(SIG_BLOCK, &set, NULL) != 0 || pthread_create(&thread, NULL, wait_for_signal, cancel) != 0) {
-        fprintf(stderr, "the thread that waits for Ctrl-C cannot be started\n");
-        return -1;
-    }
-    pthread_detach(thread);
-    return 0;
 }
 
 static int open_context(run *r)
@@ -135,16 +99,6 @@ static void release(run *r)
     setun_cancel_free(r->cancel);
 }
 
-/* From now on Ctrl-C ends the program as usual: everything is saved. */
-static void release_signals(void)
-{
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-}
-
 /* Says how to go on with a run that was stopped. */
 static int say_how_to_resume(const run *r, int argc, char **argv)
 {
@@ -166,15 +120,16 @@ static int say_how_to_resume(const run *r, int argc, char **argv)
 /* The exit status of the program: 0 done, 1 failed, 3 stopped by a signal. */
 static int train(run *r, int argc, char **argv)
 {
+    static const char *const stopping[] = {"stopping; once more to stop without saving"};
     if (check(setun_set_log(on_log, r, r->options.verbose ? SETUN_LOG_INFO : SETUN_LOG_WARNING), "log") != 0 ||
-        check(setun_cancel_create(&r->cancel), "cancel") != 0 || watch_signals(r->cancel) != 0 ||
+        check(setun_cancel_create(&r->cancel), "cancel") != 0 || signals_watch(r->cancel, stopping, 1) != 0 ||
         open_context(r) != 0 || open_text(r) != 0 || open_trainer(r) != 0 || describe(r) != 0)
         return 1;
     setun_status status = setun_trainer_run(r->trainer, NULL);
     progress_break(&r->progress);
     if (status == SETUN_ERR_CANCELLED)
         return say_how_to_resume(r, argc, argv);
-    release_signals();
+    signals_release();
     return check(status, "training") == 0 && results(r) == 0 ? 0 : 1;
 }
 

@@ -2,8 +2,8 @@
  * setun.h: train, compress and run 1.58-bit (ternary) language models.
  *
  * Setun turns text into small language models whose linear layers have the weights -1, 0 and +1 only,
- * packs them at 2 or 1.6 bits a weight, and runs them. Everything is here, in sixteen sections: LIBRARY,
- * CONTEXT, TENSOR, QUANTIZE, PACK, MATMUL, GRADIENT, FILE, CLUSTER, TEXT VECTORS, STEP, TEXT, MODEL, TRAIN,
+ * packs them at 2 or 1.6 bits a weight, and runs them. Everything is here, in seventeen sections: LIBRARY,
+ * CONTEXT, TENSOR, QUANTIZE, PACK, MATMUL, GRADIENT, FILE, CLUSTER, CODEBOOK, TEXT VECTORS, STEP, TEXT, MODEL, TRAIN,
  * GENERATE, BENCHMARK. Each begins with the simplest use. The whole way from a text to a file, and from the file to a text:
  *
  *     setun_model *model = NULL;
@@ -1086,7 +1086,8 @@ void setun_file_free(setun_file *file);
  * squares; distances below 1e-45 are 0 there. Memory beside the data: O(n + k d): some 24 bytes a point, sums
  * of up to 32 parts of the points, which take up to half of what the data takes, and as much at most for the
  * projection of a long run; 4 bytes for each candidate and point while k-means++ starts; a copy of the data where
- * spherical clusters meet rows that are not of length 1; some 600 bytes a point where a capacity is given.
+ * spherical clusters meet rows that are not of length 1; some 600 bytes a point where a capacity is given, and up to 24 k
+ * where so many points crowd together that clusters far away have to take them.
  *
  *     float x[4 * 2] = {0, 0, 0, 1, 9, 9, 9, 8}, centroids[2 * 2];
  *     int32_t labels[4];
@@ -1124,8 +1125,8 @@ typedef struct {
     /** Iterations: assignments that followed an update of the centroids. */
     int64_t iterations;
     /**
-     * The sum of weight * squared distance from the nearest centroid, as those are rounded to f32, in f64 in
-     * index order.
+     * The sum of weight * squared distance from the centroid of the point's cluster, as those are rounded to f32, in
+     * f64 in index order.
      */
     double inertia;
     /** Points whose cluster changed in the last iteration; 0 = a fixed point. */
@@ -1165,9 +1166,9 @@ typedef struct {
     double tolerance;
     /** Of the start. Default 0. */
     uint64_t seed;
-    /** For `setun_cluster`: [n], 0 or more each and not all 0; NULL = 1 each. Default NULL. */
+    /** For `setun_cluster` alone: [n], 0 or more each and not all 0; NULL = 1 each. Default NULL. */
     const float *weights;
-    /** For `setun_cluster` with SETUN_KMEANS_START_GIVEN: [k, d]. Default NULL. */
+    /** For `setun_cluster` with SETUN_KMEANS_START_GIVEN, not read otherwise: [k, d]. Default NULL. */
     const float *initial_centroids;
     /** Hears of the progress; NULL = nobody. Default NULL. */
     setun_kmeans_callback progress;
@@ -1205,7 +1206,8 @@ void setun_kmeans_options_init(setun_kmeans_options *options, size_t size);
  *
  * A progress callback that returns 0 ends it early with OK. Returns ARGUMENT (k or d is 0; k above n; a NaN,
  * an infinity, or a number so large that squared distances would overflow, naming its row and column; weights
- * that are negative, not finite or all 0; overlap; misaligned), SHAPE (more than the machine can address),
+ * that are negative, not finite or all 0; `capacity` times k below n; spherical, and no row that has a weight
+ * has a direction; an option out of its range; overlap; misaligned), SHAPE (more than the machine can address),
  * CANCELLED, ABI, MEMORY.
  */
 setun_status setun_cluster(const float *x,
@@ -1240,7 +1242,7 @@ setun_status setun_kmeans_fit(setun_kmeans *kmeans, const float *x, int64_t n, i
  * called; the report's `iterations` count the batches since the last fit, its inertia is that of the last one, before the change.
  *
  * On failure the k-means is what it was. Returns what `setun_kmeans_fit` does; k above n is an error for the
- * first batch only.
+ * first batch only, a `capacity` for all.
  */
 setun_status setun_kmeans_partial_fit(setun_kmeans *kmeans,
                                       const float *x,
@@ -1251,8 +1253,8 @@ setun_status setun_kmeans_partial_fit(setun_kmeans *kmeans,
 
 /**
  * Takes `centroids` [k, d], for a warm start or to assign points to. They are copied; the report of an
- * earlier fit is gone. Returns ARGUMENT (a NaN, an infinity or a number too large, naming row and column),
- * MEMORY.
+ * earlier fit is gone. Spherical ones are scaled to length 1. Returns ARGUMENT (a NaN, an infinity or a number
+ * too large, naming row and column; spherical, and one is 0), MEMORY.
  */
 setun_status setun_kmeans_set_centroids(setun_kmeans *kmeans, const float *centroids, int64_t d);
 
@@ -1305,7 +1307,9 @@ setun_status setun_kmeans_route(const setun_kmeans *kmeans,
 setun_status setun_kmeans_shape(const setun_kmeans *kmeans, int64_t *k, int64_t *d);
 
 /**
- * Copies the centroids [k, d] to `centroids`, which has room for `count` numbers, k * d. Returns STATE (there
+ * Copies the centroids [k, d] to `centroids`, which has room for `count` numbers, k * d. They are rounded to f32: a
+ * k-means that is given them may tell nearly equal distances apart otherwise than the one that was fitted, unless
+ * they are set there as well. Returns STATE (there
  * are none yet), SHAPE (another count).
  */
 setun_status setun_kmeans_centroids(const setun_kmeans *kmeans, float *centroids, int64_t count);
@@ -1318,6 +1322,113 @@ setun_status setun_kmeans_last_report(const setun_kmeans *kmeans, setun_kmeans_r
 
 /** Frees the k-means; NULL is fine. */
 void setun_kmeans_free(setun_kmeans *kmeans);
+
+/*
+ * CODEBOOK: numbers as entries of a small table
+ *
+ * One-dimensional k-means: the k numbers that n numbers are best written by, with the least sum of weight times
+ * squared error; weights are, say, the Fisher information of parameters (Kim et al., "SqueezeLLM", arXiv
+ * 2306.07629). Then a number takes 4 bits for k up to 16, 8 for k up to 256.
+ *
+ * Where no more than 131072 numbers are different (16 k of them, up to 1048576, for more than 8192 entries) the
+ * entries are the best there are, but for the rounding of sums in f64; where more are, the best among clusters
+ * that end in as many places, from which Lloyd's iteration goes on until no label changes (Grønlund et al., arXiv
+ * 1701.07204). A result is the same bits on every backend, CPU level and number of threads, and does not
+ * depend on chance. With fewer different numbers than entries, each has its own, the inertia is 0, and the
+ * last entries repeat the highest.
+ *
+ *     float x[6] = {-1, -1.5f, 0.1f, 0, 2, 2.1f}, entries[4];
+ *     uint8_t packed[3];
+ *     setun_codebook_fit(x, 6, 4, NULL, entries, NULL, NULL);
+ *     setun_codebook_pack(NULL, x, 6, entries, 4, packed, sizeof packed);
+ *     setun_codebook_unpack(NULL, packed, sizeof packed, 6, entries, 4, x);
+ */
+
+/** What the entries of a codebook may be. */
+typedef enum {
+    /** Any numbers. */
+    SETUN_CODEBOOK_CONSTRAINT_NONE = 0,
+    /**
+     * -a, 0 and a for some a >= 0; k is 3. Without weights that is SETUN_SCHEME_LEAST_SQUARES: labels less 1 are
+     * its trits, and a is its scale, but for the last bit.
+     */
+    SETUN_CODEBOOK_CONSTRAINT_TERNARY = 1,
+} setun_codebook_constraint;
+
+/** How to make a codebook, and where. Fill it with `setun_codebook_options_init`. */
+typedef struct {
+    size_t struct_size;
+    /** A `setun_codebook_constraint`. Default SETUN_CODEBOOK_CONSTRAINT_NONE. */
+    int32_t constraint;
+    /** Of Lloyd's iteration, after a start that leaves it little to do. Default 1000000. */
+    int64_t max_iterations;
+    /**
+     * For `setun_codebook_fit`: [n], 0 or more each and not all 0; a weight of 2 counts as a number that is there
+     * twice. NULL = 1 each. Default NULL.
+     */
+    const float *weights;
+    /** Stops a fit from another thread; NULL = no token. Default NULL. */
+    const setun_cancel *cancel;
+    /** Where it runs; NULL = the default context. Default NULL. */
+    const setun_context *context;
+} setun_codebook_options;
+
+/** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */
+void setun_codebook_options_init(setun_codebook_options *options, size_t size);
+
+/**
+ * Finds k entries, 1 to 65536, for the numbers x [n]. Each output may be NULL: `entries` [k], ascending;
+ * `labels` [n], 0 to k - 1, of which entry each number is nearest to, the lower of two as near; `inertia`, the sum
+ * of weight times squared distance from it. Labels and inertia are those of entries in f64, before they are
+ * rounded to `entries`; of -a, 0, a, labels follow the threshold of the least-squares scheme, in f32. Outputs may not overlap inputs, and stay untouched when the call fails.
+ *
+ * Memory beside the data: 4 bytes a number, 8 with weights, and up to 40 MB, for more than 8192 entries 150 MB.
+ *
+ * Returns ARGUMENT (k is 0, above n or above 65536, or not 3 for the ternary constraint; a NaN, an infinity, or
+ * a magnitude above 2e18, naming its index; weights that are negative, not finite or all 0; overlap;
+ * misaligned), SHAPE (n is 2^32 or more), CANCELLED, ABI, MEMORY.
+ */
+setun_status setun_codebook_fit(const float *x,
+                                int64_t n,
+                                int64_t k,
+                                const setun_codebook_options *options,
+                                float *entries,
+                                int32_t *labels,
+                                double *inertia);
+
+/**
+ * Says how many bytes n codes of k entries take: ceil(n / 2) for k up to 16, n for k up to 256. Returns ARGUMENT
+ * (n is negative or more than memory can hold, k not 1 to 256).
+ */
+setun_status setun_codebook_size(int64_t n, int64_t k, size_t *bytes);
+
+/**
+ * Writes the numbers x [n] as codes of the nearest of `entries` [k], which ascend: of equally near ones the
+ * lowest. `packed` has `packed_size` bytes, as setun_codebook_size says: for k up to 16 two codes a byte, the
+ * first in its low half, 0 past the last; else a byte each. NULL context = the default one.
+ *
+ * Returns ARGUMENT (k is not 1 to 256; a number or entry that is not finite, or entries that do not ascend, naming
+ * the first; overlap), SHAPE (packed_size), MEMORY. Where it fails, nothing is written.
+ */
+setun_status setun_codebook_pack(const setun_context *context,
+                                 const float *x,
+                                 int64_t n,
+                                 const float *entries,
+                                 int64_t k,
+                                 uint8_t *packed,
+                                 size_t packed_size);
+
+/**
+ * The inverse: y [n], the entries of the codes. Returns FORMAT (a code of k or above, naming its position; what
+ * is not 0 past the last), ARGUMENT and SHAPE as setun_codebook_pack, MEMORY. Where it fails, nothing is written.
+ */
+setun_status setun_codebook_unpack(const setun_context *context,
+                                   const uint8_t *packed,
+                                   size_t packed_size,
+                                   int64_t n,
+                                   const float *entries,
+                                   int64_t k,
+                                   float *y);
 
 /*
  * TEXT VECTORS: documents and windows of a text as points for clustering and routing
@@ -1338,13 +1449,12 @@ void setun_kmeans_free(setun_kmeans *kmeans);
  * Document i is the bytes begins[i] to ends[i] of one text: documents may overlap, and for documents side by
  * side, offsets [n + 1], `begins` is offsets and `ends` offsets + 1.
  *
- *     int64_t begins[1000], ends[1000], n;
+ *     int64_t begins[1000], ends[1000], n;    float x[1000 * 1024];
  *     setun_tfidf *tfidf = NULL;
- *     setun_text_windows(text, bytes, 2048, 2048, begins, ends, 1000, &n);
- *     setun_tfidf_create(NULL, &tfidf);
- *     setun_tfidf_fit(tfidf, text, bytes, begins, ends, n);
- *     setun_tfidf_transform(tfidf, text, bytes, begins, ends, n, x);
- *     setun_cluster(x, n, 1024, 8, NULL, labels, centroids, NULL);
+ *     if (setun_text_windows(text, bytes, 2048, 2048, begins, ends, 1000, &n) != SETUN_OK ||
+ *         setun_tfidf_create(NULL, &tfidf) != SETUN_OK || setun_tfidf_fit(tfidf, text, bytes, begins, ends, n) != SETUN_OK ||
+ *         setun_tfidf_transform(tfidf, text, bytes, begins, ends, n, x) != SETUN_OK ||
+ *         setun_cluster(x, n, 1024, 8, NULL, labels, centroids, NULL) != SETUN_OK) puts(setun_last_error());
  */
 
 /** A vectorizer: its options, and how much each dimension weighs once that is known. */
@@ -1406,7 +1516,7 @@ setun_status setun_tfidf_partial_fit(setun_tfidf *tfidf,
 
 /**
  * Writes the vectors x [n, dimensions] of n documents, given as to `setun_tfidf_fit`. Rows have length 1; that
- * of a document without a word is zeros.
+ * of a document without a word is zeros, and so may be one whose terms meet with opposite signs.
  *
  * Returns STATE (nothing was learned or set yet), ARGUMENT (a document that is not a part of the text, naming
  * it; overlap; misaligned), CANCELLED (then some rows of x may be written).

@@ -947,8 +947,9 @@ inline places text_windows(std::string_view text, std::int64_t window, std::int6
 {
     const auto cut = [&](places &to) {
         return detail::said<std::int64_t>([&](auto out) {
-            return setun_text_windows(text.data(), text.size(), window, stride, to.begins.data(), to.ends.data(),
-                                      static_cast<std::int64_t>(to.begins.size()), out);
+            const bool counts = to.begins.empty();
+            return setun_text_windows(text.data(), text.size(), window, stride, counts ? nullptr : to.begins.data(),
+                                      counts ? nullptr : to.ends.data(), static_cast<std::int64_t>(to.begins.size()), out);
         });
     };
     places result;
@@ -1010,6 +1011,53 @@ private:
         return n;
     }
 };
+
+/* --- codebook ---------------------------------------------------------------------------------------------------- */
+
+using codebook_options = detail::with_defaults<setun_codebook_options, setun_codebook_options_init>;
+
+/** Ascending entries [k], labels [n], and the sum of weight * squared error. */
+struct codebook {
+    std::vector<float> entries{};
+    std::vector<std::int32_t> labels{};
+    double inertia = 0;
+};
+
+/** The k entries that the numbers x are best written by. */
+inline codebook codebook_fit(span<const float> x, std::int64_t k, const setun_codebook_options &options = codebook_options())
+{
+    codebook result;
+    result.entries.resize(detail::count({k}));
+    result.labels.resize(x.size());
+    check(setun_codebook_fit(x.data(), static_cast<std::int64_t>(x.size()), k, &options, result.entries.data(),
+                             result.labels.data(), &result.inertia));
+    return result;
+}
+
+inline std::size_t codebook_size(std::int64_t n, std::int64_t k)
+{
+    return detail::said<std::size_t>([&](auto out) { return setun_codebook_size(n, k, out); });
+}
+
+/** The codes of the nearest entries: two a byte for up to 16 entries, else one. */
+inline std::vector<std::uint8_t> codebook_pack(span<const float> x, span<const float> entries,
+                                               const setun_context *context = nullptr)
+{
+    const auto n = static_cast<std::int64_t>(x.size()), k = static_cast<std::int64_t>(entries.size());
+    std::vector<std::uint8_t> packed(codebook_size(n, k));
+    check(setun_codebook_pack(context, x.data(), n, entries.data(), k, packed.data(), packed.size()));
+    return packed;
+}
+
+/** The inverse: the entries of n codes. */
+inline std::vector<float> codebook_unpack(span<const std::uint8_t> packed, std::int64_t n, span<const float> entries,
+                                          const setun_context *context = nullptr)
+{
+    std::vector<float> y(detail::count({n}));
+    check(setun_codebook_unpack(context, packed.data(), packed.size(), n, entries.data(),
+                                static_cast<std::int64_t>(entries.size()), y.data()));
+    return y;
+}
 
 /* --- step -------------------------------------------------------------------------------------------------------- */
 

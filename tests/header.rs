@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The sections of the header, in their order: the files of src/ffi that hold exports.
-const SECTIONS: [&str; 16] = [
+const SECTIONS: [&str; 17] = [
     "library",
     "context",
     "tensor",
@@ -14,6 +14,7 @@ const SECTIONS: [&str; 16] = [
     "gradient",
     "file",
     "cluster",
+    "codebook",
     "tfidf",
     "step",
     "text",

@@ -144,6 +144,11 @@ class KMeansStart(enum.IntEnum):
     SCALABLE = 3
 
 
+class CodebookConstraint(enum.IntEnum):
+    NONE = 0
+    TERNARY = 1
+
+
 class ParameterKind(enum.IntEnum):
     AUTO = 0
     TERNARY = 1
@@ -523,6 +528,19 @@ class TfidfOptions(_Options):
     ]
 
 
+class CodebookOptions(_Options):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("constraint", c_int32),
+        ("max_iterations", c_int64),
+        ("weights", c_void_p),
+        ("cancel", c_void_p),
+        ("context", c_void_p),
+    ]
+    _enums = {"constraint": CodebookConstraint}
+    _arrays = ("weights",)
+
+
 class OptimizerOptions(_Options):
     _fields_ = [
         ("struct_size", c_size_t),
@@ -640,6 +658,7 @@ STRUCTS = {
     "setun_kmeans_options": KMeansOptions,
     "setun_kmeans_report": KMeansReport,
     "setun_tfidf_options": TfidfOptions,
+    "setun_codebook_options": CodebookOptions,
     "setun_optimizer_options": OptimizerOptions,
     "setun_parameter_options": ParameterOptions,
     "setun_step_report": StepReport,
@@ -739,6 +758,10 @@ SIGNATURES = {
     "tfidf_idf": [_p, _p, _n],
     "tfidf_set_idf": [_p, _p, _n],
     "text_windows": [_s, _z, _n, _n, _p, _p, _n, _p],
+    "codebook_fit": [_p, _n, _n, _p, _p, _p, _p],
+    "codebook_size": [_n, _n, _p],
+    "codebook_pack": [_p, _p, _n, _p, _n, _p, _z],
+    "codebook_unpack": [_p, _p, _z, _n, _p, _n, _p],
     "step": [_p, _p, _n, _p, _n, _p, _p],
     "optimizer_create": [_p, _p],
     "optimizer_add": [_p, _s, _p, _p, _i, _p],
@@ -800,7 +823,8 @@ for _kind in (
 ):
     _SPECIAL[_kind + "_free"] = (None, [_p])
 for _kind in (
-    *("context", "quantize", "kmeans", "optimizer", "parameter", "benchmark", "model", "save", "train", "sample", "tfidf"),
+    *("context", "quantize", "kmeans", "codebook", "tfidf", "optimizer", "parameter", "benchmark", "model", "save"),
+    *("train", "sample"),
 ):
     _SPECIAL[_kind + "_options_init"] = (None, [_p, _z])
 
@@ -955,6 +979,8 @@ def _matrix(view, name, rows=None, columns=None):
         if view.ndim != 2:
             raise ValueError(f"{name} has {view.ndim} dimensions, expected 2, or rows and columns beside it")
         return view.shape
+    if view.ndim == 2 and any(size not in (None, there) for size, there in zip((rows, columns), view.shape)):
+        raise ValueError(f"{name} has the shape {tuple(view.shape)}, expected that of rows={rows}, columns={columns}")
     count = _count(view)
     if rows is None or columns is None:
         known = columns if rows is None else rows
@@ -1936,6 +1962,54 @@ def text_windows(text, window, stride=None):
         _said(c_int64, _library.setun_text_windows, *arguments, begins, ends, count)
     parts = [data[begin:end] for begin, end in zip(begins, ends)]
     return [part.decode("utf-8") for part in parts] if isinstance(text, str) else parts
+
+
+# --- codebook ---------------------------------------------------------------------------------------------------------
+
+
+class Codebook(NamedTuple):
+    """Ascending entries, float32 [k]; the label of each number, int32 [n]; the sum of weight * squared error."""
+
+    entries: object
+    labels: object
+    inertia: float
+
+
+def codebook_fit(x, k, weights=None, cancel=None, **options):
+    """The k entries that the numbers x, float32, are best written by. The options are those of CodebookOptions."""
+    view = _view(x, "float32", "x")
+    n = _count(view)
+    _fits(weights, n, "weights")
+    run = _Run(CodebookOptions(weights=weights, **options), None, None, cancel)
+    entries, labels, inertia = _made((max(k, 0),), "float32"), _made((n,), "int32"), c_double()
+    memory, outputs = _memory(view), (_out(entries), _out(labels), byref(inertia))
+    run(lambda: _check(_library.setun_codebook_fit(memory, n, k, byref(run.options), *outputs)))
+    return Codebook(entries, labels, inertia.value)
+
+
+def codebook_size(n, k):
+    """The bytes that n codes of k entries take."""
+    return _said(c_size_t, _library.setun_codebook_size, n, k)
+
+
+def codebook_pack(x, entries, context=None):
+    """The codes of the nearest entries, uint8: two a byte for up to 16 entries, else one."""
+    view, table = _view(x, "float32", "x"), _view(entries, "float32", "entries")
+    n, k = _count(view), _count(table)
+    packed = _made((codebook_size(n, k),), "uint8")
+    size = memoryview(packed).nbytes
+    _check(_library.setun_codebook_pack(_context(context), _memory(view), n, _memory(table), k, _out(packed), size))
+    return packed
+
+
+def codebook_unpack(packed, n, entries, context=None):
+    """The inverse: the entries of n codes, float32 [n]."""
+    view, table = _view(packed, "uint8", "packed"), _view(entries, "float32", "entries")
+    y, k = _made((max(n, 0),), "float32"), _count(table)
+    _check(
+        _library.setun_codebook_unpack(_context(context), _memory(view), view.nbytes, n, _memory(table), k, _out(y))
+    )
+    return y
 
 
 # --- step -------------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ use super::cuda::Gpu;
 use super::dispatch::Dispatcher;
 use super::pool::Pool;
 use super::simd::Spans;
+use super::stop;
 use crate::tensor::Result;
 use crate::tensor::error::error;
 use std::sync::Arc;
@@ -19,11 +20,20 @@ pub enum Executor {
 }
 
 impl Executor {
-    /// Calls `chunk(i)` once for each i in 0 .. chunks, in any order, on any thread; returns when all are done.
-    pub fn run(&self, chunks: usize, chunk: impl Fn(usize) + Sync) {
+    /// Calls `chunk(i)` once for each i in 0 .. chunks, in any order, on any thread; returns when all are done. Inside
+    /// [`stop::stoppable`], those that have not begun when somebody asks for it are left out.
+    pub fn run(&self, chunks: usize, chunk: &(dyn Fn(usize) + Sync)) {
+        if let Executor::Dispatched(dispatcher) = self {
+            return dispatcher.executor().run(chunks, chunk);
+        }
+        let stop = stop::current();
+        let chunk = |i| {
+            if !stop::left_out(&stop) {
+                chunk(i);
+            }
+        };
         match self {
             Executor::Pool(pool) if chunks > 1 && pool.threads() > 1 => pool.run(chunks, &chunk),
-            Executor::Dispatched(dispatcher) => dispatcher.executor().run(chunks, chunk),
             _ => (0..chunks).for_each(chunk),
         }
     }

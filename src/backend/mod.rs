@@ -43,5 +43,6 @@ pub use dispatch::{Backend, Context, ContextOptions, Level, Multiplies};
 pub use launch::Launch;
 pub use scalar::activation::LEAST_ABSMAX;
 pub use scalar::integer_gradient::TOKENS;
+pub use scalar::kmeans_closest::in_order as nearest_first;
 pub use table::{AdamW, Operation};
 pub use workspace::{release_large, with_scratch};

@@ -50,6 +50,7 @@ pub fn current() -> Option<Stop> {
 }
 
 /// Whether the next chunk is to be left out.
+#[inline(never)]
 pub fn left_out(stop: &Option<Stop>) -> bool {
     let Some(stop) = stop else { return false };
     // SAFETY: the operation has not ended, nor has `stoppable`, whose these are.

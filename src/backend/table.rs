@@ -468,5 +468,15 @@ pub struct Kernels {
         lower: &mut ViewMut,
         gains: &mut ViewMut,
     ) -> Result<()>,
+
+    // --- codebooks -----------------------------------------------------------------------------------------------
+    /// labels[n] u32: how many of thresholds[k - 1] f32, which ascend and may be infinite, are below x[n] f32, which is finite.
+    pub codebook_labels: fn(&Launch, x: &View, thresholds: &View, labels: &mut ViewMut) -> Result<()>,
+    /// The same labels as codes of 4 bits for k up to 16, packed[ceil(n / 2)] u8, low half first and 0 past the last, of 8 bits for
+    /// k up to 256, packed[n] u8 (SHAPE otherwise).
+    pub codebook_pack: fn(&Launch, x: &View, thresholds: &View, packed: &mut ViewMut) -> Result<()>,
+    /// y[n] f32 from such codes and entries[k] f32. Fails with FORMAT, naming the position, and writes nothing, for a code that is k or
+    /// above and for what is not 0 past the last.
+    pub codebook_unpack: fn(&Launch, packed: &View, entries: &View, y: &mut ViewMut) -> Result<()>,
 }
 }

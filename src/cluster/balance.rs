@@ -13,7 +13,7 @@
 
 use super::points::Points;
 use crate::backend::Context;
-use crate::tensor::error::ensure;
+use crate::tensor::error::{ensure, error};
 use crate::tensor::{Cancelled, Result, View, ViewMut, reserve, vec_zeroed};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -31,15 +31,21 @@ pub fn assign(
     labels: &mut [u32],
 ) -> Result<()> {
     let k = centroids.len() / points.width();
-    let scale = scale(context, points, centroids)?;
-    let place = Place { context, points, centroids, k, scale };
     let mut near = NEAR.min(k);
+    let mut place = Place { context, points, centroids, k, scale: 0.0 };
     loop {
         let mut arcs = place.arcs(near)?;
         loop {
             let mut flow = Flow::new(&arcs, k, capacity)?;
             if !flow.settle(cancelled)? {
-                // No way leads to a cluster with room: longer lists.
+                // No way leads to a cluster with room: longer lists. Where all centroids are on them, there is one, unless the search
+                // for them was given up.
+                ensure!(
+                    near < k,
+                    Internal,
+                    "k-means: {k} clusters of {capacity} have no room for {} points",
+                    labels.len()
+                );
                 break;
             }
             let missing = if near < k { place.missing(&flow, cancelled)? } else { Vec::new() };
@@ -53,9 +59,9 @@ pub fn assign(
     }
 }
 
-/// What a squared distance is multiplied by, so that none costs more than 2^40. No centroid is farther from a point than the nearest
-/// one and twice the farthest centroid from their mean together.
-fn scale(context: &Context, points: &Points, centroids: &[f64]) -> Result<f64> {
+/// What a squared distance is multiplied by, so that none costs more than 2^40, where the nearest centroid of a point is so far at
+/// most. No centroid is farther from a point than the nearest one and twice the farthest centroid from their mean together.
+fn scale(points: &Points, centroids: &[f64], nearest: f32) -> Result<f64> {
     const LARGEST: f64 = (1u64 << 40) as f64;
     let (n, d) = (points.count(), points.width());
     let k = (centroids.len() / d) as f64;
@@ -65,9 +71,6 @@ fn scale(context: &Context, points: &Points, centroids: &[f64]) -> Result<f64> {
     }
     let from_mean = |centroid: &[f64]| mean.iter().zip(centroid).map(|(m, c)| (c - m) * (c - m)).sum::<f64>();
     let far = centroids.chunks_exact(d).map(from_mean).fold(0.0, f64::max);
-    let (mut labels, mut least) = (vec_zeroed::<u32>(n)?, vec_zeroed::<f32>(n)?);
-    closest(context, &points.view()?, centroids, 1, &mut labels, &mut least)?;
-    let nearest = least.iter().fold(0f32, |most, &x| most.max(x));
     let weight = (0..n).map(|i| points.weight(i)).fold(0.0, f64::max);
     let largest = (f64::from(nearest).sqrt() + 2.0 * far.sqrt()).powi(2) * weight * (1.0 + 1e-6);
     Ok(if largest > 0.0 { LARGEST / largest } else { 1.0 })
@@ -118,10 +121,14 @@ impl Place<'_> {
     }
 
     /// To the `near` nearest centroids of each point.
-    fn arcs(&self, near: usize) -> Result<Arcs> {
+    fn arcs(&mut self, near: usize) -> Result<Arcs> {
         let n = self.points.count();
         let (mut labels, mut distances) = (vec_zeroed(n * near)?, vec_zeroed(n * near)?);
         closest(self.context, &self.points.view()?, self.centroids, near, &mut labels, &mut distances)?;
+        if self.scale == 0.0 {
+            let nearest = distances.iter().step_by(near).fold(0f32, |most, &x| most.max(x));
+            self.scale = scale(self.points, self.centroids, nearest)?;
+        }
         let (mut starts, mut all, mut others) = (Vec::new(), Vec::new(), Vec::new());
         reserve(&mut starts, n + 1)?;
         reserve(&mut all, n * near)?;
@@ -203,6 +210,13 @@ struct Queue {
     points: BinaryHeap<Reverse<(i64, u32)>>,
 }
 
+fn put<T: Ord>(heap: &mut BinaryHeap<T>, what: T) -> Result<()> {
+    let room = heap.try_reserve(1);
+    room.map_err(|_| error!(Memory, "out of memory for the {} points of a queue", heap.len() + 1))?;
+    heap.push(what);
+    Ok(())
+}
+
 /// A way from a cluster that has too many: its cost so far, and the last step of it.
 #[derive(Clone, Copy)]
 struct Reached {
@@ -273,7 +287,7 @@ impl<'a> Flow<'a> {
         let (mut open, mut closed) = (BinaryHeap::new(), Vec::new());
         for cluster in (0..self.sizes.len()).filter(|&cluster| self.sizes[cluster] > self.capacity) {
             self.reached[cluster].cost = 0;
-            open.push(Reverse((0i64, cluster as u32)));
+            put(&mut open, Reverse((0i64, cluster as u32)))?;
         }
         while let Some(Reverse((cost, cluster))) = open.pop() {
             let from = cluster as usize;
@@ -287,6 +301,7 @@ impl<'a> Flow<'a> {
                 }
                 return Ok(Some(from));
             }
+            reserve(&mut closed, 1)?;
             closed.push(from);
             self.make_queues(from)?;
             let Flow { queues, labels, prices, reached, .. } = self;
@@ -299,7 +314,7 @@ impl<'a> Flow<'a> {
                 let cost = cost + more + prices[from] - prices[to];
                 if cost < reached[to].cost {
                     reached[to] = Reached { cost, from: cluster, point };
-                    open.push(Reverse((cost, queue.to)));
+                    put(&mut open, Reverse((cost, queue.to)))?;
                 }
             }
         }
@@ -337,7 +352,7 @@ impl<'a> Flow<'a> {
                     at
                 }
             };
-            queues[at].points.push(Reverse((arc.cost - own, point)));
+            put(&mut queues[at].points, Reverse((arc.cost - own, point)))?;
         }
         Ok(())
     }

@@ -2,15 +2,16 @@
 //! is from its centroid at most, one of how far from all others at least. When centroids move, the bounds move as far; a point
 //! whose bounds do not meet keeps its centroid. The rest is searched for as ever, so that no label depends on the bounds.
 
-use crate::tensor::{Result, reserve, vec_zeroed};
+use crate::tensor::{Result, vec_zeroed};
 
 pub struct Bounds {
     /// [n, 2]: to the own centroid at most, to the others at least.
     pub values: Vec<f32>,
     /// Whether `values` are those of the labels and of the centroids before the last step.
     pub hold: bool,
-    /// Points that have to be searched for, ascending.
+    /// Points that have to be searched for, ascending: the first `count`.
     open: Vec<u32>,
+    count: usize,
     /// How far each centroid moved.
     moves: Vec<f32>,
     /// Below this share of points that changed their cluster, bounds are kept.
@@ -25,9 +26,8 @@ const WORTH: f64 = 0.7;
 
 impl Bounds {
     pub fn new(n: usize, k: usize) -> Result<Bounds> {
-        let mut open = Vec::new();
-        reserve(&mut open, n)?;
-        Ok(Bounds { values: vec_zeroed(2 * n)?, hold: false, open, moves: vec_zeroed(k)?, share: 0.15 })
+        let (open, count) = (vec_zeroed(n)?, 0);
+        Ok(Bounds { values: vec_zeroed(2 * n)?, hold: false, open, count, moves: vec_zeroed(k)?, share: 0.15 })
     }
 
     /// Whether they are worth finding, where so many of n points changed their cluster in the last step.
@@ -44,17 +44,18 @@ impl Bounds {
             *to = if square > 0.0 { (square.sqrt() as f32).next_up().next_up() } else { 0.0 };
         }
         let most = self.two_longest();
-        self.open.clear();
+        let mut count = 0;
         for (i, (bounds, &label)) in self.values.chunks_exact_mut(2).zip(labels).enumerate() {
             let others = if label == most.label { most.second } else { most.first };
             // Times a little more than the rounding of the sum; a bound below 0 spares nothing.
             bounds[0] = (bounds[0] + self.moves[label as usize]) * UP;
             bounds[1] = (bounds[1] - others) * DOWN;
-            if bounds[0] >= bounds[1] {
-                self.open.push(i as u32);
-            }
+            // Without a jump: half of them may be open.
+            self.open[count] = i as u32;
+            count += usize::from(bounds[0] >= bounds[1]);
         }
-        self.hold = self.open.len() as f64 <= WORTH * labels.len() as f64;
+        self.count = count;
+        self.hold = count as f64 <= WORTH * labels.len() as f64;
         if !self.hold {
             // They are tried again when fewer points change their cluster.
             self.share /= 2.0;
@@ -63,7 +64,7 @@ impl Bounds {
 
     /// The points that have to be searched for, and where their bounds go.
     pub fn open(&mut self) -> (&[u32], &mut [f32]) {
-        (&self.open, &mut self.values)
+        (&self.open[..self.count], &mut self.values)
     }
 
     fn two_longest(&self) -> Longest {

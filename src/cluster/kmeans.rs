@@ -106,6 +106,7 @@ impl KMeans {
         let points = &points.read_from(&copies);
         points.check(&self.context)?;
         let directions = self.directions(points)?;
+        directions.as_ref().map_or(Ok(()), Directions::check)?;
         let points = directions.as_ref().map_or(Ok(*points), Directions::points)?;
         let projection = stoppable(hooks.cancelled, "k-means", || self.project(&points))?;
         let best = self.best_run(&points, projection.as_ref(), hooks);
@@ -189,7 +190,8 @@ impl KMeans {
         let mut centroids = if self.centroids.is_empty() {
             ensure!(self.options.start != Start::Given, State, "the start is given centroids, and none were set");
             ensure!(k <= n, Argument, "k is {k}, more clusters than the {n} points of the first batch");
-            self.start(points, None, 0, cancelled)?
+            directions.as_ref().map_or(Ok(()), Directions::check)?;
+            stoppable(cancelled, "the start of k-means", || self.start(points, None, 0, cancelled))?
         } else {
             copied(&self.centroids)?
         };

@@ -1,4 +1,4 @@
-//! Verb 2: exact, deterministic k-means of points that are rows of f32, and texts as such points.
+//! Verb 2: exact, deterministic k-means of points that are rows of f32, of single numbers, and of texts as points.
 //!
 //! | file | what |
 //! |---|---|
@@ -14,13 +14,17 @@
 //! | `route.rs` | new points to several centroids, with weights |
 //! | `tfidf.rs` | [`Tfidf`]: documents as hashed TF-IDF vectors |
 //! | `text.rs` | words of a text, and windows that cut none |
+//! | `line/` | [`fit_line`]: the entries that single numbers are best written by |
+//! | `codebook.rs` | numbers as codes of entries, and back |
 //!
 //! Everything is a function of (points, weights, options) alone: labels are those of f64 distances, sums have one order, and
 //! random numbers have no state. So labels and centroids are the same bits on every backend, CPU level and number of threads.
 
 mod balance;
 mod bounds;
+mod codebook;
 mod kmeans;
+mod line;
 mod lloyd;
 mod options;
 mod points;
@@ -33,7 +37,9 @@ mod tests;
 mod text;
 mod tfidf;
 
+pub use codebook::{labels, pack, size as codebook_size, unpack};
 pub use kmeans::{Hooks, KMeans};
+pub use line::{Constraint, LineOptions, fit as fit_line};
 pub use options::{KMeansOptions, Report, Start};
 pub use points::Points;
 pub use text::{Documents, WordOptions, windows};

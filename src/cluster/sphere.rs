@@ -43,15 +43,17 @@ impl<'a> Directions<'a> {
             let mut own = Vec::new();
             reserve(&mut own, n)?;
             own.extend((0..n).map(|i| if square(points.row(i)) > 0.0 { points.weight(i) as f32 } else { 0.0 }));
-            ensure!(
-                n == 0 || own.iter().any(|&w| w > 0.0),
-                Argument,
-                "all rows of x that have a weight are 0: they have no direction"
-            );
             weights = Cow::Owned(own);
         }
         let copies = Points::new(&x, n, d, &weights)?.copies(context)?;
         Ok(Directions { x, weights, n, d, copies })
+    }
+
+    /// ARGUMENT where no row that has a weight has a direction.
+    pub fn check(&self) -> Result<()> {
+        let weighs = self.weights.is_empty() || self.weights.iter().any(|&w| w > 0.0);
+        ensure!(weighs, Argument, "all rows of x that have a weight are 0: they have no direction");
+        Ok(())
     }
 
     pub fn points(&self) -> Result<Points<'_>> {

@@ -5,8 +5,8 @@ use super::kmeans::{distances, nearest};
 use super::lloyd::Lloyd;
 use super::options::{KMeansOptions, Start};
 use super::points::Points;
-use crate::backend::Context;
 use crate::backend::projection::{Projection, rounding};
+use crate::backend::{Context, nearest_first};
 use crate::tensor::error::ensure;
 use crate::tensor::random::{Purpose, Stream};
 use crate::tensor::{Cancelled, Result, View, ViewMut, reserve, vec_zeroed};
@@ -45,9 +45,9 @@ impl Seeding<'_> {
     }
 
     /// The first row: i with probability w[i] / sum of w.
-    fn first(&self) -> Option<usize> {
-        let points = self.points;
-        Masses::new(points.count(), |i| points.weight(i)).draw(uniform(&self.stream, 0), |i| points.weight(i))
+    fn first(&self) -> Result<Option<usize>> {
+        let weight = |i: usize| self.points.weight(i);
+        Ok(Masses::new(self.points.count(), weight)?.draw(uniform(&self.stream, 0), weight))
     }
 
     /// Greedy k-means++ (Arthur and Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007), weighted: the first
@@ -61,7 +61,7 @@ impl Seeding<'_> {
         let n = points.count();
         let mut rows: Vec<u32> = Vec::new();
         reserve(&mut rows, k)?;
-        rows.extend(self.first().map(|i| i as u32));
+        rows.extend(self.first()?.map(|i| i as u32));
         let mut least = Least::new(n, self.options.drawn())?;
         while rows.len() < k {
             self.continues()?;
@@ -69,7 +69,7 @@ impl Seeding<'_> {
                 least.lower(self, &rows)?;
                 least.take(0, &points, rows[0])?;
             }
-            let candidates = least.draw(self, rows.len() as u64);
+            let candidates = least.draw(self, rows.len() as u64)?;
             if candidates.is_empty() {
                 break;
             }
@@ -93,7 +93,8 @@ impl Seeding<'_> {
         let (points, k, d) = (self.points, self.options.clusters, self.points.width());
         let n = points.count();
         let mut rows: Vec<u32> = Vec::new();
-        rows.extend(self.first().map(|i| i as u32));
+        reserve(&mut rows, 1)?;
+        rows.extend(self.first()?.map(|i| i as u32));
         let (mut labels, mut least) = (vec_zeroed::<u32>(n)?, vec_zeroed::<f32>(n)?);
         let (mut nearest_here, mut here) = (vec_zeroed::<u32>(n)?, vec_zeroed::<f32>(n)?);
         distances(self.context, &points, &labels, &points.gather(&rows, 1)?, &mut least)?;
@@ -130,7 +131,9 @@ impl Seeding<'_> {
         rows.iter().for_each(|&row| x.extend_from_slice(points.row(row as usize)));
         let mut weights = Vec::new();
         reserve(&mut weights, masses.len())?;
-        weights.extend(masses.iter().map(|&mass| mass as f32));
+        // Beside the largest, so that none is too large for an f32.
+        let largest = masses.iter().fold(0.0, |most: f64, &mass| most.max(mass));
+        weights.extend(masses.iter().map(|&mass| (mass / largest) as f32));
         let drawn = Points::new(&x, rows.len(), d, &weights)?;
         let stream = Stream { tensor: 1, ..self.stream };
         let start = Seeding { points: drawn, projection: None, stream, ..*self }.plus_plus()?;
@@ -149,12 +152,18 @@ impl Seeding<'_> {
         let mut keys: Vec<(f64, u32)> = Vec::new();
         reserve(&mut keys, n)?;
         keys.extend((0..n).map(|i| (-(1.0 - uniform(&self.stream, i as u64)).ln() / points.weight(i), i as u32)));
-        keys.select_nth_unstable_by(k - 1, |a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        keys.sort_unstable_by(nearest_first);
         let mut rows: Vec<u32> = Vec::new();
         reserve(&mut rows, k)?;
         rows.extend(keys[..k].iter().map(|&(_, i)| i));
+        // A row without a direction is none to begin with.
+        rows.retain(|&i| !self.options.spherical || points.weight(i as usize) > 0.0);
         rows.sort_unstable();
-        points.gather(&rows, k)
+        let mut centroids = points.gather(&rows, k)?;
+        while centroids.len() < k * points.width() {
+            centroids.extend_from_within(..points.width());
+        }
+        Ok(centroids)
     }
 
     /// The start that the options ask for; None: the centroids that there are.
@@ -215,7 +224,9 @@ impl Least {
         let (points, d) = (seeding.points, seeding.points.width());
         let (count, m) = (self.seeds.len() / d, candidates.len());
         let factor = (0.25 * (1.0 - 8.0 * rounding(d)) - 1e-6) as f32;
-        if factor <= 0.0 || count == 0 {
+        // Labels take longer to a GPU than rows that are as narrow as these are read there.
+        let narrow = seeding.context.on_device() && d < 256;
+        if factor <= 0.0 || count == 0 || narrow {
             return Ok(Vec::new());
         }
         // The candidates as more seeds, so that one call finds all.
@@ -243,11 +254,12 @@ impl Least {
     }
 
     /// Draws candidates for centroid `number`; none where all distances are 0.
-    fn draw(&self, seeding: &Seeding, number: u64) -> Vec<u32> {
+    fn draw(&self, seeding: &Seeding, number: u64) -> Result<Vec<u32>> {
         let mass = |i: usize| seeding.points.weight(i) * f64::from(self.least[i]);
-        let masses = Masses::new(self.least.len(), mass);
+        let masses = Masses::new(self.least.len(), mass)?;
         let uniform = |candidate: usize| uniform(&seeding.stream, (candidate as u64) << 32 | number);
-        (0..self.gains.len()).filter_map(|i| masses.draw(uniform(i), mass).map(|i| i as u32)).collect()
+        // As many as there are candidates, 1024 at most.
+        Ok((0..self.gains.len()).filter_map(|i| masses.draw(uniform(i), mass).map(|i| i as u32)).collect())
     }
 }
 
@@ -279,15 +291,16 @@ struct Masses {
 impl Masses {
     const STEP: usize = 1024;
 
-    fn new(n: usize, mass: impl Fn(usize) -> f64) -> Masses {
+    fn new(n: usize, mass: impl Fn(usize) -> f64) -> Result<Masses> {
         let (mut before, mut total) = (Vec::new(), 0.0);
+        reserve(&mut before, n.div_ceil(Self::STEP))?;
         for start in (0..n).step_by(Self::STEP) {
             before.push(total);
             for i in start..n.min(start + Self::STEP) {
                 total += mass(i);
             }
         }
-        Masses { n, before, total }
+        Ok(Masses { n, before, total })
     }
 
     /// Index i with probability mass(i) / total, for a uniform number in [0, 1); None when all masses are 0.
@@ -313,15 +326,15 @@ mod tests {
     #[test]
     fn indices_are_drawn_by_their_mass() {
         let masses = [0.0, 1.0, 0.0, 3.0, 0.0];
-        let drawn = |u: f64| Masses::new(5, |i| masses[i]).draw(u, |i| masses[i]);
+        let drawn = |u: f64| Masses::new(5, |i| masses[i]).unwrap().draw(u, |i| masses[i]);
         assert_eq!([0.0, 0.2499, 0.25, 0.9999].map(drawn), [Some(1), Some(1), Some(3), Some(3)]);
         // Rounding may put the target at the very total.
         assert_eq!(drawn(1.0), Some(3));
-        assert_eq!(Masses::new(3, |_| 0.0).draw(0.5, |_| 0.0), None);
-        assert_eq!(Masses::new(0, |_| 1.0).draw(0.5, |_| 1.0), None);
+        assert_eq!(Masses::new(3, |_| 0.0).unwrap().draw(0.5, |_| 0.0), None);
+        assert_eq!(Masses::new(0, |_| 1.0).unwrap().draw(0.5, |_| 1.0), None);
         // Over several steps of the sums, which are those of a single loop.
         let mass = |i: usize| [0.1, 0.7, 0.0, 1e-3][i % 4];
-        let masses = Masses::new(5000, mass);
+        let masses = Masses::new(5000, mass).unwrap();
         for u in (0..997).map(|i| f64::from(i) / 997.0) {
             let mut sum = 0.0;
             let expected = (0..5000).find(|&i| {

@@ -14,7 +14,8 @@ use crate::backend::Context;
 use crate::tensor::error::{ensure, error};
 use crate::tensor::{Cancelled, Result, reserve, vec_zeroed};
 use parking_lot::Mutex;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// What the most vectors have; a row is then 4 MiB.
 pub const MOST_DIMENSIONS: usize = 1 << 20;
@@ -22,7 +23,7 @@ pub const MOST_DIMENSIONS: usize = 1 << 20;
 const PIECES: usize = 64;
 const LEAST_PIECE: usize = 32_768;
 /// What given weights lie between, if they are not 0: products with counts keep their square roots and inverses in f32.
-const WEIGHTS: Range<f32> = 1e-6..1e6;
+const WEIGHTS: RangeInclusive<f32> = 1e-6..=1e6;
 
 /// Documents, by the hashes of their terms.
 pub trait Terms: Sync {
@@ -77,7 +78,7 @@ impl Tfidf {
         let d = self.dimensions();
         ensure!(idf.len() == d, Shape, "there are {} weights for {d} dimensions", idf.len());
         if let Some(at) = idf.iter().position(|&w| w != 0.0 && !WEIGHTS.contains(&w)) {
-            let Range { start, end } = WEIGHTS;
+            let (start, end) = (WEIGHTS.start(), WEIGHTS.end());
             return Err(error!(Argument, "idf[{at}] is {}, expected 0 or {start:e} to {end:e}", idf[at]));
         }
         let mut own = Vec::new();
@@ -110,14 +111,16 @@ impl Tfidf {
         ensure!(!self.idf.is_empty(), State, "there are no document frequencies yet: fit or set them first");
         ensure!(n.checked_mul(d) == Some(x.len()), Shape, "x has {} elements for [{n}, {d}]", x.len());
         let piece = self.piece(terms);
+        let given_up = AtomicBool::new(false);
+        let cancelled = &sticky(&given_up, cancelled);
         let pieces = Mutex::new(x.chunks_mut(piece * d).enumerate());
-        context.launch().executor.run(n.div_ceil(piece), |_| {
+        context.launch().executor.run(n.div_ceil(piece), &|_| {
             let Some((number, rows)) = pieces.lock().next() else { return };
-            for (i, row) in rows.chunks_exact_mut(d).enumerate() {
+            for (i, row) in rows.chunks_exact_mut(d).enumerate().take_while(|_| !cancelled()) {
                 self.vector(terms, number * piece + i, row, cancelled);
             }
         });
-        ensure!(!cancelled(), Cancelled, "the vectors of {n} documents were cancelled");
+        ensure!(!given_up.load(Relaxed), Cancelled, "the vectors of {n} documents were cancelled");
         Ok(())
     }
 
@@ -155,8 +158,10 @@ impl Tfidf {
     /// How many documents have each bucket.
     fn document_frequencies(&self, context: &Context, terms: &dyn Terms, cancelled: Cancelled) -> Result<Vec<u64>> {
         let (n, piece) = (terms.count(), self.piece(terms));
+        let given_up = AtomicBool::new(false);
+        let cancelled = &sticky(&given_up, cancelled);
         let sums = Mutex::new(Ok(vec_zeroed::<u64>(self.dimensions())?));
-        context.launch().executor.run(n.div_ceil(piece), |i| {
+        context.launch().executor.run(n.div_ceil(piece), &|i| {
             let found = self.found(terms, i * piece..n.min((i + 1) * piece), cancelled);
             let mut sums = sums.lock();
             match (&mut *sums, found) {
@@ -165,7 +170,7 @@ impl Tfidf {
                 (Err(_), Ok(_)) => {}
             }
         });
-        ensure!(!cancelled(), Cancelled, "reading {n} documents was cancelled");
+        ensure!(!given_up.load(Relaxed), Cancelled, "reading {n} documents was cancelled");
         sums.into_inner()
     }
 
@@ -180,6 +185,17 @@ impl Tfidf {
             });
         }
         Ok(found)
+    }
+}
+
+/// Asks until the answer is yes, which is remembered: what was left out then does not come back when a token is taken back.
+fn sticky<'a>(given_up: &'a AtomicBool, cancelled: Cancelled<'a>) -> impl Fn() -> bool + Sync + 'a {
+    move || {
+        let now = given_up.load(Relaxed) || cancelled();
+        if now {
+            given_up.store(true, Relaxed);
+        }
+        now
     }
 }
 

@@ -13,7 +13,8 @@
 //! squares; distances below 1e-45 are 0 there. Memory beside the data: O(n + k d): some 24 bytes a point, sums
 //! of up to 32 parts of the points, which take up to half of what the data takes, and as much at most for the
 //! projection of a long run; 4 bytes for each candidate and point while k-means++ starts; a copy of the data where
-//! spherical clusters meet rows that are not of length 1; some 600 bytes a point where a capacity is given.
+//! spherical clusters meet rows that are not of length 1; some 600 bytes a point where a capacity is given, and up to 24 k
+//! where so many points crowd together that clusters far away have to take them.
 //!
 //!     float x[4 * 2] = {0, 0, 0, 1, 9, 9, 9, 8}, centroids[2 * 2];
 //!     int32_t labels[4];
@@ -21,21 +22,17 @@
 //!     if (setun_cluster(x, 4, 2, 2, NULL, labels, centroids, &inertia) != SETUN_OK) puts(setun_last_error());
 //!     printf("%d %d %d %d, inertia %g\n", labels[0], labels[1], labels[2], labels[3], inertia);
 
-use super::arguments::{
-    Extent, check_apart, check_pointer, count, extent, one_of, optional, size, slice, slice_mut, store,
-};
-use super::context::{self, setun_context};
-use super::floating::outside;
+use super::arguments::{check_apart, check_pointer, count, extent, optional, size, slice, slice_mut, store};
+use super::context::setun_context;
 use super::guard::{guard, guard_silent};
 use super::handle::{self, Handle};
-use super::library::{UserData, setun_cancel, setun_status};
+use super::kmeans_object::{KMeansObject, c_report, copy, last_report, look_up, points, take, wanted};
+use super::library::{setun_cancel, setun_status};
 use super::options::{self, Versioned};
-use crate::cluster::{Hooks, KMeans, KMeansOptions, Points, Report, Start};
-use crate::tensor::error::{ensure, error};
-use crate::tensor::{Result, vec_zeroed};
+use crate::cluster::{KMeans, KMeansOptions, Points};
+use crate::tensor::error::ensure;
+use crate::tensor::vec_zeroed;
 use std::ffi::c_void;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Where the first centroids come from.
 #[repr(C)]
@@ -62,8 +59,8 @@ pub struct setun_kmeans_report {
     pub run: i64,
     /// Iterations: assignments that followed an update of the centroids.
     pub iterations: i64,
-    /// The sum of weight * squared distance from the nearest centroid, as those are rounded to f32, in f64 in
-    /// index order.
+    /// The sum of weight * squared distance from the centroid of the point's cluster, as those are rounded to f32, in
+    /// f64 in index order.
     pub inertia: f64,
     /// Points whose cluster changed in the last iteration; 0 = a fixed point.
     pub moved: i64,
@@ -116,9 +113,9 @@ pub struct setun_kmeans_options {
     pub tolerance: f64,
     /// Of the start. Default 0.
     pub seed: u64,
-    /// For `setun_cluster`: [n], 0 or more each and not all 0; NULL = 1 each. Default NULL.
+    /// For `setun_cluster` alone: [n], 0 or more each and not all 0; NULL = 1 each. Default NULL.
     pub weights: *const f32,
-    /// For `setun_cluster` with SETUN_KMEANS_START_GIVEN: [k, d]. Default NULL.
+    /// For `setun_cluster` with SETUN_KMEANS_START_GIVEN, not read otherwise: [k, d]. Default NULL.
     pub initial_centroids: *const f32,
     /// Hears of the progress; NULL = nobody. Default NULL.
     pub progress: setun_kmeans_callback,
@@ -176,124 +173,6 @@ impl Handle for setun_kmeans {
     const NAME: &'static str = "setun_kmeans";
 }
 
-/// What a `setun_kmeans` names: a k-means with the caller's callback and token.
-pub struct KMeansObject {
-    kmeans: KMeans,
-    progress: setun_kmeans_callback,
-    user_data: UserData,
-    cancel: Option<Arc<AtomicBool>>,
-}
-
-impl KMeansObject {
-    fn new(k: usize, options: &setun_kmeans_options) -> Result<KMeansObject> {
-        let starts = [
-            (setun_kmeans_start::PlusPlus as i32, "k-means++", Start::PlusPlus),
-            (setun_kmeans_start::Random as i32, "random", Start::Random),
-            (setun_kmeans_start::Given as i32, "given", Start::Given),
-            (setun_kmeans_start::Scalable as i32, "k-means||", Start::Scalable),
-        ];
-        let own = KMeansOptions {
-            clusters: k,
-            start: one_of(options.start, "start", &starts)?,
-            candidates: size(options.candidates, "candidates")?,
-            spherical: options.spherical != 0,
-            capacity: size(options.capacity, "capacity")?,
-            n_init: size(options.n_init, "n_init")?,
-            max_iterations: size(options.max_iterations, "max_iterations")? as u64,
-            tolerance: options.tolerance,
-            seed: options.seed,
-        };
-        let cancel = match options.cancel.is_null() {
-            true => None,
-            false => Some(Arc::clone(&*handle::shared(options.cancel, "cancel")?)),
-        };
-        let kmeans = KMeans::new(context::resolve(options.context)?, own)?;
-        Ok(KMeansObject { kmeans, progress: options.progress, user_data: UserData(options.user_data), cancel })
-    }
-
-    fn fit(&mut self, points: &Points) -> Result<Vec<u32>> {
-        let KMeansObject { kmeans, progress, user_data, cancel } = self;
-        let told = |progress: unsafe extern "C" fn(*const setun_kmeans_report, *mut c_void) -> i32, report: &Report| {
-            // SAFETY: the header asks for a callback that takes a report, valid during the call, and its user data.
-            outside(|| unsafe { progress(&c_report(report), user_data.pointer()) != 0 })
-        };
-        let mut progress = progress.map(|progress| move |report: &Report| told(progress, report));
-        let cancelled = || is_cancelled(cancel);
-        let progress = progress.as_mut().map(|progress| progress as &mut dyn FnMut(&Report) -> bool);
-        kmeans.fit(points, Hooks { progress, cancelled: &cancelled })
-    }
-
-    fn partial_fit(&mut self, points: &Points) -> Result<Vec<u32>> {
-        let KMeansObject { kmeans, cancel, .. } = self;
-        kmeans.partial_fit(points, &|| is_cancelled(cancel))
-    }
-}
-
-fn is_cancelled(token: &Option<Arc<AtomicBool>>) -> bool {
-    token.as_ref().is_some_and(|token| token.load(Ordering::Acquire))
-}
-
-/// What `setun_kmeans_fit` and `setun_kmeans_partial_fit` have in common.
-///
-/// # Safety
-/// x holds n rows of d numbers, and `weights` and `labels`, unless NULL, n.
-unsafe fn take(
-    kmeans: *mut setun_kmeans,
-    x: *const f32,
-    n: i64,
-    d: i64,
-    weights: *const f32,
-    labels: *mut i32,
-    fit: impl FnOnce(&mut KMeansObject, &Points) -> Result<Vec<u32>>,
-) -> Result<()> {
-    let mut object = handle::exclusive(kmeans, "kmeans")?;
-    // SAFETY: the lengths are passed on to the caller.
-    let (points, inputs) = unsafe { points(x, n, d, weights) }?;
-    check_apart(&[extent("labels", labels, wanted(labels, points.count()))], &inputs)?;
-    // SAFETY: NULL, alignment and overlap are checked; the length is passed on to the caller. A label is below 2^31.
-    let labels = unsafe { optional(labels.cast::<u32>(), points.count(), "labels") }?;
-    copy(&fit(&mut object, &points)?, labels);
-    Ok(())
-}
-
-fn c_report(report: &Report) -> setun_kmeans_report {
-    setun_kmeans_report {
-        struct_size: size_of::<setun_kmeans_report>(),
-        run: report.run as i64,
-        iterations: report.iterations as i64,
-        inertia: report.inertia,
-        moved: report.moved as i64,
-        empty: report.empty as i64,
-        repaired: report.repaired as i64,
-        converged: i32::from(report.converged),
-        stopped: i32::from(report.stopped),
-    }
-}
-
-/// The points of a call, and the extents of their arrays.
-///
-/// # Safety
-/// `x` holds n rows of d numbers and `weights`, unless NULL, n numbers that nobody writes during `'a`.
-unsafe fn points<'a>(x: *const f32, n: i64, d: i64, weights: *const f32) -> Result<(Points<'a>, [Extent; 2])> {
-    let (n, d) = (size(n, "n")?, size(d, "d")?);
-    let all = count::<f32>(&[n, d], "x")?;
-    let weighted = if weights.is_null() { 0 } else { n };
-    // SAFETY: NULL and alignment are checked; the lengths are passed on to the caller.
-    let (x_slice, w) = unsafe { (slice(x, all, "x")?, slice(weights, weighted, "weights")?) };
-    Ok((Points::new(x_slice, n, d, w)?, [extent("x", x, all), extent("weights", weights, weighted)]))
-}
-
-fn wanted<T>(pointer: *mut T, count: usize) -> usize {
-    if pointer.is_null() { 0 } else { count }
-}
-
-/// Copies to an output that is there.
-fn copy<T: Copy>(from: &[T], to: &mut [T]) {
-    if !to.is_empty() {
-        to.copy_from_slice(from);
-    }
-}
-
 /// Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_kmeans_options_init(options: *mut setun_kmeans_options, size: usize) {
@@ -307,7 +186,8 @@ pub unsafe extern "C" fn setun_kmeans_options_init(options: *mut setun_kmeans_op
 ///
 /// A progress callback that returns 0 ends it early with OK. Returns ARGUMENT (k or d is 0; k above n; a NaN,
 /// an infinity, or a number so large that squared distances would overflow, naming its row and column; weights
-/// that are negative, not finite or all 0; overlap; misaligned), SHAPE (more than the machine can address),
+/// that are negative, not finite or all 0; `capacity` times k below n; spherical, and no row that has a weight
+/// has a direction; an option out of its range; overlap; misaligned), SHAPE (more than the machine can address),
 /// CANCELLED, ABI, MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_cluster(
@@ -402,7 +282,7 @@ pub unsafe extern "C" fn setun_kmeans_fit(
 /// called; the report's `iterations` count the batches since the last fit, its inertia is that of the last one, before the change.
 ///
 /// On failure the k-means is what it was. Returns what `setun_kmeans_fit` does; k above n is an error for the
-/// first batch only.
+/// first batch only, a `capacity` for all.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_kmeans_partial_fit(
     kmeans: *mut setun_kmeans,
@@ -417,8 +297,8 @@ pub unsafe extern "C" fn setun_kmeans_partial_fit(
 }
 
 /// Takes `centroids` [k, d], for a warm start or to assign points to. They are copied; the report of an
-/// earlier fit is gone. Returns ARGUMENT (a NaN, an infinity or a number too large, naming row and column),
-/// MEMORY.
+/// earlier fit is gone. Spherical ones are scaled to length 1. Returns ARGUMENT (a NaN, an infinity or a number
+/// too large, naming row and column; spherical, and one is 0), MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_kmeans_set_centroids(
     kmeans: *mut setun_kmeans,
@@ -511,40 +391,6 @@ pub unsafe extern "C" fn setun_kmeans_route(
     })
 }
 
-/// What `setun_kmeans_nearest` and `setun_kmeans_route` have in common.
-///
-/// # Safety
-/// x holds n rows of d numbers, and `labels` and `numbers`, unless NULL, n of m.
-unsafe fn look_up(
-    kmeans: *const setun_kmeans,
-    [n, d, m]: [i64; 3],
-    x: *const f32,
-    labels: *mut i32,
-    (numbers, name): (*mut f32, &'static str),
-    work: impl FnOnce(&KMeans, &Points, usize, &mut [u32], &mut [f32]) -> Result<()>,
-) -> Result<()> {
-    let object = handle::shared(kmeans, "kmeans")?;
-    // SAFETY: the lengths are passed on to the caller.
-    let (points, inputs) = unsafe { points(x, n, d, std::ptr::null()) }?;
-    let m = size(m, "m")?;
-    ensure!(
-        m <= object.kmeans.clusters(),
-        Argument,
-        "m is {m}, expected 1 to k, which is {}",
-        object.kmeans.clusters()
-    );
-    let all = count::<f32>(&[points.count(), m], "labels")?;
-    let outputs = [extent("labels", labels, wanted(labels, all)), extent(name, numbers, wanted(numbers, all))];
-    check_apart(&outputs, &inputs)?;
-    let (mut found, mut lengths) = (vec_zeroed(all)?, vec_zeroed(all)?);
-    work(&object.kmeans, &points, m, &mut found, &mut lengths)?;
-    // SAFETY: NULL, alignment and overlap are checked; the lengths are passed on to the caller. A label is below 2^31.
-    let (labels, numbers) = unsafe { (optional(labels.cast::<u32>(), all, "labels")?, optional(numbers, all, name)?) };
-    copy(&found, labels);
-    copy(&lengths, numbers);
-    Ok(())
-}
-
 /// Says k and d, the shape of the centroids; each output may be NULL. d is 0 while there are none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_kmeans_shape(kmeans: *const setun_kmeans, k: *mut i64, d: *mut i64) -> setun_status {
@@ -559,7 +405,9 @@ pub unsafe extern "C" fn setun_kmeans_shape(kmeans: *const setun_kmeans, k: *mut
     })
 }
 
-/// Copies the centroids [k, d] to `centroids`, which has room for `count` numbers, k * d. Returns STATE (there
+/// Copies the centroids [k, d] to `centroids`, which has room for `count` numbers, k * d. They are rounded to f32: a
+/// k-means that is given them may tell nearly equal distances apart otherwise than the one that was fitted, unless
+/// they are set there as well. Returns STATE (there
 /// are none yet), SHAPE (another count).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_kmeans_centroids(
@@ -600,10 +448,6 @@ pub unsafe extern "C" fn setun_kmeans_last_report(
         // SAFETY: not NULL; a struct as large as it says is the caller's contract.
         unsafe { options::write(out, report, "out") }
     })
-}
-
-fn last_report(object: &KMeansObject) -> Result<&Report> {
-    object.kmeans.report().ok_or_else(|| error!(State, "there was no fit yet"))
 }
 
 /// Frees the k-means; NULL is fine.

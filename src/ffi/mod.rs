@@ -7,7 +7,7 @@
 //! | `handle.rs` | the handle table: create, borrow, free |
 //! | `options.rs` | structs that begin with their size |
 //! | `arguments.rs` | pointers, sizes, strings |
-//! | `model_object.rs`, `trainer.rs` | what the model and train sections keep behind their handles |
+//! | `kmeans_object.rs`, `model_object.rs`, `trainer.rs` | what the cluster, model and train sections keep behind their handles |
 //! | `optimizer.rs` | what the step section keeps behind its handle |
 //! | the others | one per section of `include/setun.h` |
 //!
@@ -20,6 +20,7 @@
 mod arguments;
 mod benchmark;
 mod cluster;
+mod codebook;
 mod context;
 mod file;
 mod floating;
@@ -27,6 +28,7 @@ mod generate;
 mod gradient;
 mod guard;
 mod handle;
+mod kmeans_object;
 mod library;
 mod matmul;
 mod model;

@@ -16,13 +16,12 @@
 //! Document i is the bytes begins[i] to ends[i] of one text: documents may overlap, and for documents side by
 //! side, offsets [n + 1], `begins` is offsets and `ends` offsets + 1.
 //!
-//!     int64_t begins[1000], ends[1000], n;
+//!     int64_t begins[1000], ends[1000], n;    float x[1000 * 1024];
 //!     setun_tfidf *tfidf = NULL;
-//!     setun_text_windows(text, bytes, 2048, 2048, begins, ends, 1000, &n);
-//!     setun_tfidf_create(NULL, &tfidf);
-//!     setun_tfidf_fit(tfidf, text, bytes, begins, ends, n);
-//!     setun_tfidf_transform(tfidf, text, bytes, begins, ends, n, x);
-//!     setun_cluster(x, n, 1024, 8, NULL, labels, centroids, NULL);
+//!     if (setun_text_windows(text, bytes, 2048, 2048, begins, ends, 1000, &n) != SETUN_OK ||
+//!         setun_tfidf_create(NULL, &tfidf) != SETUN_OK || setun_tfidf_fit(tfidf, text, bytes, begins, ends, n) != SETUN_OK ||
+//!         setun_tfidf_transform(tfidf, text, bytes, begins, ends, n, x) != SETUN_OK ||
+//!         setun_cluster(x, n, 1024, 8, NULL, labels, centroids, NULL) != SETUN_OK) puts(setun_last_error());
 
 use super::arguments::{self, check_apart, check_pointer, count, extent, size, slice, slice_mut, store};
 use super::context::{self, setun_context};
@@ -210,7 +209,7 @@ pub unsafe extern "C" fn setun_tfidf_partial_fit(
 }
 
 /// Writes the vectors x [n, dimensions] of n documents, given as to `setun_tfidf_fit`. Rows have length 1; that
-/// of a document without a word is zeros.
+/// of a document without a word is zeros, and so may be one whose terms meet with opposite signs.
 ///
 /// Returns STATE (nothing was learned or set yet), ARGUMENT (a document that is not a part of the text, naming
 /// it; overlap; misaligned), CANCELLED (then some rows of x may be written).

@@ -33,6 +33,13 @@ impl Error {
         Error { kind, message: message.into() }
     }
 
+    /// What `error!` says, put together in one place instead of in several hundred.
+    #[cold]
+    #[inline(never)]
+    pub fn said(kind: ErrorKind, message: fmt::Arguments) -> Error {
+        Error { kind, message: fmt::format(message) }
+    }
+
     /// An operating-system error on `path`, with what was being done.
     pub fn io(action: &str, path: &std::path::Path, error: &std::io::Error) -> Error {
         let kind = if error.kind() == std::io::ErrorKind::OutOfMemory { ErrorKind::Memory } else { ErrorKind::Io };
@@ -57,7 +64,7 @@ impl std::error::Error for Error {}
 /// `error!(Shape, "matmul: x has {} columns, weight has {}", a, b)` builds an [`Error`].
 macro_rules! error {
     ($kind:ident, $($message:tt)+) => {
-        $crate::tensor::Error::new($crate::tensor::ErrorKind::$kind, format!($($message)+))
+        $crate::tensor::Error::said($crate::tensor::ErrorKind::$kind, format_args!($($message)+))
     };
 }
 

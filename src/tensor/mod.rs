@@ -9,6 +9,7 @@ mod packing;
 pub mod random;
 mod shape;
 mod storage;
+mod stores;
 mod view;
 
 pub use cancel::{Cancelled, never};
@@ -18,4 +19,5 @@ pub use memory::{ALIGNMENT, Buffer, reserve, vec_zeroed};
 pub use packing::{MaskSign, Packing};
 pub use shape::Shape;
 pub use storage::{Device, DeviceMemory, Tensor};
+pub use stores::Stores;
 pub use view::{View, ViewMut};

@@ -29,6 +29,7 @@ impl<'a> View<'a> {
     }
 
     /// A view of a host slice as a tensor of the given dimensions.
+    #[inline(never)] // as `Tensor::view`
     pub fn of<T: Element>(data: &'a [T], dims: &[usize]) -> Result<View<'a>> {
         let shape = Shape::new(dims)?;
         ensure!(
@@ -109,12 +110,14 @@ impl<'a> View<'a> {
     }
 
     /// Entries `start .. start + count` of the first dimension.
+    #[inline(never)] // as `Tensor::view`
     pub fn narrow(&self, start: usize, count: usize) -> Result<View<'a>> {
         let (data, shape) = narrowed(self.data, self.dtype, &self.shape, &self.strides, start, count)?;
         Ok(View { data, shape, ..*self })
     }
 
     /// The elements as a slice: the view must be contiguous, on the host and of type `T`.
+    #[inline(never)] // as `Tensor::view`
     pub fn slice<T: Element>(&self) -> Result<&'a [T]> {
         check_slice::<T>(self)?;
         // SAFETY: contiguous host memory of the checked type, borrowed for 'a by the constructor's contract.
@@ -137,6 +140,7 @@ impl<'a> ViewMut<'a> {
     }
 
     /// A writable view of a host slice as a tensor of the given dimensions.
+    #[inline(never)] // as `Tensor::view`
     pub fn of<T: Element>(data: &'a mut [T], dims: &[usize]) -> Result<ViewMut<'a>> {
         let shape = Shape::new(dims)?;
         ensure!(
@@ -188,20 +192,24 @@ impl<'a> ViewMut<'a> {
         self.view.data as *mut u8
     }
 
+    #[inline(never)] // as `Tensor::view`
     pub fn reshape(self, dims: &[usize]) -> Result<ViewMut<'a>> {
         Ok(ViewMut { view: self.view.reshape(dims)?, lifetime: PhantomData })
     }
 
+    #[inline(never)] // as `Tensor::view`
     pub fn narrow(self, start: usize, count: usize) -> Result<ViewMut<'a>> {
         Ok(ViewMut { view: self.view.narrow(start, count)?, lifetime: PhantomData })
     }
 
     /// The elements, exclusively, while `self` is borrowed.
+    #[inline(never)] // as `Tensor::view`
     pub fn slice_mut<T: Element>(&mut self) -> Result<&mut [T]> {
         self.reborrow().into_slice()
     }
 
     /// The elements, exclusively, for the view's whole lifetime.
+    #[inline(never)] // as `Tensor::view`
     pub fn into_slice<T: Element>(self) -> Result<&'a mut [T]> {
         check_slice::<T>(&self.view)?;
         // SAFETY: contiguous host memory of the checked type, exclusive for 'a by the constructor's contract.

@@ -169,6 +169,21 @@ void text_vectors()
     assert(restored.idf() == tfidf.idf());
 }
 
+void codebooks()
+{
+    const std::vector<float> x{10, -1, 1, 12, 11}, expected{0, 11};
+    const setun::codebook found = setun::codebook_fit(x, 2);
+    assert(found.entries == expected && found.labels == (std::vector<std::int32_t>{1, 0, 0, 1, 1}) && found.inertia == 4);
+    const std::vector<std::uint8_t> packed = setun::codebook_pack(x, found.entries);
+    assert(packed == (std::vector<std::uint8_t>{0x01, 0x10, 0x01}) && setun::codebook_size(5, 17) == 5);
+    assert(setun::codebook_unpack(packed, 5, found.entries) == (std::vector<float>{11, 0, 0, 11, 11}));
+    fails(SETUN_ERR_SHAPE, "take 2", [&] { setun::codebook_unpack(packed, 4, found.entries); });
+    setun::codebook_options options;
+    options.constraint = SETUN_CODEBOOK_CONSTRAINT_TERNARY;
+    fails(SETUN_ERR_ARGUMENT, "k is 2", [&] { setun::codebook_fit(x, 2, options); });
+    assert(setun::codebook_fit(x, 3, options).entries == (std::vector<float>{-11, 0, 11}));
+}
+
 void steps()
 {
     std::vector<float> w{1, 2}, moments(4);
@@ -374,6 +389,7 @@ int main()
     tensors_and_matrices();
     clusters();
     text_vectors();
+    codebooks();
     steps();
     text();
     training();

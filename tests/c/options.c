@@ -30,6 +30,7 @@ static void inits(void) {
     CHECK_INIT(setun_quantize_options);
     CHECK_INIT(setun_kmeans_options);
     CHECK_INIT(setun_tfidf_options);
+    CHECK_INIT(setun_codebook_options);
     CHECK_INIT(setun_model_options);
     CHECK_INIT(setun_save_options);
     CHECK_INIT(setun_train_options);

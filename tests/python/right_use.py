@@ -812,6 +812,35 @@ TABLE = {
             ("too little room", dict(capacity=2), ("ARGUMENT",), "capacity"),
         ],
     ),
+    # CODEBOOK
+    "setun_codebook_options_init": Entry(lambda w: {}),
+    "setun_codebook_fit": Entry(
+        lambda w: dict(x=In("float", POINTS), n=8, k=3, options=w.options("setun_codebook_options"),
+                       entries=Out("float", 3), labels=Out("int32_t", 8), inertia=Out("double")),
+        null=("options", "entries", "labels", "inertia"), expect={"[nk] = 0": ("ARGUMENT",)},
+        more=lambda w, good: [
+            ("k = 9", dict(k=9), ("ARGUMENT",), "more entries"),
+            *((name, dict(options=w.options("setun_codebook_options", weights=w.at((ctypes.c_float * 8)(*weights)))),
+               ("ARGUMENT",), "weight")
+              for name, weights in [("a negative weight", [1, 1, -1, 1]), ("weights of 0", [])]),
+        ],
+    ),
+    "setun_codebook_size": Entry(
+        lambda w: dict(n=5, k=16, bytes=Out("size_t")), expect={"k = 0": ("ARGUMENT",)},
+        more=lambda w, good: [("k = 257", dict(k=257), ("ARGUMENT",), "k is 257")],
+    ),
+    "setun_codebook_pack": Entry(
+        lambda w: dict(context=w["setun_context"], x=In("float", POINTS), n=8, entries=In("float", [0, 4, 9]), k=3,
+                       packed=Out("uint8_t", 4), packed_size=4),
+        null=("context",), expect={"n = 0": ("SHAPE",), "k = 0": ("ARGUMENT",)},
+        more=lambda w, good: [("entries that fall", dict(entries=In("float", [0, 9, 4])), ("ARGUMENT",), "ascend")],
+    ),
+    "setun_codebook_unpack": Entry(
+        lambda w: dict(context=w["setun_context"], packed=In("uint8_t", [0x00, 0x10, 0x22, 0x12]), packed_size=4, n=8,
+                       entries=In("float", [0, 4, 9]), k=3, y=Out("float", 8)),
+        null=("context",), expect={"n = 0": ("SHAPE",), "k = 0": ("ARGUMENT",)},
+        more=lambda w, good: [("a code of 3", dict(packed=In("uint8_t", [0, 0x30, 0, 0])), ("FORMAT",), "code 3 of packed is 3")],
+    ),
     # STEP
     "setun_optimizer_options_init": Entry(lambda w: {}),
     "setun_parameter_options_init": Entry(lambda w: {}),

@@ -125,6 +125,7 @@ class Layout(Embedding):
                  "dtype": ("DTYPE_", "DType"), "packing": ("PACKING_", "Packing"), "scheme": ("SCHEME_", "Scheme"),
                  "split": ("SPLIT_", "Split"), "tokenizer_kind": ("TOKENIZER_", "TokenizerKind"),
                  "schedule": ("SCHEDULE_", "Schedule"), "kmeans_start": ("KMEANS_START_", "KMeansStart"),
+                 "codebook_constraint": ("CODEBOOK_CONSTRAINT_", "CodebookConstraint"),
                  "parameter_kind": ("PARAMETER_KIND_", "ParameterKind"),
                  "rounding": ("ROUNDING_", "Rounding"), "gguf_type": ("GGUF_TYPE_", "GgufType"),
                  "multiplies": ("MULTIPLIES_", "Multiplies"),
@@ -370,6 +371,24 @@ class Objects(Embedding):
             self.assertTrue(setun.device_name(0))
             self.assertGreater(setun.device_memory(0)[1], 0)
 
+    def test_codebooks(self):
+        x = [10.0, -1.0, 1.0, 12.0, 11.0]
+        for module in (setun, plain):
+            entries, labels, inertia = module.codebook_fit(x, 2)
+            self.assertEqual((flat(entries), flat(labels), inertia), ([0, 11], [1, 0, 0, 1, 1], 4.0))
+            packed = module.codebook_pack(x, entries)
+            self.assertEqual(flat(packed), [0x01, 0x10, 0x01])
+            self.assertEqual(flat(module.codebook_unpack(packed, 5, entries)), [11, 0, 0, 11, 11])
+            self.assertEqual(module.codebook_size(5, 256), 5)
+            ternary = module.codebook_fit(x, 3, constraint="ternary", weights=[1, 1, 1, 2, 1])
+            self.assertEqual((flat(ternary.entries), flat(ternary.labels)), ([-11.25, 0, 11.25], [2, 1, 1, 2, 2]))
+            with self.assertRaisesRegex(ValueError, "weights has 2 elements, expected 5"):
+                module.codebook_fit(x, 2, weights=[1, 1])
+            with self.fails("ARGUMENT", "k is 6"):
+                module.codebook_fit(x, 6)
+            with self.fails("FORMAT", "code 1 of packed is 2"):
+                module.codebook_unpack([0x21, 0x10, 0x01], 5, entries)
+
     def test_clusters(self):
         points = [0.0, 0.0, 0.0, 1.0, 9.0, 9.0, 9.0, 8.0]
         for module in (setun, plain):
@@ -385,6 +404,9 @@ class Objects(Embedding):
                 module.cluster(points, 2, weights=[1, 1, 1], columns=2)
             with self.fails("ARGUMENT", "k"):
                 module.cluster(points, 5, columns=2)
+            grid = memoryview(array.array("f", [0.0] * 8)).cast("B").cast("f", (2, 4))
+            with self.assertRaisesRegex(ValueError, r"x has the shape \(2, 4\)"):
+                module.cluster(grid, 2, columns=2)
             with self.assertRaises(ZeroDivisionError):
                 module.cluster(points, 2, columns=2, progress=lambda report: 1 / 0)
             kmeans = module.KMeans(2, seed=3)

@@ -1,4 +1,4 @@
-"""The example programs as their users run them: c_examples/build/{quantize,step,train,generate}."""
+"""The example programs as their users run them: c_examples/build/{quantize,cluster,step,train,generate}."""
 
 import json
 import math
@@ -133,6 +133,314 @@ class Quantize(Programs):
         start, end = kept["embedding"]["data_offsets"]
         found = struct.unpack("<12f", data[8 + length + start : 8 + length + end])
         self.assertEqual(list(found), values[12:])
+
+
+class Cluster(Programs):
+    # Two groups of three and one of two.
+    ROWS = [[0, 0, 1], [0, 1, 1], [1, 0, 1], [9, 9, 0], [9, 8, 0], [8, 9, 0], [0, 90, 5], [1, 90, 5]]
+    GROUPS = [{0, 1, 2}, {3, 4, 5}, {6, 7}]
+    FLAT = [float(number) for row in ROWS for number in row]
+
+    @staticmethod
+    def npy(path, values, shape, descr="<f4", code="f", version=1, fortran=False):
+        header = f"{{'descr': '{descr}', 'fortran_order': {fortran}, 'shape': {shape}, }}\n".encode()
+        length = struct.pack("<H" if version == 1 else "<I", len(header))
+        path.write_bytes(b"\x93NUMPY" + bytes([version, 0]) + length + header + struct.pack(f"<{len(values)}{code}", *values))
+
+    def file(self, name, content):
+        path = self.folder / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    def csv(self, name="x.csv", rows=ROWS, between=","):
+        return self.file(name, "".join(between.join(map(str, row)) + "\n" for row in rows))
+
+    def clustered(self, *arguments, **more):
+        """What was printed, and the numbers of the points of each cluster."""
+        labels = self.folder / "labels.csv"
+        printed, errors = run("cluster", "--n-init", 10, "--labels", labels, *arguments, **more)
+        self.assertEqual(errors, "")
+        found = [int(line) for line in labels.read_text().split()]
+        return printed, sorted(({i for i, one in enumerate(found) if one == label} for label in set(found)), key=min)
+
+    def finds_the_groups(self, *arguments, **more):
+        printed, groups = self.clustered("-k", 3, *arguments, **more)
+        self.assertEqual(groups, self.GROUPS)
+        self.assertIn("8 points of 3 numbers, 3 clusters: inertia 3.16667 after", printed)
+        self.assertRegex(printed, r", converged\nsizes( \d){3}\n$")
+
+    def test_tables(self):
+        self.finds_the_groups("--in", self.csv())
+        self.finds_the_groups("--in", self.csv("x.tsv", between="\t"))
+        self.finds_the_groups("--in", self.csv(between=" ; "))
+        self.finds_the_groups("--format", "csv", "--in", self.csv("x.dat", between="  "))
+        rows = self.csv().read_text()
+        self.finds_the_groups("--in", self.file("x.csv", "\ufeff\n\"a, b\",b,c\r\n\n" + rows.replace("\n", " \r\n") + "\n\n"))
+        self.finds_the_groups("--in", self.file("x.csv", rows.replace("9,", '"9",').replace("90", "9e1").rstrip()))
+        with open(self.csv()) as stdin:
+            self.finds_the_groups("--in", "-", "--format", "csv", stdin=stdin)
+
+    def test_columns_are_chosen(self):
+        rows = [[f"name {i}, of them", row[0], "", *row[1:]] for i, row in enumerate(self.ROWS)]
+        path = self.csv(rows=[["name", "x", "y", "z"], *([f'"{row[0]}"', *row[1:]] for row in rows)])
+        self.finds_the_groups("--in", path, "--columns", "2,4-5")
+        doubled = [number for row in self.ROWS for number in [7, *row, 1e30]]
+        self.npy(self.folder / "x.npy", doubled, (8, 5))
+        self.finds_the_groups("--in", self.folder / "x.npy", "--columns", "2-4")
+        self.finds_the_groups("--in", self.file("x", struct.pack("<40f", *doubled)), "--width", 5, "--columns", "2-3,4")
+        for columns, message in [("2-6", "it has 5 columns, and --columns names number 6"), ("0", "not '0'"), ("3-2", "not '3-2'"),
+                                 ("1,", "not '1,'"), ("", "not ''"), ("a", "not 'a'"), ("99999999999", "not '99999999999'")]:
+            for source in (path, self.folder / "x.npy"):
+                with self.subTest(columns=columns, source=source.name):
+                    self.assertIn(message, run("cluster", "--in", source, "--columns", columns, status=1)[1])
+
+    def test_arrays(self):
+        path = self.folder / "x.npy"
+        for version in (1, 2, 3):
+            self.npy(path, self.FLAT, (8, 3), version=version)
+            self.finds_the_groups("--in", path)
+        self.npy(path, self.FLAT, (8, 3), "<f8", "d")
+        self.finds_the_groups("--in", path)
+        with open(path, "rb") as stdin:
+            self.finds_the_groups("--in", "-", "--format", "npy", stdin=stdin)
+        self.npy(path, self.FLAT, (8, 3), "<f2", "e")
+        self.finds_the_groups("--in", path)
+        self.npy(path, [row[j] for j in range(3) for row in self.ROWS], (8, 3), fortran=True)
+        self.finds_the_groups("--in", path)
+        self.npy(path, [1, 2, 11, 12], "(4,)")
+        self.assertEqual(self.clustered("--in", path, "-k", 2)[1], [{0, 1}, {2, 3}])
+        for arguments, message in [(((2, 3, 4),), "floats of shape (2, 3, 4), expected floats in one or two dimensions"),
+                                   (("()",), "floats of shape ()"), (((8, 3), "<i4", "i"), "array of i4 of shape (8, 3)"),
+                                   (((8, 3), "|u1", "B"), "array of u1 of shape (8, 3)"), (((8, 3), ">f4"), "'>f4'"),
+                                   (((8, 3), "<i8", "q"), "'<i8'"), (((0, 3),), "it has no numbers"),
+                                   (((8, 4),), "truncated: the array takes 128 bytes, the file has 96")]:
+            shape, code = arguments[0], arguments[2] if len(arguments) > 2 else "f"
+            count = 24 if shape == (8, 4) else 1 if shape == "()" else math.prod(shape)
+            with self.subTest(arguments=arguments):
+                self.npy(path, [0 if code != "f" else 0.0] * count, *arguments)
+                _, errors = run("cluster", "--in", path, status=1)
+                self.assertIn(message, errors)
+                self.assertIn("x.npy", errors)
+
+    def test_floats(self):
+        path = self.file("x.f32", struct.pack("<24f", *self.FLAT))
+        self.finds_the_groups("--in", path, "--width", 3)
+        with open(path, "rb") as stdin:
+            self.finds_the_groups("--in", "-", "--width", 3, stdin=stdin)
+        printed, _ = run("cluster")
+        self.assertIn("5000 points of 16 numbers, 8 clusters", printed)
+        self.assertIn("sizes 625 625 625 625 625 625 625 625\n", printed)
+
+    def test_options_of_the_clusters(self):
+        path = self.csv()
+        printed, groups = self.clustered("--in", path, "-k", 2, "--capacity", "balanced")
+        self.assertEqual([len(group) for group in groups], [4, 4])
+        self.assertIn("sizes 4 4", printed)
+        _, groups = self.clustered("--in", path, "-k", 3, "--capacity", 3)
+        self.assertEqual(groups, self.GROUPS)
+        for more in (["--start", "scalable"], ["--start", "random"], ["--seed", 3, "--candidates", 1], ["--threads", 2],
+                     ["--backend", "scalar"]):
+            self.finds_the_groups("--in", path, *more)
+        # Two directions, at all lengths.
+        directions = self.csv("d.csv", [[1, 0], [100, 1], [0, 1], [1, 100]])
+        self.assertEqual(self.clustered("--in", directions, "-k", 2, "--spherical")[1], [{0, 1}, {2, 3}])
+        weighted = self.file("w.txt", "1\n3\n")
+        two = self.csv("two.csv", [[0], [4]])
+        run("cluster", "--in", two, "-k", 1, "--weights", weighted, "--centroids", self.folder / "c.csv")
+        self.assertEqual((self.folder / "c.csv").read_text(), "3\n")
+        _, errors = run("cluster", "--in", path, "-k", 2, "--weights", weighted, status=1)
+        self.assertIn("2 rows of 1 numbers are not one weight for each of 8 points", errors)
+        _, errors = run("cluster", "--in", path, "-k", 3, "--progress")
+        self.assertRegex(errors, r"^run 0, iteration 1: inertia \d")
+        printed, _ = run("cluster", "--in", path, "-k", 3, "--max-iterations", 0, "--start", "random")
+        self.assertIn("after 0 iterations of run", printed)
+        self.assertIn(", not converged", printed)
+
+    def test_labels_and_centroids_are_read_again(self):
+        out = {"--labels": self.folder / "l.npy", "--centroids": self.folder / "c.npy"}
+        run("cluster", "--in", self.csv(), "-k", 3, "--n-init", 10, *(word for pair in out.items() for word in pair))
+        labels, centroids = (path.read_bytes() for path in out.values())
+        self.assertTrue(labels.startswith(b"\x93NUMPY\1\0v\0{'descr': '<i4', 'fortran_order': False, 'shape': (8,), }"))
+        self.assertIn(b"'<f4', 'fortran_order': False, 'shape': (3, 3), }", centroids)
+        self.assertEqual((len(labels), len(centroids), labels[127:128]), (128 + 32, 128 + 36, b"\n"))
+        label = struct.unpack("<8i", labels[128:])[6]
+        self.assertEqual(struct.unpack("<9f", centroids[128:])[3 * label :][:3], (0.5, 90, 5))
+        # The same centroids, as numbers in lines: points find the clusters that they were in.
+        run("cluster", "--in", out["--centroids"], "-k", 3, "--start", "random", "--centroids", self.folder / "again.csv")
+        again = [struct.pack("<3f", *map(float, line.split(","))) for line in (self.folder / "again.csv").read_text().split()]
+        self.assertEqual(sorted(again), sorted(centroids[at : at + 12] for at in (128, 140, 152)))
+        printed, groups = self.clustered("--in", self.csv(), "--given", self.folder / "again.csv", "--max-iterations", 0)
+        self.assertEqual(groups, self.GROUPS)
+        _, errors = run("cluster", "--in", self.csv(rows=[[1], [2], [3]]), "--given", out["--centroids"], status=1)
+        self.assertIn("x has 1 columns, the centroids have 3", errors)
+        self.assertEqual(list(self.folder.glob("*.part")), [])
+
+    def test_picture(self):
+        def drawn(*arguments):
+            picture = self.folder / "x.svg"
+            run("cluster", "--svg", picture, *arguments)
+            elements = [(one.tag.rpartition("}")[2], one) for one in xml.parse(picture).iter()]
+            circles = [(float(one.get("cx")), float(one.get("cy")), one.get("fill")) for tag, one in elements if tag == "circle"]
+            for x, y, fill in circles:
+                self.assertTrue(0 < x < 860 and 0 < y < 620, (x, y))
+                self.assertRegex(fill, "^#[0-9a-f]{6}$")
+            return circles, [one.text for tag, one in elements if tag == "text"]
+
+        circles, texts = drawn("--in", self.csv(), "-k", 3, "--n-init", 10)
+        self.assertEqual(len(circles), 8 + 3 + 3)  # points, centroids, legend
+        colours = [circle[2] for circle in circles]
+        self.assertEqual([len(set(colours[i] for i in group)) for group in self.GROUPS], [1, 1, 1])
+        self.assertEqual(len(set(colours)), 3)
+        self.assertEqual(sorted(text[3:] for text in texts if text.endswith("points"))[-3:], ["2 points", "3 points", "3 points"])
+        # The first axis is that of the second column, nearly; all but 1% of the variance lies along it.
+        self.assertRegex(" ".join(texts), "first principal axis, 9[89].[0-9]% of the variance")
+        across = [circle[0] for circle in circles[:8]]
+        self.assertGreater(min(abs(across[6] - one) for one in across[:6]), 400)
+        for columns in (1, 2):
+            circles, texts = drawn("--in", self.csv(rows=[row[:columns] for row in self.ROWS]), "-k", 2)
+            self.assertEqual(len(circles), 8 + 2 + 2)
+            self.assertIn("number" if columns == 1 else "column 2", texts)
+        drawn("--in", self.csv(rows=[[5, 5, 5]] * 4), "-k", 1)  # no axis holds anything
+        drawn("--in", self.csv(rows=[[1e18], [1e18]]), "-k", 1)
+        many = self.csv(rows=[[i % 3 // 2, 7, i % 3 // 2 * 3] for i in range(30000)])
+        circles, texts = drawn("--in", many, "-k", 2, "--n-init", 1)
+        self.assertEqual(len(circles), 10000 + 2 + 2)
+        self.assertIn("30000 points in 2 clusters, 10000 of them drawn", texts)
+        # Every third point would be of one kind alone, whose order has that period.
+        kinds = [circle[2] for circle in circles[:10000]]
+        self.assertTrue(3000 < min(map(kinds.count, set(kinds))) < 3700 and len(set(kinds)) == 2)
+
+    WORDS = ["apples pears plums cherries sweet".split(), "rust iron copper metal bolts".split()]
+
+    def test_lines_of_a_text(self):
+        lines = ["The " + " ".join(self.WORDS[i % 2][(i + j) % 5] for j in range(30)) for i in range(40)]
+        path = self.file("corpus", "\n\r\n".join(lines))
+        printed, groups = self.clustered("--in", path, "--lines", "-k", 2, "--examples", 2)
+        self.assertEqual(groups, [set(range(0, 40, 2)), set(range(1, 40, 2))])
+        told = re.findall(r"^cluster \d, 20 parts: (.*)\n   The (\w+) .*\n   The (\w+) .*$", printed, re.M)
+        self.assertEqual(sorted(sorted(words.split()) for words, _, _ in told), sorted(map(sorted, self.WORDS)))
+        for words, *shown in told:
+            self.assertLessEqual(set(shown), set(words.split()))
+        with open(path) as stdin:
+            again, groups = self.clustered("--in", "-", "--lines", "-k", 2, "--examples", 0, stdin=stdin)
+        self.assertTrue(printed.startswith(again))
+        self.assertEqual(len(groups), 2)
+
+    def test_windows_of_a_text(self):
+        fruit, metal = (" ".join(words[i * i % 7 % 5] for i in range(4000)) for words in self.WORDS)
+        path = self.file("corpus.txt", fruit + "\n" + metal)
+        for more in ([], ["--capacity", "balanced"], ["--dimensions", 64, "--window", 500]):
+            printed, (first, second) = self.clustered("--in", path, "-k", 2, *more)
+            count = int(printed.split()[0])
+            self.assertEqual(count, -(-path.stat().st_size // (500 if "--window" in more else 2048)))
+            # One window lies on the border, and a balanced cluster may take one.
+            self.assertEqual((min(first), max(second)), (0, count - 1))
+            self.assertLess(max(first) - min(second), 2)
+            self.assertIn("64" if "--window" in more else "1024", printed.splitlines()[0])
+        printed, _ = run("cluster", "--in", TEXT, "--text", "-k", 4, "--window", 1000, "--svg", self.folder / "x.svg")
+        self.assertEqual(len(re.findall(r"^cluster \d, \d+ parts?: \w+( \w+){7}$", printed, re.M)), 4)
+
+    def test_mistakes_are_told(self):
+        def wrong(content, message, *arguments, name="x.csv", clusters=2):
+            labels = self.file("kept.csv", "what was there")
+            with self.subTest(content=content, arguments=arguments):
+                path = self.file(name, content)
+                _, errors = run("cluster", "--in", path, "-k", clusters, "--labels", labels, *arguments, status=1)
+                self.assertIn(message, errors)
+                if "line" in message or name != "x.csv":
+                    self.assertTrue(errors.startswith(("k-means: ", str(self.folder / name))), errors)
+                self.assertEqual(errors.count("\n"), 1)
+            self.assertEqual(labels.read_text(), "what was there")
+
+        wrong("1,2\n3\n5,6\n", "line 2 has 1 columns, those before it 2")
+        wrong("1,2\n3,4\n5\n", "line 3 has 1 columns, those before it 2")
+        wrong("1,2\n3,4,5\n", "line 2 has 3 columns, those before it 2")
+        wrong("1 2\n\n3\n", "line 3 has 1 columns, those before it 2")
+        wrong("a,b\n1,2\n3,x\n", "line 3, column 2: 'x' is no number")
+        wrong("1,2\n3,\n", "line 2, column 2: the cell is empty")
+        wrong("1,2\n3,,4\n", "line 2, column 2: the cell is empty")
+        wrong(",\n1,2\n", "line 1, column 1: the cell is empty")
+        wrong("a,b\nc,d\n1,2\n", "line 2, column 1: 'c' is no number")
+        wrong("1,x\n3,4\n", "line 1, column 2: 'x' is no number")
+        wrong("1,2\n3,4abc\n", "line 2, column 2: '4abc' is no number")
+        wrong("1,2\n3,4 5\n", "line 2, column 2: '4 5' is no number")
+        wrong("1,2\n3,\"\"\n", "line 2, column 2: '\"\"' is no number")
+        wrong(b"1,2\n3,4\x005\n", "line 2, column 2")
+        wrong("1,2\n3,nan\n", "line 2, column 2: 'nan' is no finite number")
+        wrong("nan,2\n3,4\n", "line 1, column 1: 'nan' is no finite number")
+        wrong("1,2\n-inf,4\n", "line 2, column 1: '-inf' is no finite number")
+        wrong("1,2\n3,1e39\n", "line 2, column 2: '1e39' is no finite number of 32 bits")
+        wrong("a,b\n", "it has no numbers")
+        wrong("", "it has no numbers")
+        wrong("\n \n", "it has no numbers")
+        wrong("1\n2\n", "more clusters than the 2 points", clusters=3)
+        wrong("1\n2\n3\n", "capacity is 1", "--capacity", 1)
+        wrong("12345", "--format does, or --width", name="x.f32")
+        wrong("12345", "5 bytes are not rows of 1 32-bit floats", "--width", 1, name="x.f32")
+        wrong("", "0 bytes are not rows", "--width", 1, name="x.f32")
+        wrong(struct.pack("<2f", 1, math.nan), "NaN", "--width", 1, name="x.f32")
+        wrong("", "x.npy", name="x.npy")
+        wrong(b"\x93NUMPY", "x.npy", name="x.npy")
+        wrong("", "it has no words", name="x.txt")
+        wrong(" . ! ", "all rows of x that have a weight are 0", name="x.txt", clusters=1)
+        wrong("a text", "a text has none", "--columns", "1", name="x.txt")
+        for arguments, message in [(["--in", self.folder / "nowhere.csv"], "nowhere.csv cannot be read"),
+                                   (["--in", self.folder / "nowhere.npy"], "nowhere.npy"), (["--in", self.folder], "--format"),
+                                   (["--in", self.folder, "--format", "csv"], "cannot be read"), (["--in", "-"], "standard input"),
+                                   (["--labels", self.folder / "no" / "folder.csv"], "cannot be written"),
+                                   (["--svg", "/" + 5000 * "x"], "File name too long"), (["-k", 0], "(SETUN_ERR_ARGUMENT)")]:
+            with self.subTest(arguments=arguments):
+                self.assertIn(message, run("cluster", *arguments, status=1, stdin=subprocess.DEVNULL)[1])
+        for arguments, message in [(["-k", "x"], "-k takes a whole number from 0 on, not 'x'"), (["--in"], "--in needs a value"),
+                                   (["-clusters", 3], "no option '-clusters'"), (["--k", 3], "no option '--k'"),
+                                   (["x.csv"], "no option 'x.csv'"), (["--capacity", "even"], "or balanced, not 'even'"),
+                                   (["--dimensions", 0], "--dimensions is 1 to"), (["--start", "given"], "not 'given'")]:
+            with self.subTest(arguments=arguments):
+                self.assertIn(message, run("cluster", *arguments, status=2)[1])
+        self.assertIn("  -k N  ", run("cluster", "--help")[0])
+
+    def test_a_device_is_written_in_place(self):
+        printed, _ = run("cluster", "--in", self.csv(), "-k", 1, "--labels", "/dev/stdout")
+        self.assertEqual(printed.splitlines().count("0"), 8)
+        self.assertTrue(Path("/dev/stdout").exists() and not Path("/dev/stdout.part").exists())
+        _, errors = run("cluster", "--in", self.csv(), "-k", 1, "--labels", "/dev/full", status=1)
+        self.assertIn("/dev/full cannot be written", errors)
+
+    def interrupt(self, path, *arguments, signals=1):
+        command = [BUILD / "cluster", "--in", path, *arguments, "--progress", "--labels", self.folder / "l.csv"]
+        process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                   preexec_fn=hear_interrupts)
+        self.addCleanup(process.kill)
+        process.stderr.readline()
+        for _ in range(signals):
+            process.send_signal(signal.SIGINT)
+            while "stopping" not in process.stderr.readline():
+                self.assertIsNone(process.poll())
+        printed, _ = process.communicate(timeout=LIMIT)
+        self.assertEqual(process.returncode, 3, printed)
+        return printed
+
+    def test_ctrl_c_ends_it_with_what_there_is(self):
+        numbers = self.file("x.f32", os.urandom(1 << 16).translate(bytes(range(64)) * 4))  # no exponent is large
+        printed = self.interrupt(numbers, "--width", "4", "-k", "200", "--n-init", "100000")
+        self.assertIn(", stopped", printed)
+        self.assertEqual(len((self.folder / "l.csv").read_text().split()), 4096)
+
+    def test_ctrl_c_twice_ends_an_iteration(self):
+        # An iteration among so many clusters of a limited size takes a second or so.
+        state = 1
+        numbers = []
+        for _ in range(2 * 20000):
+            state = state * 48271 % 2147483647
+            numbers.append(state / 2147483647)
+        path = self.file("x.f32", struct.pack(f"<{len(numbers)}f", *numbers))
+        for _ in range(10):
+            printed = self.interrupt(path, "--width", "2", "-k", "2000", "--capacity", "balanced", "--n-init", "100", signals=2)
+            if "stopped: " in printed:
+                break
+            (self.folder / "l.csv").unlink()  # the iteration ended between the signals
+        self.assertEqual(printed, "stopped: nothing was written\n")
+        self.assertFalse((self.folder / "l.csv").exists())
 
 
 class Step(Programs):
@@ -355,8 +663,10 @@ class Sanitized(Programs):
         library = ROOT / "target" / "release"
         sources = {
             "quantize": ["quantize", "arguments"],
+            "cluster": ["cluster", "cluster_options", "points", "table", "output", "picture", "axis", "topics", "signals",
+                        "arguments"],
             "generate": ["generate", "arguments"],
-            "train": ["train", "results", "options", "arguments", "progress", "curve"],
+            "train": ["train", "results", "options", "arguments", "progress", "curve", "axis", "signals"],
         }
         for program, files in sources.items():
             command = [os.environ.get("CC", "cc"), *flags, "-I", ROOT / "include", "-o", self.folder / program]
@@ -369,6 +679,18 @@ class Sanitized(Programs):
         out = self.folder / "run"
         text = ["--text", TEXT, "--out", out, *TINY, "--steps", 3]
         run(self.folder / "quantize")
+        for source in ([], ["--in", TEXT, "--text", "-k", 3], ["--in", TEXT, "--lines", "--examples", 9]):
+            run(self.folder / "cluster", *source, "--labels", self.folder / "l", "--svg", self.folder / "s.svg")
+        points, centroids = self.folder / "points.csv", self.folder / "c.npy"
+        points.write_text("a,b\n" + "1,2\n3,4\n" * 700)
+        run(self.folder / "cluster", "--in", points, "-k", 2, "--centroids", centroids, "--columns", "2", "--capacity", 700)
+        run(self.folder / "cluster", "--in", centroids, "-k", 1, "--svg", self.folder / "s.svg", "--weights", centroids)
+        run(self.folder / "cluster", "--in", points, "--columns", "2", "--given", centroids)
+        with open(centroids, "rb") as stdin:
+            run(self.folder / "cluster", "--in", "-", "--format", "npy", "-k", 1, stdin=stdin)
+        for wrong in ("1,2\n3\n", "1,2\n3,x\n", '1,2\n3,"', "", ",", "\0", '"', "1;2\n" * 300 + "x"):
+            points.write_text(wrong)
+            run(self.folder / "cluster", "--in", points, status=1)
         run(self.folder / "train", *text, "--sample", 30, "--eval-interval", 1)
         run(self.folder / "train", *text, "--resume", "--prompt", "of ", "--quiet")
         run(self.folder / "train", *text, status=1)

@@ -200,21 +200,25 @@ fn stream(seed: u32) -> Stream {
 }
 
 /// Standard normal f32; `seed` names the tensor.
+#[inline(never)] // as `zeros_of`
 pub fn normal(dims: &[usize], seed: u32) -> Result<Tensor> {
     filled(dims, &|i| stream(seed).normal(i))
 }
 
 /// The same numbers as f64.
+#[inline(never)] // as `zeros_of`
 pub fn normal_f64(dims: &[usize], seed: u32) -> Result<Tensor> {
     filled(dims, &|i| f64::from(stream(seed).normal(i)))
 }
 
 /// u32 below `bound`.
+#[inline(never)] // as `zeros_of`
 pub fn indices(dims: &[usize], seed: u32, bound: usize) -> Result<Tensor> {
     filled(dims, &|i| stream(seed).below(i, bound as u64) as u32)
 }
 
 /// Codes of -127 ..= 127.
+#[inline(never)] // as `zeros_of`
 pub fn codes(dims: &[usize], seed: u32) -> Result<Tensor> {
     filled(dims, &|i| (stream(seed).below(i, 255) as i32 - 127) as i8)
 }
@@ -231,11 +235,18 @@ pub fn packed(n: usize, k: usize, seed: u32) -> Result<Tensor> {
 }
 
 /// f32, all the same.
+#[inline(never)] // as `zeros_of`
 pub fn constant(dims: &[usize], value: f32) -> Result<Tensor> {
     filled(dims, &|_| value)
 }
 
+/// f32 that ascend in even steps, from -3 to 3.
+pub fn steps(count: usize) -> Result<Tensor> {
+    filled(&[count], &|i| 6.0 * (i + 1) as f32 / (count + 1) as f32 - 3.0)
+}
+
 /// f32 zeros.
+#[inline(never)] // as `zeros_of`
 pub fn zeros(dims: &[usize]) -> Result<Tensor> {
     zeros_of(DType::F32, dims)
 }

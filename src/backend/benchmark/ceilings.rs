@@ -175,7 +175,7 @@ fn peak(arithmetic: Arithmetic, launch: &Launch, timed: Timed) -> Result<(f64, T
     let (parts, codes) = (parts(launch), [1u8; INT8_PEAK_CODES]);
     let rounds = if arithmetic == Arithmetic::Float { 2000 } else { 200 };
     let timing = timed(&|| {
-        launch.executor.run(parts, |_| {
+        launch.executor.run(parts, &|_| {
             // SAFETY: the codes are as many as the entries state; the first has no pointers.
             unsafe {
                 let codes = black_box(&codes).as_ptr();
@@ -207,7 +207,7 @@ fn read(bytes: usize, launch: &Launch, timed: Timed) -> Result<(f64, Timing)> {
     let parts: Vec<&[u8]> =
         memory.host()?.chunks(bytes.div_ceil(parts(launch)).next_multiple_of(READ_PEAK_BYTES)).collect();
     let timing = timed(&|| {
-        launch.executor.run(parts.len(), |i| {
+        launch.executor.run(parts.len(), &|i| {
             // SAFETY: the part is as long as stated.
             black_box(unsafe { (launch.spans.read_peak)(parts[i].as_ptr(), parts[i].len()) });
         });
@@ -222,7 +222,7 @@ fn copy(bytes: usize, launch: &Launch, timed: Timed) -> Result<(f64, Timing)> {
     let pairs = from.host::<u8>()?.chunks(size).zip(to.host_mut::<u8>()?.chunks_mut(size));
     let parts: Vec<_> = pairs.map(Mutex::new).collect();
     let timing = timed(&|| {
-        launch.executor.run(parts.len(), |i| {
+        launch.executor.run(parts.len(), &|i| {
             let (from, to) = &mut *parts[i].lock();
             to.copy_from_slice(black_box(from));
         });

@@ -1,4 +1,4 @@
-use super::cases::{Cases, Work, call, indices, normal, normal_f64, zeros, zeros_of};
+use super::cases::{Cases, Work, call, constant, indices, normal, normal_f64, zeros, zeros_of};
 use crate::tensor::DType;
 
 /// [points, dimensions, clusters].
@@ -46,6 +46,31 @@ pub fn cases(cases: &mut Cases) {
             call(move |kernels, launch| {
                 let distances = &mut distances.view_mut();
                 (kernels.kmeans_distances)(launch, &x.view(), &labels.view(), &centroids.view(), distances)
+            })
+        });
+        let some = 4.min(k);
+        let found = 8 * n * some;
+        cases.add("kmeans_closest", &sizes[..], Work::float_products(n * d * k, points + means, found), move || {
+            let (x, centroids) = (normal(&[n, d], 1)?, centroids()?);
+            let (mut labels, mut distances) = (zeros_of(DType::U32, &[n, some])?, zeros(&[n, some])?);
+            call(move |kernels, launch| {
+                let (labels, distances) = (&mut labels.view_mut(), &mut distances.view_mut());
+                (kernels.kmeans_closest)(launch, &x.view(), &centroids.view(), labels, distances)
+            })
+        });
+        // Candidates of greedy k-means++; between normal rows, nearly all distances are above 1.8 d.
+        let drawn = 2 + (k as f64).ln() as usize;
+        let lower = 4 * n * drawn;
+        cases.add("kmeans_seed", &sizes[..], Work::elements(n * d, points + 4 * n, lower), move || {
+            let (x, weights, candidates) = (normal(&[n, d], 1)?, zeros(&[0])?, indices(&[drawn], 2, n)?);
+            let (labels, limits) = (zeros_of(DType::U32, &[0])?, zeros(&[0, 0])?);
+            let least = constant(&[n], 1.8 * d as f32)?;
+            let (mut lower, mut gains) = (zeros(&[drawn, n])?, zeros_of(DType::F64, &[drawn])?);
+            call(move |kernels, launch| {
+                let (x, weights, candidates) = (&x.view(), &weights.view(), &candidates.view());
+                let (labels, limits, least) = (&labels.view(), &limits.view(), &least.view());
+                let (lower, gains) = (&mut lower.view_mut(), &mut gains.view_mut());
+                (kernels.kmeans_seed)(launch, x, weights, candidates, None, labels, limits, least, lower, gains)
             })
         });
     }

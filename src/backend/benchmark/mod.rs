@@ -20,6 +20,7 @@ mod attention;
 mod attention_cached;
 mod cases;
 mod ceilings;
+mod codebook;
 mod comparing;
 mod cross_entropy;
 mod elementwise;
@@ -81,6 +82,7 @@ fn cases() -> Vec<Case> {
         adamw::cases,
         gradient::cases,
         kmeans::cases,
+        codebook::cases,
     ] {
         add(&mut cases);
         cases.only_gpu(false);

@@ -28,6 +28,7 @@ mod adamw;
 mod argument;
 mod attention;
 mod attention_cached;
+mod codebook;
 mod cross_entropy;
 #[cfg(test)]
 pub mod device_views;

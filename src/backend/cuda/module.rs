@@ -126,6 +126,7 @@ kernels! {
     kmeans_update { kmeans_check_labels, kmeans_starts, kmeans_update, kmeans_add_stripes, kmeans_distances }
     kmeans_seed { kmeans_lower, kmeans_gains }
     kmeans_closest { kmeans_squares, kmeans_nearest }
+    codebook { codebook_labels, codebook_pack, codebook_pack_two, codebook_check, codebook_unpack }
     sort { running_sums, sort_counts, sort_places }
 }
 

@@ -1,9 +1,9 @@
 //! The `cuda` row.
 
 use super::{
-    activation, adamw, attention, attention_cached, cross_entropy, elementwise, embedding, feed_forward, fused_norm,
-    gradient, integer_gradient, kmeans, kmeans_closest, kmeans_seed, kmeans_update, magnitudes, mask_sign, matmul,
-    matmul_ternary, matmul_ternary_qkv, norm, reduce, rope, scheme, ternary,
+    activation, adamw, attention, attention_cached, codebook, cross_entropy, elementwise, embedding, feed_forward,
+    fused_norm, gradient, integer_gradient, kmeans, kmeans_closest, kmeans_seed, kmeans_update, magnitudes, mask_sign,
+    matmul, matmul_ternary, matmul_ternary_qkv, norm, reduce, rope, scheme, ternary,
 };
 use crate::backend::table::Kernels;
 
@@ -70,4 +70,7 @@ pub const KERNELS: Kernels = Kernels {
     kmeans_closest: kmeans_closest::kmeans_closest,
     kmeans_seed: kmeans_seed::kmeans_seed,
     matmul_ternary_qkv: matmul_ternary_qkv::matmul_ternary_qkv,
+    codebook_labels: codebook::codebook_labels,
+    codebook_pack: codebook::codebook_pack,
+    codebook_unpack: codebook::codebook_unpack,
 };

@@ -12,6 +12,7 @@ mod activation;
 mod adamw;
 mod attention;
 mod attention_cached;
+mod codebook;
 mod cross_entropy;
 mod elementwise;
 mod embedding;

@@ -8,6 +8,7 @@ pub mod activation;
 pub mod adamw;
 pub mod attention;
 pub mod attention_cached;
+pub mod codebook;
 pub mod cross_entropy;
 mod elementwise;
 pub mod embedding;
@@ -107,4 +108,7 @@ pub const KERNELS: Kernels = Kernels {
     kmeans_distances: kmeans::kmeans_distances,
     kmeans_closest: kmeans_closest::kmeans_closest,
     kmeans_seed: kmeans_seed::kmeans_seed,
+    codebook_labels: codebook::codebook_labels,
+    codebook_pack: codebook::codebook_pack,
+    codebook_unpack: codebook::codebook_unpack,
 };

@@ -1,7 +1,7 @@
 //! Cutting work into chunks. A chunk's size is a function of shape only, never of the thread count: that is why the `parallel`
 //! row equals the `simd` row bit for bit.
 
-use crate::backend::{Launch, stop};
+use crate::backend::Launch;
 use crate::tensor::{Error, Result};
 use parking_lot::Mutex;
 use std::marker::PhantomData;
@@ -34,12 +34,7 @@ pub fn columns(launch: &Launch, width: usize) -> usize {
 
 /// Calls `chunk` once for each range of `size` entries of 0 .. count (the last one may be shorter), on any thread.
 pub fn run(launch: &Launch, count: usize, size: usize, chunk: impl Fn(Range<usize>) + Sync) {
-    let stop = stop::current();
-    launch.executor.run(count.div_ceil(size), |i| {
-        if !stop::left_out(&stop) {
-            chunk(range(count, size, i));
-        }
-    });
+    launch.executor.run(count.div_ceil(size), &|i| chunk(range(count, size, i)));
 }
 
 /// The same for chunks that can fail: all of them run, and the error of the first in index order is returned.
@@ -50,11 +45,7 @@ pub fn try_run(
     chunk: impl Fn(Range<usize>) -> Result<()> + Sync,
 ) -> Result<()> {
     let first: Mutex<Option<(usize, Error)>> = Mutex::new(None);
-    let stop = stop::current();
-    launch.executor.run(count.div_ceil(size), |i| {
-        if stop::left_out(&stop) {
-            return;
-        }
+    launch.executor.run(count.div_ceil(size), &|i| {
         if let Err(error) = chunk(range(count, size, i)) {
             let mut first = first.lock();
             if first.as_ref().is_none_or(|(earlier, _)| i < *earlier) {

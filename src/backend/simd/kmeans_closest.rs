@@ -38,6 +38,25 @@ pub fn kmeans_closest(
     })
 }
 
+/// The m-th least of the scores, bit by bit of what they are as integers in the same order.
+fn at_place(m: usize, scores: &[f32], keys: &mut [u32]) -> f32 {
+    const SIGN: u32 = 1 << 31;
+    for (key, score) in keys.iter_mut().zip(scores) {
+        let bits = score.to_bits();
+        *key = if bits & SIGN == 0 { bits | SIGN } else { !bits };
+    }
+    let mut least = 0u32;
+    for bit in (0..32).rev() {
+        // Fewer than m are below the number with this bit: it is at least that.
+        let raised = least | 1 << bit;
+        let below: u32 = keys.iter().map(|&key| u32::from(key < raised)).sum();
+        if (below as usize) < m {
+            least = raised;
+        }
+    }
+    f32::from_bits(if least & SIGN != 0 { least ^ SIGN } else { !least })
+}
+
 struct Search<'a> {
     launch: &'a Launch,
     /// [n, d]
@@ -62,10 +81,15 @@ struct Block<'a> {
     squares: &'a mut [f32],
     norms: &'a mut [f32],
     /// [padded]
-    some: &'a mut [f32],
+    some: &'a mut [u32],
 }
 
 impl Search<'_> {
+    /// Whether so many of the centroids are wanted that f64 looks at all of them at once.
+    fn all(&self) -> bool {
+        self.packed.count <= 4 * self.m
+    }
+
     fn run(&self, rows: Range<usize>, size: usize) -> Result<()> {
         let (d, padded) = (self.d, self.packed.padded());
         let centred = if self.packed.centre.is_some() { size * d } else { 0 };
@@ -79,11 +103,13 @@ impl Search<'_> {
             let (some, rest) = rest.split_at_mut(padded);
             let (places, rest) = rest.split_at_mut(size);
             let (squares, norms) = rest.split_at_mut(size);
-            let places = bytemuck::cast_slice_mut(places);
+            let (places, some) = (bytemuck::cast_slice_mut(places), bytemuck::cast_slice_mut(some));
             let mut block = Block { bounds, partial, centred, places, squares, norms, some };
             for start in rows.clone().step_by(size) {
                 let count = size.min(rows.end - start);
-                self.score(&mut block, start, count);
+                if !self.all() {
+                    self.score(&mut block, start, count);
+                }
                 for i in 0..count {
                     self.settle(&mut block, i, start + i, &mut near);
                 }
@@ -148,13 +174,11 @@ impl Search<'_> {
     }
 
     /// No centroid of a higher score is among the m nearest.
-    fn limit(&self, scores: &[f32], norm: f32, some: &mut [f32]) -> f32 {
-        if self.m == scores.len() {
+    fn limit(&self, scores: &[f32], norm: f32, some: &mut [u32]) -> f32 {
+        if self.all() {
             return f32::INFINITY;
         }
-        let some = &mut some[..scores.len()];
-        some.copy_from_slice(scores);
-        let (_, &mut last, _) = some.select_nth_unstable_by(self.m - 1, f32::total_cmp);
+        let last = at_place(self.m, scores, &mut some[..scores.len()]);
         let most = |of: &[f32]| of.iter().fold(0f32, |most, &x| most.max(x));
         let bounds = &self.packed.bounds;
         let (norm, last) = (f64::from(norm), f64::from(last));
@@ -162,5 +186,21 @@ impl Search<'_> {
             + f64::from(most(bounds.slack))
             + norm * norm * f64::from(ties(self.d));
         ((last + off) as f32).next_up()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_one_at_each_place_is_found() {
+        let scores = [3.5, -0.0, f32::INFINITY, -7.25, 0.0, 1e-45, -1e30, 3.5, f32::NAN, f32::MAX];
+        let mut sorted = scores;
+        sorted.sort_unstable_by(f32::total_cmp);
+        for m in 1..=scores.len() {
+            let found = at_place(m, &scores, &mut [0; 10]);
+            assert_eq!(found.to_bits(), sorted[m - 1].to_bits(), "place {m}");
+        }
     }
 }

@@ -20,15 +20,15 @@ pub enum Level {
 
 #[cfg(setun_spans_v3)]
 unsafe extern "C" {
-    fn setun_spans_v3() -> *const Spans;
+    fn setun_spans_v3(table: *mut Spans);
 }
 #[cfg(setun_spans_v4)]
 unsafe extern "C" {
-    fn setun_spans_v4() -> *const Spans;
+    fn setun_spans_v4(table: *mut Spans);
 }
 #[cfg(setun_spans_v4_vnni)]
 unsafe extern "C" {
-    fn setun_spans_v4_vnni() -> *const Spans;
+    fn setun_spans_v4_vnni(table: *mut Spans);
 }
 
 impl Level {
@@ -74,7 +74,7 @@ impl Level {
             Level::Baseline => true,
             Level::V3 => cfg!(setun_spans_v3),
             Level::V4 => cfg!(setun_spans_v4),
-            Level::V4Vnni => cfg!(setun_spans_v4_vnni),
+            Level::V4Vnni => cfg!(all(setun_spans_v4, setun_spans_v4_vnni)),
         }
     }
 
@@ -107,19 +107,32 @@ impl Level {
 
     /// The level's table. The level must be available.
     pub fn spans(self) -> &'static Spans {
+        static RAISED: [OnceLock<Spans>; 3] = [const { OnceLock::new() }; 3];
         match self {
-            // SAFETY: the archive's table is a static of the same repr(C) type, compiled from the same source.
-            #[cfg(setun_spans_v3)]
-            Level::V3 => unsafe { &*setun_spans_v3() },
-            // SAFETY: as above.
-            #[cfg(setun_spans_v4)]
-            Level::V4 => unsafe { &*setun_spans_v4() },
-            // SAFETY: as above.
-            #[cfg(setun_spans_v4_vnni)]
-            Level::V4Vnni => unsafe { &*setun_spans_v4_vnni() },
-            #[allow(unreachable_patterns)]
-            _ => &spans::SPANS,
+            Level::Baseline => &spans::SPANS,
+            _ => RAISED[self as usize - 1].get_or_init(|| self.raised()),
         }
+    }
+
+    /// The table of the level below, with what this one does otherwise.
+    fn raised(self) -> Spans {
+        #[allow(unused_mut)]
+        let mut spans = if self == Level::V4Vnni { *Level::V4.spans() } else { spans::SPANS };
+        // SAFETY: a table of the same repr(C) type, compiled from the same source; the level is available.
+        #[allow(unused_unsafe)]
+        unsafe {
+            match self {
+                #[cfg(setun_spans_v3)]
+                Level::V3 => setun_spans_v3(&mut spans),
+                #[cfg(setun_spans_v4)]
+                Level::V4 => setun_spans_v4(&mut spans),
+                #[cfg(setun_spans_v4_vnni)]
+                Level::V4Vnni => setun_spans_v4_vnni(&mut spans),
+                #[allow(unreachable_patterns)]
+                _ => {}
+            }
+        }
+        spans
     }
 }
 

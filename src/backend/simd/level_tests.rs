@@ -81,8 +81,9 @@ fn the_v4_tables_use_their_instructions() {
     for level in [Level::V4, Level::V4Vnni] {
         let Some(listing) = listing(level) else { return };
         let name = level.name();
-        assert!(uses(&listing, "vfmadd", "zmm"), "{name}: no vfmadd on zmm registers");
         let vnni = level == Level::V4Vnni;
+        // Which is products of codes alone.
+        assert_eq!(uses(&listing, "vfmadd", "zmm"), !vnni, "{name}: vfmadd on zmm registers");
         assert_eq!(uses(&listing, "vpmaddubsw", "zmm"), !vnni, "{name}: vpmaddubsw on zmm registers");
         assert_eq!(uses(&listing, "vpdpbusd", "zmm"), vnni, "{name}: vpdpbusd on zmm registers");
         assert_eq!(uses(&listing, "vpdpbusd", ""), vnni, "{name}: vpdpbusd");
@@ -94,6 +95,7 @@ fn the_v4_tables_use_their_instructions() {
 fn an_archive_exports_its_table_and_nothing_else() {
     for (level, archive) in ARCHIVES {
         let Some(archive) = archive else { continue };
+        assert!(!level.available() || level.spans().plane > 0);
         let Ok(output) =
             Command::new("nm").args(["--defined-only", "--extern-only", "--format=posix", archive]).output()
         else {

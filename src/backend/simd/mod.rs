@@ -9,6 +9,7 @@ mod archive_check;
 mod attention;
 mod attention_cached;
 pub mod chunks;
+mod codebook;
 mod cross_entropy;
 mod elementwise;
 mod embedding;
@@ -108,4 +109,7 @@ pub const KERNELS: Kernels = Kernels {
     kmeans_distances: kmeans::kmeans_distances,
     kmeans_closest: kmeans_closest::kmeans_closest,
     kmeans_seed: kmeans_seed::kmeans_seed,
+    codebook_labels: codebook::codebook_labels,
+    codebook_pack: codebook::codebook_pack,
+    codebook_unpack: codebook::codebook_unpack,
 };

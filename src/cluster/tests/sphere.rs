@@ -63,6 +63,20 @@ fn rows_of_zeros_weigh_nothing() {
     let labels = [1, 2, 3, 5].map(|i| found.labels[i]);
     assert!(labels[0] == labels[1] && labels[2] == labels[3] && labels[0] != labels[2], "{:?}", found.labels);
     assert!(found.report.inertia < 0.02);
+    // As new points and as a batch they are like others, alone too.
+    let mut stream = KMeans::new(context(), spherical(2)).unwrap();
+    stream.set_centroids(&[1.0, 0.0, 0.0, 1.0], 2).unwrap();
+    let none = Points::new(&[0.0, 0.0], 1, 2, &[]).unwrap();
+    let (mut label, mut distance) = ([7], [7.0]);
+    stream.assign(&none, &mut label, &mut distance).unwrap();
+    assert_eq!((label, distance), ([0], [1.0]));
+    assert_eq!(stream.partial_fit(&none, &|| false).unwrap(), [0]);
+    assert_eq!(stream.centroids(), [1.0, 0.0, 0.0, 1.0]);
+    // More clusters than rows with a direction: the rest repeat the first one.
+    for start in [Start::Random, Start::PlusPlus, Start::Scalable] {
+        let found = fit(KMeansOptions { start, ..spherical(3) }, &[0.0, 0.0, 1.0, 1.0, 0.0, 3.0], 2, &[]);
+        assert!(found.centroids.chunks(2).all(|c| c[0] != 0.0 || c[1] != 0.0), "{start:?}: {:?}", found.centroids);
+    }
     let mut kmeans = KMeans::new(context(), spherical(2)).unwrap();
     let error = try_fit(&mut kmeans, &[0.0; 8], 2, &[]).unwrap_err().message;
     assert_eq!(error, "all rows of x that have a weight are 0: they have no direction");

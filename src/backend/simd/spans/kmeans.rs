@@ -484,18 +484,12 @@ pub unsafe extern "C" fn kmeans_exact(
     if rows.rows > TILE {
         return scores(rows, centroids, &mut take);
     }
-    // So few rows would not fill a tile: two at a time, with all dimensions at once.
+    // So few rows would not fill a tile: one at a time, with all dimensions at once.
     let part = Part { start: 0, depth: rows.d, first: 0, begins: true, ends: true };
-    let mut row = 0;
-    while row < rows.rows {
+    for row in 0..rows.rows {
         for panel in 0..centroids.panels {
-            if rows.rows - row == 1 {
-                tile::<VECTORS, 1>(rows, centroids, row, panel, &part, &mut take);
-            } else {
-                tile::<VECTORS, 2>(rows, centroids, row, panel, &part, &mut take);
-            }
+            tile::<VECTORS, 1>(rows, centroids, row, panel, &part, &mut take);
         }
-        row += 2;
     }
 }
 

@@ -96,7 +96,7 @@ unsafe fn add_members(
         for i in start..end {
             let row = *members.add(i) as usize;
             let weight = if weights.is_null() { 1.0 } else { f64::from(*weights.add(row)) };
-            add_row(weight, x.add(row * width + column), columns - column, sums.add(column));
+            add_row::<true>(weight, x.add(row * width + column), columns - column, sums.add(column));
         }
         start = end;
     }
@@ -119,18 +119,25 @@ pub unsafe extern "C" fn kmeans_add(
 ) {
     for row in 0..rows {
         let cluster = *labels.add(row) as usize;
-        let weight = if weights.is_null() { 1.0 } else { f64::from(*weights.add(row)) };
-        *masses.add(cluster) += weight;
-        add_row(weight, x.add(row * d), d, sums.add(cluster * d));
+        let (from, sums) = (x.add(row * d), sums.add(cluster * d));
+        if weights.is_null() {
+            *masses.add(cluster) += 1.0;
+            add_row::<false>(1.0, from, d, sums);
+        } else {
+            let weight = f64::from(*weights.add(row));
+            *masses.add(cluster) += weight;
+            add_row::<true>(weight, from, d, sums);
+        }
     }
 }
 
 #[inline(always)]
-unsafe fn add_row(weight: f64, from: *const f32, columns: usize, sums: *mut f64) {
+unsafe fn add_row<const WEIGHTED: bool>(weight: f64, from: *const f32, columns: usize, sums: *mut f64) {
     let weights = f64x4::splat(weight);
     let mut j = 0;
     while j + 4 <= columns {
-        write(sums.add(j), read::<f64x4, f64>(sums.add(j)) + weights * widened(from.add(j)));
+        let x = widened(from.add(j));
+        write(sums.add(j), read::<f64x4, f64>(sums.add(j)) + if WEIGHTED { weights * x } else { x });
         j += 4;
     }
     while j < columns {

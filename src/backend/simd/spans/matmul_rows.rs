@@ -72,8 +72,9 @@ pub unsafe extern "C" fn row_products(
 }
 
 /// Whether two rows of x are multiplied together, so that packed bytes come apart once for both. Not at the baseline, where that would
-/// be a third of all that is compiled for it.
-const PAIRS: bool = cfg!(any(target_feature = "avx2", test));
+/// be a third of all that is compiled for it, nor with AVX-512 that has no VNNI, which one generation of processors had.
+const PAIRS: bool =
+    cfg!(any(all(target_feature = "avx2", not(target_feature = "avx512bw")), target_feature = "avx512vnni", test));
 
 /// The arguments of `row_products`.
 pub struct Job {

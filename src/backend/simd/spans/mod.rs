@@ -13,6 +13,7 @@ mod adamw;
 mod attention;
 mod attention_cached;
 mod ceiling;
+mod codebook;
 mod cross_entropy;
 mod dots;
 mod elementwise;
@@ -54,6 +55,21 @@ pub use magnitudes::{Bins, COUNT_SHIFT, HISTOGRAM, SMALL, TABLES, integer_factor
 pub use matmul::PANEL;
 pub use table::{DecodeMaskSign, Spans};
 
+/// Takes what multiplies codes by the instructions of this level.
+#[cfg(target_feature = "avx512vnni")]
+pub fn take_products(spans: &mut Spans) {
+    spans.panel_product = matmul::panel_product;
+    spans.panel_product_written = matmul::panel_product_written;
+    spans.panel_product_scaled = matmul::panel_product_scaled;
+    spans.code_sums = integer_gradient::code_sums;
+    spans.weight_product = integer_gradient::weight_product;
+    spans.plane = matmul_rows::PLANE;
+    spans.row_products = matmul_rows::row_products;
+    spans.int8_peak = ceiling::int8_peak;
+    spans.unpack_peak = ceiling::unpack_peak;
+}
+
+#[cfg_attr(target_feature = "avx512vnni", allow(dead_code))]
 pub static SPANS: Spans = Spans {
     fill: elementwise::fill,
     add: elementwise::add,
@@ -140,6 +156,9 @@ pub static SPANS: Spans = Spans {
     kmeans_update: kmeans_update::kmeans_update,
     kmeans_add_members: kmeans_update::kmeans_add_members,
     kmeans_add: kmeans_update::kmeans_add,
+    codebook_labels: codebook::codebook_labels,
+    codebook_pack: codebook::codebook_pack,
+    codebook_unpack: codebook::codebook_unpack,
     float_peak: ceiling::float_peak,
     int8_peak: ceiling::int8_peak,
     unpack_peak: ceiling::unpack_peak,

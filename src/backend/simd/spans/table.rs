@@ -29,6 +29,7 @@ pub type PackMaskSign = unsafe extern "C" fn(
 /// One entry per inner loop. All entries: unsafe, because pointers must be valid for the lengths that the entry states, and
 /// outputs must not overlap inputs unless it says so.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub struct Spans {
     // --- elementwise ---------------------------------------------------------------------------------------------
     /// y[n] = value.
@@ -563,6 +564,15 @@ pub struct Spans {
         sums: *mut f64,
         masses: *mut f64,
     ),
+    // --- codebooks -------------------------------------------------------------------------------------------------
+    /// labels[n]: how many of thresholds[count], ascending, are below each of x[n]. count is 2^p - 1, 15 at least.
+    pub codebook_labels:
+        unsafe extern "C" fn(x: *const f32, n: usize, thresholds: *const f32, count: usize, labels: *mut u32),
+    /// The same as codes, low nibble first, packed[ceil(n / 2)] where count is 15, else packed[n]; no label is above 255.
+    pub codebook_pack:
+        unsafe extern "C" fn(x: *const f32, n: usize, thresholds: *const f32, count: usize, packed: *mut u8),
+    /// y[n] from codes of 4 bits or 8 and table[256].
+    pub codebook_unpack: unsafe extern "C" fn(packed: *const u8, n: usize, table: *const f32, bits: usize, y: *mut f32),
     // --- ceilings: what the level can do at most, for the benchmark ------------------------------------------------
     /// rounds * FLOAT_PEAK_ROUND multiplications and additions of f32, on registers; the result means nothing.
     pub float_peak: unsafe extern "C" fn(factor: f32, rounds: usize) -> f32,
