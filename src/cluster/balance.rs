@@ -124,7 +124,7 @@ impl Place<'_> {
     fn arcs(&mut self, near: usize) -> Result<Arcs> {
         let n = self.points.count();
         let (mut labels, mut distances) = (vec_zeroed(n * near)?, vec_zeroed(n * near)?);
-        closest(self.context, &self.points.view()?, self.centroids, near, &mut labels, &mut distances)?;
+        closest(self.context, &self.points.view(), self.centroids, near, &mut labels, &mut distances)?;
         if self.scale == 0.0 {
             let nearest = distances.iter().step_by(near).fold(0f32, |most, &x| most.max(x));
             self.scale = scale(self.points, self.centroids, nearest)?;

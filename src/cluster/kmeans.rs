@@ -290,7 +290,7 @@ pub fn iterate(
     masses: &mut [f64],
 ) -> Result<()> {
     let (n, d, k, bounded) = (points.count(), points.width(), masses.len(), bounds.len() / 2);
-    let (x, weights, centroids) = (points.view()?, points.weights()?, View::of(centroids, &[k, d])?);
+    let (x, weights, centroids) = (points.view(), points.weights(), View::of(centroids, &[k, d])?);
     let (mut labels, mut bounds) = (ViewMut::of(labels, &[n])?, ViewMut::of(bounds, &[bounded, 2])?);
     let (mut sums, mut masses) = (ViewMut::of(sums, &[k, d])?, ViewMut::of(masses, &[k])?);
     let (labels, bounds, sums, masses) = (&mut labels, &mut bounds, &mut sums, &mut masses);
@@ -315,7 +315,7 @@ pub fn nearest(
     let centroids = View::of(centroids, &[centroids.len() / d, d])?;
     let (mut labels, mut bounds) = (ViewMut::of(labels, &[n])?, ViewMut::of::<f32>(&mut [], &[0, 2])?);
     let (kernels, launch) = (context.kernels(), context.launch());
-    (kernels.kmeans_assign)(launch, &points.view()?, None, &centroids, projection, &mut labels, &mut bounds)
+    (kernels.kmeans_assign)(launch, &points.view(), None, &centroids, projection, &mut labels, &mut bounds)
 }
 
 /// The squared distance of each point from the one of `centroids` [any, d] that its label names.
@@ -329,5 +329,5 @@ pub fn distances(
     let (n, d) = (points.count(), points.width());
     let (labels, centroids) = (View::of(labels, &[n])?, View::of(centroids, &[centroids.len() / d, d])?);
     let mut distances = ViewMut::of(distances, &[n])?;
-    (context.kernels().kmeans_distances)(context.launch(), &points.view()?, &labels, &centroids, &mut distances)
+    (context.kernels().kmeans_distances)(context.launch(), &points.view(), &labels, &centroids, &mut distances)
 }

@@ -162,7 +162,7 @@ impl<'a> Lloyd<'a> {
             let (open, centroids) = (View::of(open, &[open.len()])?, View::of(&self.centroids, &[k, d])?);
             let mut labels = ViewMut::of(&mut self.labels, &[n])?;
             let mut bounds = ViewMut::of(values, &[n, 2])?;
-            let (kernels, launch, x) = (self.context.kernels(), self.context.launch(), self.points.view()?);
+            let (kernels, launch, x) = (self.context.kernels(), self.context.launch(), self.points.view());
             let (labels, bounds) = (&mut labels, &mut bounds);
             (kernels.kmeans_assign)(launch, &x, Some(&open), &centroids, self.projection, labels, bounds)?;
             self.drop_projection();
@@ -217,7 +217,7 @@ impl<'a> Lloyd<'a> {
         };
         let (mut sums, mut masses) = (ViewMut::of(&mut self.sums, &[k, d])?, ViewMut::of(&mut self.masses, &[k])?);
         let (kernels, launch) = (self.context.kernels(), self.context.launch());
-        let (x, weights, sums, masses) = (self.points.view()?, self.points.weights()?, &mut sums, &mut masses);
+        let (x, weights, sums, masses) = (self.points.view(), self.points.weights(), &mut sums, &mut masses);
         (kernels.kmeans_update)(launch, &x, &labels, &weights, changed.as_ref(), sums, masses)
     }
 

@@ -103,13 +103,13 @@ impl<'a> Points<'a> {
     }
 
     /// [n, d]
-    pub fn view(&self) -> Result<View<'a>> {
-        Ok(self.views[0])
+    pub fn view(&self) -> View<'a> {
+        self.views[0]
     }
 
     /// [n], or [0] where all are 1.
-    pub fn weights(&self) -> Result<View<'a>> {
-        Ok(self.views[1])
+    pub fn weights(&self) -> View<'a> {
+        self.views[1]
     }
 }
 

@@ -200,7 +200,7 @@ fn project_all(
             (start..start + count).for_each(|i| centred(points.row(i), &centre, &mut copies));
         }
         let rows =
-            if centre.is_empty() { points.view()?.narrow(start, count)? } else { View::of(&copies, &[count, d])? };
+            if centre.is_empty() { points.view().narrow(start, count)? } else { View::of(&copies, &[count, d])? };
         let projected = &mut projected[..count * axes];
         product(context, &rows, &across, projected, [count, axes])?;
         for (i, from) in projected.chunks_exact(axes).enumerate() {

@@ -14,7 +14,7 @@ impl KMeans {
             let (n, d) = (points.count(), points.width());
             let centroids = View::of(centroids, &[k, d])?;
             let (mut labels, mut distances) = (ViewMut::of(labels, &[n, m])?, ViewMut::of(distances, &[n, m])?);
-            let (kernels, launch, x) = (context.kernels(), context.launch(), points.view()?);
+            let (kernels, launch, x) = (context.kernels(), context.launch(), points.view());
             (kernels.kmeans_closest)(launch, &x, &centroids, &mut labels, &mut distances)
         })
     }

@@ -202,7 +202,7 @@ impl Least {
     fn lower(&mut self, seeding: &Seeding, candidates: &[u32]) -> Result<usize> {
         let (n, m) = (self.least.len(), candidates.len());
         let (kernels, launch) = (seeding.context.kernels(), seeding.context.launch());
-        let (x, weights) = (seeding.points.view()?, seeding.points.weights()?);
+        let (x, weights) = (seeding.points.view(), seeding.points.weights());
         let limits = self.limits(seeding, candidates)?;
         let known = if limits.is_empty() { 0 } else { n };
         let (labels, limits) = (View::of(&self.labels[..known], &[known])?, View::of(&limits, &[m, limits.len() / m])?);

@@ -19,16 +19,13 @@ use super::arguments::{size, text};
 use super::context::setun_backend;
 use super::floating::outside;
 use super::guard::guard;
-use super::handle;
-use super::library::{setun_cancel, setun_status};
+use super::library::{Token, setun_cancel, setun_status};
 use super::options::{self, Versioned};
 use crate::backend::benchmark::{self, Options, Outcome};
 use crate::backend::{Backend, Level};
 use crate::tensor::Result;
 use crate::tensor::error::{ensure, error};
 use std::ffi::{CString, c_char, c_void};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What to measure. Fill it with `setun_benchmark_options_init`.
 #[repr(C)]
@@ -172,15 +169,11 @@ pub unsafe extern "C" fn setun_benchmark(
         let options = unsafe { options::read(options, "options") }?;
         // SAFETY: NUL-terminated strings are the caller's contract.
         let chosen = unsafe { chosen(&options) }?;
-        let cancel: Option<Arc<AtomicBool>> = match options.cancel.is_null() {
-            true => None,
-            false => Some(Arc::clone(&*handle::shared(options.cancel, "cancel")?)),
-        };
-        let cancelled = || cancel.as_ref().is_some_and(|token| token.load(Ordering::Acquire));
+        let token = Token::of(options.cancel)?;
         // SAFETY: the caller promised a callback for these arguments.
         let mut report =
             |outcome: &Outcome| tell(outcome, |result| outside(|| unsafe { callback(result, user_data) }) != 0);
-        benchmark::run(&chosen, &mut report, &cancelled)
+        benchmark::run(&chosen, &mut report, &|| token.is_raised())
     })
 }
 

@@ -20,13 +20,10 @@
 use super::arguments::{check_apart, count, extent, one_of, optional, size, slice, slice_mut, store};
 use super::context::{self, setun_context};
 use super::guard::guard;
-use super::handle;
-use super::library::{setun_cancel, setun_status};
+use super::library::{Token, setun_cancel, setun_status};
 use super::options::{self, Versioned};
 use crate::cluster::{self, Constraint, LineOptions};
 use crate::tensor::Result;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// What the entries of a codebook may be.
 #[repr(C)]
@@ -134,12 +131,8 @@ pub unsafe extern "C" fn setun_codebook_fit(
             )
         };
         let context = context::resolve(options.context)?;
-        let token = match options.cancel.is_null() {
-            true => None,
-            false => Some(Arc::clone(&*handle::shared(options.cancel, "cancel")?)),
-        };
-        let cancelled = || token.as_ref().is_some_and(|token| token.load(Ordering::Acquire));
-        let found = cluster::fit_line(&context, x, weights, &line, &cancelled)?;
+        let token = Token::of(options.cancel)?;
+        let found = cluster::fit_line(&context, x, weights, &line, &|| token.is_raised())?;
         if !labels.is_empty() {
             cluster::labels(&context, x, &found.thresholds, labels)?;
         }

@@ -7,20 +7,18 @@ use super::cluster::{
 use super::context;
 use super::floating::outside;
 use super::handle;
-use super::library::UserData;
+use super::library::{Token, UserData};
 use crate::cluster::{Hooks, KMeans, KMeansOptions, Points, Report, Start};
 use crate::tensor::error::{ensure, error};
 use crate::tensor::{Result, vec_zeroed};
 use std::ffi::c_void;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What a `setun_kmeans` names: a k-means with the caller's callback and token.
 pub struct KMeansObject {
     pub kmeans: KMeans,
     progress: setun_kmeans_callback,
     user_data: UserData,
-    cancel: Option<Arc<AtomicBool>>,
+    token: Token,
 }
 
 impl KMeansObject {
@@ -42,34 +40,27 @@ impl KMeansObject {
             tolerance: options.tolerance,
             seed: options.seed,
         };
-        let cancel = match options.cancel.is_null() {
-            true => None,
-            false => Some(Arc::clone(&*handle::shared(options.cancel, "cancel")?)),
-        };
+        let token = Token::of(options.cancel)?;
         let kmeans = KMeans::new(context::resolve(options.context)?, own)?;
-        Ok(KMeansObject { kmeans, progress: options.progress, user_data: UserData(options.user_data), cancel })
+        Ok(KMeansObject { kmeans, progress: options.progress, user_data: UserData(options.user_data), token })
     }
 
     pub fn fit(&mut self, points: &Points) -> Result<Vec<u32>> {
-        let KMeansObject { kmeans, progress, user_data, cancel } = self;
+        let KMeansObject { kmeans, progress, user_data, token } = self;
         let told = |progress: unsafe extern "C" fn(*const setun_kmeans_report, *mut c_void) -> i32, report: &Report| {
             // SAFETY: the header asks for a callback that takes a report, valid during the call, and its user data.
             outside(|| unsafe { progress(&c_report(report), user_data.pointer()) != 0 })
         };
         let mut progress = progress.map(|progress| move |report: &Report| told(progress, report));
-        let cancelled = || is_cancelled(cancel);
+        let cancelled = || token.is_raised();
         let progress = progress.as_mut().map(|progress| progress as &mut dyn FnMut(&Report) -> bool);
         kmeans.fit(points, Hooks { progress, cancelled: &cancelled })
     }
 
     pub fn partial_fit(&mut self, points: &Points) -> Result<Vec<u32>> {
-        let KMeansObject { kmeans, cancel, .. } = self;
-        kmeans.partial_fit(points, &|| is_cancelled(cancel))
+        let KMeansObject { kmeans, token, .. } = self;
+        kmeans.partial_fit(points, &|| token.is_raised())
     }
-}
-
-fn is_cancelled(token: &Option<Arc<AtomicBool>>) -> bool {
-    token.as_ref().is_some_and(|token| token.load(Ordering::Acquire))
 }
 
 /// What `setun_kmeans_fit` and `setun_kmeans_partial_fit` have in common.

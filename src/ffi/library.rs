@@ -86,6 +86,23 @@ impl Handle for setun_cancel {
     const NAME: &'static str = "setun_cancel";
 }
 
+/// The token that a call was given, if it was: it stays when its handle is freed.
+#[derive(Clone)]
+pub struct Token(Option<Arc<AtomicBool>>);
+
+impl Token {
+    pub fn of(cancel: *const setun_cancel) -> crate::tensor::Result<Token> {
+        match cancel.is_null() {
+            true => Ok(Token(None)),
+            false => Ok(Token(Some(Arc::clone(&*handle::shared(cancel, "cancel")?)))),
+        }
+    }
+
+    pub fn is_raised(&self) -> bool {
+        self.0.as_ref().is_some_and(|token| token.load(Ordering::Acquire))
+    }
+}
+
 /// The version of the library that is running: major << 16 | minor << 8 | patch.
 #[unsafe(no_mangle)]
 pub extern "C" fn setun_version() -> u32 {

@@ -27,7 +27,7 @@ use super::arguments::{self, check_apart, check_pointer, count, extent, size, sl
 use super::context::{self, setun_context};
 use super::guard::{guard, guard_silent};
 use super::handle::{self, Handle};
-use super::library::{setun_cancel, setun_status};
+use super::library::{Token, setun_cancel, setun_status};
 use super::options::{self, Versioned};
 use crate::backend::Context;
 use crate::cluster::{Documents, Tfidf, TfidfOptions, WordOptions, windows};
@@ -35,7 +35,6 @@ use crate::tensor::Result;
 use crate::tensor::error::ensure;
 use std::ffi::c_char;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What terms are and where they are counted. Fill it with `setun_tfidf_options_init`.
 #[repr(C)]
@@ -90,7 +89,7 @@ pub struct TfidfObject {
     tfidf: Tfidf,
     words: WordOptions,
     context: Arc<Context>,
-    cancel: Option<Arc<AtomicBool>>,
+    token: Token,
 }
 
 impl TfidfObject {
@@ -100,16 +99,8 @@ impl TfidfObject {
         let dimensions = size(options.dimensions, "dimensions")?;
         let tfidf = Tfidf::new(TfidfOptions { dimensions, signed: true, sublinear: options.sublinear != 0 })?;
         let words = WordOptions { seed: options.seed, lowercase: options.lowercase != 0, pairs: ngrams == 2 };
-        let cancel = match options.cancel.is_null() {
-            true => None,
-            false => Some(Arc::clone(&*handle::shared(options.cancel, "cancel")?)),
-        };
-        Ok(TfidfObject { tfidf, words, context: context::resolve(options.context)?, cancel })
-    }
-
-    fn cancelled(&self) -> impl Fn() -> bool + Sync + use<> {
-        let cancel = self.cancel.clone();
-        move || cancel.as_ref().is_some_and(|token| token.load(Ordering::Acquire))
+        let token = Token::of(options.cancel)?;
+        Ok(TfidfObject { tfidf, words, context: context::resolve(options.context)?, token })
     }
 }
 
@@ -147,8 +138,8 @@ unsafe fn learn(
     let mut object = handle::exclusive(tfidf, "tfidf")?;
     // SAFETY: passed on to the caller.
     let documents = unsafe { documents(text, bytes, begins, ends, n, object.words) }?;
-    let (cancelled, context) = (object.cancelled(), object.context.clone());
-    object.tfidf.fit(&context, &documents, on, &cancelled)
+    let TfidfObject { tfidf, context, token, .. } = &mut *object;
+    tfidf.fit(context, &documents, on, &|| token.is_raised())
 }
 
 /// Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing.
@@ -232,7 +223,7 @@ pub unsafe extern "C" fn setun_tfidf_transform(
         // SAFETY: NULL, alignment and overlap are checked; the lengths are the caller's contract.
         let (documents, x) =
             unsafe { (documents(text, bytes, begins, ends, n, object.words)?, slice_mut(x, cells, "x")?) };
-        object.tfidf.transform(&object.context, &documents, x, &object.cancelled())
+        object.tfidf.transform(&object.context, &documents, x, &|| object.token.is_raised())
     })
 }
 

@@ -3,8 +3,7 @@
 use super::arguments::{self, one_of, size};
 use super::context::{self, setun_context};
 use super::floating::outside;
-use super::handle;
-use super::library::UserData;
+use super::library::{Token, UserData};
 use super::model_object::{ModelObject, check_poison, geometry};
 use super::options;
 use super::text::{tokenizer_kind, tokenizer_vocabulary};
@@ -95,7 +94,7 @@ impl Drop for MarkInPanic<'_> {
 struct Hooks {
     progress: setun_progress_callback,
     user_data: UserData,
-    cancel: Option<Arc<AtomicBool>>,
+    token: Token,
 }
 
 impl Hooks {
@@ -109,7 +108,7 @@ impl Hooks {
     }
 
     fn cancelled(&self) -> bool {
-        self.cancel.as_ref().is_some_and(|token| token.load(Ordering::Acquire))
+        self.token.is_raised()
     }
 }
 
@@ -148,10 +147,7 @@ impl TrainingOptions {
             (setun_gradient_products::F32 as i32, "f32", Products::F32),
             (setun_gradient_products::Int8 as i32, "int8", Products::Int8),
         ];
-        let cancel = match options.cancel.is_null() {
-            true => None,
-            false => Some(Arc::clone(&*handle::shared(options.cancel, "cancel")?)),
-        };
+        let token = Token::of(options.cancel)?;
         let training = TrainOptions {
             batch_size: size(options.batch_size, "batch_size")?,
             learning_rate: options.learning_rate,
@@ -186,7 +182,7 @@ impl TrainingOptions {
         training.validate()?;
         Ok(TrainingOptions {
             training,
-            hooks: Hooks { progress: options.progress, user_data: UserData(options.user_data), cancel },
+            hooks: Hooks { progress: options.progress, user_data: UserData(options.user_data), token },
             tokenizer: tokenizer_kind(options.tokenizer, "tokenizer")?,
             vocabulary: size(options.vocabulary, "vocabulary")? as i64,
             validation_fraction: options.validation_fraction,
