@@ -195,7 +195,7 @@ void setun_cancel_free(setun_cancel *token);
  * how fast each operation is. Of a larger call the calling thread does its part: whoever calls has a stack of
  * 256 KiB or more. Calls that come at once from several threads share the pool's, and do not wait for it. `setun_context_explain` says what would run a call and why,
  * `setun_context_statistics` what has run. The size of a call is the number of elements of its largest
- * tensor; for products and attention, the number of multiplications.
+ * tensor; for products, attention and the search for nearest centroids, the number of multiplications.
  *
  * `cuda` is an NVIDIA GPU of compute capability 8.0 or later. Its driver, libcuda.so.1, is looked for when it is
  * first asked about, and nothing needs it; `setun_device_count` and its kin say which GPUs there are. A context
@@ -286,7 +286,10 @@ typedef struct {
     /** The operation's name. Static: never freed. */
     const char *operation;
     int64_t calls[5];
-    /** The sizes of these calls, added: elements, or multiplications of products and attention. */
+    /**
+     * The sizes of these calls, added: elements, or multiplications of products, attention and the
+     * search for nearest centroids.
+     */
     int64_t elements[5];
     /** What they took, in seconds; 0 unless the context has `benchmark_mode`. */
     double seconds[5];
@@ -2645,8 +2648,8 @@ typedef struct {
     /** How often it was timed. */
     int64_t repeats;
     /**
-     * The size of the call: the elements of its largest tensor, or the multiplications of products. 0 of a
-     * ceiling.
+     * The size of the call: the elements of its largest tensor, or the multiplications of products, attention and
+     * the search for nearest centroids. 0 of a ceiling.
      */
     int64_t call_size;
     /** A `setun_backend`. */

@@ -6,6 +6,7 @@
 //! | `operations.rs` | what is made from the table's lines: names, and the way through the dispatcher |
 //! | `dispatch.rs` | [`Context`]: which row, level and pool a call runs on, and why |
 //! | `launch.rs` | [`Launch`]: what a kernel is given besides its views |
+//! | `stop.rs` | giving up in the middle of an operation |
 //! | `pool.rs`, `team.rs`, `crew.rs` | the thread pool, one per process id; a region of many calls; the threads that help in them |
 //! | `projection.rs` | points in a few dimensions, which spare the search for the nearest centroid most of its work |
 //! | `tolerance.rs` | how far the rows may differ |

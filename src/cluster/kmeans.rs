@@ -18,8 +18,8 @@ use std::sync::Arc;
 pub struct Hooks<'a> {
     /// Told after each iteration; false ends the fit with what it has.
     pub progress: Option<&'a mut dyn FnMut(&Report) -> bool>,
-    /// Asked before each iteration; true ends the fit with CANCELLED.
-    pub cancelled: &'a (dyn Fn() -> bool + Sync),
+    /// Asked before each chunk of each operation, on any thread; true ends the fit with CANCELLED.
+    pub cancelled: Cancelled<'a>,
 }
 
 /// Iterations that are worth a look for what would make them faster.
@@ -173,7 +173,7 @@ impl KMeans {
     /// it was ever given, by batches or by the fit before them (MacQueen, "Some methods for classification and analysis of
     /// multivariate observations", 1967; Sculley, "Web-scale k-means clustering", WWW 2010). The first batch of all starts the
     /// centroids, unless they were set. Returns the labels, by the centroids before; on failure nothing has changed.
-    pub fn partial_fit(&mut self, points: &Points, cancelled: &(dyn Fn() -> bool + Sync)) -> Result<Vec<u32>> {
+    pub fn partial_fit(&mut self, points: &Points, cancelled: Cancelled) -> Result<Vec<u32>> {
         let (n, d, k) = (points.count(), points.width(), self.options.clusters);
         ensure!(self.centroids.is_empty() || d == self.d, Shape, "x has {d} columns, the centroids have {}", self.d);
         ensure!(

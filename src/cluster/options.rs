@@ -112,7 +112,7 @@ pub struct Report {
     pub run: u64,
     /// Updates of the centroids.
     pub iterations: u64,
-    /// The sum of weight times squared distance from the nearest centroid, in f64 in index order.
+    /// The sum of weight times squared distance from the centroid of the point's cluster, in f64 in index order.
     pub inertia: f64,
     /// Points whose cluster changed in the last iteration.
     pub moved: u64,

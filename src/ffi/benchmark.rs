@@ -123,8 +123,8 @@ pub struct setun_benchmark_result {
     pub speedup: f64,
     /// How often it was timed.
     pub repeats: i64,
-    /// The size of the call: the elements of its largest tensor, or the multiplications of products. 0 of a
-    /// ceiling.
+    /// The size of the call: the elements of its largest tensor, or the multiplications of products, attention and
+    /// the search for nearest centroids. 0 of a ceiling.
     pub call_size: i64,
     /// A `setun_backend`.
     pub backend: i32,

@@ -11,7 +11,7 @@
 //! how fast each operation is. Of a larger call the calling thread does its part: whoever calls has a stack of
 //! 256 KiB or more. Calls that come at once from several threads share the pool's, and do not wait for it. `setun_context_explain` says what would run a call and why,
 //! `setun_context_statistics` what has run. The size of a call is the number of elements of its largest
-//! tensor; for products and attention, the number of multiplications.
+//! tensor; for products, attention and the search for nearest centroids, the number of multiplications.
 //!
 //! `cuda` is an NVIDIA GPU of compute capability 8.0 or later. Its driver, libcuda.so.1, is looked for when it is
 //! first asked about, and nothing needs it; `setun_device_count` and its kin say which GPUs there are. A context
@@ -279,7 +279,8 @@ pub struct setun_statistics {
     /// The operation's name. Static: never freed.
     pub operation: *const c_char,
     pub calls: [i64; 5],
-    /// The sizes of these calls, added: elements, or multiplications of products and attention.
+    /// The sizes of these calls, added: elements, or multiplications of products, attention and the
+    /// search for nearest centroids.
     pub elements: [i64; 5],
     /// What they took, in seconds; 0 unless the context has `benchmark_mode`.
     pub seconds: [f64; 5],

@@ -130,6 +130,7 @@ impl Operation {
             Operation::attention | Operation::attention_backward => Unit::Multiplications,
             Operation::attention_cached => Unit::Multiplications,
             Operation::kmeans_assign | Operation::kmeans_iterate | Operation::kmeans_closest => Unit::Multiplications,
+            // kmeans_seed too: most rows are spared the comparison, so that reading them is most of the work.
             _ => Unit::Elements,
         }
     }

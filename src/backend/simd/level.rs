@@ -1,5 +1,6 @@
-//! CPU levels: one [`Spans`] table each, from one source. The tables above the baseline are compiled by build.rs, each as an
-//! archive of its own, because `wide` chooses its instructions at compile time.
+//! CPU levels: one [`Spans`] table each, from one source. What those above the baseline have is compiled by build.rs, an archive for
+//! each, because `wide` chooses its instructions at compile time: whole tables, but for the last level, which only multiplies
+//! codes otherwise than the one below.
 
 use super::spans::{self, Spans};
 use crate::tensor::Result;

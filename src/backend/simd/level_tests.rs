@@ -92,7 +92,7 @@ fn the_v4_tables_use_their_instructions() {
 
 /// One symbol for each: any other would meet its namesake of another level in one library, and either might be linked.
 #[test]
-fn an_archive_exports_its_table_and_nothing_else() {
+fn an_archive_exports_one_function_and_nothing_else() {
     for (level, archive) in ARCHIVES {
         let Some(archive) = archive else { continue };
         assert!(!level.available() || level.spans().plane > 0);

@@ -23,7 +23,7 @@ fn assign(context: &Context, x: &[f32], d: usize, centroids: &[f64]) -> (Vec<u32
     let (mut labels, mut bounds) = (vec![0u32; n], vec![0.0f32; 2 * n]);
     let (labels_view, bounds_view) =
         (&mut ViewMut::of(&mut labels, &[n]).unwrap(), &mut ViewMut::of(&mut bounds, &[n, 2]).unwrap());
-    let (x, c) = (points.view().unwrap(), View::of(centroids, &[k, d]).unwrap());
+    let (x, c) = (points.view(), View::of(centroids, &[k, d]).unwrap());
     let call = context.kernels().kmeans_assign;
     call(context.launch(), &x, None, &c, Some(&projection), labels_view, bounds_view).unwrap();
     (labels, bounds, projection.looked_at())
