@@ -1,6 +1,7 @@
 #include "curve.h"
 
 #include "axis.h"
+#include "output.h"
 
 #include <errno.h>
 #include <math.h>
@@ -158,11 +159,10 @@ static void draw_legend(FILE *out, const curve *c, double validation)
 
 static int draw(const curve *c, const char *path)
 {
-    FILE *out = fopen(path, "w");
-    if (out == NULL) {
-        fprintf(stderr, "%s cannot be written: %s\n", path, strerror(errno));
+    output o;
+    if (output_open(&o, path) != 0)
         return -1;
-    }
+    FILE *out = o.file;
     fprintf(out, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" width=\"%d\" height=\"%d\" "
                  "font-family=\"sans-serif\" font-size=\"13\" fill=\"#333\">\n",
             WIDTH, HEIGHT, WIDTH, HEIGHT);
@@ -172,12 +172,7 @@ static int draw(const curve *c, const char *path)
     draw_training(out, c);
     draw_legend(out, c, draw_validation(out, c));
     fprintf(out, "</svg>\n");
-    int failed = ferror(out);
-    if (fclose(out) != 0 || failed) {
-        fprintf(stderr, "%s cannot be written\n", path);
-        return -1;
-    }
-    return 0;
+    return output_close(&o, 0);
 }
 
 int curve_write(const char *folder, char *path, int size)

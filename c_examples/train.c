@@ -1,5 +1,5 @@
 /* Trains a ternary language model from a text: cc -std=c99 -O2 -I../include train.c results.c options.c arguments.c
-   progress.c curve.c axis.c signals.c -L../target/release -lsetun -lm -lpthread -Wl,-rpath,../target/release -o train */
+   progress.c curve.c axis.c output.c signals.c -L../target/release -lsetun -lm -lpthread -Wl,-rpath,../target/release -o train */
 #define _POSIX_C_SOURCE 200809L /* getcwd */
 
 #include "run.h"

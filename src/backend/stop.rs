@@ -55,11 +55,16 @@ pub fn left_out(stop: &Option<Stop>) -> bool {
     let Some(stop) = stop else { return false };
     // SAFETY: the operation has not ended, nor has `stoppable`, whose these are.
     let (cancelled, skipped) = unsafe { (&*stop.cancelled, &*stop.skipped) };
-    let left_out = skipped.load(Relaxed) || cancelled();
-    if left_out {
-        skipped.store(true, Relaxed);
+    asked(skipped, cancelled)
+}
+
+/// Asks until the answer is yes, which is remembered: what was left out then does not come back when a token is taken back.
+pub fn asked(given_up: &AtomicBool, cancelled: Cancelled) -> bool {
+    let now = given_up.load(Relaxed) || cancelled();
+    if now {
+        given_up.store(true, Relaxed);
     }
-    left_out
+    now
 }
 
 #[cfg(test)]

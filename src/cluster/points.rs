@@ -56,16 +56,7 @@ impl<'a> Points<'a> {
     /// weights that are negative, not finite, or all 0.
     pub fn check(&self, context: &Context) -> Result<()> {
         check_rows(context, "x", self.x, &self.views[0], self.d)?;
-        if let Some(at) = self.weights.iter().position(|w| !(w.is_finite() && *w >= 0.0)) {
-            return Err(error!(Argument, "weights[{at}] is {}, expected 0 or a positive number", self.weights[at]));
-        }
-        ensure!(
-            self.weights.is_empty() || self.weights.iter().any(|&w| w > 0.0),
-            Argument,
-            "all {} weights are 0",
-            self.n
-        );
-        Ok(())
+        check_weights(self.weights)
     }
 
     pub fn count(&self) -> usize {
@@ -111,6 +102,16 @@ impl<'a> Points<'a> {
     pub fn weights(&self) -> View<'a> {
         self.views[1]
     }
+}
+
+/// ARGUMENT for weights that are negative, not finite, or all 0.
+pub fn check_weights(weights: &[f32]) -> Result<()> {
+    if let Some(at) = weights.iter().position(|w| !(w.is_finite() && *w >= 0.0)) {
+        return Err(error!(Argument, "weights[{at}] is {}, expected 0 or a positive number", weights[at]));
+    }
+    let some = weights.is_empty() || weights.iter().any(|&w| w > 0.0);
+    ensure!(some, Argument, "all {} weights are 0", weights.len());
+    Ok(())
 }
 
 /// `name` holds finite numbers, small enough for squared distances; rows of `d`, which kernels see as `view`.

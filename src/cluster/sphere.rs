@@ -24,25 +24,29 @@ impl<'a> Directions<'a> {
     /// Copies what has to be scaled.
     pub fn new(context: &Context, points: &Points<'a>) -> Result<Directions<'a>> {
         let (n, d) = (points.count(), points.width());
-        let squares = (0..n).map(|i| square(points.row(i)));
-        let (mut scaled, mut zeros) = (true, 0);
-        for square in squares {
-            scaled &= square == 0.0 || (square - 1.0).abs() <= NEARLY;
-            zeros += usize::from(square == 0.0);
-        }
+        let mut squares = Vec::new();
+        reserve(&mut squares, n)?;
+        squares.extend((0..n).map(|i| square(points.row(i))));
+        let scaled = squares.iter().all(|&square| square == 0.0 || (square - 1.0).abs() <= NEARLY);
         let mut x = Cow::Borrowed(points.values());
         if !scaled {
             let mut own = Vec::new();
             reserve(&mut own, n * d)?;
             own.extend_from_slice(points.values());
-            own.chunks_exact_mut(d).for_each(scale_row);
+            for (row, length) in own.chunks_exact_mut(d).zip(squares.iter().map(|square| square.sqrt())) {
+                // A row of zeros stays one.
+                let length = if length > 0.0 { length } else { 1.0 };
+                row.iter_mut().for_each(|x| *x = (f64::from(*x) / length) as f32);
+            }
             x = Cow::Owned(own);
         }
         let mut weights = Cow::Borrowed(points.own_weights());
-        if zeros > 0 {
+        if squares.contains(&0.0) {
             let mut own = Vec::new();
             reserve(&mut own, n)?;
-            own.extend((0..n).map(|i| if square(points.row(i)) > 0.0 { points.weight(i) as f32 } else { 0.0 }));
+            own.extend(
+                squares.iter().enumerate().map(|(i, &square)| if square > 0.0 { points.weight(i) as f32 } else { 0.0 }),
+            );
             weights = Cow::Owned(own);
         }
         let copies = Points::new(&x, n, d, &weights)?.copies(context)?;
@@ -63,14 +67,6 @@ impl<'a> Directions<'a> {
 
 fn square(row: &[f32]) -> f64 {
     row.iter().map(|&x| f64::from(x) * f64::from(x)).sum()
-}
-
-fn scale_row(row: &mut [f32]) {
-    let square = square(row);
-    if square > 0.0 {
-        let length = square.sqrt();
-        row.iter_mut().for_each(|x| *x = (f64::from(*x) / length) as f32);
-    }
 }
 
 /// How long a vector is.

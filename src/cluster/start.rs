@@ -7,7 +7,7 @@ use super::options::{KMeansOptions, Start};
 use super::points::Points;
 use crate::backend::projection::{Projection, rounding};
 use crate::backend::{Context, nearest_first};
-use crate::tensor::error::ensure;
+use crate::tensor::error::{ensure, error};
 use crate::tensor::random::{Purpose, Stream};
 use crate::tensor::{Cancelled, Result, View, ViewMut, reserve, vec_zeroed};
 
@@ -26,15 +26,8 @@ pub fn stream(seed: u64, run: usize) -> Stream {
     Stream::new(seed, Purpose::Cluster, run as u32, 0)
 }
 
-/// Uniform in [0, 1): 53 bits.
-fn uniform(stream: &Stream, element: u64) -> f64 {
-    const STEPS: u64 = 1 << 53;
-    stream.below(element, STEPS) as f64 / STEPS as f64
-}
-
-/// Rounds of k-means||, and points that each draws, for each centroid.
+/// Rounds of k-means||, of which each draws about as many points as there are to be clusters.
 const ROUNDS: u64 = 5;
-const OVERSAMPLING: f64 = 1.0;
 /// Iterations that the points that were drawn are clustered by.
 const RECLUSTERING: u64 = 10;
 
@@ -45,9 +38,10 @@ impl Seeding<'_> {
     }
 
     /// The first row: i with probability w[i] / sum of w.
-    fn first(&self) -> Result<Option<usize>> {
+    fn first(&self) -> Result<u32> {
         let weight = |i: usize| self.points.weight(i);
-        Ok(Masses::new(self.points.count(), weight)?.draw(uniform(&self.stream, 0), weight))
+        let first = Masses::new(self.points.count(), weight)?.draw(self.stream.uniform_f64(0), weight);
+        first.map(|i| i as u32).ok_or_else(|| error!(Argument, "no point has a weight"))
     }
 
     /// Greedy k-means++ (Arthur and Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007), weighted: the first
@@ -61,14 +55,14 @@ impl Seeding<'_> {
         let n = points.count();
         let mut rows: Vec<u32> = Vec::new();
         reserve(&mut rows, k)?;
-        rows.extend(self.first()?.map(|i| i as u32));
+        rows.push(self.first()?);
         let mut least = Least::new(n, self.options.drawn())?;
+        if rows.len() < k {
+            least.lower(self, &rows)?;
+            least.take(0, &points, rows[0])?;
+        }
         while rows.len() < k {
             self.continues()?;
-            if rows.len() == 1 {
-                least.lower(self, &rows)?;
-                least.take(0, &points, rows[0])?;
-            }
             let candidates = least.draw(self, rows.len() as u64)?;
             if candidates.is_empty() {
                 break;
@@ -94,15 +88,15 @@ impl Seeding<'_> {
         let n = points.count();
         let mut rows: Vec<u32> = Vec::new();
         reserve(&mut rows, 1)?;
-        rows.extend(self.first()?.map(|i| i as u32));
+        rows.push(self.first()?);
         let (mut labels, mut least) = (vec_zeroed::<u32>(n)?, vec_zeroed::<f32>(n)?);
         let (mut nearest_here, mut here) = (vec_zeroed::<u32>(n)?, vec_zeroed::<f32>(n)?);
         distances(self.context, &points, &labels, &points.gather(&rows, 1)?, &mut least)?;
         for round in 1..=ROUNDS {
             self.continues()?;
             let mass = |i: usize| points.weight(i) * f64::from(least[i]);
-            let each = OVERSAMPLING * k as f64 / (0..n).map(mass).sum::<f64>();
-            let drawn = (0..n).filter(|&i| uniform(&self.stream, round << 32 | i as u64) < each * mass(i));
+            let each = k as f64 / (0..n).map(mass).sum::<f64>();
+            let drawn = (0..n).filter(|&i| self.stream.uniform_f64(round << 32 | i as u64) < each * mass(i));
             let before = rows.len();
             for i in drawn {
                 reserve(&mut rows, 1)?;
@@ -151,7 +145,7 @@ impl Seeding<'_> {
         let n = points.count();
         let mut keys: Vec<(f64, u32)> = Vec::new();
         reserve(&mut keys, n)?;
-        keys.extend((0..n).map(|i| (-(1.0 - uniform(&self.stream, i as u64)).ln() / points.weight(i), i as u32)));
+        keys.extend((0..n).map(|i| (-(1.0 - self.stream.uniform_f64(i as u64)).ln() / points.weight(i), i as u32)));
         keys.sort_unstable_by(nearest_first);
         let mut rows: Vec<u32> = Vec::new();
         reserve(&mut rows, k)?;
@@ -257,7 +251,7 @@ impl Least {
     fn draw(&self, seeding: &Seeding, number: u64) -> Result<Vec<u32>> {
         let mass = |i: usize| seeding.points.weight(i) * f64::from(self.least[i]);
         let masses = Masses::new(self.least.len(), mass)?;
-        let uniform = |candidate: usize| uniform(&seeding.stream, (candidate as u64) << 32 | number);
+        let uniform = |candidate: usize| seeding.stream.uniform_f64((candidate as u64) << 32 | number);
         // As many as there are candidates, 1024 at most.
         Ok((0..self.gains.len()).filter_map(|i| masses.draw(uniform(i), mass).map(|i| i as u32)).collect())
     }

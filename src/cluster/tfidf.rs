@@ -10,7 +10,7 @@
 //! is no operation of the backends' table. Counts are whole numbers, the rest is done row by row in one order, and logarithms are
 //! our own: the same documents give the same bits on every machine, backend and number of threads.
 
-use crate::backend::Context;
+use crate::backend::{Context, stop};
 use crate::tensor::error::{ensure, error};
 use crate::tensor::{Cancelled, Result, reserve, vec_zeroed};
 use parking_lot::Mutex;
@@ -112,7 +112,7 @@ impl Tfidf {
         ensure!(n.checked_mul(d) == Some(x.len()), Shape, "x has {} elements for [{n}, {d}]", x.len());
         let piece = self.piece(terms);
         let given_up = AtomicBool::new(false);
-        let cancelled = &sticky(&given_up, cancelled);
+        let cancelled = &|| stop::asked(&given_up, cancelled);
         let pieces = Mutex::new(x.chunks_mut(piece * d).enumerate());
         context.launch().executor.run(n.div_ceil(piece), &|_| {
             let Some((number, rows)) = pieces.lock().next() else { return };
@@ -159,7 +159,7 @@ impl Tfidf {
     fn document_frequencies(&self, context: &Context, terms: &dyn Terms, cancelled: Cancelled) -> Result<Vec<u64>> {
         let (n, piece) = (terms.count(), self.piece(terms));
         let given_up = AtomicBool::new(false);
-        let cancelled = &sticky(&given_up, cancelled);
+        let cancelled = &|| stop::asked(&given_up, cancelled);
         let sums = Mutex::new(Ok(vec_zeroed::<u64>(self.dimensions())?));
         context.launch().executor.run(n.div_ceil(piece), &|i| {
             let found = self.found(terms, i * piece..n.min((i + 1) * piece), cancelled);
@@ -185,17 +185,6 @@ impl Tfidf {
             });
         }
         Ok(found)
-    }
-}
-
-/// Asks until the answer is yes, which is remembered: what was left out then does not come back when a token is taken back.
-fn sticky<'a>(given_up: &'a AtomicBool, cancelled: Cancelled<'a>) -> impl Fn() -> bool + Sync + 'a {
-    move || {
-        let now = given_up.load(Relaxed) || cancelled();
-        if now {
-            given_up.store(true, Relaxed);
-        }
-        now
     }
 }
 

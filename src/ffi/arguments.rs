@@ -85,6 +85,11 @@ pub unsafe fn slice_mut<'a, T>(pointer: *mut T, count: usize, name: &str) -> Res
     Ok(unsafe { std::slice::from_raw_parts_mut(pointer, count) })
 }
 
+/// Elements of an output that may be NULL: none then.
+pub fn wanted<T>(pointer: *mut T, count: usize) -> usize {
+    if pointer.is_null() { 0 } else { count }
+}
+
 /// An output that may be NULL: then it is empty.
 ///
 /// # Safety

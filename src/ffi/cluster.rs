@@ -22,11 +22,11 @@
 //!     if (setun_cluster(x, 4, 2, 2, NULL, labels, centroids, &inertia) != SETUN_OK) puts(setun_last_error());
 //!     printf("%d %d %d %d, inertia %g\n", labels[0], labels[1], labels[2], labels[3], inertia);
 
-use super::arguments::{check_apart, check_pointer, count, extent, optional, size, slice, slice_mut, store};
+use super::arguments::{check_apart, check_pointer, count, extent, optional, size, slice, slice_mut, store, wanted};
 use super::context::setun_context;
 use super::guard::{guard, guard_silent};
 use super::handle::{self, Handle};
-use super::kmeans_object::{KMeansObject, c_report, copy, last_report, look_up, points, take, wanted};
+use super::kmeans_object::{KMeansObject, c_report, copy, last_report, look_up, points, take};
 use super::library::{setun_cancel, setun_status};
 use super::options::{self, Versioned};
 use crate::cluster::{KMeans, KMeansOptions, Points};

@@ -17,7 +17,7 @@
 //!     setun_codebook_pack(NULL, x, 6, entries, 4, packed, sizeof packed);
 //!     setun_codebook_unpack(NULL, packed, sizeof packed, 6, entries, 4, x);
 
-use super::arguments::{check_apart, count, extent, one_of, optional, size, slice, slice_mut, store};
+use super::arguments::{check_apart, count, extent, one_of, optional, size, slice, slice_mut, store, wanted};
 use super::context::{self, setun_context};
 use super::guard::guard;
 use super::library::{Token, setun_cancel, setun_status};
@@ -113,11 +113,10 @@ pub unsafe extern "C" fn setun_codebook_fit(
         let (n, k) = (count::<f32>(&[size(n, "n")?], "x")?, count::<f32>(&[size(k, "k")?], "entries")?);
         let line = options.line(k)?;
         let weighted = if options.weights.is_null() { 0 } else { n };
-        let room = |missing: bool, count: usize| if missing { 0 } else { count };
         let outputs = [
-            extent("entries", entries, room(entries.is_null(), k)),
-            extent("labels", labels, room(labels.is_null(), n)),
-            extent("inertia", inertia, room(inertia.is_null(), 1)),
+            extent("entries", entries, wanted(entries, k)),
+            extent("labels", labels, wanted(labels, n)),
+            extent("inertia", inertia, wanted(inertia, 1)),
         ];
         check_apart(&outputs, &[extent("x", x, n), extent("weights", options.weights, weighted)])?;
         // SAFETY: NULL, alignment and overlap are checked; the lengths are the caller's contract. A label is below 2^31.

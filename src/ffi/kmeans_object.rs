@@ -1,6 +1,6 @@
 //! What the cluster section keeps behind its handles, and what its calls have in common: points and outputs, checked.
 
-use super::arguments::{Extent, check_apart, count, extent, one_of, optional, size, slice};
+use super::arguments::{Extent, check_apart, count, extent, one_of, optional, size, slice, wanted};
 use super::cluster::{
     setun_kmeans, setun_kmeans_callback, setun_kmeans_options, setun_kmeans_report, setun_kmeans_start,
 };
@@ -149,10 +149,6 @@ pub unsafe fn points<'a>(x: *const f32, n: i64, d: i64, weights: *const f32) -> 
     // SAFETY: NULL and alignment are checked; the lengths are passed on to the caller.
     let (x_slice, w) = unsafe { (slice(x, all, "x")?, slice(weights, weighted, "weights")?) };
     Ok((Points::new(x_slice, n, d, w)?, [extent("x", x, all), extent("weights", weights, weighted)]))
-}
-
-pub fn wanted<T>(pointer: *mut T, count: usize) -> usize {
-    if pointer.is_null() { 0 } else { count }
 }
 
 /// Copies to an output that is there.

@@ -75,6 +75,12 @@ impl Stream {
         (self.bits(element) >> 8) as f32 * (1.0 / 16_777_216.0)
     }
 
+    /// Uniform in [0, 1): 53 bits.
+    pub fn uniform_f64(&self, element: u64) -> f64 {
+        const STEPS: u64 = 1 << 53;
+        self.below(element, STEPS) as f64 / STEPS as f64
+    }
+
     /// Standard normal by Box-Muller in f64, two words a number: element i uses half of block i / 2.
     pub fn normal(&self, element: u64) -> f32 {
         let words = self.block(element / 2);

@@ -99,18 +99,12 @@ impl Sampling {
         let (source, count) = (dataset.tokens(Split::Train), rows.len() as f64);
         let windows = tokens.chunks_exact_mut(length).zip(targets.chunks_exact_mut(length));
         for (i, (cluster, (tokens, targets))) in rows.iter_mut().zip(windows).enumerate() {
-            let (drawn, start) = clusters.draw((i as f64 + uniform(&stream, i as u64)) / count);
+            let (drawn, start) = clusters.draw((i as f64 + stream.uniform_f64(i as u64)) / count);
             *cluster = drawn as u32;
             source.window(start, tokens, targets);
         }
         Ok(())
     }
-}
-
-/// Uniform in [0, 1): 53 bits.
-fn uniform(stream: &Stream, element: u64) -> f64 {
-    const STEPS: u64 = 1 << 53;
-    stream.below(element, STEPS) as f64 / STEPS as f64
 }
 
 /// The cluster of each window of the training split.

@@ -666,7 +666,7 @@ class Sanitized(Programs):
             "cluster": ["cluster", "cluster_options", "points", "table", "output", "picture", "axis", "topics", "signals",
                         "arguments"],
             "generate": ["generate", "arguments"],
-            "train": ["train", "results", "options", "arguments", "progress", "curve", "axis", "signals"],
+            "train": ["train", "results", "options", "arguments", "progress", "curve", "axis", "output", "signals"],
         }
         for program, files in sources.items():
             command = [os.environ.get("CC", "cc"), *flags, "-I", ROOT / "include", "-o", self.folder / program]

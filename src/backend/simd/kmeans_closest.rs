@@ -32,7 +32,9 @@ pub fn kmeans_closest(
     let (x, centroids) = (x.slice::<f32>()?, centroids.slice::<f64>()?);
     let (labels, distances) = (Shared::new(labels.slice_mut::<u32>()?), Shared::new(distances.slice_mut::<f32>()?));
     with_packed(launch, centroids, d, |packed| {
-        let search = Search { launch, x, d, centroids, packed, m, labels, distances };
+        let most = |of: &[f32]| f64::from(of.iter().fold(0f32, |most, &x| most.max(x)));
+        let (error, slack) = (most(packed.bounds.errors), most(packed.bounds.slack));
+        let search = Search { launch, x, d, centroids, packed, error, slack, m, labels, distances };
         let size = block_rows(n, 4 * (d + packed.padded()));
         chunks::try_run(launch, n, 8 * size, |rows| search.run(rows, size))
     })
@@ -65,6 +67,9 @@ struct Search<'a> {
     /// [k, d]
     centroids: &'a [f64],
     packed: &'a Packed<'a>,
+    /// The largest of the packed centroids' bounds.
+    error: f64,
+    slack: f64,
     m: usize,
     /// [n, m]
     labels: Shared<'a, u32>,
@@ -179,12 +184,8 @@ impl Search<'_> {
             return f32::INFINITY;
         }
         let last = at_place(self.m, scores, &mut some[..scores.len()]);
-        let most = |of: &[f32]| of.iter().fold(0f32, |most, &x| most.max(x));
-        let bounds = &self.packed.bounds;
         let (norm, last) = (f64::from(norm), f64::from(last));
-        let off = norm * f64::from(most(bounds.errors)) * (2.0 + 1e-5)
-            + f64::from(most(bounds.slack))
-            + norm * norm * f64::from(ties(self.d));
+        let off = norm * self.error * (2.0 + 1e-5) + self.slack + norm * norm * f64::from(ties(self.d));
         ((last + off) as f32).next_up()
     }
 }

@@ -4,10 +4,9 @@
 use super::item::{Item, Numbers};
 use super::plan::Plan;
 use crate::backend::Launch;
-use crate::tensor::error::ensure;
+use crate::backend::stop::stoppable;
 use crate::tensor::{Cancelled, Result, reserve, vec_zeroed};
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// The sum of weights, and of weight times number.
 pub type Sums = [f64; 2];
@@ -103,24 +102,15 @@ impl<'a, T: Item> Items<'a, T> {
         let length = chunk_length(n);
         let mut counts: Vec<u32> = vec_zeroed(n.div_ceil(length) * count)?;
         let part = |chunk: usize| numbers.part(chunk * length, n.min((chunk + 1) * length));
-        let given_up = AtomicBool::new(false);
-        // Once a chunk was left out the work is given up, whatever the token says later.
-        let goes_on = || {
-            if cancelled() {
-                given_up.store(true, Relaxed);
-            }
-            !given_up.load(Relaxed)
-        };
         let chunks: Vec<_> = counts.chunks_mut(count).map(Mutex::new).collect();
-        launch.executor.run(chunks.len(), &|chunk| {
-            if !goes_on() {
-                return;
-            }
-            let mut counts = chunks[chunk].lock();
-            part(chunk).each(|item: T| counts[plan.bucket(item.key())] += 1);
-        });
+        stoppable(cancelled, "counting the numbers", || {
+            launch.executor.run(chunks.len(), &|chunk| {
+                let mut counts = chunks[chunk].lock();
+                part(chunk).each(|item: T| counts[plan.bucket(item.key())] += 1);
+            });
+            Ok(())
+        })?;
         drop(chunks);
-        ensure!(goes_on(), Cancelled, "cancelled while the numbers were counted");
         let mut list = Vec::new();
         reserve(&mut list, count)?;
         let mut at = 0u32;
@@ -134,18 +124,17 @@ impl<'a, T: Item> Items<'a, T> {
             }
         }
         let (places, chunks) = (T::places(items), counts.chunks_mut(count).map(Mutex::new).collect::<Vec<_>>());
-        launch.executor.run(chunks.len(), &|chunk| {
-            if !goes_on() {
-                return;
-            }
-            let mut next = chunks[chunk].lock();
-            part(chunk).each(|item: T| {
-                let next = &mut next[plan.bucket(item.key())];
-                item.store(&places[*next as usize]);
-                *next += 1;
+        stoppable(cancelled, "sorting the numbers", || {
+            launch.executor.run(chunks.len(), &|chunk| {
+                let mut next = chunks[chunk].lock();
+                part(chunk).each(|item: T| {
+                    let next = &mut next[plan.bucket(item.key())];
+                    item.store(&places[*next as usize]);
+                    *next += 1;
+                });
             });
-        });
-        ensure!(goes_on(), Cancelled, "cancelled while the numbers were sorted");
+            Ok(())
+        })?;
         let mut buckets = Items { items: &mut items[..at as usize], list };
         buckets.divide(launch, plan)?;
         let mut sums: Vec<Sums> = vec_zeroed(buckets.count())?;

@@ -25,6 +25,7 @@ mod ternary;
 #[cfg(test)]
 mod tests;
 
+use super::points::check_weights;
 use crate::backend::{Context, Launch, release_large, with_scratch};
 use crate::tensor::error::{ensure, error};
 use crate::tensor::log::{LogLevel, log};
@@ -106,12 +107,7 @@ fn check(x: &[f32], weights: &[f32]) -> Result<()> {
         ensure!(x[at].is_finite(), Argument, "x[{at}] is {}, expected a finite number", x[at]);
         return Err(error!(Argument, "x[{at}] is {:e}: scale the numbers to at most {LARGEST:e}", x[at]));
     }
-    if let Some(at) = weights.iter().position(|w| !(w.is_finite() && *w >= 0.0)) {
-        return Err(error!(Argument, "weights[{at}] is {}, expected 0 or a positive number", weights[at]));
-    }
-    let some = weights.is_empty() || weights.iter().any(|&w| w > 0.0);
-    ensure!(some, Argument, "all {} weights are 0", weights.len());
-    Ok(())
+    check_weights(weights)
 }
 
 fn run<T: Item>(
