@@ -25,6 +25,7 @@ pub fn check_labels(x: &View, labels: &View) -> Result<()> {
 }
 
 /// FORMAT, with the position, for a code that is no entry, and for what stands past the last code.
+#[inline]
 pub fn check_entries(packed: &[u8], n: usize, entries: usize) -> Result<()> {
     for i in 0..n {
         let code = code(packed, bits(entries), i);
@@ -35,6 +36,7 @@ pub fn check_entries(packed: &[u8], n: usize, entries: usize) -> Result<()> {
     Ok(())
 }
 
+#[inline]
 fn code(packed: &[u8], bits: usize, i: usize) -> usize {
     usize::from(if bits == 8 { packed[i] } else { packed[i / 2] >> (4 * (i % 2)) & 15 })
 }

@@ -123,6 +123,7 @@ pub fn five_trits(_: &Launch, five: &View, trits: &mut ViewMut) -> Result<()> {
 }
 
 /// Digit t + 1 of column k of a row of five trits a byte; 1 past the last column.
+#[inline]
 fn digit(row: &[u8], k: usize, columns: usize) -> u8 {
     if k < columns { row[k / 5] / [1, 3, 9, 27, 81][k % 5] % 3 } else { 1 }
 }
