@@ -17,19 +17,43 @@ use super::projection::Projection;
 use crate::tensor::random::Stream;
 use crate::tensor::{Packing, Result, View, ViewMut};
 
-/// The scalars of one AdamW update (Loshchilov & Hutter, arXiv 1711.05101).
+/// The direction of a step: what is subtracted from a parameter p, before weight decay and the learning rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// AdamW (Loshchilov & Hutter, arXiv 1711.05101): m and v are running means of g and g^2.
+    AdamW,
+    /// The same with v by rows and columns (Adafactor, arXiv 1804.04235), which `step_factors` keeps.
+    Factored,
+    /// Momentum, or Nesterov's: m = beta m + g.
+    Momentum,
+    /// The gradient is the direction: of Muon, which is made of all elements at once.
+    Given,
+}
+
+/// The scalars of one step of one tensor.
 #[derive(Clone, Copy, Debug)]
-pub struct AdamW {
-    pub learning_rate: f32,
-    pub beta1: f32,
-    pub beta2: f32,
+pub struct StepRule {
+    pub direction: Direction,
+    /// Multiplies the gradient first: what clips it; of a given direction, its scale.
+    pub gradient_scale: f32,
+    /// Of momentum.
+    pub beta: f32,
+    pub nesterov: bool,
+    /// 1 - beta1 and 1 - beta2.
+    pub rate1: f32,
+    pub rate2: f32,
+    /// 1 / (1 - beta1^t) and 1 / (1 - beta2^t), computed in f64.
+    pub inverse1: f32,
+    pub inverse2: f32,
     pub epsilon: f32,
     pub weight_decay: f32,
-    /// 1 - beta1^t and 1 - beta2^t, computed in f64.
-    pub correction1: f32,
-    pub correction2: f32,
-    /// Multiplies the gradient first: the clipping factor over the number of accumulated batches.
-    pub gradient_scale: f32,
+    /// What the direction is multiplied by.
+    pub rate: f32,
+    /// The box of the parameter.
+    pub lower: f32,
+    pub upper: f32,
+    /// |p| above it is a trit that is not 0; NaN where there are no trits.
+    pub threshold: f32,
 }
 
 // From each entry `operations.rs` makes the operation's name and its way through the dispatcher: arguments are named.
@@ -365,29 +389,67 @@ pub struct Kernels {
         fn(&Launch, targets: &View, factor: f64, logits: &mut ViewMut, losses: &mut ViewMut) -> Result<()>,
 
     // --- optimizer -----------------------------------------------------------------------------------------------
-    /// In place, for gradient, parameter, m, v[..] f32:
-    /// g = gradient * gradient_scale; m += (1 - beta1) (g - m); v += (1 - beta2) (g^2 - v);
-    /// p -= learning_rate * (m / correction1 / (sqrt(v / correction2) + epsilon) + weight_decay * p).
-    pub adamw: fn(
+    // A gradient[..] f32 and the states of its parameter, of as many elements, in one of the forms that `scalar/step.rs` lists:
+    // parameter f32 or i8, m f32 or i8, v f32 or u8, with a scale f32 for each 256 elements of codes and none for floats. m and v
+    // are empty where the direction has none; of FACTORED, gradient is [r, c] and v [r + c + 1] f32. What an element becomes, and
+    // its codes, is `StepRule::element` and the functions beside it, to the bit on every row.
+    /// m of MOMENTUM, in place, and its direction[..] f32, weight decay left out.
+    pub step_momentum: fn(
         &Launch,
-        options: &AdamW,
+        rule: &StepRule,
         gradient: &View,
-        parameter: &mut ViewMut,
         m: &mut ViewMut,
-        v: &mut ViewMut,
+        m_scales: &mut ViewMut,
+        direction: &mut ViewMut,
     ) -> Result<()>,
-    /// How far `adamw` would go, without going: with d = (what it would subtract from p) / learning_rate,
-    /// sums[2] f64 += the canonical sums of d^2 and of p^2, from gradient, parameter, m, v[..] f32 as they are before it.
-    /// `learning_rate` is not read; epsilon is above 0. A NaN or an infinity of d or p makes its sum NaN or infinite.
-    pub adamw_squares: fn(
+    /// new[r + c + 1] from v[r + c + 1]: the running means, at `rate2`, of the mean of (gradient[r, c] * gradient_scale)^2 of each
+    /// row and of each column (canonical sums, divided in f64), and the inverse of the mean of the new row means (0 for 0).
+    pub step_factors: fn(&Launch, rule: &StepRule, gradient: &View, v: &View, new: &mut ViewMut) -> Result<()>,
+    /// sums[5] f64 += the canonical sums of d^2, of p^2, of g m, of m^2 and of v, with d the direction, weight decay in it, of the
+    /// step from these states, g = gradient * gradient_scale, and m and v as they are before it (0 where there are none). A NaN
+    /// or an infinity of d or p makes its sum NaN or infinite. `rate`, the box and the threshold are not read.
+    pub step_sums: fn(
         &Launch,
-        options: &AdamW,
+        rule: &StepRule,
         gradient: &View,
         parameter: &View,
+        parameter_scales: &View,
         m: &View,
+        m_scales: &View,
         v: &View,
+        v_scales: &View,
         sums: &mut ViewMut,
     ) -> Result<()>,
+    /// bins[129] u32 += how many trits would change after which share of the step: see `flip_bin`.
+    pub step_flips: fn(
+        &Launch,
+        rule: &StepRule,
+        gradient: &View,
+        parameter: &View,
+        parameter_scales: &View,
+        m: &View,
+        m_scales: &View,
+        v: &View,
+        v_scales: &View,
+        bins: &mut ViewMut,
+    ) -> Result<()>,
+    /// In place, the step: p = clamp(p - rate * d, lower, upper), m and v (but not that of FACTORED). Codes of p and v are rounded
+    /// at random, element i by `stream.rounding(i)`. counts[2] u32 += elements that the box held, and trits that changed.
+    pub step: fn(
+        &Launch,
+        rule: &StepRule,
+        stream: Stream,
+        gradient: &View,
+        parameter: &mut ViewMut,
+        parameter_scales: &mut ViewMut,
+        m: &mut ViewMut,
+        m_scales: &mut ViewMut,
+        v: &mut ViewMut,
+        v_scales: &mut ViewMut,
+        counts: &mut ViewMut,
+    ) -> Result<()>,
+    /// y[..] f32 = factor * x[..] f32.
+    pub scale: fn(&Launch, factor: f32, x: &View, y: &mut ViewMut) -> Result<()>,
 
     // --- clusters ------------------------------------------------------------------------------------------------
     /// The nearest of centroids[k, d] f64 to each row of x[n, d] f by squared Euclidean distance, in f64: (x - c)^2 of dimension

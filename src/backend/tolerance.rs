@@ -17,8 +17,6 @@ pub const fn relative(relative: f64) -> Tolerance {
     Tolerance { absolute: 0.0, relative }
 }
 
-pub const ADAMW: Tolerance = Tolerance { absolute: 1e-7, relative: 2e-6 };
-pub const ADAMW_SQUARES: Tolerance = relative(2e-6);
 /// The logits are sums of up to 72 products of standard normal numbers, in f32 lanes; the reference sums in f64.
 pub const ATTENTION: Tolerance = Tolerance { absolute: 3e-6, relative: 3e-6 };
 /// dk and dv sum over all queries of a group.
@@ -49,8 +47,6 @@ pub fn products(k: usize) -> Tolerance {
 pub fn of(operation: Operation, shapes: &[Vec<usize>]) -> Tolerance {
     let dim = |argument: usize, i: usize| shapes.get(argument).and_then(|dims| dims.get(i)).copied().unwrap_or(0);
     match operation {
-        Operation::adamw => ADAMW,
-        Operation::adamw_squares => ADAMW_SQUARES,
         Operation::attention | Operation::attention_cached => ATTENTION,
         Operation::attention_backward => ATTENTION_BACKWARD,
         Operation::cross_entropy | Operation::cross_entropy_gradient => CROSS_ENTROPY,

@@ -10,8 +10,9 @@
 use super::options::{RadiusMode, StepOptions};
 use super::parameter::Parameter;
 use super::report::{ParameterReport, Refusal, RefusalKind, Report};
-use crate::backend::{AdamW, Context};
+use crate::backend::{Context, Direction, StepRule};
 use crate::tensor::error::{ensure, error};
+use crate::tensor::random::{Purpose, Stream};
 use crate::tensor::{Result, View, ViewMut};
 
 /// Norms up to here have squares, and sums of them, that f32 can hold: half the root of f32::MAX.
@@ -85,9 +86,9 @@ impl Step<'_> {
             }
             return Ok(report);
         }
-        let adamw = self.adamw(report.gradient_scale);
+        let rule = self.rule(report.gradient_scale);
         for (parameter, gradient) in parameters.iter_mut().zip(gradients) {
-            self.apply(&adamw, parameter, gradient)?;
+            self.apply(&rule, parameter, gradient)?;
         }
         report.step = self.number;
         summarize(parameters, &mut report);
@@ -105,9 +106,9 @@ impl Step<'_> {
         if refusal.is_some() {
             return Ok(refusal);
         }
-        let adamw = self.adamw(report.gradient_scale);
+        let rule = self.rule(report.gradient_scale);
         for (parameter, gradient) in parameters.iter_mut().zip(gradients) {
-            let refusal = self.measure(&adamw, report.radius, parameter, gradient)?;
+            let refusal = self.measure(&rule, report.radius, parameter, gradient)?;
             if refusal.is_some() {
                 return Ok(refusal);
             }
@@ -150,24 +151,28 @@ impl Step<'_> {
     /// How far the parameter would go, and the learning rate that keeps it inside the radius.
     fn measure(
         &self,
-        adamw: &AdamW,
+        rule: &StepRule,
         radius: f64,
         parameter: &mut Parameter,
         gradient: &View,
     ) -> Result<Option<Refusal>> {
         let Parameter { name, tensor, m, v, limits, report } = parameter;
-        let options = AdamW { weight_decay: limits.weight_decay as f32, ..*adamw };
-        let mut sums = [0.0; 2];
-        (self.context.kernels().adamw_squares)(
+        let rule = StepRule { weight_decay: limits.weight_decay as f32, ..*rule };
+        let mut sums = [0.0; 5];
+        let none = View::of::<f32>(&[], &[0])?;
+        (self.context.kernels().step_sums)(
             self.context.launch(),
-            &options,
+            &rule,
             gradient,
             &tensor.view(),
+            &none,
             &m.view(),
+            &none,
             &v.view(),
-            &mut ViewMut::of(&mut sums, &[2])?,
+            &none,
+            &mut ViewMut::of(&mut sums, &[5])?,
         )?;
-        let [direction, weights] = sums.map(f64::sqrt);
+        let [direction, weights, ..] = sums.map(f64::sqrt);
         if !is_safe(weights) {
             let refusal = self.refuse_non_finite(RefusalKind::Parameter, name, &tensor.view())?;
             return Ok(Some(refusal.unwrap_or_else(|| {
@@ -189,7 +194,7 @@ impl Step<'_> {
         // Weight decay is a part of d, and may cancel one that is larger: both parts have to be finite.
         let farthest = weights + rate * (direction + 2.0 * limits.weight_decay * weights);
         // The scalars that the kernels make of the rate.
-        let factors = [rate / f64::from(adamw.correction1), rate * limits.weight_decay];
+        let factors = [rate * f64::from(rule.inverse1), rate * limits.weight_decay];
         if !is_safe(farthest) || !factors.iter().all(|&factor| (factor as f32).is_finite()) {
             return Ok(Some(self.refuse(
                 RefusalKind::Update,
@@ -207,33 +212,56 @@ impl Step<'_> {
         Ok(None)
     }
 
-    fn apply(&self, adamw: &AdamW, parameter: &mut Parameter, gradient: &View) -> Result<()> {
+    fn apply(&self, rule: &StepRule, parameter: &mut Parameter, gradient: &View) -> Result<()> {
         let Parameter { tensor, m, v, limits, report, .. } = parameter;
-        let options =
-            AdamW { learning_rate: report.learning_rate as f32, weight_decay: limits.weight_decay as f32, ..*adamw };
+        let rule = StepRule {
+            rate: report.learning_rate as f32,
+            weight_decay: limits.weight_decay as f32,
+            lower: limits.lower as f32,
+            upper: limits.upper as f32,
+            ..*rule
+        };
         let (kernels, launch) = (self.context.kernels(), self.context.launch());
-        let states = (&mut m.view_mut(), &mut v.view_mut());
-        (kernels.adamw)(launch, &options, gradient, &mut tensor.view_mut(), states.0, states.1)?;
-        if limits.has_box() {
-            report.clamped = (kernels.clamp)(launch, limits.lower, limits.upper, &mut tensor.view_mut())? as u64;
-        }
+        let mut counts = [0u32; 2];
+        let [p_scales, m_scales, v_scales] = &mut [(); 3].map(|()| [0f32; 0]);
+        let none = |x| ViewMut::of::<f32>(x, &[0]);
+        (kernels.step)(
+            launch,
+            &rule,
+            Stream::new(0, Purpose::Update, self.number as u32, 0),
+            gradient,
+            &mut tensor.view_mut(),
+            &mut none(p_scales)?,
+            &mut m.view_mut(),
+            &mut none(m_scales)?,
+            &mut v.view_mut(),
+            &mut none(v_scales)?,
+            &mut ViewMut::of(&mut counts, &[2])?,
+        )?;
+        report.clamped = u64::from(counts[0]);
         Ok(())
     }
 
     /// The scalars that all parameters share.
-    fn adamw(&self, gradient_scale: f64) -> AdamW {
+    fn rule(&self, gradient_scale: f64) -> StepRule {
         let (beta1, beta2) = (self.options.beta1 as f32, self.options.beta2 as f32);
         // From the rounded beta, which is what the means decay by.
-        let correction = |beta: f32| (1.0 - f64::from(beta).powf(self.number as f64)) as f32;
-        AdamW {
-            learning_rate: self.options.learning_rate as f32,
-            beta1,
-            beta2,
+        let correction = |beta: f32| (1.0 / (1.0 - f64::from(beta).powf(self.number as f64))) as f32;
+        StepRule {
+            direction: Direction::AdamW,
+            gradient_scale: gradient_scale as f32,
+            beta: 0.0,
+            nesterov: false,
+            rate1: 1.0 - beta1,
+            rate2: 1.0 - beta2,
+            inverse1: correction(beta1),
+            inverse2: correction(beta2),
             epsilon: self.options.epsilon as f32,
             weight_decay: 0.0,
-            correction1: correction(beta1),
-            correction2: correction(beta2),
-            gradient_scale: gradient_scale as f32,
+            rate: 0.0,
+            lower: f32::NEG_INFINITY,
+            upper: f32::INFINITY,
+            threshold: f32::NAN,
         }
     }
 

@@ -23,6 +23,7 @@ pub enum Purpose {
     Cluster = 7,
     Quantize = 8,
     OutputGradient = 9,
+    Update = 10,
     #[cfg(test)]
     Test = 255,
 }
@@ -73,6 +74,12 @@ impl Stream {
     /// Uniform in [0, 1): the top 24 bits.
     pub fn uniform(&self, element: u64) -> f32 {
         (self.bits(element) >> 8) as f32 * (1.0 / 16_777_216.0)
+    }
+
+    /// What rounds element `element` at random: in (0, 1), 16 bits, so that a block of Philox is enough for eight.
+    pub fn rounding(&self, element: u64) -> f32 {
+        let word = self.block(element / 8)[(element % 8 / 2) as usize];
+        ((word >> (16 * (element % 2)) & 0xFFFF) as f32 + 0.5) * (1.0 / 65_536.0)
     }
 
     /// Uniform in [0, 1): 53 bits.

@@ -15,7 +15,6 @@
 //! measured against is the one that takes longer.
 
 mod activation;
-mod adamw;
 mod attention;
 mod attention_cached;
 mod cases;
@@ -39,6 +38,7 @@ pub mod recording;
 mod reduce;
 mod rope;
 mod scheme;
+mod step;
 mod ternary;
 #[cfg(test)]
 mod tests;
@@ -79,7 +79,7 @@ fn cases() -> Vec<Case> {
         attention_cached::cases,
         feed_forward::cases,
         cross_entropy::cases,
-        adamw::cases,
+        step::cases,
         gradient::cases,
         kmeans::cases,
         codebook::cases,

@@ -24,7 +24,6 @@
 #![allow(clippy::too_many_arguments)]
 
 mod activation;
-mod adamw;
 mod argument;
 mod attention;
 mod attention_cached;

@@ -76,7 +76,6 @@ kernels! {
     cross_entropy {
         cross_entropy_1024, cross_entropy_long, cross_entropy_gradient_1024, cross_entropy_gradient_long,
     }
-    adamw { adamw, adamw_squares_blocks, adamw_squares }
     matmul {
         matmul_rows_rows, matmul_rows_columns, matmul_columns_columns, matmul_rows_rows_small,
         matmul_rows_columns_small, matmul_columns_columns_small, matmul_add_slices, matmul_1_by_rows,

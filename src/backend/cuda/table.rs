@@ -1,11 +1,11 @@
 //! The `cuda` row.
 
 use super::{
-    activation, adamw, attention, attention_cached, codebook, cross_entropy, elementwise, embedding, feed_forward,
-    fused_norm, gradient, integer_gradient, kmeans, kmeans_closest, kmeans_seed, kmeans_update, magnitudes, mask_sign,
-    matmul, matmul_ternary, matmul_ternary_qkv, norm, reduce, rope, scheme, ternary,
+    activation, attention, attention_cached, codebook, cross_entropy, elementwise, embedding, feed_forward, fused_norm,
+    gradient, integer_gradient, kmeans, kmeans_closest, kmeans_seed, kmeans_update, magnitudes, mask_sign, matmul,
+    matmul_ternary, matmul_ternary_qkv, norm, reduce, rope, scheme, ternary,
 };
-use crate::backend::table::Kernels;
+use crate::backend::table::{Kernels, ON_HOST};
 
 pub const KERNELS: Kernels = Kernels {
     fill: elementwise::fill,
@@ -35,8 +35,12 @@ pub const KERNELS: Kernels = Kernels {
     gated_squared_relu_norm_backward: fused_norm::gated_squared_relu_norm_backward,
     cross_entropy: cross_entropy::cross_entropy,
     cross_entropy_gradient: cross_entropy::cross_entropy_gradient,
-    adamw: adamw::adamw,
-    adamw_squares: adamw::adamw_squares,
+    step_momentum: ON_HOST.step_momentum,
+    step_factors: ON_HOST.step_factors,
+    step_sums: ON_HOST.step_sums,
+    step_flips: ON_HOST.step_flips,
+    step: ON_HOST.step,
+    scale: ON_HOST.scale,
     matmul: matmul::matmul,
     matmul_ternary: matmul_ternary::matmul_ternary,
     matmul_ternary_backward: matmul_ternary::matmul_ternary_backward,

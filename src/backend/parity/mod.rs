@@ -9,7 +9,6 @@
 //! "1" compares all rows, "only" leaves out those of the CPU.
 
 mod activation;
-mod adamw;
 mod attention;
 mod attention_cached;
 mod codebook;
@@ -31,6 +30,7 @@ mod norm;
 mod reduce;
 mod rope;
 mod scheme;
+mod step;
 mod ternary;
 
 use super::launch::{Executor, Launch};

@@ -26,6 +26,15 @@ pub fn add(_: &Launch, x: &View, y: &mut ViewMut) -> Result<()> {
     by_float!(x, typed(x, y))
 }
 
+pub fn scale(_: &Launch, factor: f32, x: &View, y: &mut ViewMut) -> Result<()> {
+    let (x, y) = (x.slice::<f32>()?, y.slice_mut::<f32>()?);
+    ensure!(x.len() == y.len(), Shape, "scale: x has {} elements, y has {}", x.len(), y.len());
+    for (y, x) in y.iter_mut().zip(x) {
+        *y = factor * x;
+    }
+    Ok(())
+}
+
 pub fn dropout(_: &Launch, rate: f32, stream: Stream, x: &mut ViewMut) -> Result<()> {
     fn typed<T: Float>(rate: f32, stream: Stream, x: &mut ViewMut) -> Result<()> {
         // 1 / (1 - rate) is rounded once, in f32, on every row.

@@ -5,7 +5,6 @@
 #![allow(clippy::too_many_arguments)]
 
 pub mod activation;
-pub mod adamw;
 pub mod attention;
 pub mod attention_cached;
 pub mod codebook;
@@ -26,6 +25,7 @@ pub mod norm;
 pub mod reduce;
 pub mod rope;
 pub mod scheme;
+pub mod step;
 pub mod ternary;
 
 use super::table::Kernels;
@@ -100,8 +100,12 @@ pub const KERNELS: Kernels = Kernels {
     gated_squared_relu_norm_backward: fused_norm::gated_squared_relu_norm_backward,
     cross_entropy: cross_entropy::cross_entropy,
     cross_entropy_gradient: cross_entropy::cross_entropy_gradient,
-    adamw: adamw::adamw,
-    adamw_squares: adamw::adamw_squares,
+    step_momentum: step::step_momentum,
+    step_factors: step::step_factors,
+    step_sums: step::step_sums,
+    step_flips: step::step_flips,
+    step: step::step,
+    scale: elementwise::scale,
     kmeans_assign: kmeans::kmeans_assign,
     kmeans_update: kmeans::kmeans_update,
     kmeans_iterate: kmeans::kmeans_iterate,

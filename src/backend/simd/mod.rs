@@ -3,7 +3,6 @@
 //! with a pool it is `parallel`: same chunks, same order of every sum, same bits.
 
 mod activation;
-mod adamw;
 #[cfg(test)]
 mod archive_check;
 mod attention;
@@ -101,8 +100,12 @@ pub const KERNELS: Kernels = Kernels {
     gated_squared_relu_norm_backward: fused_norm::gated_squared_relu_norm_backward,
     cross_entropy: cross_entropy::cross_entropy,
     cross_entropy_gradient: cross_entropy::cross_entropy_gradient,
-    adamw: adamw::adamw,
-    adamw_squares: adamw::adamw_squares,
+    step_momentum: crate::backend::scalar::step::step_momentum,
+    step_factors: crate::backend::scalar::step::step_factors,
+    step_sums: crate::backend::scalar::step::step_sums,
+    step_flips: crate::backend::scalar::step::step_flips,
+    step: crate::backend::scalar::step::step,
+    scale: crate::backend::scalar::KERNELS.scale,
     kmeans_assign: kmeans::kmeans_assign,
     kmeans_update: kmeans::kmeans_update,
     kmeans_iterate: kmeans::kmeans_iterate,

@@ -9,7 +9,6 @@
 #![allow(clippy::needless_range_loop)]
 
 mod activation;
-mod adamw;
 mod attention;
 mod attention_cached;
 mod ceiling;
@@ -40,7 +39,6 @@ mod table;
 mod ternary;
 mod vector;
 
-pub use adamw::AdamWFactors;
 pub use attention::AttentionShape;
 pub use ceiling::{FLOAT_PEAK_ROUND, INT8_PEAK_CODES, INT8_PEAK_ROUND, READ_PEAK_BYTES, UNPACK_PEAK_ROUND};
 pub use elementwise::PhiloxStream;
@@ -142,8 +140,6 @@ pub static SPANS: Spans = Spans {
     gated_squared_relu_backward: feed_forward::gated_squared_relu_backward,
     cross_entropy: cross_entropy::cross_entropy,
     cross_entropy_gradient: cross_entropy::cross_entropy_gradient,
-    adamw: adamw::adamw,
-    adamw_squares: adamw::adamw_squares,
     kmeans_pack: kmeans::kmeans_pack,
     kmeans_centre: kmeans::kmeans_centre,
     kmeans_nearest: kmeans::kmeans_nearest,

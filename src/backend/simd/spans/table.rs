@@ -1,8 +1,7 @@
 //! The contracts of the innermost loops.
 
 use super::{
-    AdamWFactors, AttentionShape, Bins, KMeansCentroids, KMeansExact, KMeansFound, KMeansRows, KMeansSeed, KMeansWhole,
-    PhiloxStream,
+    AttentionShape, Bins, KMeansCentroids, KMeansExact, KMeansFound, KMeansRows, KMeansSeed, KMeansWhole, PhiloxStream,
 };
 
 /// Decodes a row of mask[ceil(columns / 8)] and of as many bits of signs[end], from bit `first` on, as the mask has; returns the
@@ -449,26 +448,6 @@ pub struct Spans {
         width: usize,
         logits: *mut f32,
         losses: *mut f32,
-    ),
-    // --- optimizer -----------------------------------------------------------------------------------------------
-    pub adamw: unsafe extern "C" fn(
-        factors: *const AdamWFactors,
-        gradient: *const f32,
-        parameter: *mut f32,
-        m: *mut f32,
-        v: *mut f32,
-        n: usize,
-    ),
-    /// sums[ceil(n / 4096)][2]: the canonical sums, block by block, of the squares of what `adamw` would subtract from
-    /// parameter[n], and of the parameter's.
-    pub adamw_squares: unsafe extern "C" fn(
-        factors: *const AdamWFactors,
-        gradient: *const f32,
-        parameter: *const f32,
-        m: *const f32,
-        v: *const f32,
-        n: usize,
-        sums: *mut f32,
     ),
     // --- clusters ------------------------------------------------------------------------------------------------
     /// packed[d][16] = c - centre, 0 past the last of centroids[count, d], count up to 16, and squares[count] = |c - centre|^2;
