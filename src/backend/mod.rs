@@ -19,6 +19,7 @@
 //! An operation has the same file name in `scalar/`, `simd/`, `simd/spans/`, `benchmark/` and the parity tests.
 
 pub mod benchmark;
+pub mod codes;
 mod crew;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub mod cuda;

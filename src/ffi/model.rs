@@ -401,7 +401,7 @@ pub unsafe extern "C" fn setun_model_loss(
             check_tokens(tokens, model.options().vocabulary, "tokens")?;
             check_tokens(targets, model.options().vocabulary, "targets")?;
             let mut activations = Activations::new(model, batch, length)?;
-            let work = || model.loss(&mut activations, (tokens, targets), &never);
+            let work = || model.loss(&mut activations, (tokens, targets), None, &never);
             model.context().launch().executor.enter(work)
         })?;
         // SAFETY: checked above; a valid pointer is the caller's contract.

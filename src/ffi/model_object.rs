@@ -105,7 +105,7 @@ pub fn file_rest(value: i32) -> Result<file::Rest> {
 pub fn copy(model: &Model, name: &CStr) -> Result<Tensor> {
     let name = name.to_str().map_err(|e| error!(Internal, "a parameter's name: {e}"))?;
     if let Some(parameter) = model.parameters().iter().find(|parameter| parameter.name == name) {
-        return Tensor::from_slice(&parameter.tensor.read::<f32>()?, parameter.tensor.dims());
+        return Tensor::from_slice(&parameter.floats()?, parameter.tensor.dims());
     }
     let linear = model.linears().find(|linear| linear.name == name);
     let missing = || error!(Internal, "the model has no tensor {name}");

@@ -23,15 +23,19 @@
 //!         if (setun_step(w, gradient, 2, moments, step, NULL, NULL) != SETUN_OK) puts(setun_last_error());
 //!     }
 
-use super::arguments::{self, check_apart, check_pointer, count, extent, size, slice, store};
+use super::arguments::{self, check_apart, check_pointer, count, extent, size, slice, slice_mut, store};
 use super::context::{self, setun_context};
 use super::guard::{guard, guard_silent};
 use super::handle::{self, Handle};
 use super::library::setun_status;
-use super::optimizer::{OptimizerObject, lend, parameter_options, step_options};
+use super::optimizer::{OptimizerObject, guard_options, lend, parameter_options, step_options};
 use super::options::{self, Versioned};
 use super::tensor::shape;
-use crate::step::{Kind, Optimizer, Parameter, ParameterOptions, RefusalKind, Report, StepOptions, step_alone};
+use super::train::setun_schedule;
+use crate::step::{
+    GuardOptions, Held, Kind, Method, Optimizer, Parameter, ParameterOptions, Precision, RefusalKind, Report,
+    StepOptions, step_alone,
+};
 use crate::tensor::error::{ensure, error};
 use crate::tensor::{Result, View};
 use std::ffi::c_char;
@@ -47,6 +51,45 @@ pub enum setun_radius_mode {
     /// Every step is scaled to it; the learning rate has no effect. Weights can grow by it in every step:
     /// let it fall by a schedule, or set a box.
     Exact = 2,
+}
+
+/// Which rms of the weights the radius is a share of.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum setun_radius_base {
+    /// That before the step.
+    Current = 0,
+    /// That before the first step: it does not grow with weights that grow.
+    Initial = 1,
+}
+
+/// The direction of a step.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum setun_step_method {
+    /// AdamW (arXiv 1711.05101).
+    AdamW = 0,
+    /// Muon (Jordan et al., 2024): of a matrix, its momentum made orthogonal by five Newton-Schulz iterations,
+    /// scaled to an rms of muon_rms. What is no matrix goes as AdamW does, and so should embeddings and
+    /// heads: give those the method in their own options.
+    Muon = 1,
+    /// Stochastic gradient descent: m = momentum * m + g, and along it, or, with nesterov, g + momentum * m.
+    Momentum = 2,
+}
+
+/// In which numbers an optimizer keeps its states.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum setun_state_precision {
+    /// 32-bit floats: 8 bytes an element for AdamW, 4 for the others.
+    F32 = 0,
+    /// Codes of 8 bits with a scale for each 256 (arXiv 2110.02861): 2.03 bytes an element for AdamW, 1.02 for
+    /// the others.
+    Int8 = 1,
+    /// The same codes for m; v by rows and columns (arXiv 1804.04235); and of a ternary parameter the weights
+    /// themselves as such codes, rounded at random: 2.03 bytes an element in all, weights included. Those
+    /// are the optimizer's own: see `setun_optimizer_add_compact`.
+    Compact = 2,
 }
 
 /// What a parameter is to the network.
@@ -74,6 +117,8 @@ pub enum setun_step_outcome {
     BadParameter = 2,
     /// Refused: a parameter or a state would have; the radius shrinks.
     BadUpdate = 3,
+    /// Not taken: the guard found that its batch is no batch to learn from.
+    Skipped = 4,
 }
 
 /// How to step. Fill it with `setun_optimizer_options_init`.
@@ -108,12 +153,48 @@ pub struct setun_optimizer_options {
     pub radius_mode: i32,
     /// Where it runs; NULL = the default context. Default NULL.
     pub context: *const setun_context,
+    /// A `setun_step_method`. Default SETUN_STEP_METHOD_ADAMW.
+    pub method: i32,
+    /// A `setun_state_precision`. Parameters of less than 4096 elements keep floats. Default
+    /// SETUN_STATE_PRECISION_F32.
+    pub states: i32,
+    /// A `setun_radius_base`. Default SETUN_RADIUS_BASE_CURRENT.
+    pub radius_base: i32,
+    /// A `setun_schedule` of learning rate and radius. Default SETUN_SCHEDULE_CONSTANT.
+    pub schedule: i32,
+    /// The last step of the schedule, where it ends at minimum_lr_ratio; needed unless it is constant.
+    /// Default 0.
+    pub total_steps: i64,
+    /// Steps in which learning rate and radius rise from 0. Default 0.
+    pub warmup_steps: i64,
+    /// The lowest learning rate, as a share of the highest. Default 0.1.
+    pub minimum_lr_ratio: f64,
+    /// Of Muon and momentum. Default 0.95.
+    pub momentum: f64,
+    /// The rms of Muon's direction, which the learning rate multiplies. (As much as AdamW's: 0.2, arXiv
+    /// 2502.16982.) Default 1.
+    pub muon_rms: f64,
+    /// The largest share of the trits of a ternary parameter, by the absmean scheme, that change in a step;
+    /// 1 = no limit. Default 1.
+    pub flip_budget: f64,
+    /// Of the numbers that codes are rounded by. Default 0.
+    pub seed: u64,
+    /// 0 or 1: Nesterov's form of Muon and momentum. Default 1.
+    pub nesterov: i32,
+    /// 0.
+    pub reserved: i32,
+    /// Steps between two checks of `setun_optimizer_step_guarded`; 0 = none. Default 16.
+    pub guard_interval: i64,
+    /// How many standard deviations above the last ones a loss or a gradient norm is a spike. Default 6.
+    pub guard_spike: f64,
+    /// How many standard errors worse a step may make its batch. Default 2.
+    pub guard_tolerance: f64,
 }
 
-// SAFETY: repr(C), begins with struct_size, numbers and a pointer, which is at the end: no padding there.
+// SAFETY: repr(C), begins with struct_size, numbers and a pointer, ends with 8-byte numbers: no padding there.
 unsafe impl Versioned for setun_optimizer_options {
     fn defaults() -> Self {
-        let defaults = StepOptions::default();
+        let (defaults, guard) = (StepOptions::default(), GuardOptions::default());
         setun_optimizer_options {
             struct_size: size_of::<Self>(),
             learning_rate: defaults.learning_rate,
@@ -129,6 +210,22 @@ unsafe impl Versioned for setun_optimizer_options {
             upper: defaults.upper,
             radius_mode: setun_radius_mode::Cap as i32,
             context: std::ptr::null(),
+            method: setun_step_method::AdamW as i32,
+            states: setun_state_precision::F32 as i32,
+            radius_base: setun_radius_base::Current as i32,
+            schedule: setun_schedule::Constant as i32,
+            total_steps: 0,
+            warmup_steps: 0,
+            minimum_lr_ratio: 0.1,
+            momentum: defaults.momentum,
+            muon_rms: defaults.muon_rms,
+            flip_budget: defaults.flip_budget,
+            seed: defaults.seed,
+            nesterov: i32::from(defaults.nesterov),
+            reserved: 0,
+            guard_interval: guard.interval as i64,
+            guard_spike: guard.spike,
+            guard_tolerance: guard.tolerance,
         }
     }
 }
@@ -149,9 +246,15 @@ pub struct setun_parameter_options {
     pub lower: f64,
     /// Default NAN.
     pub upper: f64,
+    /// Its own radius. Default NAN.
+    pub radius: f64,
+    /// Its own `setun_step_method`; -1 = the optimizer's. Default -1.
+    pub method: i32,
+    /// 0.
+    pub reserved: i32,
 }
 
-// SAFETY: repr(C), begins with struct_size, numbers only, ends with 8-byte ones: no padding at the end.
+// SAFETY: repr(C), begins with struct_size, numbers only, ends with 8 bytes at a multiple of that: no padding at the end.
 unsafe impl Versioned for setun_parameter_options {
     fn defaults() -> Self {
         setun_parameter_options {
@@ -161,6 +264,9 @@ unsafe impl Versioned for setun_parameter_options {
             radius_floor: f64::NAN,
             lower: f64::NAN,
             upper: f64::NAN,
+            radius: f64::NAN,
+            method: -1,
+            reserved: 0,
         }
     }
 }
@@ -198,9 +304,28 @@ pub struct setun_step_report {
     pub refused_parameters: i64,
     /// For a bad update.
     pub refused_updates: i64,
+    /// Trits that changed in this step, and how many there are where that is known: of ternary parameters, while
+    /// flip_budget is below 1.
+    pub flips: i64,
+    pub trits: i64,
+    /// Of one parameter, what the flip budget left of its step; 1 where it did not hold it.
+    pub flip_share: f64,
+    /// Of one parameter, the cosine of its gradient and its first moment before the step, and the mean of m^2 over
+    /// that of v; NAN where there is none.
+    pub cosine: f64,
+    pub signal: f64,
+    /// What refusals and undone steps have left of the radius: 1 where none is missing.
+    pub radius_factor: f64,
+    /// Batches that the guard has skipped so far, and steps that it has undone.
+    pub skipped: i64,
+    pub undone: i64,
+    /// 1: the step can be undone. Evaluate its batch again, and tell `setun_optimizer_judge`.
+    pub check_due: i32,
+    /// 0.
+    pub reserved: i32,
 }
 
-// SAFETY: repr(C), begins with struct_size, numbers only, ends with 8-byte ones: no padding at the end.
+// SAFETY: repr(C), begins with struct_size, numbers only, ends with 8 bytes at a multiple of that: no padding at the end.
 unsafe impl Versioned for setun_step_report {
     fn defaults() -> Self {
         c_report(&Report::default())
@@ -209,6 +334,7 @@ unsafe impl Versioned for setun_step_report {
 
 fn c_report(report: &Report) -> setun_step_report {
     let outcome = match report.refusal.as_ref().map(|refusal| refusal.kind) {
+        None if report.is_skipped => setun_step_outcome::Skipped,
         None => setun_step_outcome::Taken,
         Some(RefusalKind::Gradient) => setun_step_outcome::BadGradient,
         Some(RefusalKind::Parameter) => setun_step_outcome::BadParameter,
@@ -230,6 +356,16 @@ fn c_report(report: &Report) -> setun_step_report {
         refused_gradients: report.refused.gradients as i64,
         refused_parameters: report.refused.parameters as i64,
         refused_updates: report.refused.updates as i64,
+        flips: report.flips as i64,
+        trits: report.trits as i64,
+        flip_share: f64::NAN,
+        cosine: f64::NAN,
+        signal: f64::NAN,
+        radius_factor: report.factor,
+        skipped: report.skipped as i64,
+        undone: report.undone as i64,
+        check_due: i32::from(report.check_due),
+        reserved: 0,
     }
 }
 
@@ -309,6 +445,8 @@ pub unsafe extern "C" fn setun_step(
         };
         let context = context::resolve(options.context)?;
         let options = step_options(&options)?;
+        let plain = (options.method, options.precision, options.flip_budget) == (Method::AdamW, Precision::F32, 1.0);
+        ensure!(plain, Argument, "options ask for more than AdamW on floats, which takes a setun_optimizer");
         let n = size(n, "n")?;
         let pair = count::<f32>(&[2, n], "moments")?;
         ensure!(step >= 1, Argument, "step is {step}, expected 1 for the first, 2 for the next");
@@ -317,15 +455,17 @@ pub unsafe extern "C" fn setun_step(
             &[extent("gradient", gradient, n)],
         )?;
         // SAFETY: NULL and alignment are checked, what is written lies apart; the lengths are the caller's contract.
-        let (gradient, tensors) = unsafe {
+        let (gradient, weights, moments) = unsafe {
             let halves = [moments, moments.wrapping_add(n)];
-            let [m, v] = [lend(halves[0], &[n], "moments")?, lend(halves[1], &[n], "moments")?];
-            (slice(gradient, n, "gradient")?, [lend(parameters, &[n], "parameters")?, m, v])
+            let moments = [lend(halves[0], &[n], "moments")?, lend(halves[1], &[n], "moments")?];
+            (slice(gradient, n, "gradient")?, lend(parameters, &[n], "parameters")?, moments)
         };
         let own = ParameterOptions::of(Kind::Matrix);
-        let mut parameter = Parameter::with_states("parameters", tensors, &options, &own)?;
+        let mut parameter = Parameter::with_states("parameters", moments, &options, &own)?;
+        let mut held = Held::default();
+        held.push(weights)?;
         let gradient = View::of(gradient, &[n])?;
-        let done = step_alone(&context, &options, step as u64, &mut parameter, &gradient)?;
+        let done = step_alone(&context, &options, step as u64, &mut parameter, &mut held, &gradient)?;
         // SAFETY: checked above; a valid pointer is the caller's contract.
         unsafe { write_report(report, &done) }?;
         outcome(done)
@@ -344,8 +484,9 @@ pub unsafe extern "C" fn setun_optimizer_create(
         // SAFETY: a struct as large as it says is the caller's contract.
         let options = unsafe { options::read(options, "options") }?;
         let optimizer = Optimizer::new(context::resolve(options.context)?, step_options(&options)?)?;
+        let optimizer = OptimizerObject::new(optimizer, guard_options(&options)?);
         // SAFETY: NULL is checked; a valid pointer is the caller's contract.
-        unsafe { handle::give(out, OptimizerObject::new(optimizer)) }
+        unsafe { handle::give(out, optimizer) }
     })
 }
 
@@ -373,6 +514,53 @@ pub unsafe extern "C" fn setun_optimizer_add(
         // SAFETY: the header asks the caller for the size, the lifetime and the exclusiveness.
         let tensor = unsafe { lend(data, &dims, "data") }?;
         handle::exclusive(optimizer, "optimizer")?.add(name, tensor, &own)
+    })
+}
+
+/// Adds the ternary parameter `name` of the shape `dims` [rank] to an optimizer with compact states: as codes
+/// of 8 bits, which are the optimizer's own. They begin as those of the floats at `initial`, which are read
+/// once; read them with `setun_optimizer_read`. The kind is TERNARY, whatever the options say. Returns as
+/// `setun_optimizer_add`, and ARGUMENT where the states are not compact, or initial holds a NaN or an infinity.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_optimizer_add_compact(
+    optimizer: *mut setun_optimizer,
+    name: *const c_char,
+    initial: *const f32,
+    dims: *const i64,
+    rank: i32,
+    options: *const setun_parameter_options,
+) -> setun_status {
+    guard("optimizer_add_compact", || {
+        // SAFETY: a string that ends, `rank` sizes and a struct as large as it says are the caller's contract.
+        let (name, dims, options) =
+            unsafe { (arguments::text(name, "name")?, shape(dims, rank)?, options::read(options, "options")?) };
+        let own = ParameterOptions { kind: Kind::Ternary, ..parameter_options(&options, dims.len())? };
+        // SAFETY: NULL and alignment are checked; the length is the caller's contract.
+        let initial = unsafe { slice(initial, arguments::count::<f32>(&dims, "dims")?, "initial") }?;
+        handle::exclusive(optimizer, "optimizer")?.add_compact(name, initial, &dims, &own)
+    })
+}
+
+/// Writes the parameter `index`, in the order they were added from 0, to `out`, `count` floats: those of codes
+/// as what they stand for. Returns ARGUMENT (no such parameter), SHAPE (another count).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_optimizer_read(
+    optimizer: *const setun_optimizer,
+    index: i64,
+    out: *mut f32,
+    count: i64,
+) -> setun_status {
+    guard("optimizer_read", || {
+        let count = size(count, "count")?;
+        let optimizer = handle::shared(optimizer, "optimizer")?;
+        let floats = optimizer.floats(parameter_index(index, optimizer.get().parameters().len())?)?;
+        let found = floats.count();
+        ensure!(found == count, Shape, "count is {count}, the parameter has {found} elements");
+        check_apart(&[extent("out", out, count)], &[])?;
+        // SAFETY: NULL and alignment are checked; the length is the caller's contract.
+        let out = unsafe { slice_mut(out, count, "out") }?;
+        out.copy_from_slice(floats.host::<f32>()?);
+        Ok(())
     })
 }
 
@@ -404,6 +592,63 @@ pub unsafe extern "C" fn setun_optimizer_step(
     })
 }
 
+/// The same, under a guard. `loss` is the mean loss of the batch that the gradients are of. A batch whose loss
+/// or gradient norm is no number, or a spike above the last ones, is skipped: the status is OK, the outcome in
+/// `report` SKIPPED, and nothing has changed.
+///
+/// Every guard_interval steps `check_due` in the report is 1: then all is kept as it was before the step (as
+/// much memory as parameters and states take) until `setun_optimizer_judge`, which undoes the step or lets it
+/// stay; without it, the next step lets it stay. Returns as `setun_optimizer_step`, and STATE where more than
+/// half of the last 64 batches were skipped or undone.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_optimizer_step_guarded(
+    optimizer: *mut setun_optimizer,
+    gradients: *const *const f32,
+    count: i64,
+    loss: f64,
+    report: *mut setun_step_report,
+) -> setun_status {
+    guard("optimizer_step_guarded", || {
+        // SAFETY: a struct as large as it says and `count` pointers are the caller's contract.
+        let gradients = unsafe {
+            check_report(report)?;
+            slice(gradients, size(count, "count")?, "gradients")?
+        };
+        // SAFETY: gradients as long as their parameters, and parameters that are alive, are the caller's contract.
+        let done = unsafe { handle::exclusive(optimizer, "optimizer")?.step_guarded(gradients, loss) }?;
+        // SAFETY: checked above; a valid pointer is the caller's contract.
+        unsafe { write_report(report, &done) }?;
+        outcome(done)
+    })
+}
+
+/// Decides about the last step, of which `check_due` was 1: with the losses `before` and `after` it of the n
+/// parts of its batch, n at least 1. Where their mean has risen by more than guard_tolerance standard errors of
+/// that rise (or of one part: at all), or is no number, the step is undone bit for bit, the radius is a quarter
+/// (with the mode off: the learning rate) and grows back by 5% a step, and `undone`, unless NULL, becomes 1,
+/// else 0. Returns STATE (no step waits for it), ARGUMENT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_optimizer_judge(
+    optimizer: *mut setun_optimizer,
+    before: *const f32,
+    after: *const f32,
+    n: i64,
+    undone: *mut i32,
+) -> setun_status {
+    guard("optimizer_judge", || {
+        let n = size(n, "n")?;
+        ensure!(n > 0, Argument, "n is 0, expected at least 1");
+        // SAFETY: NULL and alignment are checked; the lengths are the caller's contract.
+        let (before, after) = unsafe { (slice(before, n, "before")?, slice(after, n, "after")?) };
+        let judged = handle::exclusive(optimizer, "optimizer")?.judge(before, after)?;
+        if undone.is_null() {
+            return Ok(());
+        }
+        // SAFETY: not NULL; a valid pointer is the caller's contract.
+        unsafe { store(undone, i32::from(judged), "undone") }
+    })
+}
+
 /// Says what the last step did to the parameter `index`, in the order they were added from 0, or, for -1, to
 /// all of them. Set the `struct_size` of `out` first. Returns ARGUMENT (no such parameter).
 #[unsafe(no_mangle)]
@@ -415,18 +660,20 @@ pub unsafe extern "C" fn setun_optimizer_report(
     guard("optimizer_report", || {
         check_pointer(out, "out")?;
         let optimizer = handle::shared(optimizer, "optimizer")?;
-        let (all, parameters) = (optimizer.get().last(), optimizer.get().parameters());
-        let report = match (index, usize::try_from(index).ok().and_then(|index| parameters.get(index))) {
-            (-1, _) => c_report(all),
-            (_, Some(parameter)) => parameter_report(all, parameter),
-            _ => {
-                let count = parameters.len();
-                return Err(error!(Argument, "index is {index}, expected -1, or one of {count} parameters from 0"));
-            }
+        let (all, parameters) = (optimizer.last(), optimizer.get().parameters());
+        let report = match index {
+            -1 => c_report(&all),
+            _ => parameter_report(&all, &parameters[parameter_index(index, parameters.len())?]),
         };
         // SAFETY: not NULL; a struct as large as it says is the caller's contract.
         unsafe { options::write(out, report, "out") }
     })
+}
+
+/// ARGUMENT unless it is one of so many.
+fn parameter_index(index: i64, count: usize) -> Result<usize> {
+    let found = usize::try_from(index).ok().filter(|&index| index < count);
+    found.ok_or_else(|| error!(Argument, "index is {index}, expected -1, or one of {count} parameters from 0"))
 }
 
 fn parameter_report(all: &Report, Parameter { report, .. }: &Parameter) -> setun_step_report {
@@ -438,6 +685,11 @@ fn parameter_report(all: &Report, Parameter { report, .. }: &Parameter) -> setun
         ratio: report.ratio,
         held: i64::from(report.held),
         clamped: report.clamped as i64,
+        flips: report.flips as i64,
+        trits: report.trits as i64,
+        flip_share: report.flip_share,
+        cosine: report.cosine,
+        signal: report.signal,
         ..c_report(all)
     }
 }
@@ -471,14 +723,15 @@ pub unsafe extern "C" fn setun_optimizer_set_learning_rate(
     })
 }
 
-/// Says how many bytes the states take, beside your parameters and gradients: 8 an element.
+/// Says how many bytes the states take, beside your parameters and gradients, and what the optimizer keeps of
+/// weights of its own.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_optimizer_state_bytes(
     optimizer: *const setun_optimizer,
     out: *mut usize,
 ) -> setun_status {
     guard("optimizer_state_bytes", || {
-        let bytes = handle::shared(optimizer, "optimizer")?.get().state_bytes();
+        let bytes = handle::shared(optimizer, "optimizer")?.state_bytes();
         // SAFETY: NULL is checked; a valid pointer is the caller's contract.
         unsafe { store(out, bytes, "out") }
     })
@@ -492,7 +745,7 @@ pub unsafe extern "C" fn setun_optimizer_save(optimizer: *const setun_optimizer,
     guard("optimizer_save", || {
         // SAFETY: NULL is checked; a NUL at the end is the caller's contract.
         let path = unsafe { arguments::path(path, "path") }?;
-        handle::shared(optimizer, "optimizer")?.get().save(path)
+        handle::shared(optimizer, "optimizer")?.save(path)
     })
 }
 
@@ -507,7 +760,7 @@ pub unsafe extern "C" fn setun_optimizer_load(optimizer: *mut setun_optimizer, p
     guard("optimizer_load", || {
         // SAFETY: NULL is checked; a NUL at the end is the caller's contract.
         let path = unsafe { arguments::path(path, "path") }?;
-        handle::exclusive(optimizer, "optimizer")?.get_mut().load(path)
+        handle::exclusive(optimizer, "optimizer")?.load(path)
     })
 }
 

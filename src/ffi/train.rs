@@ -20,6 +20,7 @@ use super::handle::{self, Handle};
 use super::library::{setun_cancel, setun_status};
 use super::model::{setun_model, setun_model_options};
 use super::options::{self, Versioned};
+use super::step::{setun_radius_base, setun_radius_mode, setun_state_precision, setun_step_method};
 use super::text::{setun_dataset, setun_tokenizer, setun_tokenizer_kind};
 use super::trainer::{TrainerObject, TrainingOptions, train, whole_geometry};
 use crate::tensor::Result;
@@ -38,6 +39,9 @@ pub enum setun_schedule {
     Constant = 1,
     /// Down to minimum_lr_ratio along a line.
     Linear = 2,
+    /// Not at all, and in the last fifth of what follows the warm-up down to minimum_lr_ratio along a line
+    /// (arXiv 2404.06395).
+    Stable = 3,
 }
 
 /// What gradients pass through before the update.
@@ -89,6 +93,15 @@ pub struct setun_metrics {
     /// What `use_adaptive_lr` multiplied the learning rate of the schedule by, which `learning_rate` contains;
     /// 1 when it is off.
     pub learning_rate_factor: f64,
+    /// The share of the trits of all matrices that the step changed; NaN without ternary weights.
+    pub flip_rate: f64,
+    /// The largest rms(step) over rms(weights) of a parameter.
+    pub step_ratio: f64,
+    /// What the guard has left of radius or learning rate: 1 where none is missing.
+    pub radius_factor: f64,
+    /// Batches that the guard has skipped so far, and steps that it has undone.
+    pub skipped_batches: i64,
+    pub undone_steps: i64,
 }
 
 // SAFETY: repr(C), begins with struct_size, 8-byte numbers only: no padding.
@@ -107,6 +120,11 @@ unsafe impl Versioned for setun_metrics {
             elapsed_seconds: 0.0,
             remaining_seconds: 0.0,
             learning_rate_factor: f64::NAN,
+            flip_rate: f64::NAN,
+            step_ratio: f64::NAN,
+            radius_factor: 1.0,
+            skipped_batches: 0,
+            undone_steps: 0,
         }
     }
 }
@@ -213,8 +231,29 @@ pub struct setun_train_options {
     /// rest anew (activation checkpointing, arXiv 1604.06174): less memory, about a fifth more work, the same
     /// numbers to the bit. May change when a run is resumed. Default 0.
     pub activation_checkpointing: i32,
-    /// 0.
-    pub reserved: i32,
+    /// A `setun_step_method`; embedding and head go as AdamW does under MUON. Default SETUN_STEP_METHOD_ADAMW.
+    pub method: i32,
+    /// A `setun_state_precision`: COMPACT keeps the floats of ternary layers as codes of 8 bits too. Default
+    /// SETUN_STATE_PRECISION_F32.
+    pub states: i32,
+    /// A `setun_radius_mode`, with `radius`. Default SETUN_RADIUS_MODE_OFF.
+    pub radius_mode: i32,
+    /// A `setun_radius_base`. Default SETUN_RADIUS_BASE_CURRENT.
+    pub radius_base: i32,
+    /// Non-zero: batches whose loss or gradient is no number or a spike are skipped, and every guard_interval
+    /// steps the batch of the step is evaluated again, and a step that made it worse is undone. Default 0.
+    pub guard: i32,
+    /// Of Muon and momentum. Default 0.95.
+    pub momentum: f64,
+    /// The rms of Muon's direction, which the learning rate multiplies. Default 1.
+    pub muon_rms: f64,
+    /// rms(step) over rms(weights) of each parameter, at most or exactly, at the peak of the schedule. Default
+    /// 0.05.
+    pub radius: f64,
+    /// The largest share of the trits of a matrix that change in a step; 1 = no limit. Default 1.
+    pub flip_budget: f64,
+    /// Default 16.
+    pub guard_interval: i64,
 }
 
 // SAFETY: repr(C), begins with struct_size, numbers, pointers and a nullable function pointer, ends with 8 bytes at a
@@ -260,7 +299,16 @@ unsafe impl Versioned for setun_train_options {
             input_gradient: setun_gradient_products::Int8 as i32,
             weight_gradient: setun_gradient_products::Int8 as i32,
             activation_checkpointing: 0,
-            reserved: 0,
+            method: setun_step_method::AdamW as i32,
+            states: setun_state_precision::F32 as i32,
+            radius_mode: setun_radius_mode::Off as i32,
+            radius_base: setun_radius_base::Current as i32,
+            guard: 0,
+            momentum: 0.95,
+            muon_rms: 1.0,
+            radius: 0.05,
+            flip_budget: 1.0,
+            guard_interval: 16,
         }
     }
 }
@@ -290,6 +338,11 @@ pub fn c_metrics(metrics: &Metrics) -> setun_metrics {
         elapsed_seconds: metrics.elapsed_seconds,
         remaining_seconds: metrics.remaining_seconds,
         learning_rate_factor: metrics.learning_rate_factor,
+        flip_rate: metrics.flip_rate,
+        step_ratio: metrics.step_ratio,
+        radius_factor: metrics.radius_factor,
+        skipped_batches: metrics.skipped_batches as i64,
+        undone_steps: metrics.undone_steps as i64,
     }
 }
 

@@ -5,18 +5,18 @@ use super::context::{self, setun_context};
 use super::floating::outside;
 use super::library::{Token, UserData};
 use super::model_object::{ModelObject, check_poison, geometry};
+use super::optimizer;
 use super::options;
 use super::text::{tokenizer_kind, tokenizer_vocabulary};
 use super::train::{
-    c_metrics, setun_gradient_products, setun_gradient_quantization, setun_progress_callback, setun_schedule,
-    setun_train_options,
+    c_metrics, setun_gradient_products, setun_gradient_quantization, setun_progress_callback, setun_train_options,
 };
 use crate::model::ModelOptions;
 use crate::model::Products;
 use crate::tensor::Result;
 use crate::tensor::error::ensure;
 use crate::train::{
-    Dataset, GradientQuantization, Metrics, Plan, RunEnd, Schedule, Tokenizer, TokenizerKind, TrainOptions, Trainer,
+    Dataset, GradientQuantization, Metrics, Plan, RunEnd, Tokenizer, TokenizerKind, TrainOptions, Trainer,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -132,12 +132,6 @@ impl TrainingOptions {
             // SAFETY: passed on to the caller.
             false => Some(unsafe { arguments::path(options.checkpoint_dir, "checkpoint_dir") }?.to_path_buf()),
         };
-        let schedules = [
-            (setun_schedule::Cosine as i32, "cosine", Schedule::Cosine),
-            (setun_schedule::Constant as i32, "constant", Schedule::Constant),
-            (setun_schedule::Linear as i32, "linear", Schedule::Linear),
-        ];
-        let schedule = one_of(options.schedule, "schedule", &schedules)?;
         let quantizations = [
             (setun_gradient_quantization::None as i32, "none", GradientQuantization::None),
             (setun_gradient_quantization::Int8 as i32, "int8", GradientQuantization::Int8),
@@ -164,7 +158,7 @@ impl TrainingOptions {
             max_steps: count(options.max_steps, "max_steps")?,
             context_length: size(options.context_length, "context_length")?,
             accumulation: size(options.accumulation, "accumulation")?,
-            schedule,
+            schedule: optimizer::decay(options.schedule)?,
             warmup_steps: count(options.warmup_steps, "warmup_steps")?,
             minimum_lr_ratio: options.minimum_lr_ratio,
             weight_decay: options.weight_decay,
@@ -172,6 +166,16 @@ impl TrainingOptions {
             beta2: options.beta2,
             epsilon: options.epsilon,
             clip: options.clip,
+            method: optimizer::step_method(options.method)?,
+            momentum: options.momentum,
+            muon_rms: options.muon_rms,
+            precision: optimizer::precision(options.states)?,
+            radius_mode: optimizer::radius_mode(options.radius_mode)?,
+            radius_base: optimizer::radius_base(options.radius_base)?,
+            radius: options.radius,
+            flip_budget: options.flip_budget,
+            guard: options.guard != 0,
+            guard_interval: count(options.guard_interval, "guard_interval")?,
             seed: options.seed,
             log_interval: count(options.log_interval, "log_interval")?,
             evaluation_interval: count(options.evaluation_interval, "evaluation_interval")?,

@@ -244,7 +244,7 @@ impl Gradients {
         ensure!(model.trainable(), Unsupported, "model: it was loaded packed and cannot be trained");
         let mut tensors = Vec::new();
         for parameter in model.parameters() {
-            tensors.push(model.context().zeros(parameter.tensor.dtype(), parameter.tensor.dims())?);
+            tensors.push(model.context().zeros(model.dtype(), parameter.tensor.dims())?);
         }
         Ok(Gradients { tensors })
     }

@@ -134,7 +134,8 @@ fn store_all(model: &Model, packing: Packing, rest: Rest) -> Result<Vec<Stored<'
         "model file: the model was loaded packed; the weights that training needs are not there to be saved"
     );
     // Of packed layers too: a NaN among the float weights leaves trits that look sound.
-    for Parameter { name, tensor, .. } in model.parameters() {
+    // (Codes of numbers are numbers.)
+    for Parameter { name, tensor, .. } in model.parameters().iter().filter(|p| p.tensor.dtype() == DType::F32) {
         if let Some(element) = (model.context().kernels().first_non_finite)(model.context().launch(), &tensor.view())? {
             return Err(error!(State, "model file: element {element} of {name} is not finite; nothing was written"));
         }
@@ -198,10 +199,14 @@ fn store(parameter: &Parameter, half: bool) -> Result<Stored<'_>> {
     let Parameter { name, tensor, .. } = parameter;
     // Little endian is the byte order of the format and of every target of this library.
     let (dtype, data) = if half {
-        let bytes = safetensors::f32_to_f16_bytes(&tensor.read::<f32>()?);
+        let bytes = safetensors::f32_to_f16_bytes(&parameter.floats()?);
         (DType::F16, Cow::Owned(bytes.map_err(|error| error.within(name).within("model file"))?))
     } else {
-        (DType::F32, tensor.read_bytes()?)
+        let bytes = match parameter.floats()? {
+            Cow::Borrowed(floats) => Cow::Borrowed(bytemuck::cast_slice(floats)),
+            Cow::Owned(floats) => Cow::Owned(bytemuck::cast_slice(&floats).to_vec()),
+        };
+        (DType::F32, bytes)
     };
     Ok(Stored { name: name.clone(), linear: false, dtype, dims: tensor.dims().to_vec(), data })
 }
@@ -329,7 +334,7 @@ fn read_floats(context: &Context, file: &File, description: &Description) -> Res
     if let Some(element) = (context.kernels().first_non_finite)(context.launch(), &tensor.view())? {
         return Err(error!(Format, "element {element} of tensor {name} is not finite"));
     }
-    Ok(Parameter { name: name.clone(), kind: *kind, tensor })
+    Parameter::new(name.clone(), *kind, tensor)
 }
 
 fn read_packed(context: &Context, file: &File, description: &Description, packing: tensor::Packing) -> Result<Linear> {

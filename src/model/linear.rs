@@ -5,7 +5,7 @@
 
 use super::transformer::Pass;
 use super::{ModelOptions, Parameter};
-use crate::backend::{Context, TOKENS};
+use crate::backend::{Context, TOKENS, codes};
 use crate::tensor::random::Purpose;
 use crate::tensor::{DType, Packing, Result, Shape, Tensor, View, ViewMut};
 use serde::Serialize;
@@ -28,6 +28,13 @@ pub struct Linear {
     pub master: Option<usize>,
     /// None in the f32 twin.
     pub ternary: Option<Ternary>,
+}
+
+impl Ternary {
+    /// Above what magnitude a weight is no 0.
+    pub fn threshold(&self) -> Result<f32> {
+        Ok(self.threshold.read::<f32>()?.first().copied().unwrap_or(f32::NAN))
+    }
 }
 
 impl Linear {
@@ -60,7 +67,15 @@ impl Linear {
     pub fn refresh(&mut self, context: &Context, parameters: &[Parameter]) -> Result<()> {
         let (Some(master), Some(ternary)) = (self.master, &mut self.ternary) else { return Ok(()) };
         let (launch, kernels) = (context.launch(), context.kernels());
-        let w = parameters[master].tensor.view();
+        let Parameter { tensor, scales, .. } = &parameters[master];
+        let decoded;
+        let w = match tensor.dtype() {
+            DType::I8 => {
+                decoded = codes::decode(context, tensor, scales)?;
+                decoded.view()
+            }
+            _ => tensor.view(),
+        };
         (kernels.absmean)(launch, &w, 0, &mut ternary.threshold.view_mut(), &mut ternary.scale.view_mut())?;
         (kernels.ternarize)(launch, &w, 0, &ternary.threshold.view(), &mut ternary.packed.view_mut())
     }

@@ -33,7 +33,7 @@ pub use activations::{Activations, Gradients};
 pub use decoder::{Decoder, KvCache};
 pub use linear::{GradientProducts, Products};
 pub use options::ModelOptions;
-pub use parameters::{Parameter, describe};
+pub use parameters::{Parameter, ParameterKind, describe};
 pub use sample::{SampleOptions, sample};
 pub use sampler::Sampler;
 pub use transformer::{Draw, Model};

@@ -1,8 +1,10 @@
 //! The parameters of a model: names (Hugging Face's for `BitNetForCausalLM`), kinds, sizes and initial values.
 
 use super::ModelOptions;
+use crate::backend::CODES;
 use crate::tensor::random::{Purpose, Stream};
-use crate::tensor::{DType, Result, Tensor};
+use crate::tensor::{DType, Result, Tensor, vec_zeroed};
+use std::borrow::Cow;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParameterKind {
@@ -17,8 +19,30 @@ pub enum ParameterKind {
 pub struct Parameter {
     pub name: String,
     pub kind: ParameterKind,
-    /// The float values that training updates.
+    /// The float values that training updates; or codes of them, where that is how they are trained.
     pub tensor: Tensor,
+    /// Of codes: one for each 256. Empty for floats.
+    pub scales: Tensor,
+}
+
+impl Parameter {
+    /// A parameter of floats.
+    pub fn new(name: String, kind: ParameterKind, tensor: Tensor) -> Result<Parameter> {
+        Ok(Parameter { name, kind, tensor, scales: Tensor::zeros(DType::F32, &[0])? })
+    }
+
+    /// Its floats, on the host.
+    pub fn floats(&self) -> Result<Cow<'_, [f32]>> {
+        if self.tensor.dtype() == DType::F32 {
+            return self.tensor.read();
+        }
+        let (codes, scales) = (self.tensor.read::<i8>()?, self.scales.read::<f32>()?);
+        let mut floats: Vec<f32> = vec_zeroed(codes.len())?;
+        for (i, (x, &code)) in floats.iter_mut().zip(codes.iter()).enumerate() {
+            *x = scales[i / CODES] * f32::from(code);
+        }
+        Ok(Cow::Owned(floats))
+    }
 }
 
 /// What a parameter is before it has memory.

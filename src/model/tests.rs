@@ -128,7 +128,7 @@ fn gradients_under_dropout_match_differences_with_the_same_mask() {
         assert!(error <= 1e-7 + 1e-4 * difference.abs(), "{}: {gradient} {difference}", model.parameters()[p].name);
     }
     let mut plain_activations = Activations::new(&model, batch, length).unwrap();
-    let without = model.loss(&mut plain_activations, (&tokens, &targets), &never).unwrap();
+    let without = model.loss(&mut plain_activations, (&tokens, &targets), None, &never).unwrap();
     assert!((with - without).abs() > 1e-6, "dropout changed nothing");
 }
 

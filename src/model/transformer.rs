@@ -5,8 +5,8 @@ use super::activations::{Activations, Backward, Gradients};
 use super::attention::Attention;
 use super::feed_forward::FeedForward;
 use super::linear::{Linear, Norm};
-use super::parameters::{self, Parameter};
-use crate::backend::Context;
+use super::parameters::{self, Parameter, ParameterKind};
+use crate::backend::{Context, codes};
 use crate::tensor::error::{ensure, error};
 use crate::tensor::random::{Purpose, Stream};
 use crate::tensor::{Cancelled, DType, Float, Result, Tensor, View, ViewMut, never};
@@ -61,7 +61,7 @@ impl Model {
         let mut parameters = Vec::new();
         for (index, description) in parameters::describe(&options).iter().enumerate() {
             let tensor = context.place(parameters::initialize(description, index, seed, dtype)?)?;
-            parameters.push(Parameter { name: description.name.clone(), kind: description.kind, tensor });
+            parameters.push(Parameter::new(description.name.clone(), description.kind, tensor)?);
         }
         let of = context.clone();
         let mut model = Model::assemble(context, options, dtype, parameters, |parameters, name, options| {
@@ -163,6 +163,34 @@ impl Model {
         self.linears().all(|linear| linear.master.is_some())
     }
 
+    /// Keeps the floats behind ternary layers as codes of 8 bits from now on, rounded at random; or, where they are codes, as
+    /// floats again. Nothing has changed on failure.
+    pub fn keep_codes(&mut self, codes: bool, seed: u64) -> Result<()> {
+        let Model { context, parameters, .. } = self;
+        let mut made = Vec::new();
+        for (i, parameter) in parameters.iter().enumerate() {
+            let are_codes = parameter.tensor.dtype() == DType::I8;
+            if parameter.kind != ParameterKind::Ternary || are_codes == codes {
+                continue;
+            }
+            // Step 0 is none that an optimizer takes.
+            let stream = Stream::new(seed, Purpose::Update, 0, i as u32);
+            let (tensor, scales) = match codes {
+                true => codes::encode(context, &parameter.tensor, stream)?,
+                false => {
+                    let floats = codes::decode(context, &parameter.tensor, &parameter.scales)?;
+                    (floats, Tensor::zeros(DType::F32, &[0])?)
+                }
+            };
+            made.push((i, tensor, scales));
+        }
+        let changes = !made.is_empty();
+        for (i, tensor, scales) in made {
+            (self.parameters[i].tensor, self.parameters[i].scales) = (tensor, scales);
+        }
+        if changes { self.refresh() } else { Ok(()) }
+    }
+
     /// Quantizes the float weights anew: after every change to them.
     pub fn refresh(&mut self) -> Result<()> {
         let Model { context, parameters, layers, .. } = self;
@@ -177,14 +205,18 @@ impl Model {
     }
 
     /// The mean loss in nats of predicting `targets` from `tokens`, both [batch, length].
-    /// CANCELLED once `cancelled` returns true, which is asked before each product.
+    /// `draw` says which random numbers dropout takes; None leaves it off. CANCELLED once `cancelled` returns true, which is asked
+    /// before each product.
     pub fn loss(
         &self,
         activations: &mut Activations,
         (tokens, targets): (&[u32], &[u32]),
+        draw: Option<Draw>,
         cancelled: Cancelled,
     ) -> Result<f64> {
-        let pass = self.pass(activations.length, cancelled)?;
+        let dropout = draw.is_some() && self.options.dropout > 0.0;
+        let draw = draw.unwrap_or_default();
+        let pass = Pass { dropout, draw, ..self.pass(activations.length, cancelled)? };
         activations.set_tokens(tokens)?;
         activations.set_targets(targets)?;
         self.forward(&pass, activations)?;

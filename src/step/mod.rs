@@ -23,17 +23,26 @@
 //! A step changes all tensors or none. rms(d) is measured before anything is written, and with it every new value is known
 //! to be finite or the step is refused: undoing needs no copy, so the memory is AdamW's own, two floats an element.
 
+mod flips;
+mod guard;
+mod muon;
 mod optimizer;
 mod options;
 mod parameter;
 mod report;
+mod schedule;
+mod snapshot;
 mod state;
 #[cfg(test)]
 mod tests;
 mod update;
+mod weights;
 
-pub use optimizer::Optimizer;
-pub use options::{Kind, ParameterOptions, RadiusMode, StepOptions};
-pub use parameter::Parameter;
+pub use guard::{Guard, GuardOptions, Skip};
+pub use optimizer::{Optimizer, Progress};
+pub use options::{Kind, Method, ParameterOptions, Precision, RadiusBase, RadiusMode, StepOptions};
+pub use parameter::{Parameter, Weight, Weights};
 pub use report::{RefusalKind, Report};
+pub use schedule::{Decay, Schedule};
 pub use update::step_alone;
+pub use weights::Held;

@@ -1,9 +1,11 @@
 //! Parameters by name, and what is kept between their steps.
 
+use super::guard::{Guard, GuardOptions};
 use super::options::{ParameterOptions, StepOptions, check_radius, check_rate};
-use super::parameter::Parameter;
+use super::parameter::{Parameter, Weights};
 use super::report::{Counters, RefusalKind, Report};
-use super::update::take_step;
+use super::snapshot::Snapshot;
+use super::update::{Step, Turn, Work};
 use crate::backend::Context;
 use crate::tensor::error::ensure;
 use crate::tensor::{Result, Tensor, View, reserve};
@@ -17,8 +19,14 @@ pub struct Optimizer {
     context: Arc<Context>,
     options: StepOptions,
     parameters: Vec<Parameter>,
+    work: Work,
     progress: Progress,
     last: Report,
+    /// What the network multiplies rates by, a number for each parameter; empty without one.
+    multipliers: Vec<f64>,
+    snapshot: Option<Snapshot>,
+    /// The step of the schedule, where it is not that of the optimizer: a run counts batches that were skipped too.
+    clock: Option<u64>,
 }
 
 /// What a checkpoint keeps beside the tensors.
@@ -26,37 +34,51 @@ pub struct Optimizer {
 pub struct Progress {
     /// Steps taken.
     pub steps: u64,
-    /// What refusals have left of the radius.
+    /// What refusals and checks have left of the radius.
     pub factor: f64,
     pub refused: Counters,
+    pub guard: Guard,
 }
 
 impl Optimizer {
     pub fn new(context: Arc<Context>, options: StepOptions) -> Result<Optimizer> {
         options.validate()?;
-        let progress = Progress { steps: 0, factor: 1.0, refused: Counters::default() };
-        let mut optimizer = Optimizer { context, options, parameters: Vec::new(), progress, last: Report::default() };
+        let progress = Progress { steps: 0, factor: 1.0, refused: Counters::default(), guard: Guard::default() };
+        let mut optimizer = Optimizer {
+            context,
+            options,
+            parameters: Vec::new(),
+            work: Work::default(),
+            progress,
+            last: Report::default(),
+            multipliers: Vec::new(),
+            snapshot: None,
+            clock: None,
+        };
         optimizer.last.radius = optimizer.radius();
         Ok(optimizer)
     }
 
-    /// One more parameter, before the first step.
-    pub fn add(&mut self, name: &str, tensor: Tensor, own: &ParameterOptions) -> Result<()> {
+    /// One more parameter, of the shape and type of `weights`, before the first step.
+    pub fn add(&mut self, name: &str, weights: &Tensor, own: &ParameterOptions) -> Result<()> {
         ensure!(!name.is_empty(), Argument, "name is empty");
         ensure!(self.parameters.iter().all(|p| p.name != name), Argument, "there is a parameter {name} already");
         let steps = self.progress.steps;
         ensure!(steps == 0, State, "parameter {name} comes after {steps} steps; add all of them before the first");
         reserve(&mut self.parameters, 1)?;
-        self.parameters.push(Parameter::new(name, tensor, &self.options, own)?);
+        self.parameters.push(Parameter::new(&self.context, name, weights, &self.options, own)?);
         Ok(())
     }
 
     /// One step along a gradient for each parameter, in the order they were added. A refused step has changed nothing but,
     /// when its update was too large, the radius.
-    pub fn step(&mut self, gradients: &[View]) -> Result<Report> {
+    pub fn step(&mut self, weights: &mut (dyn Weights + Send), gradients: &[View]) -> Result<Report> {
         ensure!(!self.parameters.is_empty(), State, "there are no parameters; add them first");
         let Progress { steps, factor, .. } = self.progress;
-        let mut report = take_step(&self.context, &self.options, steps + 1, factor, &mut self.parameters, gradients)?;
+        let at = self.clock.unwrap_or(steps + 1);
+        let turn = Turn { number: steps + 1, schedule: self.options.schedule.factor(at), factor, draw: at };
+        let step = Step { context: &self.context, options: &self.options, turn, multipliers: &self.multipliers };
+        let mut report = step.take(&mut self.work, &mut self.parameters, weights, gradients)?;
         let progress = &mut self.progress;
         match report.refusal.as_ref().map(|refusal| refusal.kind) {
             None => {
@@ -67,16 +89,55 @@ impl Optimizer {
             Some(RefusalKind::Parameter) => progress.refused.parameters += 1,
             Some(RefusalKind::Update) => {
                 progress.refused.updates += 1;
-                // Far from where it would vanish: the smallest normal number.
-                progress.factor = (factor * SHRINK).max(f64::MIN_POSITIVE);
+                self.shrink();
             }
         }
-        report.refused = progress.refused;
+        report.refused = self.progress.refused;
         self.last = report.clone();
         Ok(report)
     }
 
-    pub fn context(&self) -> &Context {
+    fn shrink(&mut self) {
+        // Far from where it would vanish: the smallest normal number.
+        self.progress.factor = (self.progress.factor * SHRINK).max(f64::MIN_POSITIVE);
+    }
+
+    /// Copies all that the next step changes, for `undo`.
+    pub fn keep(&mut self, weights: &mut dyn Weights) -> Result<()> {
+        self.snapshot = Some(Snapshot::take(&self.parameters, weights, &self.progress)?);
+        Ok(())
+    }
+
+    /// Whether there is something to undo.
+    pub fn has_kept(&self) -> bool {
+        self.snapshot.is_some()
+    }
+
+    /// The step since `keep` stays.
+    pub fn forget(&mut self) {
+        self.snapshot = None;
+    }
+
+    /// Takes back the step since `keep`, bit for bit, and shrinks the radius.
+    pub fn undo(&mut self, weights: &mut dyn Weights) -> Result<()> {
+        let Some(snapshot) = self.snapshot.take() else { return Ok(()) };
+        snapshot.restore(&mut self.parameters, weights)?;
+        let guard = self.progress.guard;
+        self.progress = Progress { guard, refused: self.progress.refused, ..snapshot.progress };
+        self.shrink();
+        Ok(())
+    }
+
+    pub fn guard_mut(&mut self) -> &mut Guard {
+        &mut self.progress.guard
+    }
+
+    /// What the guard says about a batch before its step.
+    pub fn look(&mut self, options: &GuardOptions, loss: f64, norm: f64) -> Option<super::guard::Skip> {
+        self.progress.guard.look(options, loss, norm)
+    }
+
+    pub fn context(&self) -> &Arc<Context> {
         &self.context
     }
 
@@ -98,6 +159,7 @@ impl Optimizer {
 
     pub fn set_progress(&mut self, progress: Progress) {
         self.progress = progress;
+        self.snapshot = None;
     }
 
     /// What the last step did.
@@ -105,7 +167,7 @@ impl Optimizer {
         &self.last
     }
 
-    /// The radius that holds in the next step.
+    /// The radius that holds in the next step, before its schedule.
     pub fn radius(&self) -> f64 {
         self.options.radius * self.progress.factor
     }
@@ -123,8 +185,18 @@ impl Optimizer {
         Ok(())
     }
 
+    /// The next step is this one of the schedule, from 1.
+    pub fn set_clock(&mut self, step: u64) {
+        self.clock = Some(step);
+    }
+
+    /// Multipliers of the rates and radii of the next steps, one for each parameter, or none.
+    pub fn set_multipliers(&mut self, multipliers: Vec<f64>) {
+        self.multipliers = multipliers;
+    }
+
     /// Bytes of the states that it keeps: the running means of all parameters.
     pub fn state_bytes(&self) -> usize {
-        self.parameters.iter().map(|parameter| parameter.m.bytes() + parameter.v.bytes()).sum()
+        self.parameters.iter().map(|parameter| parameter.states.bytes()).sum()
     }
 }

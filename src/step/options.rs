@@ -1,18 +1,52 @@
 //! How to step: for all parameters, and what one may have of its own.
 
+use super::schedule::Schedule;
 use super::update::LARGEST_NORM;
 use crate::tensor::Result;
 use crate::tensor::error::ensure;
+use serde::Serialize;
+
+/// The direction in which a parameter goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    AdamW,
+    /// The orthogonalized momentum of a matrix: see `muon.rs`. What is no matrix goes as AdamW does.
+    Muon,
+    /// Stochastic gradient descent with momentum.
+    Momentum,
+}
+
+/// In which numbers the states are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    F32,
+    /// Codes of 8 bits, a scale for each 256 (arXiv 2110.02861).
+    Int8,
+    /// The same for m, v by rows and columns (arXiv 1804.04235), and codes of 8 bits for ternary parameters themselves.
+    Compact,
+}
 
 /// What the radius does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum RadiusMode {
-    /// Nothing: plain AdamW.
+    /// Nothing.
     Off,
     /// A step longer than the radius is shrunk to it.
     Cap,
     /// Every step is scaled to the radius; the learning rate has no effect.
     Exact,
+}
+
+/// Which rms of the weights the radius is a share of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RadiusBase {
+    Current,
+    /// That before the first step: it does not grow with weights that grow.
+    Initial,
 }
 
 /// What a parameter is to the network.
@@ -27,40 +61,63 @@ pub enum Kind {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepOptions {
+    pub method: Method,
     pub learning_rate: f64,
     pub beta1: f64,
     pub beta2: f64,
     pub epsilon: f64,
+    /// Of Muon and momentum.
+    pub momentum: f64,
+    pub nesterov: bool,
+    /// The rms of Muon's direction, which the learning rate multiplies.
+    pub muon_rms: f64,
     /// Of matrices.
     pub weight_decay: f64,
     /// The largest norm of all gradients together; 0: no limit.
     pub clip: f64,
+    pub precision: Precision,
     pub radius_mode: RadiusMode,
+    pub radius_base: RadiusBase,
     /// The longest step, as a share of the rms of the weights.
     pub radius: f64,
     /// The least rms that the radius is taken of: for matrices, and for vectors.
     pub floor: f64,
     pub vector_floor: f64,
+    /// The largest share of the trits of a ternary parameter that change in a step; 1: no limit.
+    pub flip_budget: f64,
     /// The box that every element stays in.
     pub lower: f64,
     pub upper: f64,
+    /// How the learning rate and the radius go with the steps.
+    pub schedule: Schedule,
+    /// Decides how codes are rounded.
+    pub seed: u64,
 }
 
 impl Default for StepOptions {
     fn default() -> Self {
         StepOptions {
+            method: Method::AdamW,
             learning_rate: 1e-3,
             beta1: 0.9,
             beta2: 0.99,
             epsilon: 1e-8,
+            momentum: 0.95,
+            nesterov: true,
+            muon_rms: 1.0,
             weight_decay: 0.1,
             clip: 1.0,
+            precision: Precision::F32,
             radius_mode: RadiusMode::Cap,
+            radius_base: RadiusBase::Current,
             radius: 0.05,
             floor: 1e-3,
             vector_floor: 0.1,
+            flip_budget: 1.0,
             lower: f64::NEG_INFINITY,
             upper: f64::INFINITY,
+            schedule: Schedule::CONSTANT,
+            seed: 0,
         }
     }
 }
@@ -69,25 +126,30 @@ impl Default for StepOptions {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParameterOptions {
     pub kind: Kind,
+    pub method: Option<Method>,
     pub weight_decay: Option<f64>,
     pub floor: Option<f64>,
+    /// Its radius, in place of the optimizer's.
+    pub radius: Option<f64>,
     pub lower: Option<f64>,
     pub upper: Option<f64>,
 }
 
 impl ParameterOptions {
     pub const fn of(kind: Kind) -> ParameterOptions {
-        ParameterOptions { kind, weight_decay: None, floor: None, lower: None, upper: None }
+        ParameterOptions { kind, method: None, weight_decay: None, floor: None, radius: None, lower: None, upper: None }
     }
 }
 
 /// Far above any use, and small enough that the bounds of `update.rs` hold.
 const LARGEST_EPSILON: f64 = 1.0;
+/// So that a step of Muon is bounded by its learning rate.
+const LARGEST_MUON_RMS: f64 = 1e3;
 
 impl StepOptions {
     pub fn validate(&self) -> Result<()> {
         check_rate(self.learning_rate)?;
-        for (name, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+        for (name, beta) in [("beta1", self.beta1), ("beta2", self.beta2), ("momentum", self.momentum)] {
             ensure!(beta >= 0.0 && (beta as f32) < 1.0, Argument, "{name} is {beta}, expected 0 to less than 1");
         }
         // The kernels compute in f32: what vanishes there is as wrong as a zero.
@@ -97,8 +159,17 @@ impl StepOptions {
             "epsilon is {}, expected more than 0, at most {LARGEST_EPSILON}",
             self.epsilon
         );
+        let rms = self.muon_rms;
+        ensure!(
+            rms > 0.0 && rms <= LARGEST_MUON_RMS,
+            Argument,
+            "muon_rms is {rms}, expected more than 0, at most 1000"
+        );
+        let budget = self.flip_budget;
+        ensure!((0.0..=1.0).contains(&budget), Argument, "flip_budget is {budget}, expected 0 to 1");
         not_negative("clip", self.clip)?;
         check_radius(self.radius)?;
+        self.schedule.validate()?;
         Limits::of(self, &ParameterOptions::of(Kind::Matrix))?;
         Limits::of(self, &ParameterOptions::of(Kind::Vector)).map(|_| ())
     }
@@ -122,6 +193,7 @@ fn not_negative(name: &str, value: f64) -> Result<()> {
 pub struct Limits {
     pub weight_decay: f64,
     pub floor: f64,
+    pub radius: Option<f64>,
     pub lower: f64,
     pub upper: f64,
 }
@@ -132,10 +204,12 @@ impl Limits {
         let limits = Limits {
             weight_decay: own.weight_decay.unwrap_or(if vector { 0.0 } else { all.weight_decay }),
             floor: own.floor.unwrap_or(if vector { all.vector_floor } else { all.floor }),
+            radius: own.radius,
             lower: own.lower.unwrap_or(all.lower),
             upper: own.upper.unwrap_or(all.upper),
         };
         not_negative("weight_decay", limits.weight_decay)?;
+        own.radius.map_or(Ok(()), check_radius)?;
         // Named as the caller knows it: a parameter's own is its radius_floor whatever its kind.
         let floor = if vector && own.floor.is_none() { "vector_floor" } else { "radius_floor" };
         not_negative(floor, limits.floor)?;
@@ -148,9 +222,5 @@ impl Limits {
         ensure!(low.contains(&lower), Argument, "lower is {lower}, expected at most {LARGEST_NORM:e}");
         ensure!(high.contains(&upper), Argument, "upper is {upper}, expected at least -{LARGEST_NORM:e}");
         Ok(limits)
-    }
-
-    pub fn has_box(&self) -> bool {
-        self.lower > f64::NEG_INFINITY || self.upper < f64::INFINITY
     }
 }

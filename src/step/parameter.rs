@@ -1,42 +1,165 @@
-//! One tensor that steps, with the states that AdamW keeps for it.
+//! One tensor that steps, and what is kept for it between two steps.
 
-use super::options::{Limits, ParameterOptions, StepOptions};
+use super::options::{Kind, Limits, Method, ParameterOptions, Precision, StepOptions};
 use super::report::ParameterReport;
+use crate::backend::{CODES, Context, Direction};
 use crate::tensor::error::ensure;
-use crate::tensor::{DType, Result, Tensor};
+use crate::tensor::{DType, Device, Result, Tensor};
+
+/// The running means of a parameter; see `scalar/step.rs` for their forms.
+pub struct States {
+    pub m: Tensor,
+    pub m_scales: Tensor,
+    pub v: Tensor,
+    pub v_scales: Tensor,
+    /// Where `step_factors` puts the next v before it is known to be taken; empty in the other forms.
+    pub next_v: Tensor,
+}
+
+/// Vectors and small matrices keep floats: there is nothing to save.
+const FEW: usize = 4096;
 
 pub struct Parameter {
     pub name: String,
-    pub tensor: Tensor,
-    /// The running means of the gradient and of its square.
-    pub m: Tensor,
-    pub v: Tensor,
+    pub dims: Vec<usize>,
+    pub kind: Kind,
+    pub method: Method,
+    pub direction: Direction,
     pub limits: Limits,
+    pub states: States,
+    /// rms of the weights before the first step; NaN before it.
+    pub initial_rms: f64,
     /// What the last step did to it.
     pub report: ParameterReport,
 }
 
 impl Parameter {
-    /// A parameter that has not stepped yet.
-    pub fn new(name: &str, tensor: Tensor, options: &StepOptions, own: &ParameterOptions) -> Result<Parameter> {
-        let zeros = || Tensor::zeros(DType::F32, tensor.dims());
-        let (m, v) = (zeros()?, zeros()?);
-        Parameter::with_states(name, [tensor, m, v], options, own)
-    }
-
-    /// A parameter over states that are kept elsewhere: tensor, m and v of the same shape.
-    pub fn with_states(
+    /// A parameter of the shape of `weights` that has not stepped yet, with states where the weights are.
+    pub fn new(
+        context: &Context,
         name: &str,
-        [tensor, m, v]: [Tensor; 3],
+        weights: &Tensor,
         options: &StepOptions,
         own: &ParameterOptions,
     ) -> Result<Parameter> {
-        ensure!(tensor.dtype() == DType::F32, DType, "parameter {name} is {}, expected f32", tensor.dtype());
         let limits = Limits::of(options, own).map_err(|error| error.within(format_args!("parameter {name}")))?;
-        Ok(Parameter { name: name.to_string(), tensor, m, v, limits, report: ParameterReport::default() })
+        ensure!(
+            matches!(weights.dtype(), DType::F32 | DType::I8),
+            DType,
+            "parameter {name} is {}, expected f32",
+            weights.dtype()
+        );
+        let dims = weights.dims();
+        let matrix = own.kind != Kind::Vector && dims.len() == 2;
+        let method = match own.method.unwrap_or(options.method) {
+            Method::Muon if !matrix => Method::AdamW,
+            method => method,
+        };
+        let few = !matrix || weights.count() < FEW;
+        let precision = if few && weights.dtype() == DType::F32 { Precision::F32 } else { options.precision };
+        let direction = match method {
+            Method::AdamW if precision == Precision::Compact => Direction::Factored,
+            Method::AdamW => Direction::AdamW,
+            Method::Momentum => Direction::Momentum,
+            Method::Muon => Direction::Given,
+        };
+        let states = States::new(context, weights.device(), dims, direction, precision)?;
+        Ok(Parameter {
+            name: name.to_string(),
+            dims: dims.to_vec(),
+            kind: own.kind,
+            method,
+            direction,
+            limits,
+            states,
+            initial_rms: f64::NAN,
+            report: ParameterReport::default(),
+        })
+    }
+
+    /// A parameter over states of AdamW that are kept elsewhere: m and v of the shape of the weights.
+    pub fn with_states(
+        name: &str,
+        [m, v]: [Tensor; 2],
+        options: &StepOptions,
+        own: &ParameterOptions,
+    ) -> Result<Parameter> {
+        let none = || Tensor::zeros(DType::F32, &[0]);
+        Ok(Parameter {
+            name: name.to_string(),
+            dims: m.dims().to_vec(),
+            kind: own.kind,
+            method: Method::AdamW,
+            direction: Direction::AdamW,
+            limits: Limits::of(options, own)?,
+            states: States { m, m_scales: none()?, v, v_scales: none()?, next_v: none()? },
+            initial_rms: f64::NAN,
+            report: ParameterReport::default(),
+        })
     }
 
     pub fn count(&self) -> usize {
-        self.tensor.count()
+        self.dims.iter().product()
     }
+}
+
+impl States {
+    fn new(
+        context: &Context,
+        device: Device,
+        dims: &[usize],
+        direction: Direction,
+        precision: Precision,
+    ) -> Result<States> {
+        let zeros = |dtype: DType, dims: &[usize]| match device {
+            Device::Host => Tensor::zeros(dtype, dims),
+            _ => context.zeros(dtype, dims),
+        };
+        let (none, blocks) = (&[0usize][..], &[dims.iter().product::<usize>().div_ceil(CODES)][..]);
+        let coded = precision != Precision::F32;
+        let (m, m_scales) = if coded { (DType::I8, blocks) } else { (DType::F32, none) };
+        let factors = if direction == Direction::Factored { dims[0] + dims[1] + 1 } else { 0 };
+        let (v, v_dims, v_scales) = match direction {
+            Direction::AdamW if coded => (DType::U8, dims, blocks),
+            Direction::AdamW => (DType::F32, dims, none),
+            Direction::Factored => (DType::F32, &[factors][..], none),
+            Direction::Momentum | Direction::Given => (DType::F32, none, none),
+        };
+        Ok(States {
+            m: zeros(m, dims)?,
+            m_scales: zeros(DType::F32, m_scales)?,
+            v: zeros(v, v_dims)?,
+            v_scales: zeros(DType::F32, v_scales)?,
+            next_v: zeros(DType::F32, &[factors])?,
+        })
+    }
+
+    /// What a checkpoint keeps, by the names that it has there.
+    pub fn named(&self) -> [(&'static str, &Tensor); 4] {
+        [("m", &self.m), ("m_scale", &self.m_scales), ("v", &self.v), ("v_scale", &self.v_scales)]
+    }
+
+    pub fn named_mut(&mut self) -> [(&'static str, &mut Tensor); 4] {
+        let States { m, m_scales, v, v_scales, .. } = self;
+        [("m", m), ("m_scale", m_scales), ("v", v), ("v_scale", v_scales)]
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.named().iter().map(|(_, tensor)| tensor.bytes()).sum::<usize>() + self.next_v.bytes()
+    }
+}
+
+/// The weights that an optimizer steps, which others own.
+pub trait Weights {
+    /// Those of parameter `index`, in the order in which parameters were added.
+    fn weight(&mut self, index: usize) -> Weight<'_>;
+
+    /// Above what magnitude a ternary parameter is no 0, where that is known.
+    fn threshold(&self, index: usize) -> Result<Option<f32>>;
+}
+
+/// Values f32, and no scales; or codes i8, and a scale for each 256.
+pub struct Weight<'a> {
+    pub values: &'a mut Tensor,
+    pub scales: &'a mut Tensor,
 }

@@ -33,7 +33,7 @@ pub struct Counters {
 pub struct ParameterReport {
     /// The norm of its gradient, before clipping.
     pub gradient_norm: f64,
-    /// The learning rate that it took: lower than asked for where the radius held it.
+    /// The learning rate that it took: lower than asked for where the radius or the flip budget held it.
     pub learning_rate: f64,
     /// rms of the step, before the box, and of the weights, before the step.
     pub step_rms: f64,
@@ -44,6 +44,14 @@ pub struct ParameterReport {
     pub held: bool,
     /// Elements that the box held.
     pub clamped: u64,
+    /// Trits that changed, and how many there are, of a ternary parameter whose threshold is known.
+    pub flips: u64,
+    pub trits: u64,
+    /// What the flip budget left of the step: 1 where it did not hold it.
+    pub flip_share: f64,
+    /// The cosine of gradient and first moment, and the mean of m^2 over that of v; NaN where there is none of them.
+    pub cosine: f64,
+    pub signal: f64,
 }
 
 /// A step of all parameters together.
@@ -52,6 +60,7 @@ pub struct Report {
     /// Steps taken so far; refused ones do not count.
     pub step: u64,
     pub refusal: Option<Refusal>,
+    /// The schedule's.
     pub learning_rate: f64,
     /// The norm over all gradients, before clipping, and what clipping multiplied them by.
     pub gradient_norm: f64,
@@ -67,5 +76,15 @@ pub struct Report {
     pub held: u64,
     /// Elements that the box held.
     pub clamped: u64,
+    /// Trits that changed, and how many there are in the parameters where that is known.
+    pub flips: u64,
+    pub trits: u64,
     pub refused: Counters,
+    /// What refusals and undone steps have left of the radius.
+    pub factor: f64,
+    /// Batches skipped and steps undone so far; whether this batch was skipped, and whether this step can be undone.
+    pub skipped: u64,
+    pub undone: u64,
+    pub is_skipped: bool,
+    pub check_due: bool,
 }

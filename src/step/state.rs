@@ -1,18 +1,23 @@
-//! A checkpoint of an optimizer, one safetensors file: `parameter.<name>`, `m.<name>` and `v.<name>`, and in the metadata what
-//! else a step depends on:
+//! A checkpoint of an optimizer, one safetensors file: of each parameter `parameter.<name>`, `m.<name>` and `v.<name>`, with
+//! `_scale` behind the word for the scales of codes; `initial_rms` of all; and in the metadata what else a step depends on:
 //!
 //! ```text
-//! "format": "setun-optimizer", "version": "1", "steps", "learning_rate", "radius", "factor",
-//! "refused_gradients", "refused_parameters", "refused_updates", "xxh3": of the tensors' bytes in the order of their names
+//! "format": "setun-optimizer", "version": "2", "steps", "learning_rate", "radius", "factor",
+//! "refused_gradients", "refused_parameters", "refused_updates", "guard": its numbers, "xxh3": of the tensors' bytes in the
+//! order of their names
 //! ```
 //!
-//! Numbers are written so that reading gives the same bits. A file is read whole and checked before anything changes.
+//! Version 1 has neither initial_rms nor guard, and floats only. Numbers are written so that reading gives the same bits. A file
+//! is read whole and checked before anything changes.
 
+use super::guard::Guard;
 use super::optimizer::{Optimizer, Progress};
 use super::options::{check_radius, check_rate};
-use super::parameter::Parameter;
+use super::parameter::{Parameter, Weight, Weights};
 use super::report::Counters;
 use super::update::first_impossible;
+use super::weights::Held;
+use crate::backend::Direction;
 use crate::format::files::{read_file, write_atomic};
 use crate::format::safetensors::{Entry, File, encode};
 use crate::tensor::error::{ensure, error};
@@ -23,27 +28,39 @@ use std::str::FromStr;
 use xxhash_rust::xxh3::Xxh3;
 
 const FORMAT: &str = "setun-optimizer";
-const VERSION: &str = "1";
+const VERSION: &str = "2";
+const FIRST_VERSION: &str = "1";
+const INITIAL: &str = "initial_rms";
 /// Beyond any run; f64 counts so far exactly.
 const MOST_STEPS: u64 = 1 << 53;
 
 impl Optimizer {
     /// Writes a checkpoint, or replaces one, whole or not at all. STATE when a parameter holds a NaN or an infinity.
-    pub fn save(&self, path: &Path) -> Result<()> {
-        write_atomic(path, &self.encode()?)
+    pub fn save(&self, weights: &Held, path: &Path) -> Result<()> {
+        write_atomic(path, &self.encode(weights)?)
     }
 
-    fn encode(&self) -> Result<Vec<u8>> {
-        let mut entries = Vec::new();
-        for parameter in self.parameters() {
-            let Parameter { name, tensor, .. } = parameter;
-            let found = (self.context().kernels().first_non_finite)(self.context().launch(), &tensor.view())?;
-            if let Some(element) = found {
-                return Err(error!(State, "element {element} of {name} is not finite; nothing was written"));
+    fn encode(&self, weights: &Held) -> Result<Vec<u8>> {
+        let initial: Vec<u8> =
+            self.parameters().iter().flat_map(|parameter| parameter.initial_rms.to_le_bytes()).collect();
+        let mut entries = vec![Entry {
+            name: INITIAL.to_string(),
+            dtype: DType::F64,
+            dims: vec![self.parameters().len()],
+            data: &initial,
+        }];
+        for (i, parameter) in self.parameters().iter().enumerate() {
+            let [values, scales] = weights.tensors(i);
+            if values.dtype() == DType::F32 {
+                let found = (self.context().kernels().first_non_finite)(self.context().launch(), &values.view())?;
+                if let Some(element) = found {
+                    let name = &parameter.name;
+                    return Err(error!(State, "element {element} of {name} is not finite; nothing was written"));
+                }
             }
-            for (name, tensor) in named(parameter) {
-                let data = bytemuck::cast_slice(tensor.host::<f32>()?);
-                entries.push(Entry { name, dtype: DType::F32, dims: tensor.dims().to_vec(), data });
+            for (name, tensor) in named(parameter, [values, scales]) {
+                let data = bytes(tensor)?;
+                entries.push(Entry { name, dtype: tensor.dtype(), dims: tensor.dims().to_vec(), data });
             }
         }
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
@@ -52,7 +69,7 @@ impl Optimizer {
     }
 
     fn metadata(&self, checksum: String) -> BTreeMap<String, String> {
-        let (options, Progress { steps, factor, refused }) = (self.options(), self.progress());
+        let (options, Progress { steps, factor, refused, guard }) = (self.options(), self.progress());
         let fields = [
             ("format", FORMAT.to_string()),
             ("version", VERSION.to_string()),
@@ -63,6 +80,7 @@ impl Optimizer {
             ("refused_gradients", refused.gradients.to_string()),
             ("refused_parameters", refused.parameters.to_string()),
             ("refused_updates", refused.updates.to_string()),
+            ("guard", guard.to_numbers().map(|x| x.to_string()).join(" ")),
             ("xxh3", checksum),
         ];
         fields.into_iter().map(|(key, value)| (key.to_string(), value)).collect()
@@ -70,19 +88,20 @@ impl Optimizer {
 
     /// Continues from a checkpoint of the same parameters: their values, their states, the steps taken, the learning rate and
     /// the radius. FORMAT says what does not fit; then nothing has changed.
-    pub fn load(&mut self, path: &Path) -> Result<()> {
+    pub fn load(&mut self, weights: &mut Held, path: &Path) -> Result<()> {
         let bytes = read_file(path)?;
-        self.decode(bytes).map_err(|error| error.within(path.display()))
+        self.decode(weights, bytes).map_err(|error| error.within(path.display()))
     }
 
-    fn decode(&mut self, bytes: Vec<u8>) -> Result<()> {
+    fn decode(&mut self, weights: &mut Held, bytes: Vec<u8>) -> Result<()> {
         let file = File::parse(bytes)?;
         let metadata = Metadata(&file);
         let format = metadata.text("format")?;
         ensure!(format == FORMAT, Format, "it is a {format}, expected a {FORMAT}");
         let version = metadata.text("version")?;
-        ensure!(version == VERSION, Format, "its version is {version}, this library knows {VERSION}");
-        self.check_tensors(&file)?;
+        let known = [VERSION, FIRST_VERSION].contains(&version);
+        ensure!(known, Format, "its version is {version}, this library knows {FIRST_VERSION} and {VERSION}");
+        self.check_tensors(weights, &file, version == FIRST_VERSION)?;
         let rates: [f64; 3] = [metadata.get("learning_rate")?, metadata.get("radius")?, metadata.get("factor")?];
         let [rate, radius, factor] = rates;
         let sound = check_rate(rate).is_ok() && check_radius(radius).is_ok() && factor > 0.0 && factor <= 1.0;
@@ -92,14 +111,24 @@ impl Optimizer {
             parameters: metadata.get("refused_parameters")?,
             updates: metadata.get("refused_updates")?,
         };
-        let progress = Progress { steps: metadata.get("steps")?, factor, refused };
+        let guard = if version == FIRST_VERSION { Guard::default() } else { metadata.guard()? };
+        let progress = Progress { steps: metadata.get("steps")?, factor, refused, guard };
         ensure!(progress.steps <= MOST_STEPS, Format, "steps is {}, expected at most {MOST_STEPS}", progress.steps);
-        self.check_values(&file, progress.steps)?;
-        for parameter in self.parameters_mut() {
-            let [(tensor, _), (m, _), (v, _)] = named(parameter);
-            for (name, tensor) in [(tensor, &mut parameter.tensor), (m, &mut parameter.m), (v, &mut parameter.v)] {
-                // safetensors is little endian, as are all targets of this library; the bytes may be unaligned.
-                bytemuck::cast_slice_mut(tensor.host_mut::<f32>()?).copy_from_slice(file.tensor(&name)?.data);
+        self.check_values(weights, &file, progress.steps)?;
+        for (i, parameter) in self.parameters_mut().iter_mut().enumerate() {
+            let names = named(parameter, weights.tensors(i)).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+            let Weight { values, scales } = weights.weight(i);
+            let states = parameter.states.named_mut().map(|(_, tensor)| tensor);
+            let tensors = [values, scales].into_iter().chain(states);
+            for (name, tensor) in names.into_iter().zip(tensors.filter(|tensor| is_kept(tensor))) {
+                // safetensors is little endian, as are all targets of this library.
+                tensor.write_bytes(file.tensor(&name)?.data)?;
+            }
+        }
+        if version == VERSION {
+            let initial = file.tensor(INITIAL)?.data.as_chunks::<8>().0;
+            for (parameter, bytes) in self.parameters_mut().iter_mut().zip(initial) {
+                parameter.initial_rms = f64::from_le_bytes(*bytes);
             }
         }
         self.set_learning_rate(rate)?;
@@ -109,19 +138,24 @@ impl Optimizer {
     }
 
     /// Whether the file holds these parameters and no others, undamaged.
-    fn check_tensors(&self, file: &File) -> Result<()> {
-        for (name, tensor) in self.parameters().iter().flat_map(named) {
-            let found = file.tensor(&name)?;
-            ensure!(
-                found.dtype == DType::F32 && found.dims == tensor.dims(),
-                Format,
-                "{name} is {} {:?}, expected f32 {:?}",
-                found.dtype,
-                found.dims,
-                tensor.dims()
-            );
+    fn check_tensors(&self, weights: &Held, file: &File, is_first: bool) -> Result<()> {
+        let mut ours = 0;
+        let mut check = |name: &str, dtype: DType, dims: &[usize]| {
+            let found = file.tensor(name)?;
+            let fits = found.dtype == dtype && found.dims == dims;
+            ensure!(fits, Format, "{name} is {} {:?}, expected {dtype} {dims:?}", found.dtype, found.dims);
+            ours += 1;
+            Ok(())
+        };
+        for (i, parameter) in self.parameters().iter().enumerate() {
+            for (name, tensor) in named(parameter, weights.tensors(i)) {
+                check(&name, tensor.dtype(), tensor.dims())?;
+            }
         }
-        let (there, ours) = (file.names().count(), 3 * self.parameters().len());
+        if !is_first {
+            check(INITIAL, DType::F64, &[self.parameters().len()])?;
+        }
+        let there = file.names().count();
         ensure!(there == ours, Format, "it holds {there} tensors, the optimizer has {ours}: other parameters");
         let mut data = Vec::new();
         for name in file.names() {
@@ -133,29 +167,55 @@ impl Optimizer {
     }
 
     /// Whether the values are ones that `steps` steps can have left.
-    fn check_values(&self, file: &File, steps: u64) -> Result<()> {
-        for parameter in self.parameters() {
-            let [values, m, v] = named(parameter).map(|(name, _)| name);
-            let refuse = |name: &str, values: &[f32], index: usize| {
-                error!(Format, "element {index} of {name} is {}, which no {steps} steps leave", values[index])
+    fn check_values(&self, weights: &Held, file: &File, steps: u64) -> Result<()> {
+        for (i, parameter) in self.parameters().iter().enumerate() {
+            let refuse = |name: &str, value: f32, index: usize| {
+                error!(Format, "element {index} of {name} is {value}, which no {steps} steps leave")
             };
-            let found = floats(file, &values)?;
-            if let Some(index) = found.iter().position(|x| !x.is_finite()) {
-                return Err(refuse(&values, &found, index));
+            let mut of_adamw = Vec::new();
+            for (name, tensor) in named(parameter, weights.tensors(i)) {
+                if tensor.dtype() != DType::F32 {
+                    continue;
+                }
+                let found = floats(file, &name)?;
+                let signed = name.starts_with("parameter.") || name.starts_with("m.");
+                if let Some(index) = found.iter().position(|&x| !x.is_finite() || (!signed && x < 0.0)) {
+                    return Err(refuse(&name, found[index], index));
+                }
+                if parameter.direction == Direction::AdamW && !name.starts_with("parameter.") {
+                    of_adamw.push((name, found));
+                }
             }
-            let states = [floats(file, &m)?, floats(file, &v)?];
-            if let Some([which, index]) = first_impossible(self.options(), steps, &states[0], &states[1]) {
-                return Err(refuse([&m, &v][which], &states[which], index));
+            if let [(m_name, m), (v_name, v)] = &of_adamw[..]
+                && let Some([which, index]) = first_impossible(self.options(), steps, m, v)
+            {
+                return Err(refuse([m_name, v_name][which], [m, v][which][index], index));
             }
         }
         Ok(())
     }
 }
 
+/// Codes have scales, and some directions no v: those are not there.
+fn is_kept(tensor: &Tensor) -> bool {
+    tensor.count() > 0 || tensor.dims() != [0]
+}
+
 /// The tensors of a parameter under their names in the file.
-fn named(parameter: &Parameter) -> [(String, &Tensor); 3] {
-    let Parameter { name, tensor, m, v, .. } = parameter;
-    [(format!("parameter.{name}"), tensor), (format!("m.{name}"), m), (format!("v.{name}"), v)]
+fn named<'a>(parameter: &'a Parameter, [values, scales]: [&'a Tensor; 2]) -> Vec<(String, &'a Tensor)> {
+    let own = [("parameter", values), ("parameter_scale", scales)];
+    let all = own.into_iter().chain(parameter.states.named());
+    all.filter(|(_, tensor)| is_kept(tensor))
+        .map(|(what, tensor)| (format!("{what}.{}", parameter.name), tensor))
+        .collect()
+}
+
+fn bytes(tensor: &Tensor) -> Result<&[u8]> {
+    Ok(match tensor.dtype() {
+        DType::I8 => bytemuck::cast_slice(tensor.host::<i8>()?),
+        DType::U8 => tensor.host::<u8>()?,
+        _ => bytemuck::cast_slice(tensor.host::<f32>()?),
+    })
 }
 
 /// A tensor's elements; those of the file may be unaligned.
@@ -178,6 +238,12 @@ impl<'a> Metadata<'a> {
     fn text(&self, key: &str) -> Result<&'a str> {
         let value = self.0.metadata().get(key);
         value.map(String::as_str).ok_or_else(|| error!(Format, "its metadata lacks {key}: not a {FORMAT}"))
+    }
+
+    fn guard(&self) -> Result<Guard> {
+        let text = self.text("guard")?;
+        let numbers: Vec<f64> = text.split(' ').filter_map(|word| word.parse().ok()).collect();
+        Guard::from_numbers(&numbers).ok_or_else(|| error!(Format, "guard is {text:?}, which is no guard's"))
     }
 
     fn get<T: FromStr>(&self, key: &str) -> Result<T> {

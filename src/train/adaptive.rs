@@ -22,6 +22,7 @@
 //! are odd it cost .3%.
 
 use super::config::TrainOptions;
+use crate::backend::codes;
 use crate::model::Model;
 use crate::tensor::{DType, Result, Tensor};
 
@@ -73,7 +74,9 @@ fn typical_size(model: &Model) -> Result<Option<f64>> {
     let context = model.context();
     let (mut logarithms, mut weights) = (0.0, 0.0);
     for master in model.linears().filter_map(|linear| linear.master) {
-        let w = model.parameters()[master].tensor.view();
+        let parameter = &model.parameters()[master];
+        let floats = codes::decode(context, &parameter.tensor, &parameter.scales)?;
+        let w = floats.view();
         let mut sum = context.zeros(DType::F64, &[1])?;
         (context.kernels().sum_squares)(context.launch(), &w, &mut sum.view_mut())?;
         let (count, sum) = (w.count() as f64, sum.read::<f64>()?[0]);

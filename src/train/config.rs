@@ -1,7 +1,7 @@
 //! What a training run is told. `validate` is the one place that decides whether the numbers make sense.
 
-use super::schedule::Schedule;
 use crate::model::Products;
+use crate::step::{Decay, GuardOptions, Method, Precision, RadiusBase, RadiusMode};
 use crate::tensor::Result;
 use crate::tensor::error::{ensure, error};
 use serde::Serialize;
@@ -51,7 +51,7 @@ pub struct TrainOptions {
     pub context_length: usize,
     /// Micro-batches whose gradients are summed into one step.
     pub accumulation: usize,
-    pub schedule: Schedule,
+    pub schedule: Decay,
     /// Steps over which the learning rate rises linearly to its peak.
     pub warmup_steps: u64,
     /// The learning rate of the last step, as a part of the peak.
@@ -63,6 +63,23 @@ pub struct TrainOptions {
     pub epsilon: f64,
     /// The largest gradient norm; a longer gradient is scaled down to it. 0 turns clipping off.
     pub clip: f64,
+    /// In which direction a parameter goes.
+    pub method: Method,
+    /// Of Muon and of momentum.
+    pub momentum: f64,
+    /// The rms of Muon's direction, which the learning rate multiplies.
+    pub muon_rms: f64,
+    /// In which numbers the optimizer keeps its states.
+    pub precision: Precision,
+    /// What a step may be at most, or is: see `step/options.rs`.
+    pub radius_mode: RadiusMode,
+    pub radius_base: RadiusBase,
+    pub radius: f64,
+    /// The largest share of the trits of a matrix that change in a step.
+    pub flip_budget: f64,
+    /// Whether bad batches are skipped and bad steps undone, and every how many steps that is checked.
+    pub guard: bool,
+    pub guard_interval: u64,
     /// Decides the batches and the dropout.
     pub seed: u64,
     /// Steps between two lines of metrics.jsonl; 0 writes a line for evaluations alone.
@@ -102,7 +119,7 @@ impl Default for TrainOptions {
             max_steps: 0,
             context_length: 0,
             accumulation: 1,
-            schedule: Schedule::Cosine,
+            schedule: Decay::Cosine,
             warmup_steps: 100,
             minimum_lr_ratio: 0.1,
             weight_decay: 0.1,
@@ -110,6 +127,16 @@ impl Default for TrainOptions {
             beta2: 0.99,
             epsilon: 1e-8,
             clip: 1.0,
+            method: Method::AdamW,
+            momentum: 0.95,
+            muon_rms: 1.0,
+            precision: Precision::F32,
+            radius_mode: RadiusMode::Off,
+            radius_base: RadiusBase::Current,
+            radius: 0.05,
+            flip_budget: 1.0,
+            guard: false,
+            guard_interval: 16,
             seed: 0,
             log_interval: 10,
             evaluation_interval: 0,
@@ -135,6 +162,8 @@ impl TrainOptions {
         // The kernels compute in f32: what vanishes or overflows there is as wrong as a zero or an infinity.
         positive("learning_rate", self.learning_rate)?;
         positive("epsilon", self.epsilon)?;
+        super::optimizer::step_options(&TrainOptions { max_steps: self.max_steps.max(1), ..self.clone() })
+            .validate()?;
         not_negative("weight_decay", self.weight_decay)?;
         not_negative("clip", self.clip)?;
         for (name, share) in [("minimum_lr_ratio", self.minimum_lr_ratio), ("cluster_balance", self.cluster_balance)] {
@@ -144,6 +173,11 @@ impl TrainOptions {
             ensure!(beta >= 0.0 && (beta as f32) < 1.0, Argument, "{name} is {beta}, expected 0 to less than 1");
         }
         Ok(())
+    }
+
+    /// None when the guard is off.
+    pub fn guard_options(&self) -> Option<GuardOptions> {
+        self.guard.then(|| GuardOptions { interval: self.guard_interval, ..GuardOptions::default() })
     }
 
     fn check_accumulation(&self, context_length: usize) -> Result<()> {

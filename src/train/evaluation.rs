@@ -61,7 +61,7 @@ impl Evaluation {
                 _ => &mut *activations,
             };
             let windows = (&tokens[..count * length], &targets[..count * length]);
-            let loss = model.loss(used, windows, cancelled).map_err(|error| match error.kind {
+            let loss = model.loss(used, windows, None, cancelled).map_err(|error| match error.kind {
                 ErrorKind::Cancelled => error!(Cancelled, "evaluation was cancelled"),
                 _ => error,
             })?;

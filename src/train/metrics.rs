@@ -25,6 +25,15 @@ pub struct Metrics {
     pub learning_rate_factor: f64,
     /// The Euclidean norm of all gradients, before clipping.
     pub gradient_norm: f64,
+    /// The share of the trits of all matrices that changed; NaN without ternary weights.
+    pub flip_rate: f64,
+    /// The largest rms of a step over the rms of its weights, of all parameters.
+    pub step_ratio: f64,
+    /// What the guard has left of the radius or the learning rate; 1 when it has not shrunk it.
+    pub radius_factor: f64,
+    /// Batches that the guard has skipped, and steps that it has undone, so far.
+    pub skipped_batches: u64,
+    pub undone_steps: u64,
     /// Of the evaluation after this step, if there was one.
     pub validation_loss: Option<f64>,
     /// The mean training loss of each cluster of the text since the last regular report; absent without clusters.

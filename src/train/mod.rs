@@ -5,7 +5,6 @@
 //! | `text.rs`, `tokenizer/`, `dataset.rs` | from a file or folder to tokens, and windows of them |
 //! | `windows.rs`, `sampling.rs` | which windows a batch reads: anywhere, or balanced over clusters of the text |
 //! | `config.rs` | [`TrainOptions`]: what a run is told, checked once |
-//! | `schedule.rs` | [`Schedule`]: the learning rate of a step |
 //! | `adaptive.rs` | the band that the weights keep the learning rate in |
 //! | `optimizer.rs` | AdamW over all parameters, the gradient norm and clipping |
 //! | `step.rs` | one optimizer step and the memory it works in |
@@ -31,7 +30,6 @@ mod optimizer;
 mod pipeline;
 mod record;
 mod sampling;
-mod schedule;
 mod state;
 mod step;
 #[cfg(test)]
@@ -46,7 +44,6 @@ pub use dataset::{Dataset, Split};
 pub use generate::Generation;
 pub use metrics::Metrics;
 pub use pipeline::{Plan, train};
-pub use schedule::Schedule;
 pub use text::read_text;
 pub use tokenizer::{Tokenizer, TokenizerKind};
 pub use trainer::{RunEnd, Trainer};

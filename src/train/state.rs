@@ -1,10 +1,10 @@
 //! What a checkpoint holds of a run: the parameters and the optimizer's states, to bytes and back.
 
 use super::adaptive::Adaptive;
-use super::optimizer::Optimizer;
 use crate::format::safetensors::{Entry, File, encode};
 use crate::model::file::{self, Packing, Rest};
 use crate::model::{Model, Parameter};
+use crate::step::{Guard, Optimizer, Progress};
 use crate::tensor::error::{ensure, error};
 use crate::tensor::{DType, Result, Tensor};
 use std::collections::BTreeMap;
@@ -13,16 +13,21 @@ use std::collections::BTreeMap;
 pub fn check_finite(model: &Model, optimizer: &Optimizer) -> Result<()> {
     let context = model.context();
     let check = |what: &str, parameter: &Parameter, tensor: &Tensor| {
+        // Codes are numbers whatever they are.
+        if tensor.dtype() != DType::F32 {
+            return Ok(());
+        }
         let found = (context.kernels().first_non_finite)(context.launch(), &tensor.view())?;
         match found {
             None => Ok(()),
             Some(element) => Err(error!(State, "element {element} of {what}{} is not finite", parameter.name)),
         }
     };
-    for ((parameter, m), v) in model.parameters().iter().zip(optimizer.m()).zip(optimizer.v()) {
+    for (parameter, stepped) in model.parameters().iter().zip(optimizer.parameters()) {
         check("", parameter, &parameter.tensor)?;
-        check("m of ", parameter, m)?;
-        check("v of ", parameter, v)?;
+        for (what, tensor) in stepped.states.named() {
+            check(&format!("{what} of "), parameter, tensor)?;
+        }
     }
     Ok(())
 }
@@ -35,8 +40,20 @@ pub fn encode_model(model: &Model, tokenizer_json: Option<&str>) -> Result<Vec<u
 /// The name of the learning rate's rule among the states of the optimizer.
 const ADAPTIVE: &str = "adaptive";
 
-/// `m.<parameter>` and `v.<parameter>`; `adaptive` when the run has that rule; `error.<parameter>` of what a gradient is still
-/// owed, in the order of the parameters.
+/// The name of what the optimizer knows beside its states: see `numbers`.
+const PROGRESS: &str = "progress";
+/// The root mean squares of the first weights, one for each parameter.
+const INITIAL: &str = "initial_rms";
+
+/// Steps taken, what is left of the radius, and the guard.
+fn numbers(progress: &Progress) -> Vec<f64> {
+    let mut numbers = vec![progress.steps as f64, progress.factor];
+    numbers.extend(progress.guard.to_numbers());
+    numbers
+}
+
+/// `m.<parameter>`, `v.<parameter>` and their scales, as the states are kept; the codes of a parameter that has no floats;
+/// `adaptive` when the run has that rule; `error.<parameter>` of what a gradient is still owed, in the order of the parameters.
 pub fn encode_optimizer(
     parameters: &[Parameter],
     optimizer: &Optimizer,
@@ -45,10 +62,17 @@ pub fn encode_optimizer(
 ) -> Result<Vec<u8>> {
     let adaptive = adaptive.map(Adaptive::to_tensor).transpose()?;
     let mut named: Vec<(String, &Tensor)> = adaptive.iter().map(|numbers| (ADAPTIVE.into(), numbers)).collect();
-    for (prefix, states) in [("m", optimizer.m()), ("v", optimizer.v())] {
-        named.extend(
-            parameters.iter().zip(states).map(|(parameter, state)| (format!("{prefix}.{}", parameter.name), state)),
-        );
+    let progress = Tensor::from_slice(&numbers(optimizer.progress()), &[numbers(optimizer.progress()).len()])?;
+    let initial: Vec<f64> = optimizer.parameters().iter().map(|parameter| parameter.initial_rms).collect();
+    let initial = Tensor::from_slice(&initial, &[initial.len()])?;
+    named.extend([(PROGRESS.into(), &progress), (INITIAL.into(), &initial)]);
+    for parameter in optimizer.parameters() {
+        let kept = parameter.states.named().into_iter().filter(|(_, tensor)| tensor.count() > 0);
+        named.extend(kept.map(|(what, tensor)| (format!("{what}.{}", parameter.name), tensor)));
+    }
+    for parameter in parameters.iter().filter(|parameter| parameter.scales.count() > 0) {
+        named.push((format!("code.{}", parameter.name), &parameter.tensor));
+        named.push((format!("code_scale.{}", parameter.name), &parameter.scales));
     }
     for (parameter, error) in parameters.iter().zip(errors) {
         named.extend(error.iter().map(|error| (error_name(parameter), error)));
@@ -89,22 +113,40 @@ pub fn restore_errors(model: &Model, states: &File, errors: &mut [Option<Tensor>
 }
 
 /// Whether the files hold what the model and its optimizer need; FORMAT names the tensor and both shapes.
-pub fn check_tensors(model: &Model, parameters: &File, states: &File) -> Result<()> {
-    for parameter in model.parameters() {
-        for (file, prefix) in [(parameters, ""), (states, "m."), (states, "v.")] {
-            let name = format!("{prefix}{}", parameter.name);
-            let found = file.tensor(&name)?;
-            ensure!(
-                found.dtype == DType::F32 && found.dims == parameter.tensor.dims(),
-                Format,
-                "{name} is {} {:?}, expected f32 {:?}",
-                found.dtype,
-                found.dims,
-                parameter.tensor.dims()
-            );
+pub fn check_tensors(model: &Model, optimizer: &Optimizer, parameters: &File, states: &File) -> Result<()> {
+    for (parameter, stepped) in model.parameters().iter().zip(optimizer.parameters()) {
+        let (name, tensor) = (&parameter.name, &parameter.tensor);
+        check_tensor(parameters, name.clone(), DType::F32, tensor.dims())?;
+        for (what, tensor) in stepped.states.named().into_iter().filter(|(_, tensor)| tensor.count() > 0) {
+            check_tensor(states, format!("{what}.{name}"), tensor.dtype(), tensor.dims())?;
+        }
+        if parameter.scales.count() > 0 {
+            check_tensor(states, format!("code.{name}"), tensor.dtype(), tensor.dims())?;
+            check_tensor(states, format!("code_scale.{name}"), DType::F32, parameter.scales.dims())?;
         }
     }
+    check_tensor(states, INITIAL.into(), DType::F64, &[optimizer.parameters().len()])?;
+    read_progress(states).map(|_| ())
+}
+
+fn check_tensor(file: &File, name: String, dtype: DType, dims: &[usize]) -> Result<()> {
+    let found = file.tensor(&name)?;
+    let fits = found.dtype == dtype && found.dims == dims;
+    ensure!(fits, Format, "{name} is {} {:?}, expected {dtype} {dims:?}", found.dtype, found.dims);
     Ok(())
+}
+
+/// The progress of an optimizer from the file; FORMAT where it is no optimizer's.
+fn read_progress(states: &File) -> Result<Progress> {
+    let found = states.tensor(PROGRESS)?;
+    let numbers: Vec<f64> = found.data.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
+    let read = || {
+        let (&[steps, factor], guard) = numbers.split_first_chunk::<2>()?;
+        let sound = steps >= 0.0 && steps.fract() == 0.0 && steps < 2f64.powi(53) && factor > 0.0 && factor <= 1.0;
+        let guard = Guard::from_numbers(guard).filter(|_| sound && found.dtype == DType::F64)?;
+        Some(Progress { steps: steps as u64, factor, refused: Default::default(), guard })
+    };
+    read().ok_or_else(|| error!(Format, "{PROGRESS} is {} {:?}, which is no optimizer's", found.dtype, numbers))
 }
 
 /// The learning rate's rule from the file; FORMAT when it is not there.
@@ -118,12 +160,23 @@ pub fn read_adaptive(states: &File) -> Result<Adaptive> {
 
 /// Copies the files, which `check_tensors` has passed, into the model and the optimizer.
 pub fn restore(model: &mut Model, optimizer: &mut Optimizer, parameters: &File, states: &File) -> Result<()> {
-    let (m, v) = optimizer.states_mut();
-    for ((parameter, m), v) in model.parameters_mut().iter_mut().zip(m).zip(v) {
-        copy(states, &format!("m.{}", parameter.name), m)?;
-        copy(states, &format!("v.{}", parameter.name), v)?;
-        copy(parameters, &parameter.name, &mut parameter.tensor)?;
+    let progress = read_progress(states)?;
+    let initial = states.tensor(INITIAL)?.data.as_chunks::<8>().0;
+    let stepped = optimizer.parameters_mut().iter_mut().zip(initial);
+    for (parameter, (stepped, initial)) in model.parameters_mut().iter_mut().zip(stepped) {
+        let name = &parameter.name;
+        stepped.initial_rms = f64::from_le_bytes(*initial);
+        for (what, tensor) in stepped.states.named_mut().into_iter().filter(|(_, tensor)| tensor.count() > 0) {
+            copy(states, &format!("{what}.{name}"), tensor)?;
+        }
+        if parameter.scales.count() > 0 {
+            copy(states, &format!("code.{name}"), &mut parameter.tensor)?;
+            copy(states, &format!("code_scale.{name}"), &mut parameter.scales)?;
+        } else {
+            copy(parameters, name, &mut parameter.tensor)?;
+        }
     }
+    optimizer.set_progress(progress);
     model.refresh()
 }
 

@@ -5,13 +5,15 @@ use super::cluster_loss::{ClusterLoss, LossSums};
 use super::config::{GradientQuantization, TrainOptions};
 use super::dataset::Dataset;
 use super::evaluation::Evaluation;
-use super::optimizer::{self, Optimizer};
+use super::optimizer::{ModelWeights, optimizer};
 use super::sampling::{Clusters, Sampling};
 use crate::model::{Activations, Draw, GradientProducts, Gradients, Model};
 use crate::quantize::GradientCodes;
-use crate::tensor::error::{ensure, error};
+use crate::step::{GuardOptions, Optimizer, Skip};
+use crate::tensor::error::error;
+use crate::tensor::log::{LogLevel, log};
 use crate::tensor::random::{Purpose, Stream};
-use crate::tensor::{Cancelled, Error, ErrorKind, Result, vec_zeroed};
+use crate::tensor::{Cancelled, DType, Error, ErrorKind, Result, Tensor, reserve, vec_zeroed};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -33,6 +35,11 @@ pub struct Work {
     rows: Vec<u32>,
     cluster_loss: Option<ClusterLoss>,
     evaluation: Evaluation,
+    /// The sum of squares of all gradients.
+    norm: Tensor,
+    /// The mean loss of each window of a step that is checked, before it and after it.
+    before: Vec<f32>,
+    after: Vec<f32>,
 }
 
 /// What a step measured.
@@ -42,12 +49,33 @@ pub struct Done {
     pub learning_rate: f64,
     pub learning_rate_factor: f64,
     pub gradient_norm: f64,
+    /// The share of trits that changed, the largest rms(step) / rms(w) of a parameter, and what the guard has left of the radius.
+    #[serde(default)]
+    pub flip_rate: f64,
+    #[serde(default)]
+    pub step_ratio: f64,
+    #[serde(default)]
+    pub radius_factor: f64,
+    /// Batches skipped and steps undone so far.
+    #[serde(default)]
+    pub skipped: u64,
+    #[serde(default)]
+    pub undone: u64,
 }
 
 impl Done {
     /// Before the first step.
-    pub const NOTHING: Done =
-        Done { loss: f64::NAN, learning_rate: f64::NAN, learning_rate_factor: f64::NAN, gradient_norm: f64::NAN };
+    pub const NOTHING: Done = Done {
+        loss: f64::NAN,
+        learning_rate: f64::NAN,
+        learning_rate_factor: f64::NAN,
+        gradient_norm: f64::NAN,
+        flip_rate: f64::NAN,
+        step_ratio: f64::NAN,
+        radius_factor: f64::NAN,
+        skipped: 0,
+        undone: 0,
+    };
 }
 
 impl Work {
@@ -75,7 +103,7 @@ impl Work {
         };
         Ok(Work {
             dataset,
-            optimizer: Optimizer::new(model.context(), model.parameters())?,
+            optimizer: optimizer(model, options)?,
             adaptive: if options.use_adaptive_lr { Some(Adaptive::new(model, options)?) } else { None },
             codes,
             gradients,
@@ -87,6 +115,9 @@ impl Work {
             rows: vec_zeroed(batch)?,
             cluster_loss,
             evaluation,
+            norm: model.context().zeros(DType::F64, &[1])?,
+            before: Vec::new(),
+            after: Vec::new(),
         })
     }
 
@@ -118,28 +149,142 @@ impl Work {
     /// The step after `step` steps. An error, CANCELLED among them, leaves the parameters and the optimizer's states as they were.
     pub fn step(&mut self, model: &mut Model, options: &TrainOptions, step: u64, cancelled: Cancelled) -> Result<Done> {
         let number = step + 1;
-        let loss = self.accumulate(model, options, step, cancelled).map_err(|error| match error.kind {
+        let guard = options.guard_options();
+        let due = guard.as_ref().filter(|guard| self.optimizer.progress().guard.is_due(guard, number)).cloned();
+        let named = |error: Error| match error.kind {
             ErrorKind::Cancelled => error!(Cancelled, "step {number} was cancelled"),
             _ => error,
-        })?;
-        let context = model.context().clone();
-        let mut gradient_norm = self.finite_norm(model, number)?;
-        if self.codes.is_some() {
-            self.quantize_gradients(model, options, step)?;
-            gradient_norm = self.finite_norm(model, number)?;
+        };
+        self.before.clear();
+        let loss = self.accumulate(model, options, step, due.is_some(), cancelled).map_err(named)?;
+        if guard.is_none() {
+            check_loss(number, loss)?;
         }
-        let learning_rate_factor = self.adaptive.map_or(1.0, |adaptive| adaptive.factor(options.learning_rate));
-        let factor = options.schedule.factor(number, options.max_steps, options.warmup_steps, options.minimum_lr_ratio);
-        let learning_rate = options.learning_rate * factor * learning_rate_factor;
-        let scalars = optimizer::scalars(options, number, learning_rate, gradient_norm);
-        self.optimizer.update(&context, model, &self.gradients, &scalars)?;
-        if let Some(codes) = &mut self.codes {
-            codes.commit();
+        let factor = self.adaptive.map_or(1.0, |adaptive| adaptive.factor(options.learning_rate));
+        self.optimizer.set_learning_rate(options.learning_rate * factor)?;
+        self.optimizer.set_clock(number);
+        let skip = self.look(model, options, step, loss, guard.as_ref())?;
+        let mut done = Done { loss: loss.mean, learning_rate_factor: factor, ..Done::NOTHING };
+        if skip.is_none() {
+            self.update(model, options, step, due.as_ref(), &mut done, cancelled).map_err(named)?;
+        } else {
+            done.learning_rate =
+                self.optimizer.options().learning_rate * self.optimizer.options().schedule.factor(number);
         }
         if let Some(loss) = &mut self.cluster_loss {
             loss.commit(number);
         }
-        Ok(Done { loss, learning_rate, learning_rate_factor, gradient_norm })
+        self.optimizer.progress().guard.check_health()?;
+        let progress = self.optimizer.progress();
+        (done.radius_factor, done.skipped, done.undone) =
+            (progress.factor, progress.guard.skipped, progress.guard.undone);
+        Ok(done)
+    }
+
+    /// What the guard says of the batch, whose gradients then pass through their codes.
+    fn look(
+        &mut self,
+        model: &Model,
+        options: &TrainOptions,
+        step: u64,
+        loss: Loss,
+        guard: Option<&GuardOptions>,
+    ) -> Result<Option<Skip>> {
+        let number = step + 1;
+        if let Some(guard) = guard {
+            let norm = self.norm(model)?;
+            let skip = self.optimizer.look(guard, loss.mean, norm);
+            if let Some(skip) = skip {
+                let (mean, why) = (loss.mean, describe(skip));
+                log(
+                    LogLevel::Warning,
+                    format_args!("step {number} is skipped, its batch {why}: loss {mean:.4}, gradient norm {norm:.3e}"),
+                );
+                return Ok(Some(skip));
+            }
+        }
+        if self.codes.is_some() {
+            // The codes of a gradient need numbers.
+            if !self.norm(model)?.is_finite() {
+                return Err(self.name_bad_gradient(model, number));
+            }
+            self.quantize_gradients(model, options, step)?;
+        }
+        Ok(None)
+    }
+
+    /// The optimizer's step; where it is due, a check of it.
+    fn update(
+        &mut self,
+        model: &mut Model,
+        options: &TrainOptions,
+        step: u64,
+        due: Option<&GuardOptions>,
+        done: &mut Done,
+        cancelled: Cancelled,
+    ) -> Result<()> {
+        if due.is_some() {
+            self.optimizer.keep(&mut ModelWeights(model))?;
+        }
+        let mut gradients = Vec::new();
+        reserve(&mut gradients, self.gradients.tensors().len())?;
+        gradients.extend(self.gradients.tensors().iter().map(Tensor::view));
+        let report = self.optimizer.step(&mut ModelWeights(model), &gradients)?;
+        if let Some(refusal) = report.refusal {
+            self.optimizer.forget();
+            return Err(refusal.error);
+        }
+        (done.learning_rate, done.gradient_norm) = (report.learning_rate, report.gradient_norm);
+        (done.step_ratio, done.flip_rate) = (report.ratio, report.flips as f64 / report.trits as f64);
+        model.refresh()?;
+        if let Some(guard) = due {
+            let checked = self.check(model, options, step, guard, cancelled);
+            if let Err(error) = checked {
+                // Given up in the middle of the check: as if the step had not been.
+                self.take_back(model)?;
+                return Err(error);
+            }
+        }
+        if let Some(codes) = &mut self.codes {
+            codes.commit();
+        }
+        Ok(())
+    }
+
+    /// Evaluates the batch of the step that was just taken again, and undoes the step where it made it worse.
+    fn check(
+        &mut self,
+        model: &mut Model,
+        options: &TrainOptions,
+        step: u64,
+        guard: &GuardOptions,
+        cancelled: Cancelled,
+    ) -> Result<()> {
+        self.after.clear();
+        self.evaluate_again(model, options, step, cancelled)?;
+        let (before, after) = (std::mem::take(&mut self.before), std::mem::take(&mut self.after));
+        let stays = self.optimizer.guard_mut().judge(guard, &before, &after);
+        if stays {
+            self.optimizer.forget();
+        } else {
+            let mean = |losses: &[f32]| losses.iter().map(|&x| f64::from(x)).sum::<f64>() / losses.len() as f64;
+            let (from, to, number) = (mean(&before), mean(&after), step + 1);
+            self.take_back(model)?;
+            let factor = self.optimizer.progress().factor;
+            log(
+                LogLevel::Warning,
+                format_args!(
+                    "step {number} is undone: its own batch went from {from:.4} to {to:.4}; the radius is {factor:.3} of what it was to be"
+                ),
+            );
+        }
+        (self.before, self.after) = (before, after);
+        Ok(())
+    }
+
+    fn take_back(&mut self, model: &mut Model) -> Result<()> {
+        self.optimizer.undo(&mut ModelWeights(model))?;
+        model.refresh()
     }
 
     /// Passes the gradient of every matrix through its codes.
@@ -156,40 +301,62 @@ impl Work {
         Ok(())
     }
 
-    /// The gradients of a step's micro-batches, each weighted alike; returns their mean loss.
-    fn accumulate(&mut self, model: &Model, options: &TrainOptions, step: u64, cancelled: Cancelled) -> Result<f64> {
-        let length = options.context_length;
+    /// The gradients of a step's micro-batches, each weighted alike; returns their mean loss. `before` gets the losses of the
+    /// windows, where they are wanted.
+    fn accumulate(
+        &mut self,
+        model: &Model,
+        options: &TrainOptions,
+        step: u64,
+        by_window: bool,
+        cancelled: Cancelled,
+    ) -> Result<Loss> {
         let factor = 1.0 / options.accumulation as f64;
         self.gradients.zero(model.context())?;
         if let Some(loss) = &mut self.cluster_loss {
             loss.begin();
         }
-        let mut loss = 0.0;
+        let mut loss = Loss { mean: 0.0, bad: None };
         // `TrainOptions::resolve` has checked that both fit.
         let step = step as u32;
         for micro in 0..options.accumulation as u32 {
-            let stream = Stream::new(options.seed, Purpose::Batch, step, micro);
-            let (rows, tokens, targets) = (&mut self.rows, &mut self.tokens, &mut self.targets);
-            self.sampling.batch(&self.dataset, stream, length, rows, tokens, targets)?;
-            let part = self.slices(model, options, [step, micro], factor, cancelled)?;
-            ensure!(
-                part.is_finite(),
-                State,
-                "step {}: the loss of micro-batch {micro} is {part}; nothing was updated",
-                u64::from(step) + 1
-            );
-            loss += part * factor;
+            self.draw_batch(options, [step, micro])?;
+            let part = self.slices(model, options, [step, micro], Some(factor), by_window, cancelled)?;
+            if !part.is_finite() && loss.bad.is_none() {
+                loss.bad = Some((micro, part));
+            }
+            loss.mean += part * factor;
         }
         Ok(loss)
     }
 
-    /// Adds the gradients of the micro-batch that was drawn, slice by slice; returns its mean loss.
+    fn draw_batch(&mut self, options: &TrainOptions, [step, micro]: [u32; 2]) -> Result<()> {
+        let stream = Stream::new(options.seed, Purpose::Batch, step, micro);
+        let (rows, tokens, targets) = (&mut self.rows, &mut self.tokens, &mut self.targets);
+        self.sampling.batch(&self.dataset, stream, options.context_length, rows, tokens, targets)
+    }
+
+    /// The losses of the windows of a step's micro-batches, into `after`.
+    fn evaluate_again(&mut self, model: &Model, options: &TrainOptions, step: u64, cancelled: Cancelled) -> Result<()> {
+        for micro in 0..options.accumulation as u32 {
+            // Of one micro-batch the tokens are still there.
+            if options.accumulation > 1 {
+                self.draw_batch(options, [step as u32, micro])?;
+            }
+            self.slices(model, options, [step as u32, micro], None, true, cancelled)?;
+        }
+        Ok(())
+    }
+
+    /// The mean loss of the micro-batch that was drawn, slice by slice, whose gradients are added `factor` times; without a factor
+    /// there are none. The losses of its windows go to `before`, or, without gradients, to `after`.
     fn slices(
         &mut self,
         model: &Model,
         options: &TrainOptions,
         [step, micro]: [u32; 2],
-        factor: f64,
+        factor: Option<f64>,
+        by_window: bool,
         cancelled: Cancelled,
     ) -> Result<f64> {
         let (batch, length, slice) =
@@ -204,21 +371,39 @@ impl Work {
                 Some(rest) if windows.len() < slice => rest,
                 _ => &mut self.activations,
             };
-            let draw = Draw { seed: options.seed, step, micro_batch: micro * count as u32 + i as u32 };
+            let draw = Some(Draw { seed: options.seed, step, micro_batch: micro * count as u32 + i as u32 });
             let text = (&self.tokens[first..last], &self.targets[first..last]);
-            let part = model.backward(activations, text, factor * share, Some(draw), &mut self.gradients, cancelled)?;
+            let part = match factor {
+                Some(factor) => {
+                    model.backward(activations, text, factor * share, draw, &mut self.gradients, cancelled)?
+                }
+                None => model.loss(activations, text, draw, cancelled)?,
+            };
             loss += part * share;
-            if let Some(loss) = &mut self.cluster_loss {
+            if by_window {
+                let losses = activations.losses.read::<f32>()?;
+                let means = losses.chunks_exact(length).map(|window| window.iter().sum::<f32>() / length as f32);
+                let kept = if factor.is_some() { &mut self.before } else { &mut self.after };
+                reserve(kept, windows.len())?;
+                kept.extend(means);
+            }
+            if let Some(loss) = &mut self.cluster_loss
+                && factor.is_some()
+            {
                 loss.add(&self.rows[windows], &activations.losses.read::<f32>()?);
             }
         }
         Ok(loss)
     }
 
-    /// The norm of the gradient; STATE, naming the first element that is not finite.
-    fn finite_norm(&mut self, model: &Model, number: u64) -> Result<f64> {
-        let norm = self.optimizer.gradient_norm(model.context(), &self.gradients)?;
-        if norm.is_finite() { Ok(norm) } else { Err(self.name_bad_gradient(model, number)) }
+    /// The norm of all gradients.
+    fn norm(&mut self, model: &Model) -> Result<f64> {
+        let context = model.context();
+        self.norm.write(&[0.0f64])?;
+        for gradient in self.gradients.tensors() {
+            (context.kernels().sum_squares)(context.launch(), &gradient.view(), &mut self.norm.view_mut())?;
+        }
+        Ok(self.norm.read::<f64>()?[0].sqrt())
     }
 
     fn name_bad_gradient(&self, model: &Model, number: u64) -> Error {
@@ -237,5 +422,25 @@ impl Work {
             }
         }
         error!(State, "step {number}: the norm of the gradient overflows; nothing was updated")
+    }
+}
+
+/// The loss of a step, and the first micro-batch whose loss is no number.
+#[derive(Clone, Copy)]
+struct Loss {
+    mean: f64,
+    bad: Option<(u32, f64)>,
+}
+
+fn check_loss(number: u64, loss: Loss) -> Result<()> {
+    let Some((micro, part)) = loss.bad else { return Ok(()) };
+    Err(error!(State, "step {number}: the loss of micro-batch {micro} is {part}; nothing was updated"))
+}
+
+fn describe(skip: Skip) -> String {
+    match skip {
+        Skip::NotFinite => "has a loss or a gradient that is no number".to_string(),
+        Skip::Loss { z } => format!("has a loss {z:.1} standard deviations above the last ones"),
+        Skip::Norm { z } => format!("has a gradient norm {z:.1} standard deviations above the last ones"),
     }
 }

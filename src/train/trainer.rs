@@ -17,6 +17,7 @@ use super::tokenizer::Tokenizer;
 use crate::backend::Context;
 use crate::model::{Model, ModelOptions};
 use crate::quantize::GradientCodes;
+use crate::step::Precision;
 use crate::tensor::error::{ensure, error};
 use crate::tensor::log::{LogLevel, log};
 use crate::tensor::{Cancelled, Error, ErrorKind, Result};
@@ -52,6 +53,8 @@ pub struct Trainer {
     elapsed: f64,
     pace: Pace,
     metrics: Metrics,
+    /// What the last step measured.
+    done: Done,
     /// Whether the report of the last step is still to come: its evaluation, its line of metrics.jsonl and its progress
     /// call. Of a run that was stopped between the two; it is the first thing that the run does when it goes on.
     owes_report: bool,
@@ -114,6 +117,9 @@ impl Trainer {
             validation_tokens: dataset.tokens(Split::Validation).len(),
         };
         let context = guard.context().clone();
+        drop(guard);
+        model.try_write().ok_or_else(in_use)?.keep_codes(options.precision == Precision::Compact, options.seed)?;
+        let guard = model.try_read().ok_or_else(in_use)?;
         let work = Work::new(&guard, dataset, &options, cancelled)?;
         drop(guard);
         let mut trainer = Trainer {
@@ -131,6 +137,7 @@ impl Trainer {
             elapsed: 0.0,
             pace: Pace::default(),
             metrics: Metrics::default(),
+            done: Done::NOTHING,
             owes_report: false,
             claimed: false,
         };
@@ -166,6 +173,7 @@ impl Trainer {
         self.elapsed += seconds;
         self.step += 1;
         self.owes_report = false;
+        self.done = done;
         self.metrics = self.report(&done);
         Ok(self.metrics.clone())
     }
@@ -267,6 +275,11 @@ impl Trainer {
             learning_rate: done.learning_rate,
             learning_rate_factor: done.learning_rate_factor,
             gradient_norm: done.gradient_norm,
+            flip_rate: done.flip_rate,
+            step_ratio: done.step_ratio,
+            radius_factor: done.radius_factor,
+            skipped_batches: done.skipped,
+            undone_steps: done.undone,
             validation_loss: None,
             cluster_loss: self.work.cluster_loss().map(ClusterLoss::means),
             tokens_per_second: if pace > 0.0 { self.tokens_per_step as f64 / pace } else { 0.0 },
@@ -305,9 +318,7 @@ impl Trainer {
             (checkpoint::OPTIMIZER_FILE.to_string(), FileSum::of(&optimizer)),
         ]);
         let mut record = Record::new(self.step, self.elapsed, &self.identity(), files)?;
-        let Metrics { loss, learning_rate, learning_rate_factor, gradient_norm, .. } = self.metrics;
-        let measured = Done { loss, learning_rate, learning_rate_factor, gradient_norm };
-        record.owed = self.owes_report.then_some(measured);
+        record.owed = self.owes_report.then_some(self.done);
         record.cluster_losses = self.work.cluster_loss().map(ClusterLoss::sums);
         let path = checkpoint::write(&folder, &record, &model, &optimizer)?;
         log(LogLevel::Info, format_args!("saved {}", path.display()));
@@ -343,7 +354,7 @@ impl Trainer {
             self.options.max_steps
         );
         let mut guard = self.model.try_write().ok_or_else(in_use)?;
-        state::check_tensors(&guard, &model, &optimizer).map_err(refused)?;
+        state::check_tensors(&guard, &self.work.optimizer, &model, &optimizer).map_err(refused)?;
         let errors = self.work.codes.as_mut().map_or(&mut [][..], GradientCodes::errors_mut);
         state::check_errors(&guard, &optimizer, errors).map_err(refused)?;
         let adaptive = self.work.adaptive.map(|_| state::read_adaptive(&optimizer)).transpose().map_err(refused)?;
@@ -365,7 +376,8 @@ impl Trainer {
         self.pace = Pace::default();
         let owed = record.owed.filter(|_| record.step > 0);
         self.owes_report = owed.is_some();
-        self.metrics = self.report(&owed.unwrap_or(Done::NOTHING));
+        self.done = owed.unwrap_or(Done::NOTHING);
+        self.metrics = self.report(&self.done);
         log(LogLevel::Info, format_args!("resumed {}", path.display()));
         Ok(())
     }

@@ -12,7 +12,7 @@ fn one_by_one(model: &Model, dataset: &Dataset, windows: &[usize]) -> f64 {
     let mut sum = 0.0;
     for &window in windows {
         dataset.window(Split::Validation, window, length, &mut tokens, &mut targets).unwrap();
-        sum += model.loss(&mut activations, (&tokens, &targets), &never).unwrap();
+        sum += model.loss(&mut activations, (&tokens, &targets), None, &never).unwrap();
     }
     sum / windows.len() as f64
 }

@@ -12,9 +12,10 @@ mod training;
 
 use super::checkpoint;
 use super::dataset::{Dataset, Split};
-use super::{GradientQuantization, RunEnd, Schedule, TrainOptions, Trainer};
+use super::{GradientQuantization, RunEnd, TrainOptions, Trainer};
 use crate::backend::{Backend, Context, ContextOptions};
 use crate::model::{Model, ModelOptions};
+use crate::step::Decay;
 use parking_lot::RwLock;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -101,7 +101,7 @@ fn another_runs_checkpoint_is_refused_with_both_values() {
         ("options.batch_size was 4 and is 5", TrainOptions { batch_size: 5, ..options() }),
         ("options.learning_rate was 0.01 and is 0.02", TrainOptions { learning_rate: 0.02, ..options() }),
         ("options.max_steps was 20 and is 30", TrainOptions { max_steps: 30, ..options() }),
-        ("options.schedule was \"cosine\" and is \"linear\"", TrainOptions { schedule: Schedule::Linear, ..options() }),
+        ("options.schedule was \"cosine\" and is \"linear\"", TrainOptions { schedule: Decay::Linear, ..options() }),
         ("options.seed was 3 and is 4", TrainOptions { seed: 4, ..options() }),
         ("options.use_adaptive_lr was true and is false", TrainOptions { use_adaptive_lr: false, ..options() }),
         (
@@ -189,7 +189,7 @@ fn what_changes_no_step_may_change() {
     watching.resume(&scratch.path(), false).unwrap();
     // A constant schedule does not know how long the run is: it can be made longer.
     let scratch = Scratch::new();
-    let constant = TrainOptions { schedule: Schedule::Constant, checkpoint_dir: Some(scratch.path()), ..options() };
+    let constant = TrainOptions { schedule: Decay::Constant, checkpoint_dir: Some(scratch.path()), ..options() };
     run(&mut trainer(&context, constant.clone()));
     let mut longer = trainer(&context, TrainOptions { max_steps: 25, ..constant.clone() });
     longer.resume(&scratch.path(), false).unwrap();
