@@ -1099,17 +1099,50 @@ public:
                                   static_cast<std::int32_t>(dims.size()), &options));
         sizes_.push_back(data.size());
     }
+    /** A ternary parameter of codes of 8 bits that are the optimizer's own. */
+    void add_compact(const std::string &name, span<const float> initial, span<const std::int64_t> dims,
+                     const setun_parameter_options &options = parameter_options())
+    {
+        std::size_t elements = 1;
+        for (std::int64_t size : dims)
+            elements *= detail::count({size});
+        if (elements != initial.size())
+            detail::fail(SETUN_ERR_SHAPE, name + " has " + std::to_string(initial.size()) + " elements, its shape " +
+                                              std::to_string(elements));
+        check(setun_optimizer_add_compact(get(), detail::c_string("name", name), initial.data(), dims.data(),
+                                          static_cast<std::int32_t>(dims.size()), &options));
+        sizes_.push_back(initial.size());
+    }
+    /** The floats of a parameter, also of codes. */
+    std::vector<float> read(std::int64_t index) const
+    {
+        const bool known = index >= 0 && static_cast<std::size_t>(index) < sizes_.size();
+        std::vector<float> floats(known ? sizes_[static_cast<std::size_t>(index)] : 0);
+        check(setun_optimizer_read(get(), index, floats.data(), static_cast<std::int64_t>(floats.size())));
+        return floats;
+    }
+    /** Under the guard, of a batch with this loss. */
+    step_report step(span<const span<const float>> gradients, double loss)
+    {
+        const auto all = pointers(gradients);
+        auto report = detail::empty<step_report>();
+        check(setun_optimizer_step_guarded(get(), all.data(), static_cast<std::int64_t>(all.size()), loss, &report));
+        return report;
+    }
+    /** Whether the step whose report says check_due was undone, by the losses of its batch's parts before and after it. */
+    bool judge(span<const float> before, span<const float> after)
+    {
+        detail::fits("after", after.size(), {static_cast<std::int64_t>(before.size())});
+        std::int32_t undone = 0;
+        check(setun_optimizer_judge(get(), before.data(), after.data(), static_cast<std::int64_t>(before.size()), &undone));
+        return undone != 0;
+    }
     /** Along one gradient for each parameter, in the order in which they were added. */
     step_report step(span<const span<const float>> gradients)
     {
-        std::vector<const float *> pointers;
-        for (std::size_t i = 0; i < gradients.size(); i++) {
-            if (i < sizes_.size())
-                detail::fits("a gradient", gradients[i].size(), {static_cast<std::int64_t>(sizes_[i])});
-            pointers.push_back(gradients[i].data());
-        }
+        const auto all = pointers(gradients);
         auto report = detail::empty<step_report>();
-        check(setun_optimizer_step(get(), pointers.data(), static_cast<std::int64_t>(pointers.size()), &report));
+        check(setun_optimizer_step(get(), all.data(), static_cast<std::int64_t>(all.size()), &report));
         return report;
     }
     /** Of one parameter; -1: of all. */
@@ -1133,6 +1166,17 @@ public:
     void load(const std::string &path) { check(setun_optimizer_load(get(), detail::c_string("path", path))); }
 
 private:
+    std::vector<const float *> pointers(span<const span<const float>> gradients) const
+    {
+        std::vector<const float *> all;
+        for (std::size_t i = 0; i < gradients.size(); i++) {
+            if (i < sizes_.size())
+                detail::fits("a gradient", gradients[i].size(), {static_cast<std::int64_t>(sizes_[i])});
+            all.push_back(gradients[i].data());
+        }
+        return all;
+    }
+
     std::vector<std::size_t> sizes_;
 };
 

@@ -162,11 +162,30 @@ class RadiusMode(enum.IntEnum):
     EXACT = 2
 
 
+class RadiusBase(enum.IntEnum):
+    CURRENT = 0
+    INITIAL = 1
+
+
+class StepMethod(enum.IntEnum):
+    OWN = -1
+    ADAMW = 0
+    MUON = 1
+    MOMENTUM = 2
+
+
+class StatePrecision(enum.IntEnum):
+    F32 = 0
+    INT8 = 1
+    COMPACT = 2
+
+
 class StepOutcome(enum.IntEnum):
     TAKEN = 0
     BAD_GRADIENT = 1
     BAD_PARAMETER = 2
     BAD_UPDATE = 3
+    SKIPPED = 4
 
 
 class Split(enum.IntEnum):
@@ -209,6 +228,7 @@ class Schedule(enum.IntEnum):
     COSINE = 0
     CONSTANT = 1
     LINEAR = 2
+    STABLE = 3
 
 
 def _choice(kind, value, name):
@@ -416,6 +436,16 @@ class StepReport(_Result):
         ("refused_gradients", c_int64),
         ("refused_parameters", c_int64),
         ("refused_updates", c_int64),
+        ("flips", c_int64),
+        ("trits", c_int64),
+        ("flip_share", c_double),
+        ("cosine", c_double),
+        ("signal", c_double),
+        ("radius_factor", c_double),
+        ("skipped", c_int64),
+        ("undone", c_int64),
+        ("check_due", c_int32),
+        ("reserved", c_int32),
     ]
 
 
@@ -482,6 +512,11 @@ class Metrics(_Result):
         ("elapsed_seconds", c_double),
         ("remaining_seconds", c_double),
         ("learning_rate_factor", c_double),
+        ("flip_rate", c_double),
+        ("step_ratio", c_double),
+        ("radius_factor", c_double),
+        ("skipped_batches", c_int64),
+        ("undone_steps", c_int64),
     ]
 
 
@@ -557,8 +592,25 @@ class OptimizerOptions(_Options):
         ("upper", c_double),
         ("radius_mode", c_int32),
         ("context", c_void_p),
+        ("method", c_int32),
+        ("states", c_int32),
+        ("radius_base", c_int32),
+        ("schedule", c_int32),
+        ("total_steps", c_int64),
+        ("warmup_steps", c_int64),
+        ("minimum_lr_ratio", c_double),
+        ("momentum", c_double),
+        ("muon_rms", c_double),
+        ("flip_budget", c_double),
+        ("seed", c_uint64),
+        ("nesterov", c_int32),
+        ("reserved", c_int32),
+        ("guard_interval", c_int64),
+        ("guard_spike", c_double),
+        ("guard_tolerance", c_double),
     ]
-    _enums = {"radius_mode": RadiusMode}
+    _enums = {"radius_mode": RadiusMode, "method": StepMethod, "states": StatePrecision, "radius_base": RadiusBase,
+              "schedule": Schedule}
 
 
 class ParameterOptions(_Options):
@@ -569,8 +621,11 @@ class ParameterOptions(_Options):
         ("radius_floor", c_double),
         ("lower", c_double),
         ("upper", c_double),
+        ("radius", c_double),
+        ("method", c_int32),
+        ("reserved", c_int32),
     ]
-    _enums = {"kind": ParameterKind}
+    _enums = {"kind": ParameterKind, "method": StepMethod}
 
 
 class BenchmarkOptions(_Options):
@@ -631,10 +686,20 @@ class TrainOptions(_Options):
         ("input_gradient", c_int32),
         ("weight_gradient", c_int32),
         ("activation_checkpointing", c_int32),
-        ("reserved", c_int32),
+        ("method", c_int32),
+        ("states", c_int32),
+        ("radius_mode", c_int32),
+        ("radius_base", c_int32),
+        ("guard", c_int32),
+        ("momentum", c_double),
+        ("muon_rms", c_double),
+        ("radius", c_double),
+        ("flip_budget", c_double),
+        ("guard_interval", c_int64),
     ]
     _enums = {"schedule": Schedule, "tokenizer": TokenizerKind, "input_gradient": GradientProducts,
-              "weight_gradient": GradientProducts}
+              "weight_gradient": GradientProducts, "method": StepMethod, "states": StatePrecision,
+              "radius_mode": RadiusMode, "radius_base": RadiusBase}
 
 
 class SampleOptions(_Options):
@@ -765,6 +830,10 @@ SIGNATURES = {
     "step": [_p, _p, _n, _p, _n, _p, _p],
     "optimizer_create": [_p, _p],
     "optimizer_add": [_p, _s, _p, _p, _i, _p],
+    "optimizer_add_compact": [_p, _s, _p, _p, _i, _p],
+    "optimizer_read": [_p, _n, _p, _n],
+    "optimizer_step_guarded": [_p, _p, _n, _d, _p],
+    "optimizer_judge": [_p, _p, _p, _n, _p],
     "optimizer_step": [_p, _p, _n, _p],
     "optimizer_report": [_p, _n, _p],
     "optimizer_radius": [_p, _p],
@@ -2046,8 +2115,33 @@ class Optimizer(_Handle):
         self._memory.append((data, memory))
         self._sizes.append((name, _count(view)))
 
-    def step(self, gradients):
-        """One step, along one array of float32 for each parameter; returns a StepReport."""
+    def add_compact(self, name, initial, **options):
+        """A ternary parameter of codes of 8 bits that are the optimizer's own, from an array of float32."""
+        view = _view(initial, "float32", name)
+        options = byref(ParameterOptions(**options))
+        dims = _dims(view.shape)
+        _check(_library.setun_optimizer_add_compact(self._handle, _text(name, "name"), _memory(view, name), *dims, options))
+        self._sizes.append((name, _count(view)))
+
+    def read(self, index):
+        """The floats of a parameter, also of codes."""
+        floats = _made((self._sizes[index][1],), "float32")
+        _check(_library.setun_optimizer_read(self._handle, index, _out(floats), len(floats)))
+        return floats
+
+    def judge(self, before, after):
+        """After a step whose report says `check_due`: the losses of its batch, or of its parts, before and after it. True when
+        the step was undone."""
+        before, after = _view(before, "float32", "before"), _view(after, "float32", "after")
+        if _count(before) != _count(after):
+            raise ValueError(f"before has {_count(before)} losses, after has {_count(after)}")
+        undone = c_int32()
+        _check(_library.setun_optimizer_judge(self._handle, _memory(before), _memory(after), _count(before), byref(undone)))
+        return undone.value != 0
+
+    def step(self, gradients, loss=None):
+        """One step, along one array of float32 for each parameter; returns a StepReport. With the loss of their batch, under the
+        guard: see `setun_optimizer_step_guarded`."""
         views = [_view(gradient, "float32", "a gradient") for gradient in gradients]
         for view, (name, count) in zip(views, self._sizes):
             if _count(view) != count:
@@ -2055,7 +2149,10 @@ class Optimizer(_Handle):
         memory = [_Address(view) if view.nbytes else None for view in views]
         pointers = (c_void_p * max(len(views), 1))(*(m and m.address for m in memory))
         report = StepReport()
-        _check(_library.setun_optimizer_step(self._handle, pointers, len(views), byref(report)))
+        if loss is None:
+            _check(_library.setun_optimizer_step(self._handle, pointers, len(views), byref(report)))
+        else:
+            _check(_library.setun_optimizer_step_guarded(self._handle, pointers, len(views), loss, byref(report)))
         return report
 
     def report(self, index=-1):

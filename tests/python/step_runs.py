@@ -1,0 +1,152 @@
+"""Runs of the trainer with options of the optimizer, each kept in tests/results/step_runs.jsonl under what it was made with.
+
+    python3 tests/python/step_runs.py tinyshakespeare.txt --set method=muon --over learning_rate=3e-4,1e-3,3e-3 --seeds 1 2 3
+
+Characters as tokens, the whole last 10% of the text as validation, nats a token; batches drawn evenly, gradients as floats, no
+use_adaptive_lr unless asked for. `--set` gives options of setun_train_options, `--over` the values of one or several, of which all
+combinations are run. A run that is in the file already is not repeated: an interrupted series goes on where it stopped. `--report`
+prints what is there for the combinations, without running anything.
+"""
+
+import argparse
+import hashlib
+import itertools
+import json
+import math
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "c_examples" / "python"))
+
+RESULTS = ROOT / "tests" / "results" / "step_runs.jsonl"
+#: Layers, width, heads, context and batch of the sizes.
+SIZES = {
+    "XS": (2, 64, 2, 64, 12),
+    "S": (4, 128, 4, 64, 12),
+    "S256": (4, 256, 4, 64, 12),
+    "M": (6, 384, 6, 256, 64),
+}
+PLAIN = {"use_adaptive_lr": 0, "quantize_gradients": 0, "n_clusters": 0}
+
+
+def value(text):
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
+def commit():
+    found = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True)
+    return found.stdout.strip()
+
+
+def key(asked, text, seed, options):
+    return {
+        "text": hashlib.sha256(text).hexdigest()[:16],
+        "size": asked.size,
+        "f32": asked.f32,
+        "steps": asked.steps,
+        "seed": seed,
+        "options": options,
+    }
+
+
+def load():
+    lines = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def find(results, wanted):
+    return next((result for result in results if all(result.get(k) == v for k, v in wanted.items())), None)
+
+
+def run(setun, asked, wanted, dataset, vocabulary):
+    layers, width, heads, context, batch = SIZES[asked.size]
+    model = setun.Model(
+        vocabulary=vocabulary, layers=layers, width=width, heads=heads, context_length=context, hidden=4 * width,
+        quantize_weights=not asked.f32, seed=wanted["seed"],
+    )
+    options = PLAIN | wanted["options"]
+    trainer = setun.Trainer(
+        model, dataset, batch_size=batch, max_steps=asked.steps, seed=wanted["seed"], quantize_weights=not asked.f32, **options
+    )
+    began, losses, flips = time.time(), [], []
+    failure = None
+    try:
+        for _ in range(asked.steps):
+            metrics = trainer.step()
+            losses.append(metrics.loss)
+            flips.append(metrics.flip_rate)
+        validation = trainer.evaluate()
+    except setun.Error as error:
+        failure, validation = str(error), math.nan
+    return wanted | {
+        "validation_loss": validation,
+        "loss": losses[-1] if losses else math.nan,
+        "first_loss": losses[0] if losses else math.nan,
+        "highest_loss": max(losses, default=math.nan),
+        "flip_rate": statistics.mean(flips[len(flips) // 2 :]) if flips and not asked.f32 else None,
+        "skipped": trainer.metrics.skipped_batches,
+        "undone": trainer.metrics.undone_steps,
+        "failure": failure,
+        "seconds": round(time.time() - began, 1),
+        "commit": commit(),
+        "when": time.strftime("%Y-%m-%d %H:%M"),
+    }
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("text", type=Path, help="a UTF-8 file")
+    parser.add_argument("--size", choices=SIZES, default="S")
+    parser.add_argument("--f32", action="store_true", help="the f32 twin")
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--set", nargs="*", default=[], help="option=value")
+    parser.add_argument("--over", nargs="*", default=[], help="option=value,value")
+    parser.add_argument("--report", action="store_true", help="only print what is there")
+    return parser.parse_args()
+
+
+def main():
+    asked = arguments()
+    import setun
+
+    text = asked.text.read_bytes()
+    fixed = {name: value(text) for name, text in (item.split("=") for item in asked.set)}
+    over = [[(name, value(x)) for x in values.split(",")] for name, values in (item.split("=") for item in asked.over)]
+    results, dataset = load(), None
+    for chosen in itertools.product(*over):
+        options = fixed | dict(chosen)
+        row = []
+        for seed in asked.seeds:
+            wanted = key(asked, text, seed, options)
+            found = find(results, wanted)
+            if found is None and not asked.report:
+                if dataset is None:
+                    tokenizer = setun.Tokenizer.train("character", asked.text)
+                    dataset = setun.Dataset.open(asked.text, tokenizer)
+                found = run(setun, asked, wanted, dataset, tokenizer.vocabulary)
+                RESULTS.parent.mkdir(exist_ok=True)
+                with open(RESULTS, "a", encoding="utf-8") as file:
+                    file.write(json.dumps(found) + "\n")
+            row.append(found)
+        losses = [found["validation_loss"] for found in row if found is not None]
+        mean = f"{statistics.mean(losses):.4f}" if losses else "-"
+        flips = [found["flip_rate"] for found in row if found and found["flip_rate"] is not None]
+        flip = f"  flips {statistics.mean(flips):.2e}" if flips else ""
+        name = " ".join(f"{n}={v}" for n, v in options.items())
+        failure = next((found["failure"] for found in row if found and found["failure"]), "")
+        print(f"{asked.size}{' f32' if asked.f32 else ''} {asked.steps}  {name:60}  {mean}  "
+              f"({', '.join(f'{loss:.4f}' for loss in losses)}){flip} {failure}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
