@@ -8,6 +8,7 @@
 //! | `optimizer.rs` | [`Optimizer`]: parameters by name, the count of steps, the radius in force |
 //! | `report.rs` | [`Report`]: what a step did, and why one was refused |
 //! | `state.rs` | a checkpoint of an optimizer: to a safetensors file and back |
+//! | `lr_net/` | [`LrNet`]: a small network that adapts learning rates, for optimizers of any kind |
 //!
 //! One step, for each tensor w with gradient g, where every rms is over the tensor's elements:
 //!
@@ -23,6 +24,7 @@
 //! A step changes all tensors or none. rms(d) is measured before anything is written, and with it every new value is known
 //! to be finite or the step is refused: undoing needs no copy, so the memory is AdamW's own, two floats an element.
 
+mod lr_net;
 mod optimizer;
 mod options;
 mod parameter;
@@ -32,6 +34,7 @@ mod state;
 mod tests;
 mod update;
 
+pub use lr_net::{FEATURES, LrNet, LrNetOptions, MOST_PARAMETERS, Observation, WEIGHTS};
 pub use optimizer::Optimizer;
 pub use options::{Kind, ParameterOptions, RadiusMode, StepOptions};
 pub use parameter::Parameter;
