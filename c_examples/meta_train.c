@@ -4,7 +4,7 @@
 
    Antithetic pairs (Salimans et al., arXiv 1703.03864; Metz et al., arXiv 2009.11243): each pair is one task, run with the
    weights w + s e and w - s e. What counts is the loss at the end on data that was not trained on, as d = (a - b) / (a + b),
-   which has no unit. The mean of d e / (2 s) over the pairs is the gradient that Adam steps along. Every task, e and batch is
+   which has no unit. The mean of d e / (2 s) over the pairs is the gradient that AdamW steps along. Every task, e and batch is
    named by numbers: the result depends on neither threads nor interruptions. */
 #include "arguments.h"
 #include "meta.h"
@@ -19,7 +19,7 @@ typedef struct {
     int32_t evaluate;
     int64_t generations, pairs, seed, threads, seeds;
     int64_t least_width, most_width, least_steps, most_steps, gate_steps, widths[2];
-    double sigma, rate, lowest_rate, highest_rate;
+    double sigma, rate, decay, lowest_rate, highest_rate;
     char key[256];
 } options;
 
@@ -35,7 +35,8 @@ static int read_options(int argc, char **argv, options *o)
         {"generations", ARGUMENT_COUNT, &o->generations, NULL, "in all, with those in the results"},
         {"pairs", ARGUMENT_COUNT, &o->pairs, NULL, "tasks of a generation, two runs each"},
         {"sigma", ARGUMENT_REAL, &o->sigma, NULL, "standard deviation of the perturbations"},
-        {"rate", ARGUMENT_REAL, &o->rate, NULL, "of Adam, on the weights of the network"},
+        {"rate", ARGUMENT_REAL, &o->rate, NULL, "of AdamW, on the weights of the network"},
+        {"decay", ARGUMENT_REAL, &o->decay, NULL, "of the weights, times the rate: holds what no run asks for"},
         {"seed", ARGUMENT_COUNT, &o->seed, NULL, "of tasks and perturbations"},
         {"threads", ARGUMENT_COUNT, &o->threads, NULL, "runs at a time; the result does not depend on it"},
         {NULL, ARGUMENT_FLAG, NULL, NULL, "tasks: each is drawn log-uniformly between"},
@@ -56,9 +57,10 @@ static int read_options(int argc, char **argv, options *o)
     arguments_result result = arguments_read(argc, argv, table, sizeof table / sizeof *table, about);
     if (result != ARGUMENTS_OK)
         return result == ARGUMENTS_HELP ? 0 : 2;
-    if (o->pairs < 1 || o->threads < 1 || o->sigma <= 0 || o->rate <= 0 || o->least_width < 1 || o->least_steps < 1 ||
-        o->most_width < o->least_width || o->most_steps < o->least_steps || o->most_width > 65536 || o->lowest_rate <= 0 ||
-        o->highest_rate < o->lowest_rate || o->pairs > 65536 || (!o->evaluate && o->out == NULL)) {
+    int sizes = o->pairs >= 1 && o->pairs <= 65536 && o->threads >= 1 && o->least_width >= 1 && o->least_steps >= 1 &&
+                o->most_width >= o->least_width && o->most_width <= 65536 && o->most_steps >= o->least_steps;
+    int rates = o->sigma > 0 && o->rate > 0 && o->decay >= 0 && o->lowest_rate > 0 && o->highest_rate >= o->lowest_rate;
+    if (!sizes || !rates || (!o->evaluate && o->out == NULL)) {
         fprintf(stderr, "sizes are 1 or more, the lower of two first; rates and sigma are above 0; training needs --out\n");
         return 2;
     }
@@ -137,7 +139,7 @@ static int run_pair(void *data, int64_t pair)
     return 1;
 }
 
-/* One step of Adam (arXiv 1412.6980) down the estimate; returns the mean of |d|. */
+/* One step of AdamW (arXiv 1711.05101) down the estimate; returns the mean of |d|. */
 static double learn(const generation *g, meta_progress *next)
 {
     const options *o = g->o;
@@ -153,7 +155,7 @@ static double learn(const generation *g, meta_progress *next)
         next->m[i] += .1 * (gradient[i] - next->m[i]);
         next->v[i] += .01 * (gradient[i] * gradient[i] - next->v[i]);
         double m = next->m[i] / (1 - pow(.9, t)), v = next->v[i] / (1 - pow(.99, t));
-        next->weights[i] = bounded(next->weights[i] - o->rate * m / (sqrt(v) + 1e-12));
+        next->weights[i] = bounded(next->weights[i] - o->rate * (m / (sqrt(v) + 1e-12) + o->decay * next->weights[i]));
     }
     return sum / (double)o->pairs;
 }
@@ -161,9 +163,9 @@ static double learn(const generation *g, meta_progress *next)
 /* What the result of training depends on, beside the seed. */
 static void name_run(options *o, const double *weights)
 {
-    snprintf(o->key, sizeof o->key, "w%lld-%lld t%lld-%lld r%g-%g p%lld s%g a%g from %llx text %llx", (long long)o->least_width,
-             (long long)o->most_width, (long long)o->least_steps, (long long)o->most_steps, o->lowest_rate, o->highest_rate,
-             (long long)o->pairs, o->sigma, o->rate,
+    snprintf(o->key, sizeof o->key, "w%lld-%lld t%lld-%lld r%g-%g p%lld s%g a%g d%g from %llx text %llx",
+             (long long)o->least_width, (long long)o->most_width, (long long)o->least_steps, (long long)o->most_steps,
+             o->lowest_rate, o->highest_rate, (long long)o->pairs, o->sigma, o->rate, o->decay,
              (unsigned long long)meta_name(weights, META_WEIGHTS * sizeof *weights), (unsigned long long)meta_text_name());
 }
 
@@ -192,8 +194,9 @@ static int train(const options *o, const setun_context *context, meta_progress *
 
 int main(int argc, char **argv)
 {
-    options o = {.generations = 100, .pairs = 16, .seed = 1, .threads = 2, .seeds = 3, .least_width = 32, .most_width = 512,
-                 .least_steps = 30, .most_steps = 1000, .sigma = .1, .rate = .02, .lowest_rate = 1e-3, .highest_rate = .1};
+    options o = {.generations = 100, .pairs = 16, .sigma = .1, .rate = .02, .decay = .1, .seed = 1, .threads = 2,
+                 .least_width = 32, .most_width = 512, .least_steps = 30, .most_steps = 1000, .lowest_rate = 1e-3,
+                 .highest_rate = .1, .seeds = 3};
     static meta_progress now;
     setun_context *context = NULL;
     setun_context_options where;
