@@ -2,9 +2,9 @@
  * setun.h: train, compress and run 1.58-bit (ternary) language models.
  *
  * Setun turns text into small language models whose linear layers have the weights -1, 0 and +1 only,
- * packs them at 2 or 1.6 bits a weight, and runs them. Everything is here, in seventeen sections: LIBRARY,
- * CONTEXT, TENSOR, QUANTIZE, PACK, MATMUL, GRADIENT, FILE, CLUSTER, CODEBOOK, TEXT VECTORS, STEP, TEXT, MODEL, TRAIN,
- * GENERATE, BENCHMARK. Each begins with the simplest use. The whole way from a text to a file, and from the file to a text:
+ * packs them at 2 or 1.6 bits a weight, and runs them. Everything is here, in eighteen sections: LIBRARY,
+ * CONTEXT, TENSOR, QUANTIZE, PACK, MATMUL, GRADIENT, FILE, CLUSTER, CODEBOOK, TEXT VECTORS, STEP, LR NET, TEXT, MODEL,
+ * TRAIN, GENERATE, BENCHMARK. Each begins with the simplest use. The whole way from a text to a file, and from the file to a text:
  *
  *     setun_model *model = NULL;
  *     setun_tokenizer *tokenizer = NULL;
@@ -1826,6 +1826,145 @@ setun_status setun_optimizer_load(setun_optimizer *optimizer, const char *path);
 
 /** Frees the optimizer and its states; NULL is fine. Your parameters stay, as far as they have come. */
 void setun_optimizer_free(setun_optimizer *optimizer);
+
+/*
+ * LR NET: a small network that adapts the learning rate
+ *
+ * 133 weights that look at what a step did to a parameter and say what to multiply its next learning rate by,
+ * or its radius: your schedule stays the rule, and the network's factor is within 1 / c to c of it, c at most 4,
+ * and moves by at most a third a step (its logarithm by 0.3). Until the last layer has weights, every factor is
+ * exactly 1. It works with `setun_optimizer`, and with any other optimizer.
+ *
+ * Nine numbers without a unit go in: five of the parameter, whether it is ternary and whether it is a vector, and
+ * two of the losses so far, which the network follows itself. A NaN or an infinity among them makes the factor 1
+ * and leaves no trace. Factors are the same bits on every machine.
+ *
+ *     setun_lr_net *net = NULL;
+ *     setun_lr_net_observation seen = {sizeof seen, SETUN_PARAMETER_KIND_MATRIX};
+ *     double factor = 1;
+ *     setun_lr_net_create(NULL, &net);
+ *     setun_lr_net_observe_loss(net, loss);                  once a step
+ *     seen.relative_step = step_rms / weight_rms;            and so on, for each parameter
+ *     setun_lr_net_factor(net, 0, &seen, &factor);           multiply the learning rate by it
+ *
+ * The weights are trained by evolution strategies over many short runs: c_examples/meta_train.c. The last layer
+ * can also learn during a run, by the hypergradient of Baydin et al. (arXiv 1703.04782): `setun_lr_net_learn`.
+ */
+
+/** A network and what it keeps of each parameter. */
+typedef struct setun_lr_net setun_lr_net;
+
+/** How to adapt. Fill it with `setun_lr_net_options_init`. */
+typedef struct {
+    size_t struct_size;
+    /** c: factors are from 1 / c to c. 1 to 4. Default 4. */
+    double largest_factor;
+    /**
+     * How far `setun_lr_net_learn` moves a weight of the last layer at most; 0 = it does not learn. 0 to 1.
+     * Default 0.
+     */
+    double online_rate;
+} setun_lr_net_options;
+
+/**
+ * What the last step did to a parameter, and what its gradient says. Set `struct_size`; what is 0 is not known
+ * yet, as before the first step.
+ */
+typedef struct {
+    size_t struct_size;
+    /** A `setun_parameter_kind`; SETUN_PARAMETER_KIND_AUTO is a matrix. Default SETUN_PARAMETER_KIND_AUTO. */
+    int32_t kind;
+    /** rms(step) / rms(weights) of the last step. Seen by its logarithm, from 1e-6 to 1. */
+    double relative_step;
+    /** The share of trits that the last step changed; 0 where there are none. Seen by its logarithm, from 1e-6. */
+    double flip_rate;
+    /** The cosine of the gradient and of m, the running mean of the gradients before it. */
+    double cosine;
+    /**
+     * mean(m^2) / mean(v), v being the running mean of squares, both with this gradient and Adam's corrections:
+     * .05 for noise alone with a beta1 of .9, 1 for gradients that stay the same. Seen by its logarithm, from
+     * 1e-2 to 1.
+     */
+    double signal;
+    /** The share of the run that is over: t / T, 0 to 1. */
+    double progress;
+} setun_lr_net_observation;
+
+/** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */
+void setun_lr_net_options_init(setun_lr_net_options *options, size_t size);
+
+/**
+ * Makes a network with the weights that the library comes with: those of this version are not trained, and every
+ * factor is 1. NULL options = the defaults. Free it with `setun_lr_net_free`. Returns ARGUMENT (an option out of
+ * its range), ABI.
+ */
+setun_status setun_lr_net_create(const setun_lr_net_options *options, setun_lr_net **out);
+
+/**
+ * Tells the loss of a step, before the factors of that step are asked for. After one that is not finite factors
+ * are 1 until the next loss.
+ */
+setun_status setun_lr_net_observe_loss(setun_lr_net *net, double loss);
+
+/**
+ * Writes what to multiply the learning rate of the parameter `index` by in its next step, and remembers it: call
+ * it once a step for each parameter. Parameters are numbered from 0 to 65535 as you like, or all steps of a run are
+ * those of parameter 0. A NaN or an infinity in the observation, or a negative number where there can be none, is
+ * no error: the factor is 1.
+ *
+ * Returns ARGUMENT (index, kind), ABI, MEMORY: 100 bytes for each parameter up to `index`.
+ */
+setun_status setun_lr_net_factor(setun_lr_net *net, int64_t index, const setun_lr_net_observation *observation, double *factor);
+
+/**
+ * Writes the nine `features` [9] that the network sees of an observation after the losses so far, each from -1 to
+ * 1: relative step, flip rate, cosine, signal, trend of the loss, its height above the least, progress, ternary,
+ * vector. All are NAN where the factor would be 1 for a number that is none. Nothing is remembered. Returns
+ * ARGUMENT (kind), ABI.
+ */
+setun_status setun_lr_net_features(const setun_lr_net *net, const setun_lr_net_observation *observation, double *features);
+
+/**
+ * Tells what became of the last step of the parameter `index`, with the gradient g after it: `hypergradient` is
+ * -(g . s) / (|g| |s|), s being what the step added to the weights. Above 0, g still points down along s: the step
+ * was too short, and factors grow, by the last layer's 13 weights, which move by online_rate times it. What is
+ * beyond -1 and 1 counts as -1 and 1.
+ *
+ * Nothing happens with an online_rate of 0, before the first factor of that parameter, and for a NaN or an
+ * infinity. Returns ARGUMENT (index).
+ */
+setun_status setun_lr_net_learn(setun_lr_net *net, int64_t index, double hypergradient);
+
+/**
+ * Copies the weights, `count` = 133: of the hidden layer [12, 9] and its bias [12], of the last layer [12] and its
+ * bias. Returns ARGUMENT (another count).
+ */
+setun_status setun_lr_net_weights(const setun_lr_net *net, double *weights, int64_t count);
+
+/**
+ * Sets the weights, in the order of `setun_lr_net_weights`; what is kept of parameters stays. Returns ARGUMENT
+ * (another count; a weight that is not from -16 to 16, naming it: then nothing has changed).
+ */
+setun_status setun_lr_net_set_weights(setun_lr_net *net, const double *weights, int64_t count);
+
+/**
+ * Writes weights, largest_factor, and what is kept of losses and parameters to the file `path` (safetensors, with
+ * "format": "setun-lr-net" in its metadata), or replaces it, whole or not at all. Returns IO, MEMORY.
+ */
+setun_status setun_lr_net_save(const setun_lr_net *net, const char *path);
+
+/**
+ * Continues from a file of `setun_lr_net_save`, with its largest_factor and this network's online_rate: the factors
+ * that follow are bit for bit those of the network that was saved. For trained weights alone, `setun_lr_net_reset`
+ * after it. On failure nothing has changed. Returns IO, FORMAT (damaged, or no network; says what), MEMORY.
+ */
+setun_status setun_lr_net_load(setun_lr_net *net, const char *path);
+
+/** Forgets losses and parameters, for another run. The weights stay, with what the last layer has learned. */
+setun_status setun_lr_net_reset(setun_lr_net *net);
+
+/** Frees the network; NULL is fine. */
+void setun_lr_net_free(setun_lr_net *net);
 
 /*
  * TEXT: tokenizers and data sets

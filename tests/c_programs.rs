@@ -104,8 +104,8 @@ macro_rules! programs {
     };
 }
 programs! {
-    library_and_contexts dispatch handles options tensor quantize scheme packings packed allocations cluster codebook tfidf step text model
-    train generate threads
+    library_and_contexts dispatch handles options tensor quantize scheme packings packed allocations cluster codebook tfidf step
+    lr_net text model train generate threads
     lifetimes benchmark
 }
 

@@ -449,6 +449,18 @@ class StepReport(_Result):
     ]
 
 
+class LrNetObservation(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("kind", c_int32),
+        ("relative_step", c_double),
+        ("flip_rate", c_double),
+        ("cosine", c_double),
+        ("signal", c_double),
+        ("progress", c_double),
+    ]
+
+
 class FileEntry(_Result):
     _fields_ = [
         ("struct_size", c_size_t),
@@ -629,6 +641,10 @@ class ParameterOptions(_Options):
     _enums = {"kind": ParameterKind, "method": StepMethod}
 
 
+class LrNetOptions(_Options):
+    _fields_ = [("struct_size", c_size_t), ("largest_factor", c_double), ("online_rate", c_double)]
+
+
 class BenchmarkOptions(_Options):
     _fields_ = [
         ("struct_size", c_size_t),
@@ -729,6 +745,8 @@ STRUCTS = {
     "setun_optimizer_options": OptimizerOptions,
     "setun_parameter_options": ParameterOptions,
     "setun_step_report": StepReport,
+    "setun_lr_net_options": LrNetOptions,
+    "setun_lr_net_observation": LrNetObservation,
     "setun_benchmark_options": BenchmarkOptions,
     "setun_benchmark_result": BenchmarkResult,
     "setun_quantize_options": QuantizeOptions,
@@ -844,6 +862,16 @@ SIGNATURES = {
     "optimizer_state_bytes": [_p, _p],
     "optimizer_save": [_p, _s],
     "optimizer_load": [_p, _s],
+    "lr_net_create": [_p, _p],
+    "lr_net_observe_loss": [_p, _d],
+    "lr_net_factor": [_p, _n, _p, _p],
+    "lr_net_features": [_p, _p, _p],
+    "lr_net_learn": [_p, _n, _d],
+    "lr_net_weights": [_p, _p, _n],
+    "lr_net_set_weights": [_p, _p, _n],
+    "lr_net_save": [_p, _s],
+    "lr_net_load": [_p, _s],
+    "lr_net_reset": [_p],
     "benchmark": [_p, _BenchmarkCallback, _p],
     "tokenizer_train": [_i, _s, _n, _p],
     "tokenizer_load": [_s, _p],
@@ -890,12 +918,12 @@ _SPECIAL = {
 }
 for _kind in (
     *("cancel", "context", "tensor", "packed", "file", "kmeans", "optimizer", "tokenizer", "dataset", "model", "trainer"),
-    *("sampler", "tfidf"),
+    *("sampler", "tfidf", "lr_net"),
 ):
     _SPECIAL[_kind + "_free"] = (None, [_p])
 for _kind in (
     *("context", "quantize", "kmeans", "codebook", "tfidf", "optimizer", "parameter", "benchmark", "model", "save"),
-    *("train", "sample"),
+    *("train", "sample", "lr_net"),
 ):
     _SPECIAL[_kind + "_options_init"] = (None, [_p, _z])
 
@@ -2184,6 +2212,65 @@ class Optimizer(_Handle):
     def load(self, path):
         """Continues from a file, and writes the parameters too."""
         _check(_library.setun_optimizer_load(self._handle, _path(path, "path")))
+
+
+class LrNet(_Handle):
+    """A small network that adapts the learning rate. The options are those of LrNetOptions."""
+
+    _free = _library.setun_lr_net_free
+    WEIGHTS = 133
+    FEATURES = ("relative_step", "flip_rate", "cosine", "signal", "trend", "height", "progress", "ternary", "vector")
+
+    def __init__(self, **options):
+        self._take(_library.setun_lr_net_create, byref(LrNetOptions(**options)))
+
+    def observe_loss(self, loss):
+        """The loss of a step, before its factors."""
+        _check(_library.setun_lr_net_observe_loss(self._handle, loss))
+
+    @staticmethod
+    def _observation(seen):
+        unknown = set(seen) - {name for name, _ in LrNetObservation._fields_[1:]}
+        if unknown:
+            raise TypeError(f"an observation has no {sorted(unknown)[0]!r}")
+        kind = _choice(ParameterKind, seen.get("kind", ParameterKind.AUTO), "kind")
+        return LrNetObservation(**{**seen, "kind": kind, "struct_size": ctypes.sizeof(LrNetObservation)})
+
+    def factor(self, index=0, **seen):
+        """What to multiply the learning rate of a parameter by in its next step; `seen` are fields of LrNetObservation."""
+        return _said(c_double, _library.setun_lr_net_factor, self._handle, index, byref(self._observation(seen)))
+
+    def features(self, **seen):
+        """What the network sees, by name; NaN for a number that is none."""
+        found = (c_double * len(self.FEATURES))()
+        _check(_library.setun_lr_net_features(self._handle, byref(self._observation(seen)), found))
+        return dict(zip(self.FEATURES, found))
+
+    def learn(self, hypergradient, index=0):
+        """What became of the last step s: -g . s / (|g| |s|), with the gradient g after it."""
+        _check(_library.setun_lr_net_learn(self._handle, index, hypergradient))
+
+    @property
+    def weights(self):
+        """A list of 133 numbers; it can be set."""
+        weights = (c_double * self.WEIGHTS)()
+        _check(_library.setun_lr_net_weights(self._handle, weights, self.WEIGHTS))
+        return list(weights)
+
+    @weights.setter
+    def weights(self, values):
+        values = [float(value) for value in values]
+        _check(_library.setun_lr_net_set_weights(self._handle, (c_double * max(len(values), 1))(*values), len(values)))
+
+    def save(self, path):
+        _check(_library.setun_lr_net_save(self._handle, _path(path, "path")))
+
+    def load(self, path):
+        _check(_library.setun_lr_net_load(self._handle, _path(path, "path")))
+
+    def reset(self):
+        """Forgets losses and parameters, for another run; the weights stay."""
+        _check(_library.setun_lr_net_reset(self._handle))
 
 
 # --- text -------------------------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ mod guard;
 mod handle;
 mod kmeans_object;
 mod library;
+mod lr_net;
 mod matmul;
 mod model;
 mod model_object;

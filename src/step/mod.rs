@@ -8,6 +8,7 @@
 //! | `optimizer.rs` | [`Optimizer`]: parameters by name, the count of steps, the radius in force |
 //! | `report.rs` | [`Report`]: what a step did, and why one was refused |
 //! | `state.rs` | a checkpoint of an optimizer: to a safetensors file and back |
+//! | `lr_net/` | [`LrNet`]: a small network that adapts learning rates, for optimizers of any kind |
 //!
 //! One step, for each tensor w with gradient g, where every rms is over the tensor's elements:
 //!
@@ -25,6 +26,7 @@
 
 mod flips;
 mod guard;
+mod lr_net;
 mod muon;
 mod optimizer;
 mod options;
@@ -39,6 +41,7 @@ mod update;
 mod weights;
 
 pub use guard::{Guard, GuardOptions, Skip};
+pub use lr_net::{FEATURES, LrNet, LrNetOptions, MOST_PARAMETERS, Observation, WEIGHTS};
 pub use optimizer::{Optimizer, Progress};
 pub use options::{Kind, Method, ParameterOptions, Precision, RadiusBase, RadiusMode, StepOptions};
 pub use parameter::{Parameter, Weight, Weights};

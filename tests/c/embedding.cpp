@@ -212,6 +212,29 @@ void steps()
     assert(matrix == kept);
     fails(SETUN_ERR_SHAPE, "a gradient has 1 elements, its shape 6", [&] { optimizer.step(setun::span<const setun::span<const float>>(both + 1, 1)); });
 
+    setun::lr_net_options adapting;
+    adapting.online_rate = .01;
+    setun::lr_net net(adapting);
+    setun::lr_net_observation seen;
+    seen.kind = SETUN_PARAMETER_KIND_TERNARY;
+    seen.relative_step = 1e-3;
+    net.observe_loss(2);
+    assert(net.factor(seen) == 1 && std::fabs(net.features(seen)[0]) < 1e-12 && net.features(seen)[7] == 1);
+    net.learn(1);
+    net.save("lr_net.safetensors");
+    const double after = net.factor(seen);
+    assert(after > 1 && net.factor(seen, 3) > 1);
+    std::vector<double> weights = net.weights();
+    assert(weights.size() == 133);
+    weights[132] = 17;
+    fails(SETUN_ERR_ARGUMENT, "weights[132] is 17", [&] { net.set_weights(weights); });
+    weights[132] = -1;
+    net.set_weights(weights);
+    net.reset();
+    assert(net.factor(seen) < 1);
+    net.load("lr_net.safetensors");
+    assert(net.factor(seen) == after);
+
     const auto [codes, scales] = setun::quantize_gradients(std::vector<float>{1, -2, .5f}, 32, 1, 2, 3);
     assert(codes[1] == -127 && std::fabs(setun::dequantize_gradients(codes, scales, 32)[1] + 2) < 1e-5f);
     setun::benchmark_options quick;

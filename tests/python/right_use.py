@@ -224,6 +224,23 @@ class World:
         self.setun.ok("optimizer_save", self.stepped_optimizer(), path)
         return path
 
+    def lr_net(self, count=1):
+        """With states of `count` parameters."""
+        net = self.setun.made("lr_net_create", None)
+        self.setun.ok("lr_net_factor", net, count - 1, self.at(self.observation()), self.at(ctypes.c_double()))
+        return net
+
+    def observation(self, **fields):
+        seen = self.filled("setun_lr_net_observation")
+        for name, value in {"kind": 1, "relative_step": 1e-3, "cosine": 0.5, "signal": 0.1, **fields}.items():
+            setattr(seen, name, value)
+        return seen
+
+    def lr_net_file(self, count=1):
+        path = self.path(f"lr-net-{count}.safetensors")
+        self.setun.ok("lr_net_save", self.lr_net(count), path)
+        return path
+
     def model_file(self):
         path = self.path("model.safetensors")
         if not os.path.exists(path):
@@ -257,6 +274,7 @@ MAKE = {
     "setun_trainer": lambda w: w.trainer(),
     "setun_sampler": lambda w: w.setun.made("sampler_create", w["setun_model"], None),
     "setun_optimizer": lambda w: w.optimizer(8),
+    "setun_lr_net": lambda w: w.lr_net(),
     "setun_file": lambda w: w.archive(),
     "setun_kmeans": lambda w: w.fitted(w.setun.made("kmeans_create", 2, None)),
     "setun_tfidf": lambda w: w.tfidf(),
@@ -359,6 +377,12 @@ def busy_optimizer(world):
     return Busy(optimizer, lambda _: world.setun.optimizer_step(optimizer, gradients, 2, None))
 
 
+def busy_lr_net(world):
+    # A file of 6 MB, read while the network is held.
+    net, path = world.lr_net(), world.lr_net_file(65536)
+    return Busy(net, lambda _: world.setun.lr_net_load(net, path))
+
+
 def busy_file(world):
     # The name is taken, which is found after the copy was made.
     file, tensor = world.archive(), world.tensor([1 << 22])
@@ -369,6 +393,7 @@ def busy_file(world):
 BUSY = {
     "setun_file": busy_file,
     "setun_optimizer": busy_optimizer,
+    "setun_lr_net": busy_lr_net,
     "setun_kmeans": busy_kmeans,
     "setun_tfidf": busy_tfidf,
     "setun_trainer": busy_trainer,
@@ -393,6 +418,10 @@ class Entry:
     more: object = lambda world, good: []
     right: tuple = ("OK",)
     fresh: bool = False
+
+
+# A NaN in an observation is no error: the factor is 1.
+NO_NUMBER = {f"observation.{field} = *": ("OK",) for field in ("relative_step", "flip_rate", "cosine", "signal", "progress")}
 
 
 def weights(count=8):
@@ -901,6 +930,49 @@ TABLE = {
     "setun_optimizer_save": Entry(lambda w: dict(optimizer=w.stepped_optimizer(), path=w.path("saved-optimizer.safetensors"))),
     "setun_optimizer_load": Entry(lambda w: dict(optimizer=w.optimizer(8), path=w.optimizer_file())),
     "setun_optimizer_free": Entry(lambda w: dict(optimizer=w.make("setun_optimizer"))),
+    # LR NET
+    "setun_lr_net_options_init": Entry(lambda w: {}),
+    "setun_lr_net_create": Entry(
+        lambda w: dict(options=w.options("setun_lr_net_options"), out=Out(ctypes.c_void_p)), null=OPTIONS,
+        more=lambda w, good: [
+            (f"{name} = {value}", dict(options=w.options("setun_lr_net_options", **{name: value})), ("ARGUMENT",), name)
+            for name, value in [("largest_factor", 0.5), ("largest_factor", 5), ("online_rate", -1), ("online_rate", 2)]
+        ],
+    ),
+    "setun_lr_net_observe_loss": Entry(
+        lambda w: dict(net=w["setun_lr_net"], loss=2.5), expect={"loss = *": ("OK",)},  # a NaN makes factors 1
+    ),
+    "setun_lr_net_factor": Entry(
+        lambda w: dict(net=w["setun_lr_net"], index=0, observation=w.observation(), factor=Out("double")),
+        expect={**NO_NUMBER, "index = INT64_MAX": ("ARGUMENT",)},
+        more=lambda w, good: [("index = 65536", dict(index=65536), ("ARGUMENT",), "index is 65536")],
+    ),
+    "setun_lr_net_features": Entry(
+        lambda w: dict(net=w["setun_lr_net"], observation=w.observation(), features=Out("double", 9)),
+        expect=NO_NUMBER,
+    ),
+    "setun_lr_net_learn": Entry(
+        lambda w: dict(net=w["setun_lr_net"], index=0, hypergradient=0.5),
+        expect={"hypergradient = *": ("OK",), "index = INT64_MAX": ("ARGUMENT",)},
+    ),
+    "setun_lr_net_weights": Entry(
+        lambda w: dict(net=w["setun_lr_net"], weights=Out("double", 133), count=133), expect={"count = 0": ("ARGUMENT",)},
+        more=lambda w, good: [("count = 132", dict(count=132), ("ARGUMENT",), "count is 132")],
+    ),
+    "setun_lr_net_set_weights": Entry(
+        lambda w: dict(net=w["setun_lr_net"], weights=In("double", [0.0] * 133), count=133), expect={"count = 0": ("ARGUMENT",)},
+        more=lambda w, good: [
+            ("count = 134", dict(count=134), ("ARGUMENT",), "count is 134"),
+            ("a weight is 20", dict(weights=In("double", [0.0] * 132 + [20.0])), ("ARGUMENT",), "weights[132] is 20"),
+        ],
+    ),
+    "setun_lr_net_save": Entry(lambda w: dict(net=w["setun_lr_net"], path=w.path("saved-lr-net.safetensors"))),
+    "setun_lr_net_load": Entry(
+        lambda w: dict(net=w["setun_lr_net"], path=w.lr_net_file()),
+        more=lambda w, good: [("another file", dict(path=w.optimizer_file()), ("FORMAT",), "setun-lr-net")],
+    ),
+    "setun_lr_net_reset": Entry(lambda w: dict(net=w["setun_lr_net"])),
+    "setun_lr_net_free": Entry(lambda w: dict(net=w.make("setun_lr_net"))),
     # TEXT
     "setun_tokenizer_train": Entry(
         lambda w: dict(kind=2, path=w.text, vocabulary=270, out=Out(ctypes.c_void_p)),

@@ -4,6 +4,7 @@ import array
 import ctypes
 import gc
 import importlib.util
+import math
 import os
 import re
 import subprocess
@@ -472,6 +473,39 @@ class Objects(Embedding):
             self.assertEqual(matrix.tolist(), before)
             optimizer.radius = 0.125
             self.assertEqual(optimizer.radius, 0.125)
+
+    def test_the_network_for_the_learning_rate(self):
+        for module in (setun, plain):
+            seen = dict(kind="ternary", relative_step=1e-3, flip_rate=0.01, cosine=0.5, signal=0.1, progress=0.5)
+            net = module.LrNet(online_rate=0.01)
+            for loss in range(30, 10, -1):
+                net.observe_loss(loss)
+            self.assertEqual([net.factor(index, **seen) for index in (0, 5)], [1.0, 1.0])
+            found = net.features(**seen)
+            self.assertAlmostEqual(found["relative_step"], 0.0)
+            self.assertAlmostEqual(found["flip_rate"], 1 / 3)
+            self.assertEqual([found[name] for name in ("cosine", "progress", "ternary", "vector")], [0.5, 0.0, 1.0, 0.0])
+            self.assertTrue(-1 < found["trend"] < 0 and found["height"] == 0)
+            self.assertTrue(all(math.isnan(f) for f in net.features(cosine=math.nan).values()))
+            self.assertEqual(net.factor(cosine=math.inf), 1.0)
+            net.learn(-1.0)
+            net.save(self.folder / "n.safetensors")
+            lower = net.factor(**seen)
+            self.assertTrue(0.9 < lower < 1)
+            other = module.LrNet()
+            other.load(self.folder / "n.safetensors")
+            self.assertEqual((other.factor(**seen), other.weights), (lower, net.weights))
+            weights = [0.5] * 133
+            net.weights = weights
+            self.assertEqual(net.weights, weights)
+            net.reset()
+            self.assertAlmostEqual(net.factor(**seen), math.exp(0.3))
+            with self.fails("ARGUMENT", "count is 2"):
+                net.weights = [1, 2]
+            with self.assertRaisesRegex(TypeError, "no 'cosinus'"):
+                net.factor(cosinus=1)
+            with self.fails("ARGUMENT", "online_rate is 2"):
+                module.LrNet(online_rate=2.0)
 
     def test_gradients_of_eight_bits(self):
         for module in (setun, plain):

@@ -1,4 +1,4 @@
-"""The example programs as their users run them: c_examples/build/{quantize,cluster,step,train,generate}."""
+"""The example programs as their users run them: c_examples/build/{quantize,cluster,step,meta_train,train,generate}."""
 
 import json
 import math
@@ -459,6 +459,54 @@ class Step(Programs):
         plain, capped = table[1]
         self.assertLess(capped, plain / 3)
         run("step", 0)
+
+
+class MetaTrain(Programs):
+    SMALL = "--pairs 4 --least-width 8 --most-width 24 --least-steps 5 --most-steps 20".split()
+
+    def meta(self, *arguments, **more):
+        return run("meta_train", *self.SMALL, *arguments, **more)[0]
+
+    def test_training_goes_on_where_it_was(self):
+        out, results = self.folder / "net.safetensors", self.folder / "results.jsonl"
+        printed = self.meta("--out", out, "--generations", 3)
+        self.assertEqual(len(re.findall(r"^generation +[123]: 0?\.?[0-9.]+ of the loss is left", printed, re.MULTILINE)), 3)
+        whole = out.read_bytes()
+        self.meta("--out", out, "--results", results, "--generations", 1)
+        self.assertNotEqual(out.read_bytes(), whole)
+        with results.open("a") as file:
+            file.write(results.read_text()[:-9])  # what a killed program leaves
+        printed = self.meta("--out", out, "--results", results, "--generations", 3, "--threads", 1)
+        self.assertTrue(printed.startswith("from generation 1\ngeneration    2"), printed)
+        self.assertTrue(out.read_bytes() == whole, "neither threads nor interruptions change the result")
+        lines = [line for line in results.read_text().splitlines() if line.endswith("}")]
+        self.assertEqual([json.loads(line)["generation"] for line in lines], [1, 2, 3])
+        self.assertNotIn("from generation", self.meta("--out", out, "--results", results, "--generations", 1, "--seed", 2))
+
+    def test_the_gate_shows_every_run(self):
+        out, results = self.folder / "net.safetensors", self.folder / "results.jsonl"
+        self.meta("--out", out, "--generations", 2, "--rate", 0.2)
+        gate = ["--evaluate", "--results", results, "--seeds", 2]
+        printed = self.meta(*gate, "--start", out)
+        rows = re.findall(r"^(teacher|characters) +(\d+) +(\d+) +\S+ +([01]) +(\S+) +(\S+) +(\S+)% +(\S+)$", printed, re.MULTILINE)
+        self.assertEqual(len(rows), 24)
+        self.assertEqual({(row[0], row[1], row[2]) for row in rows}, {(f, w, "60") for f in ("teacher", "characters") for w in ("6", "36")})
+        self.assertIn("24 runs: the network is better in", printed)
+        self.assertTrue(any(row[4] != row[5] for row in rows))
+        self.assertEqual(len(results.read_text().splitlines()), 48)
+        self.assertEqual(self.meta(*gate, "--start", out), printed)
+        self.assertEqual(len(results.read_text().splitlines()), 48, "what the file has is not run again")
+        # The weights that the library comes with: every factor is 1.
+        printed = self.meta("--evaluate", "--seeds", 1)
+        self.assertEqual(printed.count("+0.00%   1.000"), 12)
+
+    def test_wrong_arguments(self):
+        for arguments in (["--out", "x", "--pairs", 0], ["--out", "x", "--least-width", 30], [], ["--out", "x", "--sigma", 0]):
+            run("meta_train", "--most-width", 20, *arguments, status=2)
+        _, errors = run("meta_train", "--evaluate", "--start", self.folder / "none", status=1)
+        self.assertIn("SETUN_ERR_IO", errors)
+        _, errors = run("meta_train", "--evaluate", "--text", self.folder / "none", status=1)
+        self.assertIn("none", errors)
 
 
 class Train(Programs):
