@@ -602,6 +602,7 @@ class OptimizerOptions(_Options):
         ("momentum", c_double),
         ("muon_rms", c_double),
         ("flip_budget", c_double),
+        ("vector_radius", c_double),
         ("seed", c_uint64),
         ("nesterov", c_int32),
         ("reserved", c_int32),
@@ -695,6 +696,7 @@ class TrainOptions(_Options):
         ("muon_rms", c_double),
         ("radius", c_double),
         ("flip_budget", c_double),
+        ("vector_radius", c_double),
         ("guard_interval", c_int64),
     ]
     _enums = {"schedule": Schedule, "tokenizer": TokenizerKind, "input_gradient": GradientProducts,

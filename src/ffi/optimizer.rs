@@ -309,6 +309,7 @@ pub fn step_options(options: &setun_optimizer_options) -> Result<StepOptions> {
         },
         seed: options.seed,
         radius: options.radius,
+        vector_radius: options.vector_radius,
         floor: options.radius_floor,
         vector_floor: options.vector_floor,
         lower: options.lower,

@@ -177,6 +177,8 @@ pub struct setun_optimizer_options {
     /// The largest share of the trits of a ternary parameter, by the absmean scheme, that change in a step;
     /// 1 = no limit. Default 1.
     pub flip_budget: f64,
+    /// The radius of vectors. Default 0.05.
+    pub vector_radius: f64,
     /// Of the numbers that codes are rounded by. Default 0.
     pub seed: u64,
     /// 0 or 1: Nesterov's form of Muon and momentum. Default 1.
@@ -220,6 +222,7 @@ unsafe impl Versioned for setun_optimizer_options {
             momentum: defaults.momentum,
             muon_rms: defaults.muon_rms,
             flip_budget: defaults.flip_budget,
+            vector_radius: defaults.vector_radius,
             seed: defaults.seed,
             nesterov: i32::from(defaults.nesterov),
             reserved: 0,

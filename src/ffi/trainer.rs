@@ -173,6 +173,7 @@ impl TrainingOptions {
             radius_mode: optimizer::radius_mode(options.radius_mode)?,
             radius_base: optimizer::radius_base(options.radius_base)?,
             radius: options.radius,
+            vector_radius: options.vector_radius,
             flip_budget: options.flip_budget,
             guard: options.guard != 0,
             guard_interval: count(options.guard_interval, "guard_interval")?,

@@ -170,8 +170,10 @@ impl Step<'_> {
     }
 
     fn radius_of(&self, parameter: &Parameter, all: &Report) -> f64 {
+        let held = self.turn.schedule * self.turn.factor;
         match parameter.limits.radius {
-            Some(own) => own * self.turn.schedule * self.turn.factor,
+            Some(own) => own * held,
+            None if parameter.limits.is_vector => self.options.vector_radius * held,
             None => all.radius,
         }
     }

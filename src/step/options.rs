@@ -80,6 +80,8 @@ pub struct StepOptions {
     pub radius_base: RadiusBase,
     /// The longest step, as a share of the rms of the weights.
     pub radius: f64,
+    /// The same for vectors.
+    pub vector_radius: f64,
     /// The least rms that the radius is taken of: for matrices, and for vectors.
     pub floor: f64,
     pub vector_floor: f64,
@@ -111,6 +113,7 @@ impl Default for StepOptions {
             radius_mode: RadiusMode::Cap,
             radius_base: RadiusBase::Current,
             radius: 0.05,
+            vector_radius: 0.05,
             floor: 1e-3,
             vector_floor: 0.1,
             flip_budget: 1.0,
@@ -169,6 +172,7 @@ impl StepOptions {
         ensure!((0.0..=1.0).contains(&budget), Argument, "flip_budget is {budget}, expected 0 to 1");
         not_negative("clip", self.clip)?;
         check_radius(self.radius)?;
+        not_negative("vector_radius", self.vector_radius)?;
         self.schedule.validate()?;
         Limits::of(self, &ParameterOptions::of(Kind::Matrix))?;
         Limits::of(self, &ParameterOptions::of(Kind::Vector)).map(|_| ())
@@ -194,6 +198,7 @@ pub struct Limits {
     pub weight_decay: f64,
     pub floor: f64,
     pub radius: Option<f64>,
+    pub is_vector: bool,
     pub lower: f64,
     pub upper: f64,
 }
@@ -205,6 +210,7 @@ impl Limits {
             weight_decay: own.weight_decay.unwrap_or(if vector { 0.0 } else { all.weight_decay }),
             floor: own.floor.unwrap_or(if vector { all.vector_floor } else { all.floor }),
             radius: own.radius,
+            is_vector: vector,
             lower: own.lower.unwrap_or(all.lower),
             upper: own.upper.unwrap_or(all.upper),
         };

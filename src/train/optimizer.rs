@@ -59,6 +59,7 @@ pub fn step_options(options: &TrainOptions) -> StepOptions {
         radius_mode: options.radius_mode,
         radius_base: options.radius_base,
         radius: options.radius,
+        vector_radius: options.vector_radius,
         flip_budget: options.flip_budget,
         schedule: Schedule {
             decay: options.schedule,
