@@ -1,7 +1,6 @@
 //! Without a radius in the way a step is AdamW's.
 
 use super::*;
-use crate::backend::AdamW;
 use crate::tensor::ViewMut;
 
 /// The same trajectory by the paper's formulas (arXiv 1711.05101, algorithm 2) in f64.
@@ -34,11 +33,11 @@ fn steps_are_those_of_the_paper() {
     let options = StepOptions { learning_rate: 0.01, ..off() };
     let expected = reference(&options, 20);
     for context in contexts() {
-        let mut optimizer = optimizer(&context, &options);
-        let norms: Vec<f64> = (1..=20).map(|t| step(&mut optimizer, &gradients(t)).gradient_norm).collect();
+        let mut run = Run::all(&context, &options);
+        let norms: Vec<f64> = (1..=20).map(|t| run.step(&gradients(t)).gradient_norm).collect();
         assert!(norms.iter().any(|&norm| norm > 1.0) && norms.iter().any(|&norm| norm < 1.0), "clipping: {norms:?}");
         for i in 0..SHAPES.len() {
-            for (e, (found, expected)) in values(&optimizer, i).iter().zip(&expected[i]).enumerate() {
+            for (e, (found, expected)) in run.values(i).iter().zip(&expected[i]).enumerate() {
                 let difference = (f64::from(*found) - expected).abs();
                 assert!(difference < 2e-6, "{}[{e}] is {found}, expected {expected}", SHAPES[i].0);
             }
@@ -46,39 +45,36 @@ fn steps_are_those_of_the_paper() {
     }
 }
 
-/// The kernel itself, called with scalars that are worked out here.
-fn plain(context: &Context, options: &StepOptions, last: u32) -> Vec<u32> {
-    let (kernels, launch) = (context.kernels(), context.launch());
-    let zeros = |i: usize| Tensor::zeros(crate::tensor::DType::F32, SHAPES[i].2).unwrap();
-    let mut states: Vec<[Tensor; 3]> =
-        (0..SHAPES.len()).map(|i| [Tensor::from_slice(&start(i), SHAPES[i].2).unwrap(), zeros(i), zeros(i)]).collect();
+/// The same in f32, rounded as the reference kernel says it: the bits of the parameters, of m and of v.
+fn plain(context: &Context, options: &StepOptions, last: u32) -> Vec<u8> {
+    let mut states: Vec<[Vec<f32>; 3]> =
+        (0..SHAPES.len()).map(|i| [start(i), vec![0.0; count(i)], vec![0.0; count(i)]]).collect();
     for t in 1..=last {
         let gradients = gradients(t);
         let mut norm = 0.0f64;
         for gradient in &gradients {
             let mut squares = [0.0];
             let sum = &mut ViewMut::of(&mut squares, &[1]).unwrap();
-            (kernels.sum_squares)(launch, &gradient.view(), sum).unwrap();
+            (context.kernels().sum_squares)(context.launch(), &gradient.view(), sum).unwrap();
             norm += squares[0];
         }
         let norm = norm.sqrt();
+        let scale = if norm > 1.0 { (1.0 / norm) as f32 } else { 1.0 };
+        let rates = [0.9f32, 0.99].map(|beta| 1.0 - beta);
+        let inverses = [0.9f32, 0.99].map(|beta| (1.0 / (1.0 - f64::from(beta).powf(f64::from(t)))) as f32);
         for (i, ([p, m, v], gradient)) in states.iter_mut().zip(&gradients).enumerate() {
-            let adamw = AdamW {
-                learning_rate: options.learning_rate as f32,
-                beta1: 0.9,
-                beta2: 0.99,
-                epsilon: 1e-8,
-                weight_decay: if SHAPES[i].1 == Kind::Vector { 0.0 } else { 0.1 },
-                correction1: (1.0 - f64::from(0.9f32).powf(f64::from(t))) as f32,
-                correction2: (1.0 - f64::from(0.99f32).powf(f64::from(t))) as f32,
-                gradient_scale: if norm > 1.0 { (1.0 / norm) as f32 } else { 1.0 },
-            };
-            let (p, m, v) = (&mut p.view_mut(), &mut m.view_mut(), &mut v.view_mut());
-            (kernels.adamw)(launch, &adamw, &gradient.view(), p, m, v).unwrap();
+            let decay = if SHAPES[i].1 == Kind::Vector { 0.0 } else { 0.1 };
+            let all = p.iter_mut().zip(m).zip(v).zip(gradient.host::<f32>().unwrap());
+            for (((p, m), v), &g) in all {
+                let g = g * scale;
+                *m += rates[0] * (g - *m);
+                *v += rates[1] * (g * g - *v);
+                let direction = (*m * inverses[0]) / ((*v * inverses[1]).sqrt() + 1e-8) + decay * *p;
+                *p -= options.learning_rate as f32 * direction;
+            }
         }
     }
-    let all = states.iter().flatten();
-    all.flat_map(|tensor| tensor.host::<f32>().unwrap().iter().map(|x| x.to_bits())).collect()
+    states.iter().flatten().flatten().flat_map(|x| x.to_le_bytes()).collect()
 }
 
 #[test]
@@ -87,42 +83,39 @@ fn a_radius_that_is_not_reached_changes_no_bit() {
         let wide = StepOptions { radius: 100.0, ..StepOptions::default() };
         let expected = plain(&context, &wide, 6);
         for options in [off(), wide] {
-            let mut optimizer = optimizer(&context, &options);
+            let mut run = Run::all(&context, &options);
             for t in 1..=6 {
-                let report = step(&mut optimizer, &gradients(t));
+                let report = run.step(&gradients(t));
                 assert_eq!((report.held, report.clamped, report.refusal), (0, 0, None));
             }
-            assert!(bits(&optimizer) == expected, "{:?} on {}", options.radius_mode, context.backend().name());
+            assert!(run.bits() == expected, "{:?} on {}", options.radius_mode, context.backend().name());
         }
     }
 }
 
-/// The simple call is one matrix of an optimizer.
+/// The simple call is one matrix of an run.
 #[test]
 fn a_step_alone_is_an_optimizers() {
     for context in contexts() {
         let options = StepOptions { learning_rate: 0.05, upper: 0.2, ..StepOptions::default() };
         let n = count(1);
         let own = ParameterOptions::of(Kind::Matrix);
-        let tensor = || Tensor::from_slice(&start(1), &[n]).unwrap();
-        let mut alone = Parameter::new("parameters", tensor(), &options, &own).unwrap();
-        let mut twin = Optimizer::new(context.clone(), options.clone()).unwrap();
-        twin.add("parameters", tensor(), &own).unwrap();
+        let tensor = |values: &[f32]| Tensor::from_slice(values, &[n]).unwrap();
+        let zeros = || tensor(&vec![0.0; n]);
+        let mut alone = Parameter::with_states("parameters", [zeros(), zeros()], &options, &own).unwrap();
+        let mut held = Held::default();
+        held.push(tensor(&start(1))).unwrap();
+        let mut twin = Run::new(&context, &options);
+        twin.add("parameters", &start(1), &[n], &own);
         for t in 1..=5u32 {
-            let gradients = gradients(t);
-            let gradient = &gradients[1].view().reshape(&[n]).unwrap();
-            let found = step_alone(&context, &options, u64::from(t), &mut alone, gradient).unwrap();
-            let expected = twin.step(&[*gradient]).unwrap();
+            let gradient = tensor(gradients(t)[1].host().unwrap());
+            let found = step_alone(&context, &options, u64::from(t), &mut alone, &mut held, &gradient.view()).unwrap();
+            let expected = twin.step(&[gradient]);
             assert_eq!(found, expected);
             assert!(found.clamped > 0 && found.held == 1);
         }
-        for (found, expected) in [&alone.tensor, &alone.m, &alone.v].into_iter().zip([
-            &twin.parameters()[0].tensor,
-            &twin.parameters()[0].m,
-            &twin.parameters()[0].v,
-        ]) {
-            assert_eq!(found.host::<f32>().unwrap(), expected.host::<f32>().unwrap());
-        }
+        let found = [held.values(0), &alone.states.m, &alone.states.v];
+        assert!(found.iter().flat_map(|tensor| tensor.read_bytes().unwrap().to_vec()).eq(twin.bits()));
     }
 }
 
@@ -132,9 +125,10 @@ fn moments_that_no_steps_leave_are_refused() {
     let alone = |number, m: f32, v: f32| {
         let tensor = |x: f32| Tensor::from_slice(&[0.0, x], &[2]).unwrap();
         let (options, own) = (StepOptions::default(), ParameterOptions::of(Kind::Matrix));
-        let tensors = [tensor(1.0), tensor(m), tensor(v)];
-        let mut parameter = Parameter::with_states("parameters", tensors, &options, &own)?;
-        step_alone(&context, &options, number, &mut parameter, &tensor(0.1).view())
+        let mut parameter = Parameter::with_states("parameters", [tensor(m), tensor(v)], &options, &own)?;
+        let mut held = Held::default();
+        held.push(tensor(1.0))?;
+        step_alone(&context, &options, number, &mut parameter, &mut held, &tensor(0.1).view())
     };
     assert!(alone(1, 0.0, 0.0).unwrap().refusal.is_none());
     assert!(alone(2, -1.0, 1.0).unwrap().refusal.is_none());

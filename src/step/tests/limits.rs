@@ -3,11 +3,11 @@
 use super::*;
 
 /// One step: the report, and for each parameter the rms of what it moved by and of what it was.
-fn moved(optimizer: &mut Optimizer, t: u32) -> (Report, Vec<[f64; 2]>) {
-    let before: Vec<Vec<f32>> = (0..SHAPES.len()).map(|i| values(optimizer, i)).collect();
-    let report = step(optimizer, &gradients(t));
+fn moved(run: &mut Run, t: u32) -> (Report, Vec<[f64; 2]>) {
+    let before: Vec<Vec<f32>> = (0..SHAPES.len()).map(|i| run.values(i)).collect();
+    let report = run.step(&gradients(t));
     let pair = |(i, before): (usize, &Vec<f32>)| {
-        let after = values(optimizer, i);
+        let after = run.values(i);
         let change = before.iter().zip(&after).map(|(&x, &y)| f64::from(y) - f64::from(x)).collect::<Vec<_>>();
         [rms(change.into_iter()), rms(before.iter().map(|&x| f64::from(x)))]
     };
@@ -33,13 +33,13 @@ fn an_exact_radius_is_the_length_of_every_step() {
             let exact = RadiusMode::Exact;
             let options =
                 StepOptions { learning_rate: rate, radius_mode: exact, radius: 0.03, ..StepOptions::default() };
-            let mut optimizer = optimizer(&context, &options);
+            let mut run = Run::all(&context, &options);
             for t in 1..=4 {
-                let (report, moves) = moved(&mut optimizer, t);
+                let (report, moves) = moved(&mut run, t);
                 for (i, [step, weights]) in moves.into_iter().enumerate().filter(|(i, _)| count(*i) > 0) {
                     let expected = 0.03 * weights.max(floor(i, &options));
                     assert_near(SHAPES[i].0, step, expected);
-                    let part = &optimizer.parameters()[i].report;
+                    let part = &run.parameters()[i].report;
                     assert_near("reported step", part.step_rms, expected);
                     assert_near("reported weights", part.weight_rms, weights);
                     assert!((part.ratio - 0.03).abs() < 1e-12);
@@ -57,8 +57,8 @@ fn a_cap_only_shortens() {
         // (rms 1) do not.
         let options = StepOptions { learning_rate: 0.02, ..StepOptions::default() };
         let (mut capped, mut plain) = (
-            optimizer(&context, &options),
-            optimizer(&context, &StepOptions { radius_mode: RadiusMode::Off, ..options.clone() }),
+            Run::all(&context, &options),
+            Run::all(&context, &StepOptions { radius_mode: RadiusMode::Off, ..options.clone() }),
         );
         let (report, moves) = moved(&mut capped, 1);
         let (_, free) = moved(&mut plain, 1);
@@ -87,14 +87,14 @@ fn a_radius_of_zero_moves_nothing_and_neither_does_a_gradient_of_zeros() {
     for context in contexts() {
         for mode in [RadiusMode::Cap, RadiusMode::Exact] {
             let options = StepOptions { radius_mode: mode, weight_decay: 0.0, ..StepOptions::default() };
-            let mut optimizer = optimizer(&context, &options);
-            let start = bits(&optimizer);
-            assert_eq!(step(&mut optimizer, &zeros).refusal, None);
-            assert!(bits(&optimizer) == start, "zeros, {mode:?}");
-            optimizer.set_radius(0.0).unwrap();
-            assert_eq!(step(&mut optimizer, &gradients(1)).ratio, 0.0);
+            let mut run = Run::all(&context, &options);
+            let start = run.bits();
+            assert_eq!(run.step(&zeros).refusal, None);
+            assert!(run.bits() == start, "zeros, {mode:?}");
+            run.set_radius(0.0).unwrap();
+            assert_eq!(run.step(&gradients(1)).ratio, 0.0);
             for i in 0..SHAPES.len() {
-                assert_eq!(values(&optimizer, i), super::start(i), "radius 0, {mode:?}");
+                assert_eq!(run.values(i), super::start(i), "radius 0, {mode:?}");
             }
         }
     }
@@ -104,8 +104,8 @@ fn a_radius_of_zero_moves_nothing_and_neither_does_a_gradient_of_zeros() {
 fn the_box_holds_and_counts() {
     for context in contexts() {
         let options = StepOptions { learning_rate: 0.01, lower: -0.15, upper: 0.1, ..off() };
-        let mut boxed = Optimizer::new(context.clone(), options).unwrap();
-        let mut free = optimizer(&context, &StepOptions { learning_rate: 0.01, ..off() });
+        let mut boxed = Run::new(&context, &options);
+        let mut free = Run::all(&context, &StepOptions { learning_rate: 0.01, ..off() });
         for (i, (name, kind, dims)) in SHAPES.into_iter().enumerate() {
             let own = match name {
                 "gains" => {
@@ -113,14 +113,14 @@ fn the_box_holds_and_counts() {
                 }
                 _ => ParameterOptions::of(kind),
             };
-            boxed.add(name, Tensor::from_slice(&start(i), dims).unwrap(), &own).unwrap();
+            boxed.add(name, &start(i), dims, &own);
         }
-        let report = step(&mut boxed, &gradients(1));
-        step(&mut free, &gradients(1));
+        let report = boxed.step(&gradients(1));
+        free.step(&gradients(1));
         let mut outside = 0;
         for (i, (name, ..)) in SHAPES.into_iter().enumerate() {
             let (low, high) = if name == "gains" { (0.995, f32::INFINITY) } else { (-0.15, 0.1) };
-            for (boxed, free) in values(&boxed, i).into_iter().zip(values(&free, i)) {
+            for (boxed, free) in boxed.values(i).into_iter().zip(free.values(i)) {
                 assert_eq!(boxed, free.clamp(low, high), "{name}");
                 outside += u64::from(!(low..=high).contains(&free));
             }
@@ -128,8 +128,8 @@ fn the_box_holds_and_counts() {
         assert_eq!(report.clamped, outside);
         assert!(boxed.parameters()[3].report.clamped > 10 && boxed.parameters()[1].report.clamped > 1000);
         for t in 2..20 {
-            step(&mut boxed, &gradients(t));
-            assert!(values(&boxed, 1).iter().all(|x| (-0.15f32..=0.1).contains(x)));
+            boxed.step(&gradients(t));
+            assert!(boxed.values(1).iter().all(|x| (-0.15f32..=0.1).contains(x)));
         }
     }
 }
@@ -139,10 +139,10 @@ fn the_box_holds_and_counts() {
 fn a_parameter_may_have_limits_of_its_own() {
     let context = context(Backend::Simd, 1);
     let options = StepOptions { radius_mode: RadiusMode::Exact, radius: 0.1, ..StepOptions::default() };
-    let mut optimizer = Optimizer::new(context, options).unwrap();
+    let mut run = Run::new(&context, &options);
     let own = ParameterOptions { floor: Some(5.0), weight_decay: Some(0.0), ..ParameterOptions::of(Kind::Matrix) };
-    optimizer.add("a", Tensor::from_slice(&[1.0f32, -1.0], &[2]).unwrap(), &own).unwrap();
-    step(&mut optimizer, &[Tensor::from_slice(&[0.3f32, 0.3], &[2]).unwrap()]);
-    let found = values(&optimizer, 0);
+    run.add("a", &[1.0, -1.0], &[2], &own);
+    run.step(&[Tensor::from_slice(&[0.3f32, 0.3], &[2]).unwrap()]);
+    let found = run.values(0);
     assert!((found[0] - 0.5).abs() < 1e-6 && (found[1] + 1.5).abs() < 1e-6, "{found:?}");
 }

@@ -8,20 +8,20 @@ fn options() -> StepOptions {
 }
 
 /// After some steps, a refused one of each kind, and another rate and radius.
-fn travelled(context: &Arc<Context>) -> Optimizer {
-    let mut optimizer = optimizer(context, &options());
+fn travelled(context: &Arc<Context>) -> Run {
+    let mut run = Run::all(context, &options());
     for t in 1..=3 {
-        step(&mut optimizer, &gradients(t));
+        run.step(&gradients(t));
     }
     let mut bad = gradients(4);
     bad[2].host_mut::<f32>().unwrap()[1] = f32::NAN;
-    assert!(step(&mut optimizer, &bad).refusal.is_some());
-    optimizer.set_learning_rate(3e38).unwrap();
-    optimizer.set_radius(3e38).unwrap();
-    assert_eq!(step(&mut optimizer, &gradients(4)).refusal.unwrap().kind, RefusalKind::Update);
-    optimizer.set_learning_rate(1.0 / 30.0).unwrap();
-    optimizer.set_radius(0.1 / 3.0).unwrap();
-    optimizer
+    assert!(run.step(&bad).refusal.is_some());
+    run.set_learning_rate(3e38).unwrap();
+    run.set_radius(3e38).unwrap();
+    assert_eq!(run.step(&gradients(4)).refusal.unwrap().kind, RefusalKind::Update);
+    run.set_learning_rate(1.0 / 30.0).unwrap();
+    run.set_radius(0.1 / 3.0).unwrap();
+    run
 }
 
 #[test]
@@ -31,15 +31,15 @@ fn a_continued_run_is_the_one_that_never_stopped() {
         let path = scratch.path().join(context.backend().name());
         let mut first = travelled(&context);
         first.save(&path).unwrap();
-        let mut second = optimizer(&context, &options());
+        let mut second = Run::all(&context, &options());
         second.load(&path).unwrap();
-        assert!(bits(&first) == bits(&second));
+        assert!(first.bits() == second.bits());
         assert_eq!(first.progress(), second.progress());
         assert_eq!(first.options(), second.options());
         for t in 4..=8 {
-            assert_eq!(step(&mut first, &gradients(t)), step(&mut second, &gradients(t)));
+            assert_eq!(first.step(&gradients(t)), second.step(&gradients(t)));
         }
-        assert!(bits(&first) == bits(&second), "{}", context.backend().name());
+        assert!(first.bits() == second.bits(), "{}", context.backend().name());
         second.save(&path).unwrap();
         first.save(&scratch.path().join("first")).unwrap();
         let read = |path| std::fs::read(path).unwrap();
@@ -49,13 +49,13 @@ fn a_continued_run_is_the_one_that_never_stopped() {
 }
 
 /// Loads `bytes` into an optimizer under way; returns the error's sentence.
-fn refused(scratch: &Scratch, bytes: &[u8], mut optimizer: Optimizer) -> String {
+fn refused(scratch: &Scratch, bytes: &[u8], mut run: Run) -> String {
     let path = scratch.path().join("damaged");
     std::fs::write(&path, bytes).unwrap();
-    let (before, progress, options) = (bits(&optimizer), optimizer.progress().clone(), optimizer.options().clone());
-    let error = optimizer.load(&path).expect_err("the file is refused");
+    let (before, progress, options) = (run.bits(), run.progress().clone(), run.options().clone());
+    let error = run.load(&path).expect_err("the file is refused");
     assert_eq!(error.kind, ErrorKind::Format, "{error}");
-    assert!(bits(&optimizer) == before && *optimizer.progress() == progress && *optimizer.options() == options);
+    assert!(run.bits() == before && *run.progress() == progress && *run.options() == options);
     error.message
 }
 
@@ -65,7 +65,7 @@ fn a_damaged_file_changes_nothing() {
     let path = scratch.path().join("good");
     travelled(&context).save(&path).unwrap();
     let good = std::fs::read(&path).unwrap();
-    let fresh = || optimizer(&context, &options());
+    let fresh = || Run::all(&context, &options());
     for length in [0, 7, 100, good.len() / 2, good.len() - 1] {
         refused(&scratch, &good[..length], fresh());
     }
@@ -86,7 +86,7 @@ fn a_damaged_file_changes_nothing() {
     };
     for (from, to, expected) in [
         ("setun-optimizer", "setun-optimixer", "it is a setun-optimixer, expected a setun-optimizer"),
-        (r#""version":"1""#, r#""version":"2""#, "its version is 2, this library knows 1"),
+        (r#""version":"2""#, r#""version":"3""#, "its version is 3, this library knows 1 and 2"),
         (r#""steps":"3""#, r#""steps":"x""#, r#"steps is "x", which is no such number"#),
         (r#""steps":"3""#, r#""steps":"0""#, "which no 0 steps leave"),
         (r#""factor":"0.25""#, r#""factor":"1.25""#, "factor 1.25 are not an optimizer's"),
@@ -104,28 +104,28 @@ fn other_parameters_and_values_that_are_not_finite_are_refused() {
     travelled(&context).save(&path).unwrap();
     let good = std::fs::read(&path).unwrap();
     let of = |shapes: &[(&str, &[usize])]| {
-        let mut optimizer = Optimizer::new(context.clone(), options()).unwrap();
+        let mut run = Run::new(&context, &options());
         for (name, dims) in shapes {
-            let tensor = Tensor::zeros(crate::tensor::DType::F32, dims).unwrap();
-            optimizer.add(name, tensor, &ParameterOptions::of(Kind::Matrix)).unwrap();
+            let tensor = Tensor::zeros(DType::F32, dims).unwrap();
+            run.try_add(name, tensor, &ParameterOptions::of(Kind::Matrix)).unwrap();
         }
-        optimizer
+        run
     };
     let message = refused(&scratch, &good, of(&[("matrix", &[5, 7])]));
     assert!(message.contains("parameter.matrix is f32 [7, 5], expected f32 [5, 7]"), "{message}");
     let message = refused(&scratch, &good, of(&[("other", &[5, 7])]));
     assert!(message.contains("parameter.other is missing"), "{message}");
     let message = refused(&scratch, &good, of(&[("matrix", &[7, 5])]));
-    assert!(message.contains("it holds 15 tensors, the optimizer has 3"), "{message}");
+    assert!(message.contains("it holds 16 tensors, the optimizer has 4"), "{message}");
 
     let mut broken = travelled(&context);
-    broken.parameters_mut()[0].tensor.host_mut::<f32>().unwrap()[9] = f32::NAN;
+    broken.values_mut(0)[9] = f32::NAN;
     let error = broken.save(&path).unwrap_err();
     assert_eq!(
         (error.kind, &error.message[..]),
         (ErrorKind::State, "element 9 of matrix is not finite; nothing was written")
     );
     assert!(std::fs::read(&path).unwrap() == good);
-    let missing = optimizer(&context, &options()).load(&scratch.path().join("none")).unwrap_err();
+    let missing = Run::all(&context, &options()).load(&scratch.path().join("none")).unwrap_err();
     assert_eq!(missing.kind, ErrorKind::Io);
 }

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::model::Gradients;
-use crate::train::optimizer::{Optimizer, scalars};
+use crate::tensor::Tensor;
+use crate::train::optimizer::{ModelWeights, optimizer};
 
 /// A gradient that changes with the step, of a size that clipping acts on in some steps and not in others.
 fn gradient(step: u64, tensor: usize, element: usize) -> f64 {
@@ -41,7 +42,15 @@ fn reference(start: &[(bool, Vec<f64>)], options: &TrainOptions, last: u64) -> (
 
 #[test]
 fn fifty_steps_follow_the_reference_on_every_row() {
-    let options = TrainOptions { learning_rate: 3e-3, weight_decay: 0.2, clip: 0.5, ..TrainOptions::default() };
+    let schedule = Decay::Constant;
+    let options = TrainOptions {
+        learning_rate: 3e-3,
+        weight_decay: 0.2,
+        clip: 0.5,
+        schedule,
+        warmup_steps: 0,
+        ..TrainOptions::default()
+    };
     for (backend, threads) in [(Backend::Scalar, 1), (Backend::Simd, 1), (Backend::Parallel, 2)] {
         let context = context(backend, threads);
         let mut model = Model::new(context.clone(), geometry(), 5).unwrap();
@@ -58,18 +67,18 @@ fn fifty_steps_follow_the_reference_on_every_row() {
         assert!(norms.iter().any(|norm| *norm > options.clip) && norms.iter().any(|norm| *norm < options.clip));
 
         let mut gradients = Gradients::new(&model).unwrap();
-        let mut optimizer = Optimizer::new(model.context(), model.parameters()).unwrap();
+        let mut optimizer = optimizer(&model, &options).unwrap();
         for step in 1..=50 {
             for (i, tensor) in gradients.tensors_mut().iter_mut().enumerate() {
                 for (e, g) in tensor.host_mut::<f32>().unwrap().iter_mut().enumerate() {
                     *g = gradient(step, i, e) as f32;
                 }
             }
-            let norm = optimizer.gradient_norm(&context, &gradients).unwrap();
-            let exact = norms[step as usize - 1];
+            let views: Vec<_> = gradients.tensors().iter().map(Tensor::view).collect();
+            let report = optimizer.step(&mut ModelWeights(&mut model), &views).unwrap();
+            let (norm, exact) = (report.gradient_norm, norms[step as usize - 1]);
             assert!((norm - exact).abs() < 1e-5 * exact, "{backend:?}, step {step}: norm {norm}, expected {exact}");
-            let scalars = scalars(&options, step, options.learning_rate, norm);
-            optimizer.update(&context, &mut model, &gradients, &scalars).unwrap();
+            model.refresh().unwrap();
         }
         for (parameter, expected) in model.parameters().iter().zip(&expected) {
             for (e, (&got, &exact)) in parameter.tensor.host::<f32>().unwrap().iter().zip(expected).enumerate() {

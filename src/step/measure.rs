@@ -1,0 +1,217 @@
+//! How far a step would go, in advance: norms of gradients, weights and directions, and the rate that the radius leaves.
+
+use super::muon::LARGEST_SINGULAR;
+use super::options::{Method, RadiusBase, RadiusMode};
+use super::parameter::{Parameter, Weight, Weights};
+use super::report::{ParameterReport, Refusal, RefusalKind, Report};
+use super::update::{LARGEST_NORM, MADE, SUMS, Step, Work, read_states};
+use crate::backend::{Direction, StepRule};
+use crate::tensor::error::error;
+use crate::tensor::{DType, Result, View};
+
+impl Step<'_> {
+    /// Writes nothing but reports and the next factors of v.
+    pub(super) fn measure_all(
+        &self,
+        work: &mut Work,
+        parameters: &mut [Parameter],
+        weights: &mut dyn Weights,
+        gradients: &[View],
+        report: &mut Report,
+    ) -> Result<Option<Refusal>> {
+        let refusal = self.measure_gradients(work, parameters, gradients, report)?;
+        if refusal.is_some() {
+            return Ok(refusal);
+        }
+        let (kernels, launch) = (self.context.kernels(), self.context.launch());
+        for (i, (parameter, gradient)) in parameters.iter_mut().zip(gradients).enumerate() {
+            let rule = self.rule(parameter, report.gradient_scale);
+            let Parameter { direction, dims, states, .. } = parameter;
+            if *direction == Direction::Factored {
+                let gradient = gradient.reshape(dims)?;
+                (kernels.step_factors)(launch, &rule, &gradient, &states.v.view(), &mut states.next_v.view_mut())?;
+            }
+            // Of Muon the weights are measured, and its gradient as if it were the direction.
+            self.sums(work, i, &rule, parameter, weights.weight(i), gradient)?;
+        }
+        let sums = work.sums.as_ref().expect(MADE).read::<f64>()?.into_owned();
+        for (i, (parameter, sums)) in parameters.iter_mut().zip(sums.as_chunks::<SUMS>().0).enumerate() {
+            let refusal = self.measure(i, parameter, weights.weight(i), sums, report)?;
+            if refusal.is_some() {
+                return Ok(refusal);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The norms of the gradients, and the factor that clips them.
+    fn measure_gradients(
+        &self,
+        work: &mut Work,
+        parameters: &mut [Parameter],
+        gradients: &[View],
+        report: &mut Report,
+    ) -> Result<Option<Refusal>> {
+        let norms = work.norms.as_mut().expect(MADE);
+        for (i, gradient) in gradients.iter().enumerate() {
+            let sum = &mut norms.view_mut().narrow(i, 1)?;
+            (self.context.kernels().sum_squares)(self.context.launch(), gradient, sum)?;
+        }
+        let squares = norms.read::<f64>()?;
+        let mut all = 0.0f64;
+        for (parameter, &square) in parameters.iter_mut().zip(squares.iter()) {
+            parameter.report = ParameterReport { gradient_norm: square.sqrt(), ..ParameterReport::default() };
+            all += square;
+        }
+        report.gradient_norm = all.sqrt();
+        let clip = self.options.clip;
+        if clip > 0.0 && report.gradient_norm > clip {
+            report.gradient_scale = clip / report.gradient_norm;
+        }
+        if is_safe(report.gradient_norm) {
+            return Ok(None);
+        }
+        for (parameter, gradient) in parameters.iter().zip(gradients) {
+            let what = format!("the gradient of {}", parameter.name);
+            if let Some(refusal) = self.refuse_non_finite(RefusalKind::Gradient, &what, gradient)? {
+                return Ok(Some(refusal));
+            }
+        }
+        Ok(Some(self.refuse(RefusalKind::Gradient, format_args!("the norm of the gradients is beyond f32"))))
+    }
+
+    /// Adds the sums of parameter i along a gradient, or along a direction where the rule is of one.
+    pub(super) fn sums(
+        &self,
+        work: &mut Work,
+        i: usize,
+        rule: &StepRule,
+        parameter: &Parameter,
+        weight: Weight,
+        gradient: &View,
+    ) -> Result<()> {
+        let none = work.none.as_ref().expect(MADE).view();
+        let sums = &mut work.sums.as_mut().expect(MADE).view_mut().narrow(i * SUMS, SUMS)?;
+        let [m, m_scales, v, v_scales] = read_states(parameter, none);
+        let (p, p_scales) = (weight.values.view(), weight.scales.view());
+        let gradient = &gradient.reshape(&parameter.dims)?;
+        let (kernels, launch) = (self.context.kernels(), self.context.launch());
+        (kernels.step_sums)(launch, rule, gradient, &p, &p_scales, &m, &m_scales, &v, &v_scales, sums)
+    }
+
+    /// How far the parameter would go, and the learning rate that keeps it inside the radius.
+    fn measure(
+        &self,
+        i: usize,
+        parameter: &mut Parameter,
+        weight: Weight,
+        sums: &[f64; SUMS],
+        all: &Report,
+    ) -> Result<Option<Refusal>> {
+        let [direction, weights, gm, mm, v] = *sums;
+        let (mut direction, weights) = (direction.sqrt(), weights.sqrt());
+        if !is_safe(weights) {
+            let refusal = self.refuse_non_finite(RefusalKind::Parameter, &parameter.name, &weight.values.view())?;
+            return Ok(Some(refusal.unwrap_or_else(|| {
+                let name = &parameter.name;
+                self.refuse(RefusalKind::Parameter, format_args!("the norm of {name} is beyond f32"))
+            })));
+        }
+        let root = (parameter.count().max(1) as f64).sqrt();
+        if parameter.initial_rms.is_nan() {
+            parameter.initial_rms = weights / root;
+        }
+        let decay = parameter.limits.weight_decay;
+        if parameter.method == Method::Muon {
+            let smaller = parameter.dims[0].min(parameter.dims[1]) as f64;
+            direction = self.muon_scale(parameter) * LARGEST_SINGULAR * smaller.sqrt() + decay * weights;
+        }
+        let rate = self.rate(i, parameter, all, direction / root, weights / root);
+        // Weight decay is a part of d, and may cancel one that is larger: both parts have to be finite.
+        let farthest = weights + rate * (direction + 2.0 * decay * weights);
+        // The scalars that the kernels make of the rate.
+        let factors = [rate * f64::from(self.rule(parameter, 1.0).inverse1), rate * decay];
+        if !is_safe(farthest) || !factors.iter().all(|&factor| (factor as f32).is_finite()) {
+            let name = &parameter.name;
+            return Ok(Some(self.refuse(
+                RefusalKind::Update,
+                format_args!(
+                    "the update would take {name} beyond f32, from a norm of {weights:.3e} by {:.3e}",
+                    rate * direction
+                ),
+            )));
+        }
+        let gradient = parameter.report.gradient_norm * all.gradient_scale;
+        self.note(parameter, rate, direction / root, weights / root, all);
+        parameter.report.cosine = gm / (gradient * mm.sqrt());
+        parameter.report.signal = mm / v;
+        Ok(None)
+    }
+
+    /// The rate that a direction of this rms takes.
+    pub(super) fn rate(
+        &self,
+        i: usize,
+        parameter: &Parameter,
+        all: &Report,
+        direction_rms: f64,
+        weight_rms: f64,
+    ) -> f64 {
+        let multiplier = self.multipliers.get(i).copied().unwrap_or(1.0);
+        let asked = all.learning_rate * multiplier;
+        let longest = self.radius_of(parameter, all) * multiplier * self.reference(parameter, weight_rms);
+        match self.options.radius_mode {
+            RadiusMode::Off => asked * self.turn.factor,
+            // No direction, no step: any rate will do.
+            _ if direction_rms == 0.0 => asked,
+            RadiusMode::Cap => asked.min(longest / direction_rms),
+            RadiusMode::Exact => longest / direction_rms,
+        }
+    }
+
+    fn radius_of(&self, parameter: &Parameter, all: &Report) -> f64 {
+        let held = self.turn.schedule * self.turn.factor;
+        match parameter.limits.radius {
+            Some(own) => own * held,
+            None if parameter.limits.is_vector => self.options.vector_radius * held,
+            None => all.radius,
+        }
+    }
+
+    fn reference(&self, parameter: &Parameter, weight_rms: f64) -> f64 {
+        let rms = match self.options.radius_base {
+            RadiusBase::Current => weight_rms,
+            RadiusBase::Initial => parameter.initial_rms,
+        };
+        rms.max(parameter.limits.floor)
+    }
+
+    /// What the step does to the parameter, into its report.
+    pub(super) fn note(&self, parameter: &mut Parameter, rate: f64, direction_rms: f64, weight_rms: f64, all: &Report) {
+        let reference = self.reference(parameter, weight_rms);
+        let report = &mut parameter.report;
+        report.learning_rate = rate;
+        report.step_rms = rate * direction_rms;
+        report.weight_rms = weight_rms;
+        report.ratio = if report.step_rms > 0.0 { report.step_rms / reference } else { 0.0 };
+        report.held = self.options.radius_mode != RadiusMode::Off && rate != all.learning_rate;
+        report.flip_share = 1.0;
+    }
+
+    fn refuse(&self, kind: RefusalKind, why: std::fmt::Arguments) -> Refusal {
+        Refusal { kind, error: error!(State, "step {}: {why}; nothing was updated", self.turn.number) }
+    }
+
+    fn refuse_non_finite(&self, kind: RefusalKind, what: &str, values: &View) -> Result<Option<Refusal>> {
+        if values.dtype() != DType::F32 {
+            return Ok(None);
+        }
+        let found = (self.context.kernels().first_non_finite)(self.context.launch(), values)?;
+        Ok(found.map(|element| self.refuse(kind, format_args!("element {element} of {what} is not finite"))))
+    }
+}
+
+/// Whether a norm is one that f32 can go on with; NaN is not.
+fn is_safe(norm: f64) -> bool {
+    norm <= LARGEST_NORM
+}
