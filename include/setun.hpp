@@ -1121,6 +1121,13 @@ public:
         check(setun_optimizer_read(get(), index, floats.data(), static_cast<std::int64_t>(floats.size())));
         return floats;
     }
+    /** A copy of the network, whose factors multiply learning rates and radii. */
+    void set_lr_net(const lr_net &net) { check(setun_optimizer_set_lr_net(get(), net.get())); }
+    /** A copy of its network, with what it has learned. */
+    lr_net copy_lr_net() const
+    {
+        return lr_net(detail::made<setun_lr_net>([&](auto out) { return setun_optimizer_lr_net(get(), out); }));
+    }
     /** Under the guard, of a batch with this loss. */
     step_report step(span<const span<const float>> gradients, double loss)
     {

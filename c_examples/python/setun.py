@@ -714,6 +714,7 @@ class TrainOptions(_Options):
         ("flip_budget", c_double),
         ("vector_radius", c_double),
         ("guard_interval", c_int64),
+        ("lr_net", c_void_p),
     ]
     _enums = {"schedule": Schedule, "tokenizer": TokenizerKind, "input_gradient": GradientProducts,
               "weight_gradient": GradientProducts, "method": StepMethod, "states": StatePrecision,
@@ -854,6 +855,8 @@ SIGNATURES = {
     "optimizer_read": [_p, _n, _p, _n],
     "optimizer_step_guarded": [_p, _p, _n, _d, _p],
     "optimizer_judge": [_p, _p, _p, _n, _p],
+    "optimizer_set_lr_net": [_p, _p],
+    "optimizer_lr_net": [_p, _p],
     "optimizer_step": [_p, _p, _n, _p],
     "optimizer_report": [_p, _n, _p],
     "optimizer_radius": [_p, _p],
@@ -2158,6 +2161,16 @@ class Optimizer(_Handle):
         floats = _made((self._sizes[index][1],), "float32")
         _check(_library.setun_optimizer_read(self._handle, index, _out(floats), len(floats)))
         return floats
+
+    def set_lr_net(self, net):
+        """Gives it a copy of an LrNet, whose factors multiply learning rates and radii; None takes it away."""
+        _check(_library.setun_optimizer_set_lr_net(self._handle, None if net is None else _object(net, LrNet, "net")))
+
+    def lr_net(self):
+        """A copy of its LrNet, with what it has learned."""
+        made = LrNet.__new__(LrNet)
+        made._take(_library.setun_optimizer_lr_net, self._handle)
+        return made
 
     def judge(self, before, after):
         """After a step whose report says `check_due`: the losses of its batch, or of its parts, before and after it. True when

@@ -162,6 +162,9 @@ impl OptimizerObject {
             squares += sum[0];
         }
         let skip = self.optimizer.look(&self.guard, loss, squares.sqrt());
+        if let Some(net) = self.optimizer.net_mut() {
+            net.observe_loss(loss);
+        }
         self.optimizer.guard_mut().check_health()?;
         if skip.is_some() {
             let step = self.optimizer.progress().steps;

@@ -28,6 +28,7 @@ use super::context::{self, setun_context};
 use super::guard::{guard, guard_silent};
 use super::handle::{self, Handle};
 use super::library::setun_status;
+use super::lr_net::setun_lr_net;
 use super::optimizer::{OptimizerObject, guard_options, lend, parameter_options, step_options};
 use super::options::{self, Versioned};
 use super::tensor::shape;
@@ -649,6 +650,36 @@ pub unsafe extern "C" fn setun_optimizer_judge(
         }
         // SAFETY: not NULL; a valid pointer is the caller's contract.
         unsafe { store(undone, i32::from(judged), "undone") }
+    })
+}
+
+/// Gives the optimizer a copy of the network `net`: from now on its factors multiply learning rate and radius of
+/// each parameter. NULL takes it away. Losses reach it by `setun_optimizer_step_guarded`; without them it sees none.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_optimizer_set_lr_net(
+    optimizer: *mut setun_optimizer,
+    net: *const setun_lr_net,
+) -> setun_status {
+    guard("optimizer_set_lr_net", || {
+        let net = if net.is_null() { None } else { Some(handle::shared(net, "net")?.clone()) };
+        handle::exclusive(optimizer, "optimizer")?.get_mut().set_net(net);
+        Ok(())
+    })
+}
+
+/// Hands out a copy of the optimizer's network, with what it has learned; free it with `setun_lr_net_free`. Returns
+/// STATE (there is none), MEMORY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_optimizer_lr_net(
+    optimizer: *const setun_optimizer,
+    out: *mut *mut setun_lr_net,
+) -> setun_status {
+    guard("optimizer_lr_net", || {
+        check_pointer(out, "out")?;
+        let optimizer = handle::shared(optimizer, "optimizer")?;
+        let net = optimizer.get().net().ok_or_else(|| error!(State, "the optimizer has no network"))?.clone();
+        // SAFETY: NULL is checked; a valid pointer is the caller's contract.
+        unsafe { handle::give(out, net) }
     })
 }
 

@@ -18,6 +18,7 @@ use super::context::setun_context;
 use super::guard::{guard, guard_silent};
 use super::handle::{self, Handle};
 use super::library::{setun_cancel, setun_status};
+use super::lr_net::setun_lr_net;
 use super::model::{setun_model, setun_model_options};
 use super::options::{self, Versioned};
 use super::step::{setun_radius_base, setun_radius_mode, setun_state_precision, setun_step_method};
@@ -256,6 +257,9 @@ pub struct setun_train_options {
     pub vector_radius: f64,
     /// Default 16.
     pub guard_interval: i64,
+    /// A network, copied, whose factors multiply learning rate and radius of each parameter; NULL = none. Default
+    /// NULL.
+    pub lr_net: *const setun_lr_net,
 }
 
 // SAFETY: repr(C), begins with struct_size, numbers, pointers and a nullable function pointer, ends with 8 bytes at a
@@ -312,6 +316,7 @@ unsafe impl Versioned for setun_train_options {
             flip_budget: 1.0,
             vector_radius: 0.05,
             guard_interval: 16,
+            lr_net: std::ptr::null(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::arguments::{self, one_of, size};
 use super::context::{self, setun_context};
 use super::floating::outside;
+use super::handle;
 use super::library::{Token, UserData};
 use super::model_object::{ModelObject, check_poison, geometry};
 use super::optimizer;
@@ -177,6 +178,7 @@ impl TrainingOptions {
             flip_budget: options.flip_budget,
             guard: options.guard != 0,
             guard_interval: count(options.guard_interval, "guard_interval")?,
+            lr_net: if options.lr_net.is_null() { None } else { Some(handle::shared(options.lr_net, "lr_net")?.clone()) },
             seed: options.seed,
             log_interval: count(options.log_interval, "log_interval")?,
             evaluation_interval: count(options.evaluation_interval, "evaluation_interval")?,

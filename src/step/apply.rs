@@ -161,7 +161,7 @@ impl Step<'_> {
         let direction = work.sums.as_ref().expect(MADE).read::<f64>()?[i * SUMS].sqrt();
         let direction_rms = direction / (parameter.count().max(1) as f64).sqrt();
         let weight_rms = parameter.report.weight_rms;
-        let rate = self.rate(i, parameter, report, direction_rms, weight_rms);
+        let rate = self.rate(parameter, report, direction_rms, weight_rms);
         self.note(parameter, rate, direction_rms, weight_rms, report);
         if self.options.flip_budget < 1.0 && parameter.kind == Kind::Ternary {
             let bins = work.bins.as_mut().expect(MADE);

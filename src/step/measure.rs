@@ -1,6 +1,7 @@
 //! How far a step would go, in advance: norms of gradients, weights and directions, and the rate that the radius leaves.
 
 use super::muon::LARGEST_SINGULAR;
+use super::lr_net::Observation;
 use super::options::{Method, RadiusBase, RadiusMode};
 use super::parameter::{Parameter, Weight, Weights};
 use super::report::{ParameterReport, Refusal, RefusalKind, Report};
@@ -126,7 +127,11 @@ impl Step<'_> {
             let smaller = parameter.dims[0].min(parameter.dims[1]) as f64;
             direction = self.muon_scale(parameter) * LARGEST_SINGULAR * smaller.sqrt() + decay * weights;
         }
-        let rate = self.rate(i, parameter, all, direction / root, weights / root);
+        let gradient = parameter.report.gradient_norm * all.gradient_scale;
+        parameter.report.cosine = gm / (gradient * mm.sqrt());
+        parameter.report.signal = mm / v;
+        parameter.proposal = self.net.map(|net| net.propose(i, &self.observation(parameter)));
+        let rate = self.rate(parameter, all, direction / root, weights / root);
         // Weight decay is a part of d, and may cancel one that is larger: both parts have to be finite.
         let farthest = weights + rate * (direction + 2.0 * decay * weights);
         // The scalars that the kernels make of the rate.
@@ -141,23 +146,19 @@ impl Step<'_> {
                 ),
             )));
         }
-        let gradient = parameter.report.gradient_norm * all.gradient_scale;
         self.note(parameter, rate, direction / root, weights / root, all);
-        parameter.report.cosine = gm / (gradient * mm.sqrt());
-        parameter.report.signal = mm / v;
         Ok(None)
     }
 
     /// The rate that a direction of this rms takes.
     pub(super) fn rate(
         &self,
-        i: usize,
         parameter: &Parameter,
         all: &Report,
         direction_rms: f64,
         weight_rms: f64,
     ) -> f64 {
-        let multiplier = self.multipliers.get(i).copied().unwrap_or(1.0);
+        let multiplier = parameter.proposal.map_or(1.0, |proposal| proposal.factor);
         let asked = all.learning_rate * multiplier;
         let longest = self.radius_of(parameter, all) * multiplier * self.reference(parameter, weight_rms);
         match self.options.radius_mode {
@@ -166,6 +167,24 @@ impl Step<'_> {
             _ if direction_rms == 0.0 => asked,
             RadiusMode::Cap => asked.min(longest / direction_rms),
             RadiusMode::Exact => longest / direction_rms,
+        }
+    }
+
+    /// What the network is told of the parameter.
+    fn observation(&self, parameter: &Parameter) -> Observation {
+        let (options, before) = (self.options, self.turn.number as f64 - 1.0);
+        let Parameter { kind, report, previous, .. } = parameter;
+        // Means as they were before this step, each with Adam's correction.
+        let part = |beta: f64| 1.0 - beta.powf(before);
+        let signal = report.signal * part(options.beta2) / part(options.beta1).powi(2);
+        Observation {
+            kind: *kind,
+            relative_step: previous.relative_step,
+            flip_rate: previous.flip_rate,
+            // Before the first step there are no means, and nothing to say of them.
+            cosine: if report.cosine.is_nan() { 0.0 } else { report.cosine },
+            signal: if signal.is_nan() { 0.0 } else { signal },
+            progress: self.progress,
         }
     }
 

@@ -33,6 +33,7 @@
 //! to be finite or the step is refused: that needs no copy. Only the steps that the guard checks do.
 
 mod apply;
+mod extras;
 mod flips;
 mod guard;
 mod lr_net;
@@ -51,11 +52,12 @@ mod update;
 mod weights;
 
 pub use guard::{Guard, GuardOptions, Skip};
-pub use lr_net::{FEATURES, LrNet, LrNetOptions, MOST_PARAMETERS, Observation, WEIGHTS};
+pub use lr_net::{FEATURES, LrNet, LrNetOptions, MOST_PARAMETERS, Observation, Part, WEIGHTS};
 pub use optimizer::{Optimizer, Progress};
 pub use options::{Kind, Method, ParameterOptions, Precision, RadiusBase, RadiusMode, StepOptions};
 pub use parameter::{Parameter, Weight, Weights};
 pub use report::{RefusalKind, Report};
 pub use schedule::{Decay, Schedule};
+pub use state::part;
 pub use update::step_alone;
 pub use weights::Held;

@@ -2,7 +2,8 @@
 
 use super::guard::{Guard, GuardOptions};
 use super::options::{ParameterOptions, StepOptions, check_radius, check_rate};
-use super::parameter::{Parameter, Weights};
+use super::lr_net::LrNet;
+use super::parameter::{Parameter, Previous, Weights};
 use super::report::{Counters, RefusalKind, Report};
 use super::snapshot::Snapshot;
 use super::update::{Step, Turn, Work};
@@ -22,8 +23,8 @@ pub struct Optimizer {
     work: Work,
     progress: Progress,
     last: Report,
-    /// What the network multiplies rates by, a number for each parameter; empty without one.
-    multipliers: Vec<f64>,
+    /// What multiplies the rates and radii of the parameters, if anything does.
+    net: Option<LrNet>,
     snapshot: Option<Snapshot>,
     /// The step of the schedule, where it is not that of the optimizer: a run counts batches that were skipped too.
     clock: Option<u64>,
@@ -51,7 +52,7 @@ impl Optimizer {
             work: Work::default(),
             progress,
             last: Report::default(),
-            multipliers: Vec::new(),
+            net: None,
             snapshot: None,
             clock: None,
         };
@@ -77,13 +78,19 @@ impl Optimizer {
         let Progress { steps, factor, .. } = self.progress;
         let at = self.clock.unwrap_or(steps + 1);
         let turn = Turn { number: steps + 1, schedule: self.options.schedule.factor(at), factor, draw: at };
-        let step = Step { context: &self.context, options: &self.options, turn, multipliers: &self.multipliers };
+        let total = self.options.schedule.total;
+        let progress = if total > 0 { (at as f64 / total as f64).min(1.0) } else { 0.0 };
+        if let Some(net) = &mut self.net {
+            net.grow(self.parameters.len())?;
+        }
+        let step = Step { context: &self.context, options: &self.options, turn, net: self.net.as_ref(), progress };
         let mut report = step.take(&mut self.work, &mut self.parameters, weights, gradients)?;
         let progress = &mut self.progress;
         match report.refusal.as_ref().map(|refusal| refusal.kind) {
             None => {
                 progress.steps += 1;
                 progress.factor = (factor * RECOVERY).min(1.0);
+                self.accept()?;
             }
             Some(RefusalKind::Gradient) => progress.refused.gradients += 1,
             Some(RefusalKind::Parameter) => progress.refused.parameters += 1,
@@ -104,7 +111,7 @@ impl Optimizer {
 
     /// Copies all that the next step changes, for `undo`.
     pub fn keep(&mut self, weights: &mut dyn Weights) -> Result<()> {
-        self.snapshot = Some(Snapshot::take(&self.parameters, weights, &self.progress)?);
+        self.snapshot = Some(Snapshot::take(&self.parameters, weights, &self.progress, self.net.as_ref())?);
         Ok(())
     }
 
@@ -122,6 +129,7 @@ impl Optimizer {
     pub fn undo(&mut self, weights: &mut dyn Weights) -> Result<()> {
         let Some(snapshot) = self.snapshot.take() else { return Ok(()) };
         snapshot.restore(&mut self.parameters, weights)?;
+        self.net = snapshot.net;
         let guard = self.progress.guard;
         self.progress = Progress { guard, refused: self.progress.refused, ..snapshot.progress };
         self.shrink();
@@ -190,9 +198,32 @@ impl Optimizer {
         self.clock = Some(step);
     }
 
-    /// Multipliers of the rates and radii of the next steps, one for each parameter, or none.
-    pub fn set_multipliers(&mut self, multipliers: Vec<f64>) {
-        self.multipliers = multipliers;
+    /// The network learns from the step, and its factors hold.
+    fn accept(&mut self) -> Result<()> {
+        for (i, parameter) in self.parameters.iter_mut().enumerate() {
+            let report = &parameter.report;
+            let flip_rate = if report.trits > 0 { report.flips as f64 / report.trits as f64 } else { 0.0 };
+            parameter.previous = Previous { relative_step: report.ratio, flip_rate };
+            if let (Some(net), Some(proposal)) = (&mut self.net, parameter.proposal.take()) {
+                // The last step went along m, as far as its direction is known: -g . s is g . m.
+                net.learn(i, report.cosine);
+                net.accept(i, &proposal)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A network for the rates and radii from now on; None: none.
+    pub fn set_net(&mut self, net: Option<LrNet>) {
+        self.net = net;
+    }
+
+    pub fn net(&self) -> Option<&LrNet> {
+        self.net.as_ref()
+    }
+
+    pub fn net_mut(&mut self) -> Option<&mut LrNet> {
+        self.net.as_mut()
     }
 
     /// Bytes of the states that it keeps: the running means of all parameters.

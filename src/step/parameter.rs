@@ -1,6 +1,7 @@
 //! One tensor that steps, and what is kept for it between two steps.
 
 use super::options::{Kind, Limits, Method, ParameterOptions, Precision, StepOptions};
+use super::lr_net::Proposal;
 use super::report::ParameterReport;
 use crate::backend::{CODES, Context, Direction};
 use crate::tensor::error::ensure;
@@ -31,6 +32,16 @@ pub struct Parameter {
     pub initial_rms: f64,
     /// What the last step did to it.
     pub report: ParameterReport,
+    /// What the network is told of the last step that was taken, and what it says of this one.
+    pub previous: Previous,
+    pub proposal: Option<Proposal>,
+}
+
+/// Of a step: rms(step) / rms(w), and the share of trits that changed; 0 before the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Previous {
+    pub relative_step: f64,
+    pub flip_rate: f64,
 }
 
 impl Parameter {
@@ -74,6 +85,8 @@ impl Parameter {
             states,
             initial_rms: f64::NAN,
             report: ParameterReport::default(),
+            previous: Previous::default(),
+            proposal: None,
         })
     }
 
@@ -95,6 +108,8 @@ impl Parameter {
             states: States { m, m_scales: none()?, v, v_scales: none()?, next_v: none()? },
             initial_rms: f64::NAN,
             report: ParameterReport::default(),
+            previous: Previous::default(),
+            proposal: None,
         })
     }
 

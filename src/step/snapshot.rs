@@ -1,13 +1,16 @@
 //! What a step may take back: parameters and states as they were before it.
 
 use super::optimizer::Progress;
-use super::parameter::{Parameter, Weights};
+use super::lr_net::LrNet;
+use super::parameter::{Parameter, Previous, Weights};
 use crate::tensor::{Result, Tensor, vec_zeroed};
 
 /// A copy of all that a step changes. It exists between a step and the check of it only.
 pub struct Snapshot {
     /// Of each parameter its values and scales, then its states in the order of `States::named`.
     parts: Vec<Vec<u8>>,
+    previous: Vec<Previous>,
+    pub net: Option<LrNet>,
     pub progress: Progress,
 }
 
@@ -19,7 +22,12 @@ fn copy(tensor: &Tensor) -> Result<Vec<u8>> {
 }
 
 impl Snapshot {
-    pub fn take(parameters: &[Parameter], weights: &mut dyn Weights, progress: &Progress) -> Result<Snapshot> {
+    pub fn take(
+        parameters: &[Parameter],
+        weights: &mut dyn Weights,
+        progress: &Progress,
+        net: Option<&LrNet>,
+    ) -> Result<Snapshot> {
         let mut parts = Vec::new();
         for (i, parameter) in parameters.iter().enumerate() {
             let weight = weights.weight(i);
@@ -28,13 +36,15 @@ impl Snapshot {
                 parts.push(copy(tensor)?);
             }
         }
-        Ok(Snapshot { parts, progress: progress.clone() })
+        let previous = parameters.iter().map(|parameter| parameter.previous).collect();
+        Ok(Snapshot { parts, previous, net: net.cloned(), progress: progress.clone() })
     }
 
     /// Bit for bit as it was.
     pub fn restore(&self, parameters: &mut [Parameter], weights: &mut dyn Weights) -> Result<()> {
         let mut parts = self.parts.iter();
         for (i, parameter) in parameters.iter_mut().enumerate() {
+            parameter.previous = self.previous[i];
             let weight = weights.weight(i);
             let states = parameter.states.named_mut().map(|(_, tensor)| tensor);
             for (tensor, bytes) in [weight.values, weight.scales].into_iter().chain(states).zip(&mut parts) {

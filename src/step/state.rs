@@ -1,5 +1,5 @@
 //! A checkpoint of an optimizer, one safetensors file: of each parameter `parameter.<name>`, `m.<name>` and `v.<name>`, with
-//! `_scale` behind the word for the scales of codes; `initial_rms` of all; and in the metadata what else a step depends on:
+//! `_scale` behind the word for the scales of codes; what extras.rs lists; and in the metadata what else a step depends on:
 //!
 //! ```text
 //! "format": "setun-optimizer", "version": "2", "steps", "learning_rate", "radius", "factor",
@@ -7,10 +7,11 @@
 //! order of their names
 //! ```
 //!
-//! Version 1 has neither initial_rms nor guard, and floats only. Numbers are written so that reading gives the same bits. A file
+//! Version 1 has neither extras nor guard, and floats only. Numbers are written so that reading gives the same bits. A file
 //! is read whole and checked before anything changes.
 
 use super::guard::Guard;
+use super::lr_net::Part;
 use super::optimizer::{Optimizer, Progress};
 use super::options::{check_radius, check_rate};
 use super::parameter::{Parameter, Weight, Weights};
@@ -30,7 +31,6 @@ use xxhash_rust::xxh3::Xxh3;
 const FORMAT: &str = "setun-optimizer";
 const VERSION: &str = "2";
 const FIRST_VERSION: &str = "1";
-const INITIAL: &str = "initial_rms";
 /// Beyond any run; f64 counts so far exactly.
 const MOST_STEPS: u64 = 1 << 53;
 
@@ -41,14 +41,13 @@ impl Optimizer {
     }
 
     fn encode(&self, weights: &Held) -> Result<Vec<u8>> {
-        let initial: Vec<u8> =
-            self.parameters().iter().flat_map(|parameter| parameter.initial_rms.to_le_bytes()).collect();
-        let mut entries = vec![Entry {
-            name: INITIAL.to_string(),
-            dtype: DType::F64,
-            dims: vec![self.parameters().len()],
-            data: &initial,
-        }];
+        let extras = self.extras()?;
+        let bytes_of = |part: &Part| part.values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+        let data: Vec<Vec<u8>> = extras.iter().map(|(_, part)| bytes_of(part)).collect();
+        let mut entries = Vec::new();
+        for ((name, part), data) in extras.into_iter().zip(&data) {
+            entries.push(Entry { name, dtype: DType::F64, dims: part.dims, data });
+        }
         for (i, parameter) in self.parameters().iter().enumerate() {
             let [values, scales] = weights.tensors(i);
             if values.dtype() == DType::F32 {
@@ -115,6 +114,10 @@ impl Optimizer {
         let progress = Progress { steps: metadata.get("steps")?, factor, refused, guard };
         ensure!(progress.steps <= MOST_STEPS, Format, "steps is {}, expected at most {MOST_STEPS}", progress.steps);
         self.check_values(weights, &file, progress.steps)?;
+        if version == VERSION {
+            self.restore_extras(&|name| part(&file, name))?;
+        }
+        // From here on nothing can fail.
         for (i, parameter) in self.parameters_mut().iter_mut().enumerate() {
             let names = named(parameter, weights.tensors(i)).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
             let Weight { values, scales } = weights.weight(i);
@@ -123,12 +126,6 @@ impl Optimizer {
             for (name, tensor) in names.into_iter().zip(tensors.filter(|tensor| is_kept(tensor))) {
                 // safetensors is little endian, as are all targets of this library.
                 tensor.write_bytes(file.tensor(&name)?.data)?;
-            }
-        }
-        if version == VERSION {
-            let initial = file.tensor(INITIAL)?.data.as_chunks::<8>().0;
-            for (parameter, bytes) in self.parameters_mut().iter_mut().zip(initial) {
-                parameter.initial_rms = f64::from_le_bytes(*bytes);
             }
         }
         self.set_learning_rate(rate)?;
@@ -153,7 +150,11 @@ impl Optimizer {
             }
         }
         if !is_first {
-            check(INITIAL, DType::F64, &[self.parameters().len()])?;
+            for (name, part) in self.extras()? {
+                // Of the network's states there are as many as parameters have stepped.
+                let dims = if name == "lr_net.states" { file.tensor(&name)?.dims.to_vec() } else { part.dims };
+                check(&name, DType::F64, &dims)?;
+            }
         }
         let there = file.names().count();
         ensure!(there == ours, Format, "it holds {there} tensors, the optimizer has {ours}: other parameters");
@@ -208,6 +209,14 @@ fn named<'a>(parameter: &'a Parameter, [values, scales]: [&'a Tensor; 2]) -> Vec
     all.filter(|(_, tensor)| is_kept(tensor))
         .map(|(what, tensor)| (format!("{what}.{}", parameter.name), tensor))
         .collect()
+}
+
+/// A tensor of f64 of the file.
+pub fn part(file: &File, name: &str) -> Result<Part> {
+    let found = file.tensor(name)?;
+    ensure!(found.dtype == DType::F64, Format, "{name} is {}, expected f64", found.dtype);
+    let values = found.data.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
+    Ok(Part { dims: found.dims.to_vec(), values })
 }
 
 fn bytes(tensor: &Tensor) -> Result<&[u8]> {

@@ -11,6 +11,7 @@
 //!
 //! All that is measured before the first write; a direction of Muon is measured, and held by the radius, when its turn comes.
 
+use super::lr_net::LrNet;
 use super::muon;
 use super::options::{Method, RadiusMode, StepOptions};
 use super::parameter::{Parameter, Weights};
@@ -69,8 +70,9 @@ pub struct Step<'a> {
     pub context: &'a Context,
     pub options: &'a StepOptions,
     pub turn: Turn,
-    /// What a network multiplies the rate or radius of each parameter by; empty without one.
-    pub multipliers: &'a [f64],
+    /// What multiplies the rate and the radius of each parameter, if anything does, and the share of the run that is over.
+    pub net: Option<&'a LrNet>,
+    pub progress: f64,
 }
 
 impl Step<'_> {
@@ -220,7 +222,7 @@ pub fn step_alone(
         return Err(error!(Argument, "moments[{at}] is {value}, which no {before} steps can leave"));
     }
     let turn = Turn { number, schedule: options.schedule.factor(number), factor: 1.0, draw: number };
-    let step = Step { context, options, turn, multipliers: &[] };
+    let step = Step { context, options, turn, net: None, progress: 0.0 };
     step.take(&mut Work::default(), std::slice::from_mut(parameter), weights, &[*gradient])
 }
 

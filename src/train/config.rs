@@ -1,7 +1,7 @@
 //! What a training run is told. `validate` is the one place that decides whether the numbers make sense.
 
 use crate::model::Products;
-use crate::step::{Decay, GuardOptions, Method, Precision, RadiusBase, RadiusMode};
+use crate::step::{Decay, GuardOptions, LrNet, Method, Precision, RadiusBase, RadiusMode};
 use crate::tensor::Result;
 use crate::tensor::error::{ensure, error};
 use serde::Serialize;
@@ -81,6 +81,9 @@ pub struct TrainOptions {
     /// Whether bad batches are skipped and bad steps undone, and every how many steps that is checked.
     pub guard: bool,
     pub guard_interval: u64,
+    /// What multiplies the rate and the radius of each parameter; None: nothing does. Of two, the weights tell them apart.
+    #[serde(serialize_with = "weights_of")]
+    pub lr_net: Option<LrNet>,
     /// Decides the batches and the dropout.
     pub seed: u64,
     /// Steps between two lines of metrics.jsonl; 0 writes a line for evaluations alone.
@@ -139,6 +142,7 @@ impl Default for TrainOptions {
             flip_budget: 1.0,
             guard: false,
             guard_interval: 16,
+            lr_net: None,
             seed: 0,
             log_interval: 10,
             evaluation_interval: 0,
@@ -244,6 +248,11 @@ impl TrainOptions {
         );
         Ok(resolved)
     }
+}
+
+fn weights_of<S: serde::Serializer>(net: &Option<LrNet>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    let hash = |net: &LrNet| xxhash_rust::xxh3::xxh3_64(&net.weights().map(f64::to_le_bytes).concat());
+    net.as_ref().map(|net| super::record::hex(hash(net))).serialize(serializer)
 }
 
 fn positive(name: &str, value: f64) -> Result<()> {

@@ -41,6 +41,7 @@ pub fn optimizer(model: &Model, options: &TrainOptions) -> Result<Optimizer> {
         let method = if is_linear { None } else { Some(Method::AdamW).filter(|_| options.method == Method::Muon) };
         optimizer.add(name, &parameter.tensor, &ParameterOptions { method, ..ParameterOptions::of(kind) })?;
     }
+    optimizer.set_net(options.lr_net.clone());
     Ok(optimizer)
 }
 

@@ -4,7 +4,7 @@ use super::adaptive::Adaptive;
 use crate::format::safetensors::{Entry, File, encode};
 use crate::model::file::{self, Packing, Rest};
 use crate::model::{Model, Parameter};
-use crate::step::{Guard, Optimizer, Progress};
+use crate::step::{Guard, Optimizer, Part, Progress, part};
 use crate::tensor::error::{ensure, error};
 use crate::tensor::{DType, Result, Tensor};
 use std::collections::BTreeMap;
@@ -42,8 +42,6 @@ const ADAPTIVE: &str = "adaptive";
 
 /// The name of what the optimizer knows beside its states: see `numbers`.
 const PROGRESS: &str = "progress";
-/// The root mean squares of the first weights, one for each parameter.
-const INITIAL: &str = "initial_rms";
 
 /// Steps taken, what is left of the radius, and the guard.
 fn numbers(progress: &Progress) -> Vec<f64> {
@@ -63,9 +61,11 @@ pub fn encode_optimizer(
     let adaptive = adaptive.map(Adaptive::to_tensor).transpose()?;
     let mut named: Vec<(String, &Tensor)> = adaptive.iter().map(|numbers| (ADAPTIVE.into(), numbers)).collect();
     let progress = Tensor::from_slice(&numbers(optimizer.progress()), &[numbers(optimizer.progress()).len()])?;
-    let initial: Vec<f64> = optimizer.parameters().iter().map(|parameter| parameter.initial_rms).collect();
-    let initial = Tensor::from_slice(&initial, &[initial.len()])?;
-    named.extend([(PROGRESS.into(), &progress), (INITIAL.into(), &initial)]);
+    named.push((PROGRESS.into(), &progress));
+    let extras = optimizer.extras()?;
+    let of = |part: &Part| Tensor::from_slice(&part.values, &part.dims);
+    let parts = extras.iter().map(|(_, part)| of(part)).collect::<Result<Vec<_>>>()?;
+    named.extend(extras.into_iter().map(|(name, _)| name).zip(&parts));
     for parameter in optimizer.parameters() {
         let kept = parameter.states.named().into_iter().filter(|(_, tensor)| tensor.count() > 0);
         named.extend(kept.map(|(what, tensor)| (format!("{what}.{}", parameter.name), tensor)));
@@ -125,7 +125,6 @@ pub fn check_tensors(model: &Model, optimizer: &Optimizer, parameters: &File, st
             check_tensor(states, format!("code_scale.{name}"), DType::F32, parameter.scales.dims())?;
         }
     }
-    check_tensor(states, INITIAL.into(), DType::F64, &[optimizer.parameters().len()])?;
     read_progress(states).map(|_| ())
 }
 
@@ -161,11 +160,9 @@ pub fn read_adaptive(states: &File) -> Result<Adaptive> {
 /// Copies the files, which `check_tensors` has passed, into the model and the optimizer.
 pub fn restore(model: &mut Model, optimizer: &mut Optimizer, parameters: &File, states: &File) -> Result<()> {
     let progress = read_progress(states)?;
-    let initial = states.tensor(INITIAL)?.data.as_chunks::<8>().0;
-    let stepped = optimizer.parameters_mut().iter_mut().zip(initial);
-    for (parameter, (stepped, initial)) in model.parameters_mut().iter_mut().zip(stepped) {
+    optimizer.restore_extras(&|name| part(states, name))?;
+    for (parameter, stepped) in model.parameters_mut().iter_mut().zip(optimizer.parameters_mut()) {
         let name = &parameter.name;
-        stepped.initial_rms = f64::from_le_bytes(*initial);
         for (what, tensor) in stepped.states.named_mut().into_iter().filter(|(_, tensor)| tensor.count() > 0) {
             copy(states, &format!("{what}.{name}"), tensor)?;
         }

@@ -226,6 +226,9 @@ impl Work {
         if due.is_some() {
             self.optimizer.keep(&mut ModelWeights(model))?;
         }
+        if let Some(net) = self.optimizer.net_mut() {
+            net.observe_loss(done.loss);
+        }
         let mut gradients = Vec::new();
         reserve(&mut gradients, self.gradients.tensors().len())?;
         gradients.extend(self.gradients.tensors().iter().map(Tensor::view));

@@ -34,6 +34,7 @@ mod weights;
 
 pub use features::{FEATURES, Features, Observation};
 pub use network::{WEIGHTS, Weights};
+pub use state::Part;
 
 use crate::tensor::error::ensure;
 use crate::tensor::{Result, reserve};
