@@ -1077,6 +1077,47 @@ inline step_report step(span<float> parameters, span<const float> gradient, span
     return report;
 }
 
+/** A small network that adapts the learning rate. */
+class lr_net : public detail::owner<setun_lr_net, setun_lr_net_free> {
+public:
+    using owner::owner;
+    static constexpr std::size_t weight_count = 133, feature_count = 9;
+    explicit lr_net(const setun_lr_net_options &options)
+        : owner(detail::made<setun_lr_net>([&](auto out) { return setun_lr_net_create(&options, out); }))
+    {
+    }
+    /** The loss of a step, before its factors. */
+    void observe_loss(double loss) { check(setun_lr_net_observe_loss(get(), loss)); }
+    /** What to multiply the learning rate of a parameter by in its next step. */
+    double factor(const setun_lr_net_observation &seen, std::int64_t index = 0)
+    {
+        return detail::said<double>([&](auto out) { return setun_lr_net_factor(get(), index, &seen, out); });
+    }
+    /** What the network sees; NaN for a number that is none. */
+    std::vector<double> features(const setun_lr_net_observation &seen) const
+    {
+        std::vector<double> found(feature_count);
+        check(setun_lr_net_features(get(), &seen, found.data()));
+        return found;
+    }
+    /** What became of the last step s: -g . s / (|g| |s|), with the gradient g after it. */
+    void learn(double hypergradient, std::int64_t index = 0) { check(setun_lr_net_learn(get(), index, hypergradient)); }
+    std::vector<double> weights() const
+    {
+        std::vector<double> found(weight_count);
+        check(setun_lr_net_weights(get(), found.data(), static_cast<std::int64_t>(found.size())));
+        return found;
+    }
+    void set_weights(span<const double> weights)
+    {
+        check(setun_lr_net_set_weights(get(), weights.data(), static_cast<std::int64_t>(weights.size())));
+    }
+    void save(const std::string &path) const { check(setun_lr_net_save(get(), detail::c_string("path", path))); }
+    void load(const std::string &path) { check(setun_lr_net_load(get(), detail::c_string("path", path))); }
+    /** Forgets losses and parameters, for another run; the weights stay. */
+    void reset() { check(setun_lr_net_reset(get())); }
+};
+
 /** Steps many parameters as one. */
 class optimizer : public detail::owner<setun_optimizer, setun_optimizer_free> {
 public:
@@ -1192,47 +1233,6 @@ using lr_net_options = detail::with_defaults<setun_lr_net_options, setun_lr_net_
 /** What the network is told of a parameter: all 0, and a matrix. */
 struct lr_net_observation : setun_lr_net_observation {
     lr_net_observation() : setun_lr_net_observation(detail::empty<setun_lr_net_observation>()) {}
-};
-
-/** A small network that adapts the learning rate. */
-class lr_net : public detail::owner<setun_lr_net, setun_lr_net_free> {
-public:
-    using owner::owner;
-    static constexpr std::size_t weight_count = 133, feature_count = 9;
-    explicit lr_net(const setun_lr_net_options &options)
-        : owner(detail::made<setun_lr_net>([&](auto out) { return setun_lr_net_create(&options, out); }))
-    {
-    }
-    /** The loss of a step, before its factors. */
-    void observe_loss(double loss) { check(setun_lr_net_observe_loss(get(), loss)); }
-    /** What to multiply the learning rate of a parameter by in its next step. */
-    double factor(const setun_lr_net_observation &seen, std::int64_t index = 0)
-    {
-        return detail::said<double>([&](auto out) { return setun_lr_net_factor(get(), index, &seen, out); });
-    }
-    /** What the network sees; NaN for a number that is none. */
-    std::vector<double> features(const setun_lr_net_observation &seen) const
-    {
-        std::vector<double> found(feature_count);
-        check(setun_lr_net_features(get(), &seen, found.data()));
-        return found;
-    }
-    /** What became of the last step s: -g . s / (|g| |s|), with the gradient g after it. */
-    void learn(double hypergradient, std::int64_t index = 0) { check(setun_lr_net_learn(get(), index, hypergradient)); }
-    std::vector<double> weights() const
-    {
-        std::vector<double> found(weight_count);
-        check(setun_lr_net_weights(get(), found.data(), static_cast<std::int64_t>(found.size())));
-        return found;
-    }
-    void set_weights(span<const double> weights)
-    {
-        check(setun_lr_net_set_weights(get(), weights.data(), static_cast<std::int64_t>(weights.size())));
-    }
-    void save(const std::string &path) const { check(setun_lr_net_save(get(), detail::c_string("path", path))); }
-    void load(const std::string &path) { check(setun_lr_net_load(get(), detail::c_string("path", path))); }
-    /** Forgets losses and parameters, for another run; the weights stay. */
-    void reset() { check(setun_lr_net_reset(get())); }
 };
 
 /* --- text -------------------------------------------------------------------------------------------------------- */
