@@ -1572,262 +1572,6 @@ setun_status setun_text_windows(const char *text,
                                 int64_t *count);
 
 /*
- * STEP: updates of your parameters, inside a trust region and a box
- *
- * For networks of your own: Setun takes the parameters and the gradients, you keep both. A step is AdamW's
- * (arXiv 1711.05101), with the gradients clipped by their norm, and for each parameter w by itself:
- *
- *     d = m_hat / (sqrt(v_hat) + epsilon) + weight_decay * w
- *     L = radius * max(rms(w), floor)                 how far a step may go, as a share of the weights
- *     a = min(learning_rate, L / rms(d))              as a cap; L / rms(d) as an exact radius
- *     w = clamp(w - a * d, lower, upper)
- *
- * A radius relative to the weights is that of LARS and LAMB (arXiv 1708.03888, 1904.00962). As a cap it
- * leaves a good learning rate alone, bit for bit, and bounds one that is too high. Nothing is written
- * before every new value is known to be finite: a step with a NaN or an infinity in a gradient, or that
- * would put one into a parameter or a state, is refused with SETUN_ERR_STATE, and has changed no byte.
- * After such an update the radius is a quarter (with the mode off: the learning rate), and grows back by
- * 5% a step; a bad gradient leaves it as it is.
- *
- * `setun_step` needs no handle. A `setun_optimizer` steps many parameters as one, and is a checkpoint.
- *
- *     float w[2] = {1, 2}, gradient[2], moments[4] = {0};
- *     for (int64_t step = 1; step <= 100; step++) {
- *         for (int i = 0; i < 2; i++) gradient[i] = 2 * w[i];
- *         if (setun_step(w, gradient, 2, moments, step, NULL, NULL) != SETUN_OK) puts(setun_last_error());
- *     }
- */
-
-/** What a parameter is to the network. */
-typedef enum {
-    /** A matrix if it has two dimensions or more, else a vector. */
-    SETUN_PARAMETER_KIND_AUTO = 0,
-    /** The floats behind weights that are used as ternary ones; they step like a matrix. */
-    SETUN_PARAMETER_KIND_TERNARY = 1,
-    /** Has weight_decay and radius_floor. */
-    SETUN_PARAMETER_KIND_MATRIX = 2,
-    /** Gains and biases: no weight decay, and vector_floor. */
-    SETUN_PARAMETER_KIND_VECTOR = 3,
-} setun_parameter_kind;
-
-/** What the radius does. */
-typedef enum {
-    /** Nothing: plain AdamW. */
-    SETUN_RADIUS_MODE_OFF = 0,
-    /** A step that is longer is shrunk to it. */
-    SETUN_RADIUS_MODE_CAP = 1,
-    /**
-     * Every step is scaled to it; the learning rate has no effect. Weights can grow by it in every step:
-     * let it fall by a schedule, or set a box.
-     */
-    SETUN_RADIUS_MODE_EXACT = 2,
-} setun_radius_mode;
-
-/** Whether a step was taken. */
-typedef enum {
-    SETUN_STEP_OUTCOME_TAKEN = 0,
-    /** Refused: a gradient held a NaN or an infinity, or their norm was above 9.2e18, what f32 can square. */
-    SETUN_STEP_OUTCOME_BAD_GRADIENT = 1,
-    /** Refused: a parameter did, before the step. */
-    SETUN_STEP_OUTCOME_BAD_PARAMETER = 2,
-    /** Refused: a parameter or a state would have; the radius shrinks. */
-    SETUN_STEP_OUTCOME_BAD_UPDATE = 3,
-} setun_step_outcome;
-
-/** Parameters of several together, steps of many as one. */
-typedef struct setun_optimizer setun_optimizer;
-
-/** How to step. Fill it with `setun_optimizer_options_init`. */
-typedef struct {
-    size_t struct_size;
-    /** 0 or more. Default 1e-3. */
-    double learning_rate;
-    /** Default 0.9. */
-    double beta1;
-    /** Default 0.99. */
-    double beta2;
-    /** More than 0, at most 1. Default 1e-8. */
-    double epsilon;
-    /** Of matrices. Default 0.1. */
-    double weight_decay;
-    /**
-     * The largest norm of all gradients together, to which larger ones are scaled down; 0 = no limit.
-     * Default 1.
-     */
-    double clip;
-    /** The longest step: its rms, as a share of the rms of the weights. Default 0.05. */
-    double radius;
-    /** The least rms of weights that the radius is a share of. Default 1e-3. */
-    double radius_floor;
-    /** The same for vectors, which often begin at 0. Default 0.1. */
-    double vector_floor;
-    /** No element becomes less. Default -INFINITY. */
-    double lower;
-    /** No element becomes more. Default INFINITY. */
-    double upper;
-    /** A `setun_radius_mode`. Default SETUN_RADIUS_MODE_CAP. */
-    int32_t radius_mode;
-    /** Where it runs; NULL = the default context. Default NULL. */
-    const setun_context *context;
-} setun_optimizer_options;
-
-/**
- * What one parameter has of its own. Fill it with `setun_parameter_options_init`; NAN = what the
- * optimizer's options say.
- */
-typedef struct {
-    size_t struct_size;
-    /** A `setun_parameter_kind`. Default SETUN_PARAMETER_KIND_AUTO. */
-    int32_t kind;
-    /** Default NAN. */
-    double weight_decay;
-    /** Default NAN. */
-    double radius_floor;
-    /** Default NAN. */
-    double lower;
-    /** Default NAN. */
-    double upper;
-} setun_parameter_options;
-
-/** What a step did. Set `struct_size` before it is filled. */
-typedef struct {
-    size_t struct_size;
-    /** A `setun_step_outcome`. Where it is not TAKEN, step_rms, weight_rms, ratio, held and clamped are 0. */
-    int32_t outcome;
-    /** Steps taken so far; refused ones do not count. */
-    int64_t step;
-    /** What was asked for; of one parameter: what it took, which the radius may have lowered. */
-    double learning_rate;
-    /** The Euclidean norm of the gradients, before clipping. */
-    double gradient_norm;
-    /** What clipping multiplied the gradients by. */
-    double gradient_scale;
-    /** Root mean square of the step over all elements, before the box. */
-    double step_rms;
-    /** Root mean square of the weights before the step. */
-    double weight_rms;
-    /** The largest step_rms / max(weight_rms, floor) of a parameter: what the radius bounds. */
-    double ratio;
-    /** The radius of this step, after what refusals have left of it; INFINITY with the mode off. */
-    double radius;
-    /** Parameters whose step the radius made another than the learning rate asked for. */
-    int64_t held;
-    /** Elements that the box held. */
-    int64_t clamped;
-    /** Steps refused so far for a bad gradient. */
-    int64_t refused_gradients;
-    /** For a bad parameter. */
-    int64_t refused_parameters;
-    /** For a bad update. */
-    int64_t refused_updates;
-} setun_step_report;
-
-/** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */
-void setun_optimizer_options_init(setun_optimizer_options *options, size_t size);
-
-/** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */
-void setun_parameter_options_init(setun_parameter_options *options, size_t size);
-
-/**
- * One step of `parameters` [n] along `gradient` [n], as a matrix's: with weight_decay and radius_floor.
- *
- * `moments` [2, n] is what AdamW remembers, yours to keep: 0 before the first step, then what the last
- * call left. `step` counts from 1, by one for each step taken. The radius is the options'; it does not
- * shrink. NULL options = the defaults. `report`, unless NULL, is filled also when the step is refused.
- *
- * Returns ARGUMENT (overlap; misaligned; moments that no such number of steps can leave, naming the
- * element), STATE (refused, naming the element where there is one: nothing was written but the report),
- * ABI, MEMORY.
- */
-setun_status setun_step(float *parameters,
-                        const float *gradient,
-                        int64_t n,
-                        float *moments,
-                        int64_t step,
-                        const setun_optimizer_options *options,
-                        setun_step_report *report);
-
-/**
- * Makes an optimizer without parameters; `setun_optimizer_add` them. NULL options = the defaults. Free it
- * with `setun_optimizer_free`. Returns ARGUMENT (an option out of its range), ABI, MEMORY.
- */
-setun_status setun_optimizer_create(const setun_optimizer_options *options, setun_optimizer **out);
-
-/**
- * Adds the parameter `name`, the floats at `data` of the shape `dims` [rank], before the first step. NULL
- * options = a matrix or a vector by its rank, and the optimizer's options.
- *
- * Nothing is copied: `data` must stay valid until the optimizer is freed, or at least unused by calls on
- * it. Between those calls you may read and write it. `data` is NULL only when a size is 0. The states take
- * 8 bytes an element. Returns ARGUMENT (a name that is empty or taken; data that overlaps another
- * parameter; misaligned; an option out of its range), SHAPE, STATE (after the first step), ABI, MEMORY.
- */
-setun_status setun_optimizer_add(setun_optimizer *optimizer,
-                                 const char *name,
-                                 float *data,
-                                 const int64_t *dims,
-                                 int32_t rank,
-                                 const setun_parameter_options *options);
-
-/**
- * One step of all parameters. `gradients` holds `count` pointers, one for each parameter in the order they
- * were added, each to as many floats as its parameter has. `report`, unless NULL, is filled also when the
- * step is refused.
- *
- * Returns ARGUMENT (another count; NULL, misaligned; a gradient that overlaps a parameter), STATE (refused,
- * naming parameter and element: no parameter and no state has changed; or no parameters; or busy), ABI,
- * MEMORY.
- */
-setun_status setun_optimizer_step(setun_optimizer *optimizer,
-                                  const float *const *gradients,
-                                  int64_t count,
-                                  setun_step_report *report);
-
-/**
- * Says what the last step did to the parameter `index`, in the order they were added from 0, or, for -1, to
- * all of them. Set the `struct_size` of `out` first. Returns ARGUMENT (no such parameter).
- */
-setun_status setun_optimizer_report(const setun_optimizer *optimizer, int64_t index, setun_step_report *out);
-
-/**
- * Says the radius of the next step: the options' or the last that was set, and of it what refused updates
- * have left.
- */
-setun_status setun_optimizer_radius(const setun_optimizer *optimizer, double *out);
-
-/**
- * Sets the radius, 0 or more, for a schedule of yours. What refused updates have taken of it stays taken,
- * until it has grown back.
- */
-setun_status setun_optimizer_set_radius(setun_optimizer *optimizer, double radius);
-
-/** Sets the learning rate, 0 or more, for a schedule of yours. */
-setun_status setun_optimizer_set_learning_rate(setun_optimizer *optimizer, double learning_rate);
-
-/** Says how many bytes the states take, beside your parameters and gradients: 8 an element. */
-setun_status setun_optimizer_state_bytes(const setun_optimizer *optimizer, size_t *out);
-
-/**
- * Writes the parameters, their states, the count of steps, the learning rate and the radius to the file
- * `path` (safetensors: parameter.<name>, m.<name>, v.<name>), or replaces it, whole or not at all. Returns
- * STATE (a parameter holds a NaN or an infinity: nothing is written), IO, MEMORY.
- */
-setun_status setun_optimizer_save(const setun_optimizer *optimizer, const char *path);
-
-/**
- * Continues from a file of `setun_optimizer_save`: writes your parameters too. The optimizer must have
- * parameters of the same names and shapes; the options of create and add are not in the file.
- *
- * With the same options, on the same backend and CPU level, the steps that follow are bit for bit those of
- * an optimizer that never stopped. On failure nothing has changed. Returns IO, FORMAT (damaged, or other
- * parameters; says what), MEMORY.
- */
-setun_status setun_optimizer_load(setun_optimizer *optimizer, const char *path);
-
-/** Frees the optimizer and its states; NULL is fine. Your parameters stay, as far as they have come. */
-void setun_optimizer_free(setun_optimizer *optimizer);
-
-/*
  * LR NET: a small network that adapts the learning rate
  *
  * 133 weights that look at what a step did to a parameter and say what to multiply its next learning rate by,
@@ -1965,6 +1709,402 @@ setun_status setun_lr_net_reset(setun_lr_net *net);
 
 /** Frees the network; NULL is fine. */
 void setun_lr_net_free(setun_lr_net *net);
+
+/*
+ * STEP: updates of your parameters, inside a trust region and a box
+ *
+ * For networks of your own: Setun takes the parameters and the gradients, you keep both. A step is AdamW's
+ * (arXiv 1711.05101), with the gradients clipped by their norm, and for each parameter w by itself:
+ *
+ *     d = m_hat / (sqrt(v_hat) + epsilon) + weight_decay * w
+ *     L = radius * max(rms(w), floor)                 how far a step may go, as a share of the weights
+ *     a = min(learning_rate, L / rms(d))              as a cap; L / rms(d) as an exact radius
+ *     w = clamp(w - a * d, lower, upper)
+ *
+ * A radius relative to the weights is that of LARS and LAMB (arXiv 1708.03888, 1904.00962). As a cap it
+ * leaves a good learning rate alone, bit for bit, and bounds one that is too high. Nothing is written
+ * before every new value is known to be finite: a step with a NaN or an infinity in a gradient, or that
+ * would put one into a parameter or a state, is refused with SETUN_ERR_STATE, and has changed no byte.
+ * After such an update the radius is a quarter (with the mode off: the learning rate), and grows back by
+ * 5% a step; a bad gradient leaves it as it is.
+ *
+ * `setun_step` needs no handle. A `setun_optimizer` steps many parameters as one, and is a checkpoint.
+ *
+ *     float w[2] = {1, 2}, gradient[2], moments[4] = {0};
+ *     for (int64_t step = 1; step <= 100; step++) {
+ *         for (int i = 0; i < 2; i++) gradient[i] = 2 * w[i];
+ *         if (setun_step(w, gradient, 2, moments, step, NULL, NULL) != SETUN_OK) puts(setun_last_error());
+ *     }
+ */
+
+/** What a parameter is to the network. */
+typedef enum {
+    /** A matrix if it has two dimensions or more, else a vector. */
+    SETUN_PARAMETER_KIND_AUTO = 0,
+    /** The floats behind weights that are used as ternary ones; they step like a matrix. */
+    SETUN_PARAMETER_KIND_TERNARY = 1,
+    /** Has weight_decay and radius_floor. */
+    SETUN_PARAMETER_KIND_MATRIX = 2,
+    /** Gains and biases: no weight decay, and vector_floor. */
+    SETUN_PARAMETER_KIND_VECTOR = 3,
+} setun_parameter_kind;
+
+/** What the radius does. */
+typedef enum {
+    /** Nothing: plain AdamW. */
+    SETUN_RADIUS_MODE_OFF = 0,
+    /** A step that is longer is shrunk to it. */
+    SETUN_RADIUS_MODE_CAP = 1,
+    /**
+     * Every step is scaled to it; the learning rate has no effect. Weights can grow by it in every step:
+     * let it fall by a schedule, or set a box.
+     */
+    SETUN_RADIUS_MODE_EXACT = 2,
+} setun_radius_mode;
+
+/** Whether a step was taken. */
+typedef enum {
+    SETUN_STEP_OUTCOME_TAKEN = 0,
+    /** Refused: a gradient held a NaN or an infinity, or their norm was above 9.2e18, what f32 can square. */
+    SETUN_STEP_OUTCOME_BAD_GRADIENT = 1,
+    /** Refused: a parameter did, before the step. */
+    SETUN_STEP_OUTCOME_BAD_PARAMETER = 2,
+    /** Refused: a parameter or a state would have; the radius shrinks. */
+    SETUN_STEP_OUTCOME_BAD_UPDATE = 3,
+    /** Not taken: the guard found that its batch is no batch to learn from. */
+    SETUN_STEP_OUTCOME_SKIPPED = 4,
+} setun_step_outcome;
+
+/** Parameters of several together, steps of many as one. */
+typedef struct setun_optimizer setun_optimizer;
+
+/** How to step. Fill it with `setun_optimizer_options_init`. */
+typedef struct {
+    size_t struct_size;
+    /** 0 or more. Default 1e-3. */
+    double learning_rate;
+    /** Default 0.9. */
+    double beta1;
+    /** Default 0.99. */
+    double beta2;
+    /** More than 0, at most 1. Default 1e-8. */
+    double epsilon;
+    /** Of matrices. Default 0.1. */
+    double weight_decay;
+    /**
+     * The largest norm of all gradients together, to which larger ones are scaled down; 0 = no limit.
+     * Default 1.
+     */
+    double clip;
+    /** The longest step: its rms, as a share of the rms of the weights. Default 0.05. */
+    double radius;
+    /** The least rms of weights that the radius is a share of. Default 1e-3. */
+    double radius_floor;
+    /** The same for vectors, which often begin at 0. Default 0.1. */
+    double vector_floor;
+    /** No element becomes less. Default -INFINITY. */
+    double lower;
+    /** No element becomes more. Default INFINITY. */
+    double upper;
+    /** A `setun_radius_mode`. Default SETUN_RADIUS_MODE_CAP. */
+    int32_t radius_mode;
+    /** Where it runs; NULL = the default context. Default NULL. */
+    const setun_context *context;
+    /** A `setun_step_method`. Default SETUN_STEP_METHOD_ADAMW. */
+    int32_t method;
+    /**
+     * A `setun_state_precision`. Parameters of less than 4096 elements keep floats. Default
+     * SETUN_STATE_PRECISION_F32.
+     */
+    int32_t states;
+    /** A `setun_radius_base`. Default SETUN_RADIUS_BASE_CURRENT. */
+    int32_t radius_base;
+    /** A `setun_schedule` of learning rate and radius. Default SETUN_SCHEDULE_CONSTANT. */
+    int32_t schedule;
+    /**
+     * The last step of the schedule, where it ends at minimum_lr_ratio; needed unless it is constant.
+     * Default 0.
+     */
+    int64_t total_steps;
+    /** Steps in which learning rate and radius rise from 0. Default 0. */
+    int64_t warmup_steps;
+    /** The lowest learning rate, as a share of the highest. Default 0.1. */
+    double minimum_lr_ratio;
+    /** Of Muon and momentum. Default 0.95. */
+    double momentum;
+    /**
+     * The rms of Muon's direction, which the learning rate multiplies. (As much as AdamW's: 0.2, arXiv
+     * 2502.16982.) Default 1.
+     */
+    double muon_rms;
+    /**
+     * The largest share of the trits of a ternary parameter, by the absmean scheme, that change in a step;
+     * 1 = no limit. Default 1.
+     */
+    double flip_budget;
+    /** The radius of vectors. Default 0.05. */
+    double vector_radius;
+    /** Of the numbers that codes are rounded by. Default 0. */
+    uint64_t seed;
+    /** 0 or 1: Nesterov's form of Muon and momentum. Default 1. */
+    int32_t nesterov;
+    /** 0. */
+    int32_t reserved;
+    /** Steps between two checks of `setun_optimizer_step_guarded`; 0 = none. Default 16. */
+    int64_t guard_interval;
+    /** How many standard deviations above the last ones a loss or a gradient norm is a spike. Default 6. */
+    double guard_spike;
+    /** How many standard errors worse a step may make its batch. Default 2. */
+    double guard_tolerance;
+} setun_optimizer_options;
+
+/**
+ * What one parameter has of its own. Fill it with `setun_parameter_options_init`; NAN = what the
+ * optimizer's options say.
+ */
+typedef struct {
+    size_t struct_size;
+    /** A `setun_parameter_kind`. Default SETUN_PARAMETER_KIND_AUTO. */
+    int32_t kind;
+    /** Default NAN. */
+    double weight_decay;
+    /** Default NAN. */
+    double radius_floor;
+    /** Default NAN. */
+    double lower;
+    /** Default NAN. */
+    double upper;
+    /** Its own radius. Default NAN. */
+    double radius;
+    /** Its own `setun_step_method`; -1 = the optimizer's. Default -1. */
+    int32_t method;
+    /** 0. */
+    int32_t reserved;
+} setun_parameter_options;
+
+/** What a step did. Set `struct_size` before it is filled. */
+typedef struct {
+    size_t struct_size;
+    /** A `setun_step_outcome`. Where it is not TAKEN, step_rms, weight_rms, ratio, held and clamped are 0. */
+    int32_t outcome;
+    /** Steps taken so far; refused ones do not count. */
+    int64_t step;
+    /** What was asked for; of one parameter: what it took, which the radius may have lowered. */
+    double learning_rate;
+    /** The Euclidean norm of the gradients, before clipping. */
+    double gradient_norm;
+    /** What clipping multiplied the gradients by. */
+    double gradient_scale;
+    /** Root mean square of the step over all elements, before the box. */
+    double step_rms;
+    /** Root mean square of the weights before the step. */
+    double weight_rms;
+    /** The largest step_rms / max(weight_rms, floor) of a parameter: what the radius bounds. */
+    double ratio;
+    /** The radius of this step, after what refusals have left of it; INFINITY with the mode off. */
+    double radius;
+    /** Parameters whose step the radius made another than the learning rate asked for. */
+    int64_t held;
+    /** Elements that the box held. */
+    int64_t clamped;
+    /** Steps refused so far for a bad gradient. */
+    int64_t refused_gradients;
+    /** For a bad parameter. */
+    int64_t refused_parameters;
+    /** For a bad update. */
+    int64_t refused_updates;
+    /**
+     * Trits that changed in this step, and how many there are where that is known: of ternary parameters, while
+     * flip_budget is below 1.
+     */
+    int64_t flips;
+    int64_t trits;
+    /** Of one parameter, what the flip budget left of its step; 1 where it did not hold it. */
+    double flip_share;
+    /**
+     * Of one parameter, the cosine of its gradient and its first moment before the step, and the mean of m^2 over
+     * that of v; NAN where there is none.
+     */
+    double cosine;
+    double signal;
+    /** What refusals and undone steps have left of the radius: 1 where none is missing. */
+    double radius_factor;
+    /** Batches that the guard has skipped so far, and steps that it has undone. */
+    int64_t skipped;
+    int64_t undone;
+    /** 1: the step can be undone. Evaluate its batch again, and tell `setun_optimizer_judge`. */
+    int32_t check_due;
+    /** 0. */
+    int32_t reserved;
+} setun_step_report;
+
+/** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */
+void setun_optimizer_options_init(setun_optimizer_options *options, size_t size);
+
+/** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */
+void setun_parameter_options_init(setun_parameter_options *options, size_t size);
+
+/**
+ * One step of `parameters` [n] along `gradient` [n], as a matrix's: with weight_decay and radius_floor.
+ *
+ * `moments` [2, n] is what AdamW remembers, yours to keep: 0 before the first step, then what the last
+ * call left. `step` counts from 1, by one for each step taken. The radius is the options'; it does not
+ * shrink. NULL options = the defaults. `report`, unless NULL, is filled also when the step is refused.
+ *
+ * Returns ARGUMENT (overlap; misaligned; moments that no such number of steps can leave, naming the
+ * element), STATE (refused, naming the element where there is one: nothing was written but the report),
+ * ABI, MEMORY.
+ */
+setun_status setun_step(float *parameters,
+                        const float *gradient,
+                        int64_t n,
+                        float *moments,
+                        int64_t step,
+                        const setun_optimizer_options *options,
+                        setun_step_report *report);
+
+/**
+ * Makes an optimizer without parameters; `setun_optimizer_add` them. NULL options = the defaults. Free it
+ * with `setun_optimizer_free`. Returns ARGUMENT (an option out of its range), ABI, MEMORY.
+ */
+setun_status setun_optimizer_create(const setun_optimizer_options *options, setun_optimizer **out);
+
+/**
+ * Adds the parameter `name`, the floats at `data` of the shape `dims` [rank], before the first step. NULL
+ * options = a matrix or a vector by its rank, and the optimizer's options.
+ *
+ * Nothing is copied: `data` must stay valid until the optimizer is freed, or at least unused by calls on
+ * it. Between those calls you may read and write it. `data` is NULL only when a size is 0. The states take
+ * 8 bytes an element. Returns ARGUMENT (a name that is empty or taken; data that overlaps another
+ * parameter; misaligned; an option out of its range), SHAPE, STATE (after the first step), ABI, MEMORY.
+ */
+setun_status setun_optimizer_add(setun_optimizer *optimizer,
+                                 const char *name,
+                                 float *data,
+                                 const int64_t *dims,
+                                 int32_t rank,
+                                 const setun_parameter_options *options);
+
+/**
+ * Adds the ternary parameter `name` of the shape `dims` [rank] to an optimizer with compact states: as codes
+ * of 8 bits, which are the optimizer's own. They begin as those of the floats at `initial`, which are read
+ * once; read them with `setun_optimizer_read`. The kind is TERNARY, whatever the options say. Returns as
+ * `setun_optimizer_add`, and ARGUMENT where the states are not compact, or initial holds a NaN or an infinity.
+ */
+setun_status setun_optimizer_add_compact(setun_optimizer *optimizer,
+                                         const char *name,
+                                         const float *initial,
+                                         const int64_t *dims,
+                                         int32_t rank,
+                                         const setun_parameter_options *options);
+
+/**
+ * Writes the parameter `index`, in the order they were added from 0, to `out`, `count` floats: those of codes
+ * as what they stand for. Returns ARGUMENT (no such parameter), SHAPE (another count).
+ */
+setun_status setun_optimizer_read(const setun_optimizer *optimizer, int64_t index, float *out, int64_t count);
+
+/**
+ * One step of all parameters. `gradients` holds `count` pointers, one for each parameter in the order they
+ * were added, each to as many floats as its parameter has. `report`, unless NULL, is filled also when the
+ * step is refused.
+ *
+ * Returns ARGUMENT (another count; NULL, misaligned; a gradient that overlaps a parameter), STATE (refused,
+ * naming parameter and element: no parameter and no state has changed; or no parameters; or busy), ABI,
+ * MEMORY.
+ */
+setun_status setun_optimizer_step(setun_optimizer *optimizer,
+                                  const float *const *gradients,
+                                  int64_t count,
+                                  setun_step_report *report);
+
+/**
+ * The same, under a guard. `loss` is the mean loss of the batch that the gradients are of. A batch whose loss
+ * or gradient norm is no number, or a spike above the last ones, is skipped: the status is OK, the outcome in
+ * `report` SKIPPED, and nothing has changed.
+ *
+ * Every guard_interval steps `check_due` in the report is 1: then all is kept as it was before the step (as
+ * much memory as parameters and states take) until `setun_optimizer_judge`, which undoes the step or lets it
+ * stay; without it, the next step lets it stay. Returns as `setun_optimizer_step`, and STATE where more than
+ * half of the last 64 batches were skipped or undone.
+ */
+setun_status setun_optimizer_step_guarded(setun_optimizer *optimizer,
+                                          const float *const *gradients,
+                                          int64_t count,
+                                          double loss,
+                                          setun_step_report *report);
+
+/**
+ * Decides about the last step, of which `check_due` was 1: with the losses `before` and `after` it of the n
+ * parts of its batch, n at least 1. Where their mean has risen by more than guard_tolerance standard errors of
+ * that rise (or of one part: at all), or is no number, the step is undone bit for bit, the radius is a quarter
+ * (with the mode off: the learning rate) and grows back by 5% a step, and `undone`, unless NULL, becomes 1,
+ * else 0. Returns STATE (no step waits for it), ARGUMENT.
+ */
+setun_status setun_optimizer_judge(setun_optimizer *optimizer,
+                                   const float *before,
+                                   const float *after,
+                                   int64_t n,
+                                   int32_t *undone);
+
+/**
+ * Gives the optimizer a copy of the network `net`: from now on its factors multiply learning rate and radius of
+ * each parameter. NULL takes it away. Losses reach it by `setun_optimizer_step_guarded`; without them it sees none.
+ */
+setun_status setun_optimizer_set_lr_net(setun_optimizer *optimizer, const setun_lr_net *net);
+
+/**
+ * Hands out a copy of the optimizer's network, with what it has learned; free it with `setun_lr_net_free`. Returns
+ * STATE (there is none), MEMORY.
+ */
+setun_status setun_optimizer_lr_net(const setun_optimizer *optimizer, setun_lr_net **out);
+
+/**
+ * Says what the last step did to the parameter `index`, in the order they were added from 0, or, for -1, to
+ * all of them. Set the `struct_size` of `out` first. Returns ARGUMENT (no such parameter).
+ */
+setun_status setun_optimizer_report(const setun_optimizer *optimizer, int64_t index, setun_step_report *out);
+
+/**
+ * Says the radius of the next step: the options' or the last that was set, and of it what refused updates
+ * have left.
+ */
+setun_status setun_optimizer_radius(const setun_optimizer *optimizer, double *out);
+
+/**
+ * Sets the radius, 0 or more, for a schedule of yours. What refused updates have taken of it stays taken,
+ * until it has grown back.
+ */
+setun_status setun_optimizer_set_radius(setun_optimizer *optimizer, double radius);
+
+/** Sets the learning rate, 0 or more, for a schedule of yours. */
+setun_status setun_optimizer_set_learning_rate(setun_optimizer *optimizer, double learning_rate);
+
+/**
+ * Says how many bytes the states take, beside your parameters and gradients, and what the optimizer keeps of
+ * weights of its own.
+ */
+setun_status setun_optimizer_state_bytes(const setun_optimizer *optimizer, size_t *out);
+
+/**
+ * Writes the parameters, their states, the count of steps, the learning rate and the radius to the file
+ * `path` (safetensors: parameter.<name>, m.<name>, v.<name>), or replaces it, whole or not at all. Returns
+ * STATE (a parameter holds a NaN or an infinity: nothing is written), IO, MEMORY.
+ */
+setun_status setun_optimizer_save(const setun_optimizer *optimizer, const char *path);
+
+/**
+ * Continues from a file of `setun_optimizer_save`: writes your parameters too. The optimizer must have
+ * parameters of the same names and shapes; the options of create and add are not in the file.
+ *
+ * With the same options, on the same backend and CPU level, the steps that follow are bit for bit those of
+ * an optimizer that never stopped. On failure nothing has changed. Returns IO, FORMAT (damaged, or other
+ * parameters; says what), MEMORY.
+ */
+setun_status setun_optimizer_load(setun_optimizer *optimizer, const char *path);
+
+/** Frees the optimizer and its states; NULL is fine. Your parameters stay, as far as they have come. */
+void setun_optimizer_free(setun_optimizer *optimizer);
 
 /*
  * TEXT: tokenizers and data sets
@@ -2317,6 +2457,11 @@ typedef enum {
     SETUN_SCHEDULE_CONSTANT = 1,
     /** Down to minimum_lr_ratio along a line. */
     SETUN_SCHEDULE_LINEAR = 2,
+    /**
+     * Not at all, and in the last fifth of what follows the warm-up down to minimum_lr_ratio along a line
+     * (arXiv 2404.06395).
+     */
+    SETUN_SCHEDULE_STABLE = 3,
 } setun_schedule;
 
 /** A training run. */
@@ -2349,6 +2494,15 @@ typedef struct {
      * 1 when it is off.
      */
     double learning_rate_factor;
+    /** The share of the trits of all matrices that the step changed; NaN without ternary weights. */
+    double flip_rate;
+    /** The largest rms(step) over rms(weights) of a parameter. */
+    double step_ratio;
+    /** What the guard has left of radius or learning rate: 1 where none is missing. */
+    double radius_factor;
+    /** Batches that the guard has skipped so far, and steps that it has undone. */
+    int64_t skipped_batches;
+    int64_t undone_steps;
 } setun_metrics;
 
 /**
@@ -2474,8 +2628,42 @@ typedef struct {
      * numbers to the bit. May change when a run is resumed. Default 0.
      */
     int32_t activation_checkpointing;
-    /** 0. */
-    int32_t reserved;
+    /** A `setun_step_method`; embedding and head go as AdamW does under MUON. Default SETUN_STEP_METHOD_ADAMW. */
+    int32_t method;
+    /**
+     * A `setun_state_precision`: COMPACT keeps the floats of ternary layers as codes of 8 bits too. Default
+     * SETUN_STATE_PRECISION_F32.
+     */
+    int32_t states;
+    /** A `setun_radius_mode`, with `radius`. Default SETUN_RADIUS_MODE_OFF. */
+    int32_t radius_mode;
+    /** A `setun_radius_base`. Default SETUN_RADIUS_BASE_CURRENT. */
+    int32_t radius_base;
+    /**
+     * Non-zero: batches whose loss or gradient is no number or a spike are skipped, and every guard_interval
+     * steps the batch of the step is evaluated again, and a step that made it worse is undone. Default 0.
+     */
+    int32_t guard;
+    /** Of Muon and momentum. Default 0.95. */
+    double momentum;
+    /** The rms of Muon's direction, which the learning rate multiplies. Default 1. */
+    double muon_rms;
+    /**
+     * rms(step) over rms(weights) of each parameter, at most or exactly, at the peak of the schedule. Default
+     * 0.05.
+     */
+    double radius;
+    /** The largest share of the trits of a matrix that change in a step; 1 = no limit. Default 1. */
+    double flip_budget;
+    /** The radius of gains. Default 0.05. */
+    double vector_radius;
+    /** Default 16. */
+    int64_t guard_interval;
+    /**
+     * A network, copied, whose factors multiply learning rate and radius of each parameter; NULL = none. Default
+     * NULL.
+     */
+    const setun_lr_net *lr_net;
 } setun_train_options;
 
 /** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */
