@@ -460,6 +460,17 @@ class Step(Programs):
         self.assertLess(capped, plain / 3)
         run("step", 0)
 
+    def test_its_python_twin_learns_as_well(self):
+        twin = ROOT / "c_examples" / "python" / "step.py"
+        printed = subprocess.run([sys.executable, twin, "60"], check=True, capture_output=True, text=True).stdout
+        losses = [float(loss) for loss in re.findall(r"loss ([0-9.]+),", printed)]
+        self.assertEqual(len(losses), 5)
+        self.assertLess(losses[-1], losses[0] / 3)
+        rows = [[float(number) for number in line.split()] for line in printed.split("rate   AdamW")[1].splitlines()[1:]]
+        self.assertEqual([rate for rate, *_ in rows], [1e-3, 1e-2, 1e-1, 1])
+        self.assertEqual(rows[0][1], rows[0][2])
+        self.assertLess(rows[3][2], rows[3][1] / 3)
+
 
 class MetaTrain(Programs):
     SMALL = "--pairs 4 --least-width 8 --most-width 24 --least-steps 5 --most-steps 20".split()
