@@ -7,6 +7,7 @@ import re
 import signal
 import struct
 import subprocess
+import sys
 import tempfile
 import time
 import unittest
