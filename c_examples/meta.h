@@ -34,7 +34,7 @@ typedef struct {
     int32_t family; /* a meta_family */
     int64_t width;  /* of the hidden layers */
     int64_t steps;
-    double rate; /* of the schedule that the network multiplies: its highest learning rate */
+    double rate; /* the radius that the network multiplies, at its highest: rms(step) over rms(weights) */
     uint64_t seed;
 } meta_task;
 

@@ -72,19 +72,17 @@ void meta_free_text(void)
     text_length = 0;
 }
 
-/* One run: its network, its data, and what the observation needs. All arrays are parts of `memory`. */
+/* One run: its network and its data. All arrays are parts of `memory`. */
 typedef struct {
     const meta_task *task;
     int64_t in[LAYERS], out[LAYERS], count[PARAMETERS];
-    float *memory, *p[PARAMETERS], *g[PARAMETERS], *m[PARAMETERS], *v[PARAMETERS];
+    float *memory, *p[PARAMETERS], *g[PARAMETERS];
     float *used[LAYERS];           /* the matrices as they multiply */
     float *x[LAYERS + 1], *dx[LAYERS + 1], *a; /* activations [BATCH, .], their gradients, a product before its relu */
-    signed char *trits[LAYERS];
     int labels[BATCH];
     unsigned char *symbols;
     int64_t length; /* of symbols */
     float teacher[TEACHER_INPUTS * TEACHER_UNITS + TEACHER_UNITS * TEACHER_OUTPUTS];
-    double flip_rate, cosine, signal;
 } run;
 
 static float *part(float **next, int64_t count)
@@ -101,9 +99,9 @@ static int64_t place(run *r, float *memory)
     float *next = memory;
     int64_t total = 0;
     for (int i = 0; i < PARAMETERS; i++) {
-        float **arrays[] = {&r->p[i], &r->g[i], &r->m[i], &r->v[i]};
+        float **arrays[] = {&r->p[i], &r->g[i]};
         r->count[i] = i % 2 == 0 ? r->in[i / 2] * r->out[i / 2] : r->out[i / 2];
-        for (int j = 0; j < 4; j++, total += r->count[i])
+        for (int j = 0; j < 2; j++, total += r->count[i])
             *arrays[j] = part(&next, r->count[i]);
     }
     for (int l = 0; l < LAYERS; l++) {
@@ -136,7 +134,6 @@ static void fill_chain(run *r, uint64_t seed)
 static void stop_run(run *r)
 {
     free(r->memory);
-    free(r->trits[0]);
     if (r->symbols != text)
         free(r->symbols);
 }
@@ -151,17 +148,15 @@ static int start_run(run *r, const meta_task *task)
     r->in[1] = r->in[2] = r->out[0] = r->out[1] = w;
     r->out[2] = characters ? SYMBOLS : TEACHER_OUTPUTS;
     r->memory = calloc((size_t)place(r, NULL), sizeof(float));
-    r->trits[0] = calloc((size_t)(r->count[0] + r->count[2]), 1);
     r->symbols = text;
     r->length = text == NULL ? CHAIN : text_length;
     if (text == NULL && characters)
         r->symbols = malloc(CHAIN);
-    if (r->memory == NULL || r->trits[0] == NULL || (characters && r->symbols == NULL)) {
+    if (r->memory == NULL || (characters && r->symbols == NULL)) {
         fprintf(stderr, "no memory for a network of width %lld\n", (long long)w);
         stop_run(r);
         return 0;
     }
-    r->trits[1] = r->trits[0] + r->count[0];
     place(r, r->memory);
     meta_random random = meta_stream(task->seed, 0, 0, 0);
     for (int l = 0; l < LAYERS; l++)
@@ -205,24 +200,20 @@ static void fill_batch(run *r, int64_t number, int held)
     }
 }
 
-/* The matrices as they multiply, and how many trits are others than before. */
-static int64_t make_ternary(run *r)
+/* The matrices as they multiply. */
+static void make_ternary(run *r)
 {
-    int64_t flips = 0;
     for (int l = 0; l < 2; l++) {
         double sum = 0;
         for (int64_t i = 0; i < r->count[2 * l]; i++)
             sum += fabsf(r->p[2 * l][i]);
         float gamma = (float)(sum / (double)r->count[2 * l]), h = gamma / 2;
         for (int64_t i = 0; i < r->count[2 * l]; i++) {
-            signed char t = (signed char)((r->p[2 * l][i] > h) - (r->p[2 * l][i] < -h));
-            flips += t != r->trits[l][i];
-            r->trits[l][i] = t;
+            int t = (r->p[2 * l][i] > h) - (r->p[2 * l][i] < -h);
             r->used[l][i] = gamma * (float)t;
         }
     }
     memcpy(r->used[2], r->p[4], sizeof(float) * (size_t)r->count[4]);
-    return flips;
 }
 
 /* y += k x */
@@ -331,46 +322,8 @@ static double held_loss(run *r)
     return sum / CHECKED;
 }
 
-/* What the gradients of step t, from 1, say: their cosine with the mean of those before, and how far they agree. */
-static void watch_gradients(run *r, int64_t t)
-{
-    double gm = 0, gg = 0, mm = 0, m2 = 0, v = 0;
-    for (int i = 0; i < PARAMETERS; i++)
-        for (int64_t j = 0; j < r->count[i]; j++) {
-            float g = r->g[i][j], *m = &r->m[i][j], *s = &r->v[i][j];
-            gm += g * *m, gg += g * g, mm += *m * *m;
-            *m += .1f * (g - *m), *s += .01f * (g * g - *s);
-            m2 += *m * *m, v += *s;
-        }
-    double corrected = 1 - pow(.9, (double)t);
-    r->cosine = gg > 0 && mm > 0 ? gm / sqrt(gg * mm) : 0;
-    r->signal = v > 0 ? m2 / (corrected * corrected) / (v / (1 - pow(.99, (double)t))) : 0;
-}
-
-/* What the network multiplies the learning rate of this step by: the one place where it is asked. */
-static setun_status ask(setun_lr_net *net, const run *r, const setun_step_report *last, double loss, double progress,
-                        double *factor)
-{
-    setun_lr_net_observation seen = {sizeof seen, SETUN_PARAMETER_KIND_TERNARY, 0, 0, 0, 0, 0};
-    if (net == NULL)
-        return SETUN_OK;
-    seen.relative_step = last->weight_rms > 0 ? last->step_rms / last->weight_rms : 0;
-    seen.flip_rate = r->flip_rate;
-    seen.cosine = r->cosine;
-    seen.signal = r->signal;
-    seen.progress = progress;
-    setun_status status = setun_lr_net_observe_loss(net, loss);
-    return status != SETUN_OK ? status : setun_lr_net_factor(net, 0, &seen, factor);
-}
-
-/* The schedule: 5% of the steps up, then down to 0 in a line. */
-static double schedule(int64_t t, int64_t steps)
-{
-    double up = 20. * (double)(t + 1) / (double)steps, down = 1 - (double)t / (double)steps;
-    return up < down ? up : down;
-}
-
-static setun_status train(run *r, setun_optimizer *optimizer, setun_lr_net *net, double *sum)
+/* Trains, and adds up the logarithms of the factors that the steps had beside the radius by its schedule. */
+static setun_status train(run *r, setun_optimizer *optimizer, const setun_optimizer_options *o, double *sum)
 {
     setun_step_report report = {0};
     setun_status status = SETUN_OK;
@@ -379,16 +332,15 @@ static setun_status train(run *r, setun_optimizer *optimizer, setun_lr_net *net,
     for (int i = 0; i < PARAMETERS; i++)
         gradients[i] = r->g[i];
     for (int64_t t = 0; t < r->task->steps && status == SETUN_OK; t++) {
-        int64_t flips = make_ternary(r);
-        double factor = 1, loss = step_loss(r, t, 0), done = (double)t / (double)r->task->steps;
-        r->flip_rate = t > 0 ? (double)flips / (double)(r->count[0] + r->count[2]) : 0;
-        watch_gradients(r, t + 1);
-        status = ask(net, r, &report, loss, done, &factor);
-        *sum += log(factor);
-        if (status == SETUN_OK)
-            status = setun_optimizer_set_learning_rate(optimizer, r->task->rate * schedule(t, r->task->steps) * factor);
-        if (status == SETUN_OK)
-            status = setun_optimizer_step(optimizer, gradients, PARAMETERS, &report);
+        make_ternary(r);
+        double loss = step_loss(r, t, 0), logarithms = 0;
+        status = setun_optimizer_step_guarded(optimizer, gradients, PARAMETERS, loss, &report);
+        double radius = report.radius;
+        for (int i = 0; i < PARAMETERS && status == SETUN_OK; i++) {
+            status = setun_optimizer_report(optimizer, i, &report);
+            logarithms += report.ratio > 0 && radius > 0 ? log(report.ratio / radius) : 0;
+        }
+        *sum += logarithms / PARAMETERS / (double)o->total_steps;
     }
     return status;
 }
@@ -406,6 +358,14 @@ int meta_run(const meta_task *task, const double *weights, const setun_context *
         return 0;
     setun_optimizer_options_init(&o, sizeof o);
     o.context = context;
+    o.radius_mode = SETUN_RADIUS_MODE_EXACT;
+    o.radius = o.vector_radius = task->rate;
+    o.schedule = SETUN_SCHEDULE_LINEAR; /* 5% of the steps up, then down to 0 in a line */
+    o.total_steps = task->steps;
+    o.warmup_steps = task->steps / 20;
+    o.minimum_lr_ratio = 0;
+    o.guard_interval = 0; /* the guard is for its ears: it hears losses, and does nothing */
+    o.guard_spike = 1e9;
     setun_parameter_options_init(&own, sizeof own);
     setun_status status = setun_optimizer_create(&o, &optimizer);
     for (int i = 0; i < PARAMETERS && status == SETUN_OK; i++) {
@@ -417,11 +377,13 @@ int meta_run(const meta_task *task, const double *weights, const setun_context *
         status = setun_lr_net_create(NULL, &net);
     if (status == SETUN_OK && weights != NULL)
         status = setun_lr_net_set_weights(net, weights, META_WEIGHTS);
+    if (status == SETUN_OK && weights != NULL)
+        status = setun_optimizer_set_lr_net(optimizer, net);
     outcome->first = held_loss(&r);
     if (status == SETUN_OK)
-        status = train(&r, optimizer, net, &sum);
+        status = train(&r, optimizer, &o, &sum);
     outcome->last = held_loss(&r);
-    outcome->factor = exp(sum / (double)(task->steps > 0 ? task->steps : 1));
+    outcome->factor = exp(sum);
     if (status == SETUN_ERR_STATE) { /* a step was refused: the run broke */
         outcome->last = INFINITY;
         status = SETUN_OK;

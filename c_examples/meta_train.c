@@ -44,7 +44,7 @@ static int read_options(int argc, char **argv, options *o)
         {"most-width", ARGUMENT_COUNT, &o->most_width, NULL, "and"},
         {"least-steps", ARGUMENT_COUNT, &o->least_steps, NULL, "steps of a run"},
         {"most-steps", ARGUMENT_COUNT, &o->most_steps, NULL, "and"},
-        {"lowest-rate", ARGUMENT_REAL, &o->lowest_rate, NULL, "learning rates that the schedule begins with"},
+        {"lowest-rate", ARGUMENT_REAL, &o->lowest_rate, NULL, "radii that the network multiplies, at their highest"},
         {"highest-rate", ARGUMENT_REAL, &o->highest_rate, NULL, "and"},
         {NULL, ARGUMENT_FLAG, NULL, NULL, "evaluation"},
         {"evaluate", ARGUMENT_FLAG, &o->evaluate, NULL, "the network against the schedule alone, on held-out sizes"},
@@ -195,8 +195,8 @@ static int train(const options *o, const setun_context *context, meta_progress *
 int main(int argc, char **argv)
 {
     options o = {.generations = 100, .pairs = 16, .sigma = .1, .rate = .02, .decay = .1, .seed = 1, .threads = 2,
-                 .least_width = 32, .most_width = 512, .least_steps = 30, .most_steps = 1000, .lowest_rate = 1e-3,
-                 .highest_rate = .1, .seeds = 3};
+                 .least_width = 32, .most_width = 512, .least_steps = 30, .most_steps = 1000, .lowest_rate = 4e-3,
+                 .highest_rate = .025, .seeds = 3};
     static meta_progress now;
     setun_context *context = NULL;
     setun_context_options where;

@@ -194,7 +194,8 @@ impl OptimizerObject {
     }
 
     fn take(&mut self, gradients: &[View]) -> Result<Report> {
-        if self.optimizer.options().flip_budget < 1.0 {
+        // The network looks at the trits that change.
+        if self.optimizer.options().flip_budget < 1.0 || self.optimizer.net().is_some() {
             let context = self.optimizer.context().clone();
             self.weights.find_thresholds(&context, self.optimizer.parameters())?;
         }
