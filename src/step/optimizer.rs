@@ -24,7 +24,7 @@ pub struct Optimizer {
     last: Report,
     /// What the network multiplies rates by, a number for each parameter; empty without one.
     multipliers: Vec<f64>,
-    snapshot: Option<Snapshot>,
+    snapshot: Snapshot,
     /// The step of the schedule, where it is not that of the optimizer: a run counts batches that were skipped too.
     clock: Option<u64>,
 }
@@ -52,7 +52,7 @@ impl Optimizer {
             progress,
             last: Report::default(),
             multipliers: Vec::new(),
-            snapshot: None,
+            snapshot: Snapshot::default(),
             clock: None,
         };
         optimizer.last.radius = optimizer.radius();
@@ -104,27 +104,26 @@ impl Optimizer {
 
     /// Copies all that the next step changes, for `undo`.
     pub fn keep(&mut self, weights: &mut dyn Weights) -> Result<()> {
-        self.snapshot = Some(Snapshot::take(&self.parameters, weights, &self.progress)?);
-        Ok(())
+        self.snapshot.take(&self.parameters, weights, &self.progress)
     }
 
     /// Whether there is something to undo.
     pub fn has_kept(&self) -> bool {
-        self.snapshot.is_some()
+        self.snapshot.is_taken()
     }
 
     /// The step since `keep` stays.
     pub fn forget(&mut self) {
-        self.snapshot = None;
+        self.snapshot.forget();
     }
 
     /// Takes back the step since `keep`, bit for bit, and shrinks the radius.
     pub fn undo(&mut self, weights: &mut dyn Weights) -> Result<()> {
-        let Some(snapshot) = self.snapshot.take() else { return Ok(()) };
-        snapshot.restore(&mut self.parameters, weights)?;
-        let guard = self.progress.guard;
-        self.progress = Progress { guard, refused: self.progress.refused, ..snapshot.progress };
-        self.shrink();
+        if let Some(before) = self.snapshot.restore(&mut self.parameters, weights)? {
+            let Progress { guard, refused, .. } = self.progress;
+            self.progress = Progress { guard, refused, ..before };
+            self.shrink();
+        }
         Ok(())
     }
 
@@ -159,7 +158,7 @@ impl Optimizer {
 
     pub fn set_progress(&mut self, progress: Progress) {
         self.progress = progress;
-        self.snapshot = None;
+        self.snapshot.forget();
     }
 
     /// What the last step did.

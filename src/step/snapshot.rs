@@ -2,37 +2,54 @@
 
 use super::optimizer::Progress;
 use super::parameter::{Parameter, Weights};
-use crate::tensor::{Result, Tensor, vec_zeroed};
+use crate::tensor::{Result, vec_zeroed};
 
-/// A copy of all that a step changes. It exists between a step and the check of it only.
+/// Room for a copy of all that a step changes: made by the first step that is checked, and used by all.
+#[derive(Default)]
 pub struct Snapshot {
     /// Of each parameter its values and scales, then its states in the order of `States::named`.
     parts: Vec<Vec<u8>>,
-    pub progress: Progress,
-}
-
-fn copy(tensor: &Tensor) -> Result<Vec<u8>> {
-    let bytes = tensor.read_bytes()?;
-    let mut copy = vec_zeroed(bytes.len())?;
-    copy.copy_from_slice(&bytes);
-    Ok(copy)
+    /// None while it holds no copy.
+    progress: Option<Progress>,
 }
 
 impl Snapshot {
-    pub fn take(parameters: &[Parameter], weights: &mut dyn Weights, progress: &Progress) -> Result<Snapshot> {
-        let mut parts = Vec::new();
+    pub fn take(&mut self, parameters: &[Parameter], weights: &mut dyn Weights, progress: &Progress) -> Result<()> {
+        self.progress = None;
+        let mut next = 0;
         for (i, parameter) in parameters.iter().enumerate() {
             let weight = weights.weight(i);
             let states = parameter.states.named().map(|(_, tensor)| tensor);
             for tensor in [&*weight.values, &*weight.scales].into_iter().chain(states) {
-                parts.push(copy(tensor)?);
+                let bytes = tensor.read_bytes()?;
+                if next == self.parts.len() {
+                    self.parts.push(Vec::new());
+                }
+                let part = &mut self.parts[next];
+                if part.len() != bytes.len() {
+                    *part = vec_zeroed(bytes.len())?;
+                }
+                part.copy_from_slice(&bytes);
+                next += 1;
             }
         }
-        Ok(Snapshot { parts, progress: progress.clone() })
+        self.progress = Some(progress.clone());
+        Ok(())
     }
 
-    /// Bit for bit as it was.
-    pub fn restore(&self, parameters: &mut [Parameter], weights: &mut dyn Weights) -> Result<()> {
+    pub fn is_taken(&self) -> bool {
+        self.progress.is_some()
+    }
+
+    pub fn forget(&mut self) {
+        self.progress = None;
+    }
+
+    /// Bit for bit as it was; and the progress then. None, and nothing, without a copy.
+    pub fn restore(&mut self, parameters: &mut [Parameter], weights: &mut dyn Weights) -> Result<Option<Progress>> {
+        if self.progress.is_none() {
+            return Ok(None);
+        }
         let mut parts = self.parts.iter();
         for (i, parameter) in parameters.iter_mut().enumerate() {
             let weight = weights.weight(i);
@@ -41,6 +58,6 @@ impl Snapshot {
                 tensor.write_bytes(bytes)?;
             }
         }
-        Ok(())
+        Ok(self.progress.take())
     }
 }

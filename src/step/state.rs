@@ -125,11 +125,10 @@ impl Optimizer {
                 tensor.write_bytes(file.tensor(&name)?.data)?;
             }
         }
-        if version == VERSION {
-            let initial = file.tensor(INITIAL)?.data.as_chunks::<8>().0;
-            for (parameter, bytes) in self.parameters_mut().iter_mut().zip(initial) {
-                parameter.initial_rms = f64::from_le_bytes(*bytes);
-            }
+        // Of a file that does not say it, the next step measures it.
+        let initial = if version == VERSION { file.tensor(INITIAL)?.data.as_chunks::<8>().0 } else { &[] };
+        for (i, parameter) in self.parameters_mut().iter_mut().enumerate() {
+            parameter.initial_rms = initial.get(i).map_or(f64::NAN, |bytes| f64::from_le_bytes(*bytes));
         }
         self.set_learning_rate(rate)?;
         self.set_radius(radius)?;
@@ -140,23 +139,20 @@ impl Optimizer {
     /// Whether the file holds these parameters and no others, undamaged.
     fn check_tensors(&self, weights: &Held, file: &File, is_first: bool) -> Result<()> {
         let mut ours = 0;
-        let mut check = |name: &str, dtype: DType, dims: &[usize]| {
-            let found = file.tensor(name)?;
-            let fits = found.dtype == dtype && found.dims == dims;
-            ensure!(fits, Format, "{name} is {} {:?}, expected {dtype} {dims:?}", found.dtype, found.dims);
-            ours += 1;
-            Ok(())
-        };
         for (i, parameter) in self.parameters().iter().enumerate() {
             for (name, tensor) in named(parameter, weights.tensors(i)) {
-                check(&name, tensor.dtype(), tensor.dims())?;
+                check_tensor(file, &name, tensor.dtype(), tensor.dims())?;
+                ours += 1;
             }
         }
         if !is_first {
-            check(INITIAL, DType::F64, &[self.parameters().len()])?;
+            ours += 1;
         }
         let there = file.names().count();
         ensure!(there == ours, Format, "it holds {there} tensors, the optimizer has {ours}: other parameters");
+        if !is_first {
+            check_tensor(file, INITIAL, DType::F64, &[self.parameters().len()])?;
+        }
         let mut data = Vec::new();
         for name in file.names() {
             data.push(file.tensor(name)?.data);
@@ -194,6 +190,13 @@ impl Optimizer {
         }
         Ok(())
     }
+}
+
+fn check_tensor(file: &File, name: &str, dtype: DType, dims: &[usize]) -> Result<()> {
+    let found = file.tensor(name)?;
+    let fits = found.dtype == dtype && found.dims == dims;
+    ensure!(fits, Format, "{name} is {} {:?}, expected {dtype} {dims:?}", found.dtype, found.dims);
+    Ok(())
 }
 
 /// Codes have scales, and some directions no v: those are not there.
