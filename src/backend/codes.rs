@@ -2,7 +2,7 @@
 
 use super::{CODES, Context};
 use crate::tensor::random::Stream;
-use crate::tensor::{DType, Device, Result, Tensor};
+use crate::tensor::{DType, Device, Result, Tensor, ViewMut};
 
 fn zeros(context: &Context, like: &Tensor, dtype: DType, dims: &[usize]) -> Result<Tensor> {
     match like.device() {
@@ -29,7 +29,12 @@ pub fn decode(context: &Context, codes: &Tensor, scales: &Tensor) -> Result<Tens
         floats.write_bytes(&codes.read_bytes()?)?;
         return Ok(floats);
     }
-    let dequantize = context.kernels().dequantize_gradients;
-    dequantize(context.launch(), &codes.view(), &scales.view(), CODES, &mut floats.view_mut())?;
+    decode_into(context, codes, scales, &mut floats.view_mut())?;
     Ok(floats)
+}
+
+/// The floats that codes stand for, into room for as many.
+pub fn decode_into(context: &Context, codes: &Tensor, scales: &Tensor, floats: &mut ViewMut) -> Result<()> {
+    let dequantize = context.kernels().dequantize_gradients;
+    dequantize(context.launch(), &codes.view(), &scales.view(), CODES, floats)
 }

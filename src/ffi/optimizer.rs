@@ -72,6 +72,7 @@ impl OptimizerObject {
         let precision = options.precision;
         ensure!(precision == Precision::Compact, Argument, "states are not compact: parameter {name} has no codes");
         ensure!(dims.len() == 2, Shape, "parameter {name} has {} dimensions, compact ones have 2", dims.len());
+        ensure!(!initial.is_empty(), Shape, "parameter {name} has no elements to keep codes of");
         if let Some(element) = initial.iter().position(|x| !x.is_finite()) {
             return Err(error!(Argument, "initial[{element}] is {}, which has no code", initial[element]));
         }

@@ -1,19 +1,24 @@
 //! STEP: updates of your parameters, inside a trust region and a box
 //!
-//! For networks of your own: Setun takes the parameters and the gradients, you keep both. A step is AdamW's
-//! (arXiv 1711.05101), with the gradients clipped by their norm, and for each parameter w by itself:
+//! For networks of your own: Setun takes the parameters and the gradients, you keep both. The gradients are
+//! clipped by their norm; then, for each parameter w by itself:
 //!
-//!     d = m_hat / (sqrt(v_hat) + epsilon) + weight_decay * w
+//!     d = direction of the method + weight_decay * w
 //!     L = radius * max(rms(w), floor)                 how far a step may go, as a share of the weights
 //!     a = min(learning_rate, L / rms(d))              as a cap; L / rms(d) as an exact radius
 //!     w = clamp(w - a * d, lower, upper)
+//!
+//! The direction is AdamW's (arXiv 1711.05101), m_hat / (sqrt(v_hat) + epsilon); Muon's; or momentum. The states
+//! are floats or codes of 8 bits, and with compact ones so are ternary parameters themselves. With a flip
+//! budget a is lower where more trits of a ternary parameter would change.
 //!
 //! A radius relative to the weights is that of LARS and LAMB (arXiv 1708.03888, 1904.00962). As a cap it
 //! leaves a good learning rate alone, bit for bit, and bounds one that is too high. Nothing is written
 //! before every new value is known to be finite: a step with a NaN or an infinity in a gradient, or that
 //! would put one into a parameter or a state, is refused with SETUN_ERR_STATE, and has changed no byte.
 //! After such an update the radius is a quarter (with the mode off: the learning rate), and grows back by
-//! 5% a step; a bad gradient leaves it as it is.
+//! 5% a step; a bad gradient leaves it as it is. `setun_optimizer_step_guarded` skips batches that are none to
+//! learn from, and undoes a step that made its own batch worse.
 //!
 //! `setun_step` needs no handle. A `setun_optimizer` steps many parameters as one, and is a checkpoint.
 //!
@@ -34,8 +39,8 @@ use super::options::{self, Versioned};
 use super::tensor::shape;
 use super::train::setun_schedule;
 use crate::step::{
-    GuardOptions, Held, Kind, Method, Optimizer, Parameter, ParameterOptions, Precision, RefusalKind, Report,
-    StepOptions, step_alone,
+    GuardOptions, Held, Kind, Method, Optimizer, Parameter, ParameterOptions, Precision, RadiusBase, RefusalKind,
+    Report, StepOptions, step_alone,
 };
 use crate::tensor::error::{ensure, error};
 use crate::tensor::{Result, View};
@@ -88,8 +93,8 @@ pub enum setun_state_precision {
     /// the others.
     Int8 = 1,
     /// The same codes for m; v by rows and columns (arXiv 1804.04235); and of a ternary parameter the weights
-    /// themselves as such codes, rounded at random: 2.03 bytes an element in all, weights included. Those
-    /// are the optimizer's own: see `setun_optimizer_add_compact`.
+    /// themselves as such codes, rounded at random: 2.03 bytes an element in all, weights included, and for
+    /// AdamW 8 a row and a column. Those are the optimizer's own: see `setun_optimizer_add_compact`.
     Compact = 2,
 }
 
@@ -140,13 +145,13 @@ pub struct setun_optimizer_options {
     /// The largest norm of all gradients together, to which larger ones are scaled down; 0 = no limit.
     /// Default 1.
     pub clip: f64,
-    /// The longest step: its rms, as a share of the rms of the weights. Default 0.05.
+    /// The longest step of what is no vector: its rms, as a share of the rms of the weights. Default 0.05.
     pub radius: f64,
     /// The least rms of weights that the radius is a share of. Default 1e-3.
     pub radius_floor: f64,
     /// The same for vectors, which often begin at 0. Default 0.1.
     pub vector_floor: f64,
-    /// No element becomes less. Default -INFINITY.
+    /// No element becomes less (of codes: before they are rounded). Default -INFINITY.
     pub lower: f64,
     /// No element becomes more. Default INFINITY.
     pub upper: f64,
@@ -156,8 +161,8 @@ pub struct setun_optimizer_options {
     pub context: *const setun_context,
     /// A `setun_step_method`. Default SETUN_STEP_METHOD_ADAMW.
     pub method: i32,
-    /// A `setun_state_precision`. Parameters of less than 4096 elements keep floats. Default
-    /// SETUN_STATE_PRECISION_F32.
+    /// A `setun_state_precision`. What is no matrix, or has less than 4096 elements, keeps floats, unless it is
+    /// of codes itself. Default SETUN_STATE_PRECISION_F32.
     pub states: i32,
     /// A `setun_radius_base`. Default SETUN_RADIUS_BASE_CURRENT.
     pub radius_base: i32,
@@ -176,7 +181,8 @@ pub struct setun_optimizer_options {
     /// 2502.16982.) Default 1.
     pub muon_rms: f64,
     /// The largest share of the trits of a ternary parameter, by the absmean scheme, that change in a step;
-    /// 1 = no limit. Default 1.
+    /// 1 = no limit. (Of codes, those beside the threshold change sides by their rounding too; and a step is
+    /// held to a 2^17th at most.) Default 1.
     pub flip_budget: f64,
     /// The radius of vectors. Default 0.05.
     pub vector_radius: f64,
@@ -429,7 +435,7 @@ pub unsafe extern "C" fn setun_parameter_options_init(options: *mut setun_parame
 /// shrink. NULL options = the defaults. `report`, unless NULL, is filled also when the step is refused.
 ///
 /// Returns ARGUMENT (overlap; misaligned; moments that no such number of steps can leave, naming the
-/// element), STATE (refused, naming the element where there is one: nothing was written but the report),
+/// element; another method, states, radius_base or flip_budget than the defaults), STATE (refused, naming the element where there is one: nothing was written but the report),
 /// ABI, MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_step(
@@ -449,8 +455,13 @@ pub unsafe extern "C" fn setun_step(
         };
         let context = context::resolve(options.context)?;
         let options = step_options(&options)?;
-        let plain = (options.method, options.precision, options.flip_budget) == (Method::AdamW, Precision::F32, 1.0);
-        ensure!(plain, Argument, "options ask for more than AdamW on floats, which takes a setun_optimizer");
+        let plain = (options.method, options.precision, options.radius_base, options.flip_budget)
+            == (Method::AdamW, Precision::F32, RadiusBase::Current, 1.0);
+        ensure!(
+            plain,
+            Argument,
+            "options ask for more than AdamW on floats with a current radius_base, which takes a setun_optimizer"
+        );
         let n = size(n, "n")?;
         let pair = count::<f32>(&[2, n], "moments")?;
         ensure!(step >= 1, Argument, "step is {step}, expected 1 for the first, 2 for the next");
@@ -498,8 +509,8 @@ pub unsafe extern "C" fn setun_optimizer_create(
 /// options = a matrix or a vector by its rank, and the optimizer's options.
 ///
 /// Nothing is copied: `data` must stay valid until the optimizer is freed, or at least unused by calls on
-/// it. Between those calls you may read and write it. `data` is NULL only when a size is 0. The states take
-/// 8 bytes an element. Returns ARGUMENT (a name that is empty or taken; data that overlaps another
+/// it. Between those calls you may read and write it. `data` is NULL only when a size is 0. What the states
+/// take, `setun_state_precision` says. Returns ARGUMENT (a name that is empty or taken; data that overlaps another
 /// parameter; misaligned; an option out of its range), SHAPE, STATE (after the first step), ABI, MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_optimizer_add(
@@ -524,7 +535,8 @@ pub unsafe extern "C" fn setun_optimizer_add(
 /// Adds the ternary parameter `name` of the shape `dims` [rank] to an optimizer with compact states: as codes
 /// of 8 bits, which are the optimizer's own. They begin as those of the floats at `initial`, which are read
 /// once; read them with `setun_optimizer_read`. The kind is TERNARY, whatever the options say. Returns as
-/// `setun_optimizer_add`, and ARGUMENT where the states are not compact, or initial holds a NaN or an infinity.
+/// `setun_optimizer_add`, ARGUMENT where the states are not compact, or initial holds a NaN or an infinity, and
+/// SHAPE unless there are two dimensions, and elements.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_optimizer_add_compact(
     optimizer: *mut setun_optimizer,
@@ -728,8 +740,8 @@ fn parameter_report(all: &Report, Parameter { report, .. }: &Parameter) -> setun
     }
 }
 
-/// Says the radius of the next step: the options' or the last that was set, and of it what refused updates
-/// have left.
+/// Says the radius of the next step, before the schedule: the options' or the last that was set, and of it
+/// what refused updates and undone steps have left.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_optimizer_radius(optimizer: *const setun_optimizer, out: *mut f64) -> setun_status {
     guard("optimizer_radius", || {
@@ -739,7 +751,7 @@ pub unsafe extern "C" fn setun_optimizer_radius(optimizer: *const setun_optimize
     })
 }
 
-/// Sets the radius, 0 or more, for a schedule of yours. What refused updates have taken of it stays taken,
+/// Sets the radius, 0 or more, for a schedule of yours; that of vectors stays. What refused updates have taken of it stays taken,
 /// until it has grown back.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_optimizer_set_radius(optimizer: *mut setun_optimizer, radius: f64) -> setun_status {
@@ -771,8 +783,9 @@ pub unsafe extern "C" fn setun_optimizer_state_bytes(
     })
 }
 
-/// Writes the parameters, their states, the count of steps, the learning rate and the radius to the file
-/// `path` (safetensors: parameter.<name>, m.<name>, v.<name>), or replaces it, whole or not at all. Returns
+/// Writes the parameters, their states, the count of steps, the learning rate, the radius and what the guard
+/// remembers to the file `path` (safetensors: parameter.<name>, m.<name>, v.<name>, and with _scale at the end
+/// of the first word the scales of codes), or replaces it, whole or not at all. Returns
 /// STATE (a parameter holds a NaN or an infinity: nothing is written), IO, MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_optimizer_save(optimizer: *const setun_optimizer, path: *const c_char) -> setun_status {
@@ -784,7 +797,8 @@ pub unsafe extern "C" fn setun_optimizer_save(optimizer: *const setun_optimizer,
 }
 
 /// Continues from a file of `setun_optimizer_save`: writes your parameters too. The optimizer must have
-/// parameters of the same names and shapes; the options of create and add are not in the file.
+/// parameters of the same names and shapes, with states of the same kind; the options of create and add are
+/// not in the file.
 ///
 /// With the same options, on the same backend and CPU level, the steps that follow are bit for bit those of
 /// an optimizer that never stopped. On failure nothing has changed. Returns IO, FORMAT (damaged, or other

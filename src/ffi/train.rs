@@ -1,10 +1,11 @@
 //! TRAIN: text in, ternary language model out
 //!
 //! `setun_train` does it all: reads a text, trains a tokenizer and a model, and hands both back. A
-//! `setun_trainer` gives the steps one by one, on a model and data of yours. AdamW (arXiv 1711.05101) on
-//! 32-bit masters, gradients straight through the quantization. Checkpoints are folders, written beside and
-//! renamed, each file with a checksum; a run that is resumed on the same backend continues bit for bit as
-//! if it had never stopped. A step whose loss or gradient is not finite is refused, and changes nothing.
+//! `setun_trainer` gives the steps one by one, on a model and data of yours. AdamW (arXiv 1711.05101), Muon or
+//! momentum on 32-bit masters, or on 8-bit codes of them; gradients straight through the quantization.
+//! Checkpoints are folders, written beside and renamed, each file with a checksum; a run that is resumed on
+//! the same backend continues bit for bit as if it had never stopped. A step whose loss or gradient is not
+//! finite is refused, and changes nothing; under the guard it is skipped, and the run goes on.
 //!
 //!     setun_train_options options;
 //!     setun_train_options_init(&options, sizeof options);
@@ -96,7 +97,7 @@ pub struct setun_metrics {
     pub learning_rate_factor: f64,
     /// The share of the trits of all matrices that the step changed; NaN without ternary weights.
     pub flip_rate: f64,
-    /// The largest rms(step) over rms(weights) of a parameter.
+    /// The largest rms(step) over rms(weights) of a parameter; NaN where the batch was skipped, as flip_rate then.
     pub step_ratio: f64,
     /// What the guard has left of radius or learning rate: 1 where none is missing.
     pub radius_factor: f64,
@@ -189,7 +190,7 @@ pub struct setun_train_options {
     pub epsilon: f64,
     /// The largest gradient norm, to which larger ones are scaled down; 0 = no limit. Default 1.
     pub clip: f64,
-    /// Of the batches, of dropout and of gradients that are rounded at random; with a NULL `model`, of the initial weights too. Default 0.
+    /// Of the batches, of dropout, and of gradients and codes that are rounded at random; with a NULL `model`, of the initial weights too. Default 0.
     pub seed: u64,
     /// Steps between two lines in metrics.jsonl and in the log; 0 = only evaluations. Default 10.
     pub log_interval: i64,
@@ -234,28 +235,28 @@ pub struct setun_train_options {
     pub activation_checkpointing: i32,
     /// A `setun_step_method`; embedding and head go as AdamW does under MUON. Default SETUN_STEP_METHOD_ADAMW.
     pub method: i32,
-    /// A `setun_state_precision`: COMPACT keeps the floats of ternary layers as codes of 8 bits too. Default
-    /// SETUN_STATE_PRECISION_F32.
+    /// A `setun_state_precision`: COMPACT keeps the floats of ternary layers as codes of 8 bits too, from the
+    /// creation of the trainer on, until another one keeps floats. Default SETUN_STATE_PRECISION_F32.
     pub states: i32,
     /// A `setun_radius_mode`, with `radius`. Default SETUN_RADIUS_MODE_OFF.
     pub radius_mode: i32,
     /// A `setun_radius_base`. Default SETUN_RADIUS_BASE_CURRENT.
     pub radius_base: i32,
     /// Non-zero: batches whose loss or gradient is no number or a spike are skipped, and every guard_interval
-    /// steps the batch of the step is evaluated again, and a step that made it worse is undone. Default 0.
+    /// steps the batch of the step is evaluated again, and a step that made it worse is undone. The run ends with
+    /// STATE where the guard acts in more than half of 64 steps. Default 0.
     pub guard: i32,
     /// Of Muon and momentum. Default 0.95.
     pub momentum: f64,
     /// The rms of Muon's direction, which the learning rate multiplies. Default 1.
     pub muon_rms: f64,
-    /// rms(step) over rms(weights) of each parameter, at most or exactly, at the peak of the schedule. Default
-    /// 0.05.
+    /// rms(step) over rms(weights) of each matrix, at most or exactly, at the peak of the schedule. Default 0.05.
     pub radius: f64,
     /// The largest share of the trits of a matrix that change in a step; 1 = no limit. Default 1.
     pub flip_budget: f64,
     /// The radius of gains. Default 0.05.
     pub vector_radius: f64,
-    /// Default 16.
+    /// Steps between two that the guard checks; 0 = it looks at batches only. Default 16.
     pub guard_interval: i64,
     /// A network, copied, whose factors multiply learning rate and radius of each parameter; NULL = none. Default
     /// NULL.

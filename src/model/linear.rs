@@ -63,16 +63,15 @@ impl Linear {
         Ok(Linear { name, rows, columns, master: None, ternary })
     }
 
-    /// Quantizes the float weights anew: after every change to them.
-    pub fn refresh(&mut self, context: &Context, parameters: &[Parameter]) -> Result<()> {
+    /// Quantizes the float weights anew: after every change to them. `decoded` has room for them where they are codes.
+    pub fn refresh(&mut self, context: &Context, parameters: &[Parameter], decoded: &mut Tensor) -> Result<()> {
         let (Some(master), Some(ternary)) = (self.master, &mut self.ternary) else { return Ok(()) };
         let (launch, kernels) = (context.launch(), context.kernels());
         let Parameter { tensor, scales, .. } = &parameters[master];
-        let decoded;
         let w = match tensor.dtype() {
             DType::I8 => {
-                decoded = codes::decode(context, tensor, scales)?;
-                decoded.view()
+                codes::decode_into(context, tensor, scales, &mut front(decoded, tensor.dims())?)?;
+                front_of(decoded, tensor.dims())?
             }
             _ => tensor.view(),
         };

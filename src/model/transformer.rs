@@ -27,6 +27,8 @@ pub struct Model {
     embedding: usize,
     norm: usize,
     head: usize,
+    /// Room for the floats of the largest parameter of codes; empty where there are none.
+    decoded: Tensor,
     /// Of the rotary embedding: see [`rotations`].
     frequencies: Vec<f64>,
     /// Rotations of positions 0 .. context_length, [context_length, head / 2].
@@ -110,7 +112,20 @@ impl Model {
         let (mut cosine, mut sine) = (context.zeros(dtype, &positions)?, context.zeros(dtype, &positions)?);
         let frequencies = frequencies(&options);
         rotations(&frequencies, 0, &mut cosine, &mut sine)?;
-        Ok(Model { context, options, dtype, parameters, layers, embedding, norm, head, frequencies, cosine, sine })
+        Ok(Model {
+            decoded: context.zeros(dtype, &[0])?,
+            context,
+            options,
+            dtype,
+            parameters,
+            layers,
+            embedding,
+            norm,
+            head,
+            frequencies,
+            cosine,
+            sine,
+        })
     }
 
     pub fn options(&self) -> &ModelOptions {
@@ -185,6 +200,10 @@ impl Model {
             made.push((i, tensor, scales));
         }
         let changes = !made.is_empty();
+        let largest = made.iter().filter(|_| codes).map(|(_, tensor, _)| tensor.count()).max().unwrap_or(0);
+        if changes {
+            self.decoded = context.zeros(DType::F32, &[largest])?;
+        }
         for (i, tensor, scales) in made {
             (self.parameters[i].tensor, self.parameters[i].scales) = (tensor, scales);
         }
@@ -193,12 +212,12 @@ impl Model {
 
     /// Quantizes the float weights anew: after every change to them.
     pub fn refresh(&mut self) -> Result<()> {
-        let Model { context, parameters, layers, .. } = self;
+        let Model { context, parameters, layers, decoded, .. } = self;
         for layer in layers {
             let (a, f) = (&mut layer.attention, &mut layer.feed_forward);
             let blocks = [Some(&mut a.q), Some(&mut a.k), Some(&mut a.v), Some(&mut a.o), f.gate.as_mut()];
             for linear in blocks.into_iter().flatten().chain([&mut f.up, &mut f.down]) {
-                linear.refresh(context, parameters)?;
+                linear.refresh(context, parameters, decoded)?;
             }
         }
         Ok(())

@@ -1,10 +1,11 @@
 //! The step itself, once it is known to be one: the flip budget, the direction of Muon, and what is written.
 
 use super::flips;
+use super::muon::LEAST_RMS;
 use super::options::{Kind, Method};
 use super::parameter::{Parameter, Weight, Weights};
 use super::report::Report;
-use super::update::{MADE, SUMS, Step, Work, read_states};
+use super::update::{MADE, SUMS, Step, Work, clear, read_states};
 use crate::backend::{Direction, FLIP_BINS, StepRule};
 use crate::tensor::random::{Purpose, Stream};
 use crate::tensor::{Result, View, ViewMut};
@@ -23,7 +24,7 @@ impl Step<'_> {
         if self.options.flip_budget >= 1.0 || !parameters.iter().any(holds) {
             return Ok(());
         }
-        work.bins.as_mut().expect(MADE).write(&vec![0u32; parameters.len() * FLIP_BINS])?;
+        clear::<u32>(&mut work.bins)?;
         for (i, parameter) in parameters.iter().enumerate().filter(|(_, parameter)| holds(parameter)) {
             let rule = self.full_rule(parameter, weights.threshold(i)?, report);
             self.count_flips(work, i, &rule, parameter, weights.weight(i), &gradients[i])?;
@@ -115,7 +116,7 @@ impl Step<'_> {
         let (m, scales) = (&mut states.m.view_mut(), &mut states.m_scales.view_mut());
         (kernels.step_momentum)(launch, &momentum, gradient, m, scales, &mut work.muon.direction(count)?)?;
         let norm = self.norm(work, i, count)?;
-        if !(norm > 0.0) {
+        if norm <= LEAST_RMS * (count as f64).sqrt() {
             // Without a direction only weight decay is left, which takes part in a step of another.
             self.note(parameter, 0.0, 0.0, parameter.report.weight_rms, report);
             return Ok(());
@@ -131,10 +132,9 @@ impl Step<'_> {
     /// The Euclidean norm of the direction of parameter i.
     fn norm(&self, work: &mut Work, i: usize, count: usize) -> Result<f64> {
         let (kernels, launch) = (self.context.kernels(), self.context.launch());
+        // Those of the gradients are in the reports.
+        clear::<f64>(&mut work.norms)?;
         let norms = work.norms.as_mut().expect(MADE);
-        let mut all = norms.read::<f64>()?.into_owned();
-        all[i] = 0.0;
-        norms.write(&all)?;
         let direction = work.muon.direction(count)?;
         (kernels.sum_squares)(launch, &direction.as_view(), &mut norms.view_mut().narrow(i, 1)?)?;
         Ok(norms.read::<f64>()?[i].sqrt())
@@ -153,10 +153,7 @@ impl Step<'_> {
     ) -> Result<()> {
         let scale = self.muon_scale(parameter);
         let rule = StepRule { gradient_scale: scale as f32, ..self.rule(parameter, 1.0) };
-        let sums = work.sums.as_mut().expect(MADE);
-        let mut all = sums.read::<f64>()?.into_owned();
-        all[i * SUMS..(i + 1) * SUMS].fill(0.0);
-        sums.write(&all)?;
+        clear::<f64>(&mut work.sums)?;
         self.sums(work, i, &rule, parameter, weights.weight(i), along)?;
         let direction = work.sums.as_ref().expect(MADE).read::<f64>()?[i * SUMS].sqrt();
         let direction_rms = direction / (parameter.count().max(1) as f64).sqrt();
@@ -164,11 +161,10 @@ impl Step<'_> {
         let rate = self.rate(parameter, report, direction_rms, weight_rms);
         self.note(parameter, rate, direction_rms, weight_rms, report);
         if self.options.flip_budget < 1.0 && parameter.kind == Kind::Ternary {
-            let bins = work.bins.as_mut().expect(MADE);
-            bins.write(&vec![0u32; bins.count()])?;
+            clear::<u32>(&mut work.bins)?;
             let full = self.with_rate(&rule, parameter, threshold);
             self.count_flips(work, i, &full, parameter, weights.weight(i), along)?;
-            let bins = work.bins.as_ref().expect(MADE).read::<u32>()?.into_owned();
+            let bins = work.bins.as_ref().expect(MADE).read::<u32>()?;
             self.hold(parameter, &bins.as_chunks::<FLIP_BINS>().0[i]);
         }
         let full = self.with_rate(&rule, parameter, threshold);

@@ -35,7 +35,7 @@ impl Step<'_> {
             // Of Muon the weights are measured, and its gradient as if it were the direction.
             self.sums(work, i, &rule, parameter, weights.weight(i), gradient)?;
         }
-        let sums = work.sums.as_ref().expect(MADE).read::<f64>()?.into_owned();
+        let sums = work.sums.as_ref().expect(MADE).read::<f64>()?;
         for (i, (parameter, sums)) in parameters.iter_mut().zip(sums.as_chunks::<SUMS>().0).enumerate() {
             let refusal = self.measure(i, parameter, weights.weight(i), sums, report)?;
             if refusal.is_some() {
@@ -136,7 +136,9 @@ impl Step<'_> {
         let farthest = weights + rate * (direction + 2.0 * decay * weights);
         // The scalars that the kernels make of the rate.
         let factors = [rate * f64::from(self.rule(parameter, 1.0).inverse1), rate * decay];
-        if !is_safe(farthest) || !factors.iter().all(|&factor| (factor as f32).is_finite()) {
+        // Of other methods an overflow in the direction shows in its sum.
+        let knows_direction = parameter.method != Method::Muon || is_safe(direction);
+        if !knows_direction || !is_safe(farthest) || !factors.iter().all(|&factor| (factor as f32).is_finite()) {
             let name = &parameter.name;
             return Ok(Some(self.refuse(
                 RefusalKind::Update,

@@ -10,6 +10,9 @@ const ITERATIONS: usize = 5;
 /// No singular value of the result is above it, with room for roundings: the polynomial's largest on [0, 1] and on its own values.
 pub const LARGEST_SINGULAR: f64 = 1.5;
 
+/// The least rms of a momentum that has a direction: far below it, f32 rounds squares away, and its norm is not known.
+pub const LEAST_RMS: f64 = 1e-17;
+
 /// Room for the largest matrix.
 #[derive(Default)]
 pub struct Work {
@@ -18,12 +21,17 @@ pub struct Work {
 
 impl Work {
     /// Room for matrices of these shapes.
-    pub fn reserve(&mut self, context: &Context, device: Device, shapes: &[[usize; 2]]) -> Result<()> {
-        let most = |f: fn(&[usize; 2]) -> usize| shapes.iter().map(f).max().unwrap_or(0);
-        let (all, square) = (most(|[r, c]| r * c), most(|[r, c]| r.min(c) * r.min(c)));
+    pub fn reserve(
+        &mut self,
+        context: &Context,
+        device: Device,
+        shapes: impl Iterator<Item = [usize; 2]>,
+    ) -> Result<()> {
+        let most = |[all, square]: [usize; 2], [r, c]: [usize; 2]| [all.max(r * c), square.max(r.min(c) * r.min(c))];
+        let [all, square] = shapes.fold([0, 0], most);
         let fits = self.tensors.first().is_some_and(|x| x.count() >= all && x.device() == device)
             && self.tensors[2].count() >= square;
-        if !fits {
+        if all > 0 && !fits {
             self.tensors.clear();
             for count in [all, all, square, square] {
                 let tensor = match device {

@@ -130,8 +130,8 @@ impl Optimizer {
         let Some(snapshot) = self.snapshot.take() else { return Ok(()) };
         snapshot.restore(&mut self.parameters, weights)?;
         self.net = snapshot.net;
-        let guard = self.progress.guard;
-        self.progress = Progress { guard, refused: self.progress.refused, ..snapshot.progress };
+        let Progress { guard, refused, .. } = self.progress;
+        self.progress = Progress { guard, refused, ..snapshot.progress };
         self.shrink();
         Ok(())
     }

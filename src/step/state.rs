@@ -14,7 +14,7 @@ use super::guard::Guard;
 use super::lr_net::Part;
 use super::optimizer::{Optimizer, Progress};
 use super::options::{check_radius, check_rate};
-use super::parameter::{Parameter, Weight, Weights};
+use super::parameter::{Parameter, Previous, Weight, Weights};
 use super::report::Counters;
 use super::update::first_impossible;
 use super::weights::Held;
@@ -128,6 +128,12 @@ impl Optimizer {
                 tensor.write_bytes(file.tensor(&name)?.data)?;
             }
         }
+        // Of a file that does not say it, the next step measures it.
+        if version == FIRST_VERSION {
+            for parameter in self.parameters_mut() {
+                (parameter.initial_rms, parameter.previous) = (f64::NAN, Previous::default());
+            }
+        }
         self.set_learning_rate(rate)?;
         self.set_radius(radius)?;
         self.set_progress(progress);
@@ -137,27 +143,21 @@ impl Optimizer {
     /// Whether the file holds these parameters and no others, undamaged.
     fn check_tensors(&self, weights: &Held, file: &File, is_first: bool) -> Result<()> {
         let mut ours = 0;
-        let mut check = |name: &str, dtype: DType, dims: &[usize]| {
-            let found = file.tensor(name)?;
-            let fits = found.dtype == dtype && found.dims == dims;
-            ensure!(fits, Format, "{name} is {} {:?}, expected {dtype} {dims:?}", found.dtype, found.dims);
-            ours += 1;
-            Ok(())
-        };
         for (i, parameter) in self.parameters().iter().enumerate() {
             for (name, tensor) in named(parameter, weights.tensors(i)) {
-                check(&name, tensor.dtype(), tensor.dims())?;
+                check_tensor(file, &name, tensor.dtype(), tensor.dims())?;
+                ours += 1;
             }
         }
-        if !is_first {
-            for (name, part) in self.extras()? {
-                // Of the network's states there are as many as parameters have stepped.
-                let dims = if name == "lr_net.states" { file.tensor(&name)?.dims.to_vec() } else { part.dims };
-                check(&name, DType::F64, &dims)?;
-            }
-        }
+        let extras = if is_first { Vec::new() } else { self.extras()? };
+        ours += extras.len();
         let there = file.names().count();
         ensure!(there == ours, Format, "it holds {there} tensors, the optimizer has {ours}: other parameters");
+        for (name, extra) in extras {
+            // Of the network's states there are as many as parameters have stepped.
+            let dims = if name == "lr_net.states" { file.tensor(&name)?.dims.to_vec() } else { extra.dims };
+            check_tensor(file, &name, DType::F64, &dims)?;
+        }
         let mut data = Vec::new();
         for name in file.names() {
             data.push(file.tensor(name)?.data);
@@ -195,6 +195,13 @@ impl Optimizer {
         }
         Ok(())
     }
+}
+
+fn check_tensor(file: &File, name: &str, dtype: DType, dims: &[usize]) -> Result<()> {
+    let found = file.tensor(name)?;
+    let fits = found.dtype == dtype && found.dims == dims;
+    ensure!(fits, Format, "{name} is {} {:?}, expected {dtype} {dims:?}", found.dtype, found.dims);
+    Ok(())
 }
 
 /// Codes have scales, and some directions no v: those are not there.

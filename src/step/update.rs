@@ -19,7 +19,8 @@ use super::report::{ParameterReport, Report};
 use super::weights::Held;
 use crate::backend::{Context, Direction, FLIP_BINS, StepRule};
 use crate::tensor::error::{ensure, error};
-use crate::tensor::{DType, Device, Result, Tensor, View};
+use crate::tensor::{DType, Device, Element, Result, Tensor, View};
+use bytemuck::Zeroable;
 
 /// Norms up to here have squares, and sums of them, that f32 can hold: half the root of f32::MAX.
 pub const LARGEST_NORM: f64 = 9.223e18;
@@ -49,6 +50,11 @@ fn made(slot: &mut Option<Tensor>, context: &Context, device: Device, dtype: DTy
         *slot = Some(place(Tensor::zeros(dtype, dims))?);
     }
     Ok(())
+}
+
+/// Zeros, in a tensor of `Work`.
+pub(super) fn clear<T: Element>(slot: &mut Option<Tensor>) -> Result<()> {
+    slot.as_mut().expect(MADE).fill_with(|elements: &mut [T]| elements.fill(Zeroable::zeroed()))
 }
 
 pub(super) const MADE: &str = "made at the beginning of the step";
@@ -137,17 +143,15 @@ impl Step<'_> {
         let device = gradients.first().map_or(Device::Host, View::device);
         made(&mut work.norms, context, device, DType::F64, &[count])?;
         made(&mut work.sums, context, device, DType::F64, &[count * SUMS])?;
-        made(&mut work.bins, context, device, DType::U32, &[count * FLIP_BINS])?;
+        let bins = if self.options.flip_budget < 1.0 { count * FLIP_BINS } else { 0 };
+        made(&mut work.bins, context, device, DType::U32, &[bins])?;
         made(&mut work.counts, context, device, DType::U32, &[count * 2])?;
         made(&mut work.none, context, device, DType::F32, &[0])?;
         let matrices = parameters.iter().filter(|p| p.method == Method::Muon).map(|p| [p.dims[0], p.dims[1]]);
-        let shapes: Vec<_> = matrices.collect();
-        if !shapes.is_empty() {
-            work.muon.reserve(context, device, &shapes)?;
-        }
-        work.norms.as_mut().expect(MADE).write(&vec![0f64; count])?;
-        work.sums.as_mut().expect(MADE).write(&vec![0f64; count * SUMS])?;
-        work.counts.as_mut().expect(MADE).write(&vec![0u32; count * 2])
+        work.muon.reserve(context, device, matrices)?;
+        clear::<f64>(&mut work.norms)?;
+        clear::<f64>(&mut work.sums)?;
+        clear::<u32>(&mut work.counts)
     }
 
     /// What brings the rms of an orthogonal matrix, 1 / sqrt(the larger dimension), to that of the options.

@@ -3,13 +3,22 @@
 use super::options::Kind;
 use super::parameter::{Parameter, Weight, Weights};
 use crate::backend::Context;
-use crate::backend::codes::{decode, encode};
+use crate::backend::codes::{decode, decode_into, encode};
 use crate::tensor::random::{Purpose, Stream};
 use crate::tensor::{DType, Result, Tensor, reserve};
 
 #[derive(Default)]
 pub struct Held {
     list: Vec<HeldWeight>,
+    room: Option<Room>,
+}
+
+/// What thresholds are found in: made once.
+struct Room {
+    threshold: Tensor,
+    scale: Tensor,
+    /// The floats of the largest parameter of codes.
+    decoded: Tensor,
 }
 
 struct HeldWeight {
@@ -59,20 +68,29 @@ impl Held {
 
     /// Finds the thresholds of ternary parameters, of the absmean scheme, for the step that follows.
     pub fn find_thresholds(&mut self, context: &Context, parameters: &[Parameter]) -> Result<()> {
-        for (weight, parameter) in self.list.iter_mut().zip(parameters) {
-            if parameter.kind != Kind::Ternary || parameter.count() == 0 {
+        let Held { list, room } = self;
+        let coded = list.iter().filter(|weight| weight.values.dtype() != DType::F32);
+        let largest = coded.map(|weight| weight.values.count()).max().unwrap_or(0);
+        if room.as_ref().is_none_or(|room| room.decoded.count() < largest) {
+            let zeros = |count: usize| Tensor::zeros(DType::F32, &[count]);
+            *room = Some(Room { threshold: zeros(1)?, scale: zeros(1)?, decoded: zeros(largest)? });
+        }
+        let Some(Room { threshold, scale, decoded }) = room else { return Ok(()) };
+        for (weight, parameter) in list.iter_mut().zip(parameters) {
+            let count = parameter.count();
+            if parameter.kind != Kind::Ternary || count == 0 {
                 continue;
             }
-            let (mut threshold, mut scale) = (Tensor::zeros(DType::F32, &[1])?, Tensor::zeros(DType::F32, &[1])?);
-            let decoded;
             let values = match weight.values.dtype() {
-                DType::F32 => &weight.values,
+                DType::F32 => weight.values.view(),
                 _ => {
-                    decoded = decode(context, &weight.values, &weight.scales)?;
-                    &decoded
+                    let dims = weight.values.dims();
+                    let into = &mut decoded.view_mut().narrow(0, count)?.reshape(dims)?;
+                    decode_into(context, &weight.values, &weight.scales, into)?;
+                    decoded.view().narrow(0, count)?
                 }
             };
-            let flat = values.view().reshape(&[1, parameter.count()])?;
+            let flat = values.reshape(&[1, count])?;
             let absmean = context.kernels().absmean;
             absmean(context.launch(), &flat, 0, &mut threshold.view_mut(), &mut scale.view_mut())?;
             weight.threshold = Some(threshold.host::<f32>()?[0]);

@@ -14,7 +14,7 @@ use crate::tensor::error::error;
 use crate::tensor::log::{LogLevel, log};
 use crate::tensor::random::{Purpose, Stream};
 use crate::tensor::{Cancelled, DType, Error, ErrorKind, Result, Tensor, reserve, vec_zeroed};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::sync::Arc;
 
 pub struct Work {
@@ -40,27 +40,53 @@ pub struct Work {
     /// The mean loss of each window of a step that is checked, before it and after it.
     before: Vec<f32>,
     after: Vec<f32>,
+    #[cfg(test)]
+    pub faults: Vec<(u64, Fault)>,
 }
 
-/// What a step measured.
+/// What goes wrong in one step of a test.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fault {
+    /// The batch is no text: token k is 7 k + 1, and 5 k + 2 follows it.
+    Tokens,
+    /// Every gradient is multiplied by it.
+    Gradients(f32),
+    /// The learning rate is.
+    Rate(f64),
+}
+
+/// What a step measured. What it did not, is NaN: null in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Done {
+    #[serde(deserialize_with = "number")]
     pub loss: f64,
+    #[serde(deserialize_with = "number")]
     pub learning_rate: f64,
+    #[serde(deserialize_with = "number")]
     pub learning_rate_factor: f64,
+    #[serde(deserialize_with = "number")]
     pub gradient_norm: f64,
     /// The share of trits that changed, the largest rms(step) / rms(w) of a parameter, and what the guard has left of the radius.
-    #[serde(default)]
+    #[serde(default = "unknown", deserialize_with = "number")]
     pub flip_rate: f64,
-    #[serde(default)]
+    #[serde(default = "unknown", deserialize_with = "number")]
     pub step_ratio: f64,
-    #[serde(default)]
+    #[serde(default = "unknown", deserialize_with = "number")]
     pub radius_factor: f64,
     /// Batches skipped and steps undone so far.
     #[serde(default)]
     pub skipped: u64,
     #[serde(default)]
     pub undone: u64,
+}
+
+fn unknown() -> f64 {
+    f64::NAN
+}
+
+fn number<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
 }
 
 impl Done {
@@ -80,7 +106,7 @@ impl Done {
 
 impl Work {
     /// `options` are resolved.
-    pub fn new(model: &Model, dataset: Arc<Dataset>, options: &TrainOptions, cancelled: Cancelled) -> Result<Work> {
+    pub fn new(model: &Model, dataset: Arc<Dataset>, options: &TrainOptions, sampling: Sampling) -> Result<Work> {
         let (batch, length) = (options.batch_size, options.context_length);
         let slice = options.slice(length);
         let products = GradientProducts { input: options.input_gradient, weight: options.weight_gradient };
@@ -91,7 +117,6 @@ impl Work {
         let rest = batch % slice;
         let evaluation = Evaluation::new(&dataset, slice, length, options.evaluation_windows);
         let largest = model.parameters().iter().map(|parameter| parameter.tensor.view().count()).max().unwrap_or(0);
-        let sampling = Sampling::new(model.context(), &dataset, options, cancelled)?;
         let interval = if options.log_interval > 0 { options.log_interval } else { options.evaluation_interval };
         let cluster_loss =
             sampling.clusters().map(|clusters| ClusterLoss::new(clusters.count(), interval)).transpose()?;
@@ -118,6 +143,8 @@ impl Work {
             norm: model.context().zeros(DType::F64, &[1])?,
             before: Vec::new(),
             after: Vec::new(),
+            #[cfg(test)]
+            faults: Vec::new(),
         })
     }
 
@@ -146,8 +173,21 @@ impl Work {
         self.evaluation.run(model, &self.dataset, &mut self.activations, batch, cancelled)
     }
 
-    /// The step after `step` steps. An error, CANCELLED among them, leaves the parameters and the optimizer's states as they were.
+    /// The step after `step` steps. An error, CANCELLED among them, leaves the parameters, the optimizer's states and the guard as
+    /// they were; only what a refused update takes of the radius stays taken.
     pub fn step(&mut self, model: &mut Model, options: &TrainOptions, step: u64, cancelled: Cancelled) -> Result<Done> {
+        let before = self.optimizer.progress().clone();
+        let done = self.try_step(model, options, step, cancelled);
+        if done.is_err() {
+            match self.optimizer.progress().refused == before.refused {
+                true => self.optimizer.set_progress(before),
+                false => *self.optimizer.guard_mut() = before.guard,
+            }
+        }
+        done
+    }
+
+    fn try_step(&mut self, model: &mut Model, options: &TrainOptions, step: u64, cancelled: Cancelled) -> Result<Done> {
         let number = step + 1;
         let guard = options.guard_options();
         let due = guard.as_ref().filter(|guard| self.optimizer.progress().guard.is_due(guard, number)).cloned();
@@ -161,27 +201,29 @@ impl Work {
             check_loss(number, loss)?;
         }
         let factor = self.adaptive.map_or(1.0, |adaptive| adaptive.factor(options.learning_rate));
+        #[cfg(test)]
+        let factor = self.apply_fault(number, factor);
         self.optimizer.set_learning_rate(options.learning_rate * factor)?;
         self.optimizer.set_clock(number);
-        let skip = self.look(model, options, step, loss, guard.as_ref())?;
         let mut done = Done { loss: loss.mean, learning_rate_factor: factor, ..Done::NOTHING };
-        if skip.is_none() {
+        let skipped = self.look(model, options, step, loss, guard.as_ref(), &mut done)?;
+        if !skipped {
             self.update(model, options, step, due.as_ref(), &mut done, cancelled).map_err(named)?;
-        } else {
-            done.learning_rate =
-                self.optimizer.options().learning_rate * self.optimizer.options().schedule.factor(number);
         }
         if let Some(loss) = &mut self.cluster_loss {
+            if skipped {
+                // No text of any cluster.
+                loss.begin();
+            }
             loss.commit(number);
         }
-        self.optimizer.progress().guard.check_health()?;
         let progress = self.optimizer.progress();
         (done.radius_factor, done.skipped, done.undone) =
             (progress.factor, progress.guard.skipped, progress.guard.undone);
         Ok(done)
     }
 
-    /// What the guard says of the batch, whose gradients then pass through their codes.
+    /// Whether the guard skips the batch, whose gradients else pass through their codes.
     fn look(
         &mut self,
         model: &Model,
@@ -189,7 +231,8 @@ impl Work {
         step: u64,
         loss: Loss,
         guard: Option<&GuardOptions>,
-    ) -> Result<Option<Skip>> {
+        done: &mut Done,
+    ) -> Result<bool> {
         let number = step + 1;
         if let Some(guard) = guard {
             let norm = self.norm(model)?;
@@ -200,7 +243,10 @@ impl Work {
                     LogLevel::Warning,
                     format_args!("step {number} is skipped, its batch {why}: loss {mean:.4}, gradient norm {norm:.3e}"),
                 );
-                return Ok(Some(skip));
+                self.optimizer.progress().guard.check_health()?;
+                let step = self.optimizer.options();
+                (done.gradient_norm, done.learning_rate) = (norm, step.learning_rate * step.schedule.factor(number));
+                return Ok(true);
             }
         }
         if self.codes.is_some() {
@@ -210,7 +256,7 @@ impl Work {
             }
             self.quantize_gradients(model, options, step)?;
         }
-        Ok(None)
+        Ok(false)
     }
 
     /// The optimizer's step; where it is due, a check of it.
@@ -240,21 +286,23 @@ impl Work {
         (done.learning_rate, done.gradient_norm) = (report.learning_rate, report.gradient_norm);
         (done.step_ratio, done.flip_rate) = (report.ratio, report.flips as f64 / report.trits as f64);
         model.refresh()?;
-        if let Some(guard) = due {
-            let checked = self.check(model, options, step, guard, cancelled);
-            if let Err(error) = checked {
-                // Given up in the middle of the check: as if the step had not been.
-                self.take_back(model)?;
-                return Err(error);
-            }
-        }
-        if let Some(codes) = &mut self.codes {
+        let stays = match due {
+            None => true,
+            // Given up in the middle of the check: as if the step had not been.
+            Some(guard) => match self.check(model, options, step, guard, cancelled) {
+                Err(error) => return self.take_back(model).and(Err(error)),
+                Ok(stays) => stays,
+            },
+        };
+        if let Some(codes) = &mut self.codes
+            && stays
+        {
             codes.commit();
         }
         Ok(())
     }
 
-    /// Evaluates the batch of the step that was just taken again, and undoes the step where it made it worse.
+    /// Evaluates the batch of the step that was just taken again, and undoes the step where it made it worse; whether it stays.
     fn check(
         &mut self,
         model: &mut Model,
@@ -262,7 +310,7 @@ impl Work {
         step: u64,
         guard: &GuardOptions,
         cancelled: Cancelled,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         self.after.clear();
         self.evaluate_again(model, options, step, cancelled)?;
         let (before, after) = (std::mem::take(&mut self.before), std::mem::take(&mut self.after));
@@ -280,9 +328,10 @@ impl Work {
                     "step {number} is undone: its own batch went from {from:.4} to {to:.4}; the radius is {factor:.3} of what it was to be"
                 ),
             );
+            self.optimizer.progress().guard.check_health()?;
         }
         (self.before, self.after) = (before, after);
-        Ok(())
+        Ok(stays)
     }
 
     fn take_back(&mut self, model: &mut Model) -> Result<()> {
@@ -336,7 +385,32 @@ impl Work {
     fn draw_batch(&mut self, options: &TrainOptions, [step, micro]: [u32; 2]) -> Result<()> {
         let stream = Stream::new(options.seed, Purpose::Batch, step, micro);
         let (rows, tokens, targets) = (&mut self.rows, &mut self.tokens, &mut self.targets);
-        self.sampling.batch(&self.dataset, stream, options.context_length, rows, tokens, targets)
+        self.sampling.batch(&self.dataset, stream, options.context_length, rows, tokens, targets)?;
+        #[cfg(test)]
+        if self.faults.contains(&(u64::from(step) + 1, Fault::Tokens)) {
+            let vocabulary = self.dataset.vocabulary();
+            for (k, (token, target)) in self.tokens.iter_mut().zip(&mut self.targets).enumerate() {
+                (*token, *target) = (((7 * k + 1) % vocabulary) as u32, ((5 * k + 2) % vocabulary) as u32);
+            }
+        }
+        Ok(())
+    }
+
+    #[cfg(test)]
+    fn apply_fault(&mut self, number: u64, rate: f64) -> f64 {
+        let mut rate = rate;
+        for (_, fault) in self.faults.iter().filter(|(at, _)| *at == number) {
+            match fault {
+                Fault::Tokens => {}
+                Fault::Rate(factor) => rate *= factor,
+                Fault::Gradients(factor) => {
+                    for gradient in self.gradients.tensors_mut() {
+                        gradient.host_mut::<f32>().unwrap().iter_mut().for_each(|x| *x *= factor);
+                    }
+                }
+            }
+        }
+        rate
     }
 
     /// The losses of the windows of a step's micro-batches, into `after`.

@@ -10,7 +10,7 @@ use super::config::TrainOptions;
 use super::dataset::{Dataset, Split};
 use super::metrics::{self, Metrics, Pace};
 use super::record::{FileSum, Record, Run, Text, hex};
-use super::sampling::Clusters;
+use super::sampling::{Clusters, Sampling};
 use super::state;
 use super::step::{Done, Work};
 use super::tokenizer::Tokenizer;
@@ -118,9 +118,11 @@ impl Trainer {
         };
         let context = guard.context().clone();
         drop(guard);
+        // What may be cancelled comes before the model changes.
+        let sampling = Sampling::new(&context, &dataset, &options, cancelled)?;
         model.try_write().ok_or_else(in_use)?.keep_codes(options.precision == Precision::Compact, options.seed)?;
         let guard = model.try_read().ok_or_else(in_use)?;
-        let work = Work::new(&guard, dataset, &options, cancelled)?;
+        let work = Work::new(&guard, dataset, &options, sampling)?;
         drop(guard);
         let mut trainer = Trainer {
             model,
@@ -148,6 +150,12 @@ impl Trainer {
     /// The last report; NaN where nothing was measured yet.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// What goes wrong in step `number`.
+    #[cfg(test)]
+    pub fn inject(&mut self, number: u64, fault: super::step::Fault) {
+        self.work.faults.push((number, fault));
     }
 
     /// How many windows of the training split each cluster has; empty when windows are drawn evenly.

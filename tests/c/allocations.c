@@ -163,7 +163,7 @@ static long of_gradients(const setun_quantize_options *options) {
  * else does after the first steps. */
 enum { STEP_ALLOCATIONS = 40 };
 
-static void of_training(int32_t threads) {
+static void of_training(int32_t threads, int32_t method, int32_t states) {
     static uint32_t tokens[4000];
     setun_context_options context_options;
     setun_model_options model_options;
@@ -186,12 +186,18 @@ static void of_training(int32_t threads) {
     options.batch_size = 12;
     options.n_clusters = 0;
     options.log_interval = 1000;
+    options.method = method;
+    options.states = states;
+    options.flip_budget = states == SETUN_STATE_PRECISION_F32 ? 1 : .01;
+    options.guard = states != SETUN_STATE_PRECISION_F32;
+    options.guard_interval = 2;
     CHECK_OK(setun_trainer_create(model, dataset, NULL, &options, &trainer));
     for (i = 0; i < 10; i++) {
         long before = counted();
         CHECK_OK(setun_trainer_step(trainer, NULL));
         if (i > 3 && counted() - before > STEP_ALLOCATIONS) {
-            fprintf(stderr, "%d threads: %ld allocations in step %d\n", (int)threads, counted() - before, i + 1);
+            fprintf(stderr, "%d threads, method %d, states %d: %ld allocations in step %d\n", (int)threads, (int)method,
+                    (int)states, counted() - before, i + 1);
             exit(1);
         }
     }
@@ -246,8 +252,12 @@ int main(void) {
     every_call(1, 0);
     /* A thread may have its first share of a product late. */
     every_call(2, CALLS / 4);
-    of_training(1);
-    of_training(2);
+    for (i = 1; i <= 2; i++) {
+        of_training(i, SETUN_STEP_METHOD_ADAMW, SETUN_STATE_PRECISION_F32);
+        of_training(i, SETUN_STEP_METHOD_ADAMW, SETUN_STATE_PRECISION_INT8);
+        of_training(i, SETUN_STEP_METHOD_ADAMW, SETUN_STATE_PRECISION_COMPACT);
+        of_training(i, SETUN_STEP_METHOD_MUON, SETUN_STATE_PRECISION_COMPACT);
+    }
     return 0;
 }
 #else

@@ -235,6 +235,26 @@ void steps()
     net.load("lr_net.safetensors");
     assert(net.factor(seen) == after);
 
+    options = setun::optimizer_options();
+    options.states = SETUN_STATE_PRECISION_COMPACT;
+    options.method = SETUN_STEP_METHOD_MUON;
+    options.guard_interval = 1;
+    setun::optimizer guarded(options);
+    guarded.add_compact("codes", std::vector<float>{1, -2, .5f, .25f, 2, 1}, std::vector<std::int64_t>{2, 3});
+    guarded.add("vector", vector, std::vector<std::int64_t>{1});
+    const std::vector<float> before = guarded.read(0);
+    assert(std::fabs(before[1] + 2) < .02f && guarded.read(1) == vector);
+    assert(guarded.step(both, 1.5).check_due == 1 && guarded.read(0) != before);
+    assert(guarded.judge(std::vector<float>{1, 2}, std::vector<float>{3, 4}) && guarded.read(0) == before);
+    assert(guarded.report(-1).undone == 1);
+    assert(guarded.step(both, 1.5).step == 1 && !guarded.judge(std::vector<float>{1}, std::vector<float>{1}));
+    assert(guarded.step(both, NAN).outcome == SETUN_STEP_OUTCOME_SKIPPED);
+    fails(SETUN_ERR_STATE, "no step waits", [&] { guarded.judge(std::vector<float>{1}, std::vector<float>{1}); });
+    fails(SETUN_ERR_SHAPE, "after", [&] { guarded.judge(std::vector<float>{1}, std::vector<float>{1, 2}); });
+    fails(SETUN_ERR_ARGUMENT, "index is 2", [&] { guarded.read(2); });
+    fails(SETUN_ERR_SHAPE, "more has 1 elements, its shape 6",
+          [&] { guarded.add_compact("more", std::vector<float>{1}, std::vector<std::int64_t>{2, 3}); });
+
     const auto [codes, scales] = setun::quantize_gradients(std::vector<float>{1, -2, .5f}, 32, 1, 2, 3);
     assert(codes[1] == -127 && std::fabs(setun::dequantize_gradients(codes, scales, 32)[1] + 2) < 1e-5f);
     setun::benchmark_options quick;

@@ -1,4 +1,5 @@
-/* The step verb: known answers on every backend, the radius, refusals that leave no trace, checkpoints, wrong use. */
+/* The step verb: known answers on every backend, the radius, methods and forms of states, the guard, refusals that leave no trace,
+ * checkpoints, wrong use. */
 #include "check.h"
 
 #include <float.h>
@@ -139,6 +140,14 @@ static void bad_calls(void) {
     options.learning_rate = .1;
     options.beta2 = 1;
     CHECK_FAILS(setun_step(w, gradient, N, moments, 1, &options, NULL), SETUN_ERR_ARGUMENT, "beta2 is 1");
+    for (i = 0; i < 4; i++) {
+        setun_optimizer_options_init(&options, sizeof options);
+        if (i == 0) options.method = SETUN_STEP_METHOD_MUON;
+        if (i == 1) options.states = SETUN_STATE_PRECISION_INT8;
+        if (i == 2) options.radius_base = SETUN_RADIUS_BASE_INITIAL;
+        if (i == 3) options.flip_budget = .5;
+        CHECK_FAILS(setun_step(w, gradient, N, moments, 1, &options, NULL), SETUN_ERR_ARGUMENT, "setun_optimizer");
+    }
     report.struct_size = 5;
     CHECK_FAILS(setun_step(w, gradient, N, moments, 1, NULL, &report), SETUN_ERR_ABI, "report");
     CHECK(memcmp(w, start, sizeof w) == 0);
@@ -226,7 +235,10 @@ static void optimizer(void) {
     CHECK_NEAR(radius, .01, 1e-15);
     CHECK_OK(step(&p, gradient, &report));
     CHECK_NEAR(report.radius, .01, 1e-15);
-    CHECK_NEAR(report.ratio, .01, 1e-9);
+    CHECK_OK(setun_optimizer_report(p.optimizer, 0, &part));
+    CHECK_NEAR(part.ratio, .01, 1e-9);
+    /* Vectors have a radius of their own, and the same part of it is left. */
+    CHECK_NEAR(report.ratio, .0125, 1e-9);
     CHECK_OK(setun_optimizer_radius(p.optimizer, &radius));
     CHECK_NEAR(radius, .0105, 1e-15);
     setun_optimizer_free(p.optimizer);
@@ -255,7 +267,7 @@ static void checkpoint(const char *folder) {
     other.optimizer = NULL;
     CHECK_OK(setun_optimizer_create(NULL, &other.optimizer));
     CHECK_OK(setun_optimizer_add(other.optimizer, "matrix", other.w, matrix, 2, NULL));
-    CHECK_FAILS(setun_optimizer_load(other.optimizer, path), SETUN_ERR_FORMAT, "it holds 6 tensors");
+    CHECK_FAILS(setun_optimizer_load(other.optimizer, path), SETUN_ERR_FORMAT, "it holds 7 tensors");
     CHECK(memcmp(other.w, start, sizeof start) == 0);
     file = fopen(path, "r+b");
     CHECK(file != NULL && fseek(file, -3, SEEK_END) == 0 && fputc(0x55, file) != EOF && fclose(file) == 0);
@@ -269,6 +281,190 @@ static void checkpoint(const char *folder) {
     setun_optimizer_free(first.optimizer);
     setun_optimizer_free(second.optimizer);
     setun_optimizer_free(other.optimizer);
+}
+
+enum { SIDE = 64, COUNT = SIDE * SIDE };
+
+static const int64_t square[2] = {SIDE, SIDE};
+static float wide_start[COUNT], wide_gradient[COUNT], wide[COUNT], wide_other[COUNT];
+
+static setun_optimizer *of_square(const setun_optimizer_options *options) {
+    setun_optimizer *optimizer = NULL;
+    CHECK_OK(setun_optimizer_create(options, &optimizer));
+    if (options->states == SETUN_STATE_PRECISION_COMPACT) {
+        CHECK_OK(setun_optimizer_add_compact(optimizer, "w", wide_start, square, 2, NULL));
+    } else {
+        setun_parameter_options own;
+        setun_parameter_options_init(&own, sizeof own);
+        own.kind = SETUN_PARAMETER_KIND_TERNARY;
+        memcpy(wide, wide_start, sizeof wide);
+        CHECK_OK(setun_optimizer_add(optimizer, "w", wide, square, 2, &own));
+    }
+    return optimizer;
+}
+
+/* Methods and forms of states: what they take, that they step, and that a file of one continues it. */
+static void forms(const char *folder) {
+    static const float *const gradients[1] = {wide_gradient};
+    static float here[COUNT], there[COUNT];
+    char path[4096];
+    setun_optimizer_options options;
+    setun_step_report report;
+    int32_t method, states;
+    int i;
+    snprintf(path, sizeof path, "%s/forms.safetensors", folder);
+    report.struct_size = sizeof report;
+    for (i = 0; i < COUNT; i++) wide_start[i] = (float)(i * 7919 % 1009 - 504) / 5040;
+    for (i = 0; i < COUNT; i++) wide_gradient[i] = (float)(i * 104729 % 2003 - 1001) / 1001;
+    for (method = SETUN_STEP_METHOD_ADAMW; method <= SETUN_STEP_METHOD_MOMENTUM; method++) {
+        for (states = SETUN_STATE_PRECISION_F32; states <= SETUN_STATE_PRECISION_COMPACT; states++) {
+            const int adamw = method == SETUN_STEP_METHOD_ADAMW;
+            const size_t codes = COUNT + COUNT / 256 * sizeof(float);
+            size_t bytes = 0, expected = (adamw ? 2 : 1) * (states == 0 ? COUNT * sizeof(float) : codes);
+            setun_optimizer *first, *second;
+            /* Codes of the weights beside those of m; of AdamW, sums of rows and columns. */
+            if (states == SETUN_STATE_PRECISION_COMPACT)
+                expected = 2 * codes + (adamw ? 8 * (2 * SIDE + 1) : 0);
+            setun_optimizer_options_init(&options, sizeof options);
+            options.method = method;
+            options.states = states;
+            options.learning_rate = .01;
+            options.flip_budget = .01;
+            options.schedule = SETUN_SCHEDULE_STABLE;
+            options.total_steps = 6;
+            first = of_square(&options);
+            CHECK_OK(setun_optimizer_state_bytes(first, &bytes));
+            CHECK(bytes == expected);
+            for (i = 0; i < 3; i++) CHECK_OK(setun_optimizer_step(first, gradients, 1, &report));
+            CHECK(report.trits == COUNT && report.flips > 0 && report.flips < COUNT / 20);
+            CHECK(report.learning_rate == .01 && report.step_rms > 0 && report.radius_factor == 1);
+            CHECK_OK(setun_optimizer_report(first, 0, &report));
+            CHECK(report.flip_share > 0 && report.flip_share < 1);
+            CHECK_OK(setun_optimizer_read(first, 0, here, COUNT));
+            CHECK(memcmp(here, wide_start, sizeof here) != 0);
+            if (states != SETUN_STATE_PRECISION_COMPACT) CHECK(memcmp(here, wide, sizeof here) == 0);
+            CHECK_OK(setun_optimizer_save(first, path));
+            for (i = 0; i < 3; i++) CHECK_OK(setun_optimizer_step(first, gradients, 1, NULL));
+            CHECK_OK(setun_optimizer_read(first, 0, here, COUNT));
+            second = of_square(&options);
+            CHECK_OK(setun_optimizer_load(second, path));
+            for (i = 0; i < 3; i++) CHECK_OK(setun_optimizer_step(second, gradients, 1, &report));
+            CHECK(report.step == 6 && report.learning_rate < .0011);
+            CHECK_OK(setun_optimizer_read(second, 0, there, COUNT));
+            CHECK(memcmp(here, there, sizeof here) == 0);
+            setun_optimizer_free(first);
+            setun_optimizer_free(second);
+            /* States of another form are not these. */
+            options.states = (states + 1) % 3;
+            second = of_square(&options);
+            CHECK_FAILS(setun_optimizer_load(second, path), SETUN_ERR_FORMAT, "");
+            setun_optimizer_free(second);
+        }
+    }
+}
+
+static void compact_wrong_use(void) {
+    static const int64_t flat[1] = {COUNT}, none[2] = {0, 4};
+    setun_optimizer_options options;
+    setun_parameter_options own;
+    setun_optimizer *plain = NULL, *compact = NULL;
+    setun_optimizer_options_init(&options, sizeof options);
+    setun_parameter_options_init(&own, sizeof own);
+    own.kind = SETUN_PARAMETER_KIND_TERNARY;
+    CHECK_OK(setun_optimizer_create(&options, &plain));
+    options.states = SETUN_STATE_PRECISION_COMPACT;
+    CHECK_OK(setun_optimizer_create(&options, &compact));
+    CHECK_FAILS(setun_optimizer_add_compact(plain, "w", wide_start, square, 2, NULL), SETUN_ERR_ARGUMENT, "not compact");
+    CHECK_FAILS(setun_optimizer_add(compact, "w", wide, square, 2, &own), SETUN_ERR_ARGUMENT, "setun_optimizer_add_compact");
+    CHECK_FAILS(setun_optimizer_add_compact(compact, "w", NULL, square, 2, NULL), SETUN_ERR_ARGUMENT, "initial is NULL");
+    CHECK_FAILS(setun_optimizer_add_compact(compact, "w", wide_start, flat, 1, NULL), SETUN_ERR_SHAPE, "1 dimensions");
+    CHECK_FAILS(setun_optimizer_add_compact(compact, "w", NULL, none, 2, NULL), SETUN_ERR_SHAPE, "no elements");
+    wide_start[5] = NAN;
+    CHECK_FAILS(setun_optimizer_add_compact(compact, "w", wide_start, square, 2, NULL), SETUN_ERR_ARGUMENT,
+                "initial[5] is NaN");
+    wide_start[5] = .25f;
+    CHECK_OK(setun_optimizer_add_compact(compact, "w", wide_start, square, 2, NULL));
+    CHECK_FAILS(setun_optimizer_add_compact(compact, "w", wide_start, square, 2, NULL), SETUN_ERR_ARGUMENT,
+                "a parameter w already");
+    CHECK_FAILS(setun_optimizer_read(compact, 1, wide_other, COUNT), SETUN_ERR_ARGUMENT, "index is 1");
+    CHECK_FAILS(setun_optimizer_read(compact, -1, wide_other, COUNT), SETUN_ERR_ARGUMENT, "index is -1");
+    CHECK_FAILS(setun_optimizer_read(compact, 0, wide_other, COUNT - 1), SETUN_ERR_SHAPE, "count is 4095");
+    CHECK_FAILS(setun_optimizer_read(compact, 0, NULL, COUNT), SETUN_ERR_ARGUMENT, "out is NULL");
+    CHECK_OK(setun_optimizer_read(compact, 0, wide_other, COUNT));
+    CHECK_NEAR(wide_other[5], .25, .25 / 127);
+    setun_optimizer_free(plain);
+    setun_optimizer_free(compact);
+}
+
+/* Batches that are skipped, and a step that is undone. */
+static void guarded(void) {
+    static const float before[3] = {1, 2, 3}, better[3] = {.9f, 2, 2.9f}, worse[3] = {1.1f, 2.1f, 3.1f};
+    static const float bad[3] = {NAN, INFINITY, 1e6f};
+    const float *gradients[1];
+    float other[4], kept[4], w[4] = {1, 2, 3, 4};
+    setun_optimizer_options options;
+    setun_step_report report;
+    setun_optimizer *optimizer = NULL;
+    int32_t undone = 7;
+    int i;
+    report.struct_size = sizeof report;
+    setun_optimizer_options_init(&options, sizeof options);
+    options.guard_interval = 4;
+    options.guard_spike = 0;
+    CHECK_FAILS(setun_optimizer_create(&options, &optimizer), SETUN_ERR_ARGUMENT, "guard_spike is 0");
+    options.guard_spike = 6;
+    options.guard_tolerance = NAN;
+    CHECK_FAILS(setun_optimizer_create(&options, &optimizer), SETUN_ERR_ARGUMENT, "guard_tolerance is NaN");
+    options.guard_tolerance = 2;
+    CHECK_OK(setun_optimizer_create(&options, &optimizer));
+    CHECK_OK(setun_optimizer_add(optimizer, "w", w, matrix, 2, NULL));
+    gradients[0] = gradient;
+    CHECK_FAILS(setun_optimizer_judge(optimizer, before, better, 3, &undone), SETUN_ERR_STATE, "no step waits");
+    for (i = 1; i <= 24; i++) {
+        memcpy(kept, w, sizeof kept);
+        CHECK_OK(setun_optimizer_step_guarded(optimizer, gradients, 1, 2 - .01 * i, &report));
+        CHECK(report.outcome == SETUN_STEP_OUTCOME_TAKEN && report.step == i && report.check_due == (i % 4 == 0));
+        if (i == 4) {
+            CHECK_OK(setun_optimizer_judge(optimizer, before, better, 3, &undone));
+            CHECK(undone == 0 && memcmp(kept, w, sizeof kept) != 0);
+            CHECK_FAILS(setun_optimizer_judge(optimizer, before, better, 3, &undone), SETUN_ERR_STATE, "no step waits");
+        }
+    }
+    /* Step 24 waits, and is undone; nothing but the radius tells of it. */
+    CHECK_FAILS(setun_optimizer_judge(optimizer, before, worse, 0, &undone), SETUN_ERR_ARGUMENT, "n is 0");
+    CHECK_FAILS(setun_optimizer_judge(optimizer, NULL, worse, 3, &undone), SETUN_ERR_ARGUMENT, "before is NULL");
+    CHECK_OK(setun_optimizer_judge(optimizer, before, worse, 3, &undone));
+    CHECK(undone == 1 && memcmp(kept, w, sizeof kept) == 0);
+    CHECK_OK(setun_optimizer_report(optimizer, -1, &report));
+    CHECK(report.undone == 1 && report.radius_factor == .25 && report.check_due == 0);
+    /* What is no batch to learn from: by its loss, or by its gradient. */
+    for (i = 0; i < 3; i++) {
+        CHECK_OK(setun_optimizer_step_guarded(optimizer, gradients, 1, bad[i], &report));
+        CHECK(report.outcome == SETUN_STEP_OUTCOME_SKIPPED && report.step == 23 && report.skipped == 2 * i + 1);
+        memcpy(other, gradient, sizeof other);
+        other[2] = bad[i];
+        gradients[0] = other;
+        CHECK_OK(setun_optimizer_step_guarded(optimizer, gradients, 1, 1.76, &report));
+        CHECK(report.outcome == SETUN_STEP_OUTCOME_SKIPPED && report.skipped == 2 * i + 2 && report.step_rms == 0);
+        gradients[0] = gradient;
+        CHECK(memcmp(kept, w, sizeof kept) == 0);
+    }
+    /* Without the guard such a gradient is refused, and a step that could be undone stays. */
+    CHECK_OK(setun_optimizer_step_guarded(optimizer, gradients, 1, 1.76, &report));
+    CHECK(report.check_due == 1 && report.step == 24);
+    CHECK_OK(setun_optimizer_step(optimizer, gradients, 1, &report));
+    CHECK(report.check_due == 0 && report.step == 25 && report.skipped == 6);
+    CHECK_FAILS(setun_optimizer_judge(optimizer, before, worse, 3, NULL), SETUN_ERR_STATE, "no step waits");
+    other[2] = NAN;
+    gradients[0] = other;
+    CHECK_FAILS(setun_optimizer_step(optimizer, gradients, 1, &report), SETUN_ERR_STATE, "element 2 of the gradient of w");
+    gradients[0] = gradient;
+    memcpy(kept, w, sizeof kept);
+    for (i = 0; setun_optimizer_step_guarded(optimizer, gradients, 1, NAN, NULL) == SETUN_OK; i++) CHECK(i < 64);
+    CHECK_FAILS(setun_optimizer_step_guarded(optimizer, gradients, 1, NAN, NULL), SETUN_ERR_STATE,
+                "of the last 64 steps");
+    CHECK(memcmp(kept, w, sizeof kept) == 0);
+    setun_optimizer_free(optimizer);
 }
 
 static void wrong_use(void) {
@@ -346,6 +542,9 @@ int main(int argc, char **argv) {
     bad_calls();
     optimizer();
     checkpoint(argc > 1 ? argv[1] : ".");
+    forms(argc > 1 ? argv[1] : ".");
+    compact_wrong_use();
+    guarded();
     wrong_use();
     return 0;
 }

@@ -219,6 +219,24 @@ class World:
         self.setun.ok("optimizer_step", optimizer, self.pointers([0.5] * 8), 1, None)
         return optimizer
 
+    def compact_optimizer(self, count):
+        """With so many parameters of codes."""
+        options = self.options("setun_optimizer_options", states=2)
+        optimizer = self.setun.made("optimizer_create", self.at(options))
+        for i in range(count):
+            dims, data = self.at((ctypes.c_int64 * 2)(2, 4)), self.at((ctypes.c_float * 8)(*[1.0] * 8))
+            self.setun.ok("optimizer_add_compact", optimizer, b"w" * (i + 1), data, dims, 2, None)
+        return optimizer
+
+    def checked_optimizer(self):
+        """After a step that can be undone."""
+        options = self.options("setun_optimizer_options", guard_interval=1)
+        optimizer = self.setun.made("optimizer_create", self.at(options))
+        dims, data = self.at((ctypes.c_int64 * 1)(8)), self.at((ctypes.c_float * 8)(*[1.0] * 8))
+        self.setun.ok("optimizer_add", optimizer, b"w", data, dims, 1, None)
+        self.setun.ok("optimizer_step_guarded", optimizer, self.pointers([0.5] * 8), 1, ctypes.c_double(1.5), None)
+        return optimizer
+
     def optimizer_file(self):
         path = self.path("optimizer.safetensors")
         self.setun.ok("optimizer_save", self.stepped_optimizer(), path)
@@ -916,6 +934,57 @@ TABLE = {
             ("a gradient has a NaN", dict(gradients=w.pointers([0.5] * 7 + [float("nan")])), ("STATE",), "7"),
             ("a gradient has an infinity", dict(gradients=w.pointers([float("inf")] + [0.5] * 7)), ("STATE",), "0"),
             ("count = 2", dict(count=2), ("ARGUMENT",), "2"),
+        ],
+    ),
+    "setun_optimizer_add_compact": Entry(
+        lambda w: dict(optimizer=w.compact_optimizer(0), name=b"w", initial=In("float", [1] * 8), dims=In("int64_t", [2, 4]), rank=2,
+                       options=w.options("setun_parameter_options")),
+        null=OPTIONS, fresh=True,
+        expect={
+            "options.* = NaN": ("OK",),  # what the optimizer's options say
+            **BOX,
+            "initial overlaps dims": ("OK",),  # both are read
+        },
+        more=lambda w, good: [
+            ("rank = -1", dict(rank=-1), ("ARGUMENT",), "rank"),
+            ("rank = 1", dict(rank=1), ("SHAPE",), "dimensions"),
+            ("dims = 2^32 x 2^32", dict(dims=In("int64_t", [1 << 32, 1 << 32])), ("SHAPE",), ""),
+            ("no elements", dict(dims=In("int64_t", [0, 4])), ("SHAPE",), "no elements"),
+            ("a name that is taken", dict(optimizer=w.compact_optimizer(1)), ("ARGUMENT",), "w"),
+            ("states of floats", dict(optimizer=w.setun.made("optimizer_create", None)), ("ARGUMENT",), "not compact"),
+        ],
+    ),
+    "setun_optimizer_read": Entry(
+        lambda w: dict(optimizer=w["setun_optimizer"], index=0, out=Out("float", 8), count=8),
+        more=lambda w, good: [
+            ("index = 1", dict(index=1), ("ARGUMENT",), "index"),
+            ("count = 7", dict(count=7), ("SHAPE",), "7"),
+        ],
+    ),
+    "setun_optimizer_step_guarded": Entry(
+        lambda w: dict(optimizer=w["setun_optimizer"], gradients=w.pointers([0.5] * 8), count=1, loss=1.5,
+                       report=w.filled("setun_step_report")),
+        null=("report",),
+        expect={
+            "count = 0": ("ARGUMENT",),
+            "loss = *": ("OK",),  # a batch that is skipped
+        },
+        more=lambda w, good: [
+            ("a gradient is NULL", dict(gradients=w.at((ctypes.c_void_p * 8)())), ("ARGUMENT",), "NULL"),
+            ("a gradient has a NaN", dict(gradients=w.pointers([0.5] * 7 + [float("nan")])), ("OK",), ""),  # skipped
+            ("count = 2", dict(count=2), ("ARGUMENT",), "2"),
+        ],
+    ),
+    "setun_optimizer_judge": Entry(
+        lambda w: dict(optimizer=w.checked_optimizer(), before=In("float", [1, 2]), after=In("float", [0.5, 1]), n=2, undone=Out("int32_t")),
+        null=("undone",), fresh=True,
+        expect={
+            "the last of before = *": ("OK",),  # the step is undone
+            "the last of after = *": ("OK",),
+        },
+        more=lambda w, good: [
+            ("n = 0", dict(n=0), ("ARGUMENT",), "n is 0"),
+            ("no step waits", dict(optimizer=w.stepped_optimizer()), ("STATE",), "no step waits"),
         ],
     ),
     "setun_optimizer_report": Entry(

@@ -507,6 +507,41 @@ class Objects(Embedding):
             with self.fails("ARGUMENT", "online_rate is 2"):
                 module.LrNet(online_rate=2.0)
 
+    def test_steps_of_codes_and_under_the_guard(self):
+        for module in (setun, plain):
+            optimizer = module.Optimizer(method="muon", states="compact", flip_budget=0.25, guard_interval=2, schedule="linear",
+                                         total_steps=100)
+            initial = memoryview(array.array("f", [0.1, -0.4] * 8)).cast("B").cast("f", (4, 4))
+            optimizer.add_compact("codes", initial)
+            vector = array.array("f", [0.5, 0.5])
+            optimizer.add("vector", vector, method="momentum", radius=0.01)
+            first = flat(optimizer.read(0))
+            self.assertAlmostEqual(first[1], -0.4, 2)
+            self.assertEqual(flat(optimizer.read(1)), [0.5, 0.5])
+            gradients = [[0.5, -0.25, 1.0, 0.125] * 4, [1.0, -1.0]]
+            report = optimizer.step(gradients, loss=2.0)
+            self.assertEqual((report.outcome, report.step, report.check_due), (module.StepOutcome.TAKEN, 1, 0))
+            kept = flat(optimizer.read(0)), vector.tolist()
+            self.assertNotEqual(kept[0], first)
+            report = optimizer.step(gradients, loss=1.9)
+            self.assertEqual((report.check_due, report.trits), (1, 16))
+            self.assertNotEqual((flat(optimizer.read(0)), vector.tolist()), kept)
+            with self.assertRaisesRegex(ValueError, "before has 2 losses, after has 1"):
+                optimizer.judge([1.0, 2.0], [3.0])
+            self.assertTrue(optimizer.judge([1.0, 2.0], [3.0, 4.0]))
+            self.assertEqual((flat(optimizer.read(0)), vector.tolist()), kept)
+            with self.fails("STATE", "no step waits"):
+                optimizer.judge([1.0], [2.0])
+            self.assertEqual((optimizer.report().undone, optimizer.report().radius_factor), (1, 0.25))
+            optimizer.step(gradients, loss=1.9)
+            self.assertFalse(optimizer.judge([1.0], [0.5]))
+            report = optimizer.step(gradients, loss=float("nan"))
+            self.assertEqual((report.outcome, report.step, report.skipped), (module.StepOutcome.SKIPPED, 2, 1))
+            with self.fails("ARGUMENT", "setun_optimizer_add_compact"):
+                module.Optimizer(states="compact").add("codes", memoryview(bytearray(64)).cast("f", (4, 4)), kind="ternary")
+            with self.fails("ARGUMENT", "not compact"):
+                module.Optimizer().add_compact("codes", memoryview(array.array("f", [1.0] * 4)).cast("B").cast("f", (2, 2)))
+
     def test_gradients_of_eight_bits(self):
         for module in (setun, plain):
             codes, scales = module.quantize_gradients([1.0, -2.0, 0.5] * 20, 32, seed=1)

@@ -1,193 +1,167 @@
-//! What is refused, and that a refusal leaves every bit as it was.
+//! What is kept and undone, and the guard through a run.
 
 use super::*;
 
-const BAD: [f32; 3] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
-
-fn refusal(report: Report) -> Refusal {
-    report.refusal.expect("the step is refused")
+/// Weights w [16, 16] that bring x [64, 16] w near to y; the loss is the mean square of what is left, by rows of x.
+struct Problem {
+    x: Vec<f32>,
+    y: Vec<f32>,
 }
 
-#[test]
-fn a_bad_gradient_of_any_parameter_leaves_no_trace() {
-    for context in contexts() {
-        let options = StepOptions { learning_rate: 0.05, lower: -0.2, ..StepOptions::default() };
-        let (mut optimizer, mut twin) = (optimizer(&context, &options), optimizer(&context, &options));
-        let mut refused = 0;
-        for t in 1..=3 {
-            for i in (0..SHAPES.len()).filter(|&i| count(i) > 0) {
-                for (at, bad) in [0, count(i) / 2, count(i) - 1].into_iter().zip(BAD) {
-                    let mut gradients = gradients(t);
-                    gradients[i].host_mut::<f32>().unwrap()[at] = bad;
-                    let before = bits(&optimizer);
-                    let report = step(&mut optimizer, &gradients);
-                    refused += 1;
-                    assert_eq!((report.step, report.refused.gradients), (u64::from(t) - 1, refused));
-                    let Refusal { kind, error } = refusal(report);
-                    assert_eq!((kind, error.kind), (RefusalKind::Gradient, ErrorKind::State));
-                    let name = SHAPES[i].0;
-                    let expected =
-                        format!("step {t}: element {at} of the gradient of {name} is not finite; nothing was updated");
-                    assert_eq!(error.message, expected);
-                    assert!(bits(&optimizer) == before);
-                }
-            }
-            let (found, expected) = (step(&mut optimizer, &gradients(t)), step(&mut twin, &gradients(t)));
-            assert_eq!(Report { refused: expected.refused, ..found }, expected);
-            assert!(bits(&optimizer) == bits(&twin), "step {t} on {}", context.backend().name());
-        }
-        assert_eq!(optimizer.radius(), 0.05);
+const N: usize = 16;
+const ROWS: usize = 64;
+
+impl Problem {
+    fn new() -> Problem {
+        let (x, w) = (normal(ROWS * N, 21, 0, 1.0), normal(N * N, 22, 0, 0.5));
+        let noise = normal(ROWS * N, 23, 0, 0.3);
+        let y = (0..ROWS * N).map(|i| (0..N).map(|k| x[i / N * N + k] * w[k * N + i % N]).sum::<f32>() + noise[i]);
+        Problem { y: y.collect(), x }
+    }
+
+    fn residues(&self, w: &[f32]) -> Vec<f32> {
+        let product = |i: usize| (0..N).map(|k| self.x[i / N * N + k] * w[k * N + i % N]).sum::<f32>();
+        (0..ROWS * N).map(|i| product(i) - self.y[i]).collect()
+    }
+
+    /// Of each row.
+    fn losses(&self, w: &[f32]) -> Vec<f32> {
+        let residues = self.residues(w);
+        residues.chunks(N).map(|row| row.iter().map(|r| r * r).sum::<f32>() / N as f32).collect()
+    }
+
+    fn loss(&self, w: &[f32]) -> f64 {
+        self.losses(w).iter().map(|&loss| f64::from(loss)).sum::<f64>() / ROWS as f64
+    }
+
+    fn gradient(&self, w: &[f32]) -> Tensor {
+        let residues = self.residues(w);
+        let of = |i: usize| (0..ROWS).map(|r| self.x[r * N + i / N] * residues[r * N + i % N]).sum::<f32>();
+        let gradient: Vec<f32> = (0..N * N).map(|i| of(i) * 2.0 / (ROWS * N) as f32).collect();
+        Tensor::from_slice(&gradient, &[N, N]).unwrap()
     }
 }
 
+/// Everything that a step changes, in all forms of states.
 #[test]
-fn gradients_whose_norm_is_beyond_f32_are_refused() {
+fn an_undone_step_leaves_no_bit() {
     for context in contexts() {
-        let mut optimizer = optimizer(&context, &StepOptions::default());
-        let before = bits(&optimizer);
-        let mut gradients = gradients(1);
-        gradients[0].host_mut::<f32>().unwrap()[3] = 1e19;
-        let refused = refusal(step(&mut optimizer, &gradients));
-        assert_eq!(refused.kind, RefusalKind::Gradient);
-        assert!(refused.error.message.contains("the norm of the gradients is beyond f32"), "{}", refused.error);
-        assert!(bits(&optimizer) == before);
-    }
-}
+        for method in [Method::AdamW, Method::Muon, Method::Momentum] {
+            for precision in [Precision::F32, Precision::Int8, Precision::Compact] {
+                let options = StepOptions { method, precision, learning_rate: 0.05, ..StepOptions::default() };
+                let mut run = Run::all(&context, &options);
+                run.add_codes("codes", &start(1), SHAPES[1].2);
+                let gradients = |t| {
+                    let mut all = gradients(t);
+                    all.push(Tensor::from_slice(&normal(count(1), 300, t, 0.1), SHAPES[1].2).unwrap());
+                    all
+                };
+                (1..=2).for_each(|t| assert!(run.step(&gradients(t)).refusal.is_none()));
+                let (bits, progress) = (run.bits(), run.progress().clone());
+                run.undo();
+                assert!(run.bits() == bits && *run.progress() == progress, "nothing was kept");
 
-#[test]
-fn a_parameter_that_the_caller_broke_is_named() {
-    for context in contexts() {
-        for (bad, expected) in [(f32::NAN, "element 4 of masters is not"), (1e30, "the norm of masters is beyond f32")]
-        {
-            let mut optimizer = optimizer(&context, &StepOptions { weight_decay: 0.0, ..StepOptions::default() });
-            step(&mut optimizer, &gradients(1));
-            let good = values(&optimizer, 1)[4];
-            optimizer.parameters_mut()[1].tensor.host_mut::<f32>().unwrap()[4] = bad;
-            let before = bits(&optimizer);
-            let report = step(&mut optimizer, &gradients(2));
-            assert_eq!((report.refused.parameters, report.step), (1, 1));
-            let refused = refusal(report);
-            assert_eq!(refused.kind, RefusalKind::Parameter);
-            assert!(refused.error.message.contains(expected), "{}", refused.error);
-            assert!(bits(&optimizer) == before);
-            optimizer.parameters_mut()[1].tensor.host_mut::<f32>().unwrap()[4] = good;
-            assert_eq!(step(&mut optimizer, &gradients(2)).step, 2);
-        }
-    }
-}
+                run.keep();
+                assert!(run.has_kept());
+                run.step(&gradients(3));
+                assert!(run.bits() != bits);
+                run.undo();
+                assert!(run.bits() == bits, "{method:?}, {precision:?} on {}", context.backend().name());
+                assert_eq!(*run.progress(), Progress { factor: 0.25, ..progress.clone() });
+                assert!(!run.has_kept() && run.radius() == 0.25 * 0.05);
 
-/// The last parameter overflows: those before it, which could have stepped, have not.
-#[test]
-fn an_update_that_overflows_is_refused_as_a_whole_and_the_radius_recovers() {
-    for context in contexts() {
-        for mode in [RadiusMode::Off, RadiusMode::Cap, RadiusMode::Exact] {
-            let options = StepOptions {
-                learning_rate: 1e20,
-                radius_mode: mode,
-                radius: 1e2,
-                floor: 1e-30,
-                ..StepOptions::default()
-            };
-            let mut optimizer = Optimizer::new(context.clone(), options).unwrap();
-            let small = ParameterOptions { weight_decay: Some(0.0), ..ParameterOptions::of(Kind::Matrix) };
-            optimizer.add("small", Tensor::from_slice(&[1e-3f32; 40], &[40]).unwrap(), &small).unwrap();
-            let large = Tensor::from_slice(&[3e17f32; 4], &[4]).unwrap();
-            optimizer.add("large", large, &small).unwrap();
-            let gradients = [40, 4].map(|n| Tensor::from_slice(&vec![-0.1f32; n], &[n]).unwrap());
-            let before = bits(&optimizer);
-            let mut refused = 0;
-            let taken = loop {
-                let report = step(&mut optimizer, &gradients);
-                if report.refusal.is_none() {
-                    break report;
-                }
-                refused += 1;
-                let factor = 0.25f64.powi(refused);
-                assert_eq!((report.step, report.refused.updates), (0, refused as u64));
-                assert_eq!(optimizer.radius(), 1e2 * factor);
-                assert!(bits(&optimizer) == before, "{mode:?}");
-                let Refusal { kind, error } = refusal(report);
-                assert_eq!((kind, error.kind), (RefusalKind::Update, ErrorKind::State));
-                let name = if mode == RadiusMode::Off { "small" } else { "large" };
-                assert!(error.message.contains(&format!("would take {name} beyond f32")), "{error}");
-            };
-            // Off: from 1e20 to below 9.2e18 / sqrt(40). Else from 1e2 * 6e17 to below 9.2e18 - 6e17.
-            assert_eq!(refused, if mode == RadiusMode::Off { 4 } else { 2 }, "{mode:?}");
-            assert_eq!(taken.step, 1);
-            let factor = 0.25f64.powi(refused);
-            match mode {
-                RadiusMode::Off => assert_eq!(optimizer.parameters()[0].report.learning_rate, 1e20 * factor),
-                _ => assert!((taken.ratio / (1e2 * factor) - 1.0).abs() < 1e-12),
-            }
-            assert!(bits(&optimizer).iter().all(|&x| f32::from_bits(x).is_finite()));
-            // It grows back by 5% a step, and no further than where it was. Smaller steps, for room.
-            optimizer.set_learning_rate(1e-3).unwrap();
-            optimizer.set_radius(1e-2).unwrap();
-            let steps_back = ((1.0 / factor).ln() / 1.05f64.ln()).ceil() as i32;
-            for back in 1..steps_back {
-                let expected = 1e-2 * factor * 1.05f64.powi(back);
-                assert!((optimizer.radius() / expected - 1.0).abs() < 1e-9, "{back} steps after");
-                assert_eq!(step(&mut optimizer, &gradients).refusal, None);
-            }
-            assert_eq!(optimizer.radius(), 1e-2);
-            step(&mut optimizer, &gradients);
-            assert_eq!(optimizer.radius(), 1e-2);
-        }
-    }
-}
-
-/// Whatever the numbers: a step that is taken leaves finite ones, a step that is refused leaves the same bits.
-#[test]
-fn no_input_makes_a_parameter_or_a_state_that_is_not_finite() {
-    let sizes = [0.0, 1e-45, 1e-38, 1e-30, 1e-20, 1e-8, 1e-3, 1.0, 1e4, 1e9, 1e15, 5e18, 1e19, 3e38];
-    let (mut taken, mut refused) = (0, 0);
-    for context in contexts() {
-        for case in 0..400 {
-            let stream = Stream::new(case, Purpose::Test, 0, 0);
-            let mut draws = 0;
-            let mut choose = |choices: &[f64]| {
-                draws += 1;
-                choices[stream.below(draws, choices.len() as u64) as usize]
-            };
-            let options = StepOptions {
-                learning_rate: choose(&[0.0, 1e-10, 1e-3, 1.0, 1e10, 1e19, 3e38]),
-                beta1: choose(&[0.0, 0.9, 0.999_999]),
-                beta2: choose(&[0.0, 0.99, 0.999_999]),
-                epsilon: choose(&[1e-38, 1e-8, 1.0]),
-                weight_decay: choose(&[0.0, 0.1, 1e10, 3e38]),
-                clip: choose(&[0.0, 1e-30, 1.0, 1e18]),
-                radius_mode: [RadiusMode::Off, RadiusMode::Cap, RadiusMode::Exact][choose(&[0.0, 1.0, 2.0]) as usize],
-                radius: choose(&[0.0, 1e-30, 0.05, 1.0, 1e20, 3e38]),
-                floor: choose(&[0.0, 1e-3, 1e10, 3e38]),
-                ..StepOptions::default()
-            };
-            const N: usize = 9;
-            let largest = choose(&[7.0, 11.0, 14.0]) as usize;
-            let mut numbers =
-                || -> Vec<f32> { (0..N).map(|_| (choose(&sizes[..largest]) * choose(&[-1.0, 1.0])) as f32).collect() };
-            let mut optimizer = Optimizer::new(context.clone(), options.clone()).unwrap();
-            let tensor = Tensor::from_slice(&numbers(), &[N]).unwrap();
-            optimizer.add("p", tensor, &ParameterOptions::of(Kind::Matrix)).unwrap();
-            for _ in 0..12 {
-                let before = bits(&optimizer);
-                let report = step(&mut optimizer, &[Tensor::from_slice(&numbers(), &[N]).unwrap()]);
-                let after = bits(&optimizer);
-                match report.refusal {
-                    Some(_) => assert!(after == before, "case {case}: {options:?}"),
-                    None => assert!(
-                        after.iter().all(|&x| f32::from_bits(x).is_finite()),
-                        "case {case} on {}: {options:?}, {report:?}",
-                        context.backend().name()
-                    ),
-                }
-                *if report.refusal.is_some() { &mut refused } else { &mut taken } += 1;
+                // The next copy goes into the same room; what is forgotten stays as it is.
+                run.keep();
+                assert_eq!(run.step(&gradients(3)).step, 3);
+                let (bits, factor) = (run.bits(), run.progress().factor);
+                assert_eq!(factor, 0.25 * 1.05);
+                run.forget();
+                run.undo();
+                assert!(run.bits() == bits && run.progress().factor == factor);
             }
         }
     }
-    assert!(taken > 1000 && refused > 1000, "{taken} taken, {refused} refused");
+}
+
+/// 200 steps; in step `bad` the gradient is of no use: `factor` times what it was, plus noise. With a guard such a batch is skipped.
+fn descend(problem: &Problem, guard: Option<&GuardOptions>, bad: Option<(u32, f32)>) -> (f64, Progress) {
+    let options = StepOptions { learning_rate: 0.02, weight_decay: 0.0, clip: 0.0, ..off() };
+    let mut run = Run::new(&context(Backend::Simd, 1), &options);
+    run.add("w", &[0.0; N * N], &[N, N], &ParameterOptions::of(Kind::Matrix));
+    for t in 1..=200 {
+        let mut gradient = problem.gradient(&run.values(0));
+        let mut loss = problem.loss(&run.values(0));
+        if let Some((_, factor)) = bad.filter(|(at, _)| *at == t) {
+            let noise = normal(N * N, 99, t, factor);
+            gradient.host_mut::<f32>().unwrap().iter_mut().zip(noise).for_each(|(g, noise)| *g += noise);
+            loss += f64::from(factor);
+        }
+        if let Some(guard) = guard {
+            let norm = gradient.host::<f32>().unwrap().iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
+            let skipped = run.look(guard, loss, norm).is_some();
+            run.progress().guard.check_health().unwrap();
+            assert_eq!(skipped, bad.is_some_and(|(at, _)| at == t), "step {t}");
+            if skipped {
+                continue;
+            }
+            if run.progress().guard.is_due(guard, u64::from(t)) {
+                let before = problem.losses(&run.values(0));
+                run.keep();
+                run.step(&[gradient]);
+                let after = problem.losses(&run.values(0));
+                assert!(run.guard_mut().judge(guard, &before, &after), "step {t} is a good one");
+                run.forget();
+                continue;
+            }
+        }
+        run.step(&[gradient]);
+    }
+    (problem.loss(&run.values(0)), run.progress().clone())
 }
 
 #[test]
-fn the_largest_norm_has_a_square_that_f32_holds() {
-    assert!(LARGEST_NORM.powi(2) * 3.9 < f64::from(f32::MAX));
+fn a_guarded_run_skips_what_a_run_without_it_suffers_from() {
+    let (problem, guard) = (Problem::new(), GuardOptions::default());
+    let (clean, _) = descend(&problem, None, None);
+    let (watched, progress) = descend(&problem, Some(&guard), None);
+    // A guard that does not act changes nothing.
+    assert_eq!(watched, clean);
+    assert_eq!((progress.guard.seen, progress.guard.checked), (200, 12));
+    for factor in [f32::NAN, f32::INFINITY, 1e3] {
+        let (found, progress) = descend(&problem, Some(&guard), Some((170, factor)));
+        assert_eq!((progress.guard.skipped, progress.guard.undone, progress.steps), (1, 0, 199));
+        assert!(found < 1.02 * clean, "{found} after {factor}, {clean} without");
+    }
+    let (spoiled, _) = descend(&problem, None, Some((170, 1e3)));
+    assert!(spoiled > 1.05 * clean, "{spoiled} with the bad batch, {clean} without");
+}
+
+/// A step that is far too long, undone: its batch says so, and the radius that is left grows back.
+#[test]
+fn a_step_that_made_its_batch_worse_is_undone() {
+    let (problem, guard) = (Problem::new(), GuardOptions::default());
+    for method in [Method::AdamW, Method::Muon] {
+        let options = StepOptions { method, learning_rate: 0.02, weight_decay: 0.0, ..off() };
+        let mut run = Run::new(&context(Backend::Simd, 1), &options);
+        run.add("w", &[0.0; N * N], &[N, N], &ParameterOptions::of(Kind::Matrix));
+        for _ in 0..30 {
+            run.step(&[problem.gradient(&run.values(0))]);
+        }
+        let (bits, progress, before) = (run.bits(), run.progress().clone(), problem.losses(&run.values(0)));
+        run.set_learning_rate(20.0).unwrap();
+        run.keep();
+        run.step(&[problem.gradient(&run.values(0))]);
+        let after = problem.losses(&run.values(0));
+        assert!(!run.guard_mut().judge(&guard, &before, &after));
+        run.undo();
+        assert!(run.bits() == bits);
+        let kept = run.progress();
+        assert_eq!((kept.steps, kept.factor, kept.guard.undone), (progress.steps, 0.25, 1));
+        run.set_learning_rate(0.02).unwrap();
+        for back in 1..=29 {
+            run.step(&[problem.gradient(&run.values(0))]);
+            assert!((run.progress().factor - (0.25 * 1.05f64.powi(back)).min(1.0)).abs() < 1e-12);
+        }
+        assert_eq!(run.progress().factor, 1.0);
+    }
 }

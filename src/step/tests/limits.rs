@@ -31,18 +31,24 @@ fn an_exact_radius_is_the_length_of_every_step() {
     for context in contexts() {
         for rate in [0.0, 1e-4, 1e4] {
             let exact = RadiusMode::Exact;
-            let options =
-                StepOptions { learning_rate: rate, radius_mode: exact, radius: 0.03, ..StepOptions::default() };
+            let options = StepOptions {
+                learning_rate: rate,
+                radius_mode: exact,
+                radius: 0.03,
+                vector_radius: 0.02,
+                ..StepOptions::default()
+            };
             let mut run = Run::all(&context, &options);
             for t in 1..=4 {
                 let (report, moves) = moved(&mut run, t);
                 for (i, [step, weights]) in moves.into_iter().enumerate().filter(|(i, _)| count(*i) > 0) {
-                    let expected = 0.03 * weights.max(floor(i, &options));
+                    let radius = if SHAPES[i].1 == Kind::Vector { 0.02 } else { 0.03 };
+                    let expected = radius * weights.max(floor(i, &options));
                     assert_near(SHAPES[i].0, step, expected);
                     let part = &run.parameters()[i].report;
                     assert_near("reported step", part.step_rms, expected);
                     assert_near("reported weights", part.weight_rms, weights);
-                    assert!((part.ratio - 0.03).abs() < 1e-12);
+                    assert!((part.ratio - radius).abs() < 1e-12);
                 }
                 assert!((report.ratio - 0.03).abs() < 1e-12 && report.radius == 0.03);
             }
@@ -86,7 +92,8 @@ fn a_radius_of_zero_moves_nothing_and_neither_does_a_gradient_of_zeros() {
         SHAPES.iter().map(|(_, _, dims)| Tensor::zeros(crate::tensor::DType::F32, dims).unwrap()).collect();
     for context in contexts() {
         for mode in [RadiusMode::Cap, RadiusMode::Exact] {
-            let options = StepOptions { radius_mode: mode, weight_decay: 0.0, ..StepOptions::default() };
+            let options =
+                StepOptions { radius_mode: mode, vector_radius: 0.0, weight_decay: 0.0, ..StepOptions::default() };
             let mut run = Run::all(&context, &options);
             let start = run.bits();
             assert_eq!(run.step(&zeros).refusal, None);
@@ -145,4 +152,79 @@ fn a_parameter_may_have_limits_of_its_own() {
     run.step(&[Tensor::from_slice(&[0.3f32, 0.3], &[2]).unwrap()]);
     let found = run.values(0);
     assert!((found[0] - 0.5).abs() < 1e-6 && (found[1] + 1.5).abs() < 1e-6, "{found:?}");
+}
+
+/// A radius of its own holds one parameter, that of the vectors holds vectors, and one method steps beside another.
+#[test]
+fn a_parameter_may_have_a_radius_and_a_method_of_its_own() {
+    let (matrix, vector) = (ParameterOptions::of(Kind::Matrix), ParameterOptions::of(Kind::Vector));
+    for context in contexts() {
+        let exact = RadiusMode::Exact;
+        let options = StepOptions {
+            method: Method::Muon,
+            radius_mode: exact,
+            radius: 0.03,
+            vector_radius: 0.02,
+            ..StepOptions::default()
+        };
+        let mut run = Run::new(&context, &options);
+        let adamw = ParameterOptions { method: Some(Method::AdamW), ..matrix.clone() };
+        let cases = [
+            ("muon", matrix.clone(), Method::Muon, 0.03),
+            ("adamw", adamw.clone(), Method::AdamW, 0.03),
+            ("own", ParameterOptions { radius: Some(0.007), ..matrix.clone() }, Method::Muon, 0.007),
+            ("vector", vector.clone(), Method::AdamW, 0.02),
+            ("own vector", ParameterOptions { radius: Some(0.5), ..vector.clone() }, Method::AdamW, 0.5),
+        ];
+        for (name, own, ..) in &cases {
+            let dims: &[usize] = if own.kind == Kind::Vector { &[35] } else { &[7, 5] };
+            run.add(name, &start(0), dims, own);
+        }
+        for t in 1..=3 {
+            let before: Vec<Vec<f32>> = (0..cases.len()).map(|i| run.values(i)).collect();
+            run.step(&cases.each_ref().map(|(.., own)| {
+                let dims: &[usize] = if [0.02, 0.5].contains(own) { &[35] } else { &[7, 5] };
+                Tensor::from_slice(&normal(35, 7, t, 0.1), dims).unwrap()
+            }));
+            for (i, (name, own, method, radius)) in cases.iter().enumerate() {
+                assert_eq!(run.parameters()[i].method, *method, "{name}");
+                let floor = if own.kind == Kind::Vector { 0.1 } else { 1e-3 };
+                let change = before[i].iter().zip(run.values(i)).map(|(&x, y)| f64::from(y) - f64::from(x));
+                let was = rms(before[i].iter().map(|&x| f64::from(x)));
+                assert_near(name, rms(change.collect::<Vec<_>>().into_iter()), radius * was.max(floor));
+            }
+        }
+    }
+}
+
+/// Weights that grow take longer and longer steps of a radius relative to them, and steps of one length of one relative to the
+/// first weights.
+#[test]
+fn an_initial_base_does_not_grow_with_the_weights() {
+    for method in [Method::AdamW, Method::Muon] {
+        for base in [RadiusBase::Current, RadiusBase::Initial] {
+            let options = StepOptions {
+                method,
+                radius_mode: RadiusMode::Exact,
+                radius_base: base,
+                radius: 0.2,
+                weight_decay: 0.0,
+                ..StepOptions::default()
+            };
+            let mut run = Run::new(&context(Backend::Simd, 1), &options);
+            run.add("a", &normal(64, 3, 0, 0.1), &[8, 8], &ParameterOptions::of(Kind::Matrix));
+            let gradient = [Tensor::from_slice(&normal(64, 4, 0, 0.1), &[8, 8]).unwrap()];
+            let mut steps = Vec::new();
+            for _ in 0..8 {
+                run.step(&gradient);
+                steps.push(run.parameters()[0].report.step_rms);
+            }
+            let initial = rms(normal(64, 3, 0, 0.1).iter().map(|&x| f64::from(x)));
+            assert!((run.parameters()[0].initial_rms / initial - 1.0).abs() < 1e-6);
+            match base {
+                RadiusBase::Initial => assert!(steps.iter().all(|step| (step / (0.2 * initial) - 1.0).abs() < 1e-6)),
+                RadiusBase::Current => assert!(steps[7] > 1.5 * steps[0], "{steps:?}"),
+            }
+        }
+    }
 }

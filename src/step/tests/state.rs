@@ -1,6 +1,7 @@
 //! Checkpoints: what is continued is bit for bit what never stopped; what is damaged changes nothing.
 
 use super::*;
+use crate::format::safetensors::{Entry, encode};
 use crate::format::scratch::{Scratch, names};
 
 fn options() -> StepOptions {
@@ -78,8 +79,8 @@ fn a_damaged_file_changes_nothing() {
     }
     let replaced = |from: &str, to: &str| {
         assert_eq!(from.len(), to.len());
-        let header = String::from_utf8_lossy(&good[..good.len().min(2000)]).into_owned();
-        let at = header.find(from).unwrap_or_else(|| panic!("the header has {from}: {header}"));
+        let at = good.windows(from.len()).position(|bytes| bytes == from.as_bytes());
+        let at = at.unwrap_or_else(|| panic!("the header has {from}"));
         let mut bytes = good.clone();
         bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
         refused(&scratch, &bytes, fresh())
@@ -90,6 +91,7 @@ fn a_damaged_file_changes_nothing() {
         (r#""steps":"3""#, r#""steps":"x""#, r#"steps is "x", which is no such number"#),
         (r#""steps":"3""#, r#""steps":"0""#, "which no 0 steps leave"),
         (r#""factor":"0.25""#, r#""factor":"1.25""#, "factor 1.25 are not an optimizer's"),
+        (r#""guard":"0 0"#, r#""guard":"0 x"#, "which is no guard's"),
         (r#""refused_updates":"1""#, r#""refused_updatez":"1""#, "its metadata lacks refused_updates"),
     ] {
         let message = replaced(from, to);
@@ -128,4 +130,61 @@ fn other_parameters_and_values_that_are_not_finite_are_refused() {
     assert!(std::fs::read(&path).unwrap() == good);
     let missing = Run::all(&context, &options()).load(&scratch.path().join("none")).unwrap_err();
     assert_eq!(missing.kind, ErrorKind::Io);
+}
+
+/// As version 1 wrote it: floats of AdamW, no guard, and nothing of the first weights.
+#[test]
+fn a_file_of_the_first_version_is_continued() {
+    let (scratch, context) = (Scratch::new(), context(Backend::Simd, 1));
+    let path = scratch.path().join("first");
+    let options = StepOptions { radius_base: RadiusBase::Initial, radius_mode: RadiusMode::Exact, ..options() };
+    let mut run = Run::all(&context, &options);
+    (1..=3).for_each(|t| assert!(run.step(&gradients(t)).refusal.is_none()));
+    let tensors = run.tensors();
+    let mut entries = Vec::new();
+    for (i, (name, ..)) in SHAPES.into_iter().enumerate() {
+        for (what, at) in [("parameter", 0), ("m", 2), ("v", 4)] {
+            let tensor = tensors[6 * i + at];
+            let (name, dims) = (format!("{what}.{name}"), tensor.dims().to_vec());
+            entries.push(Entry {
+                name,
+                dtype: DType::F32,
+                dims,
+                data: bytemuck::cast_slice(tensor.host::<f32>().unwrap()),
+            });
+        }
+    }
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut sum = xxhash_rust::xxh3::Xxh3::new();
+    entries.iter().for_each(|entry| sum.update(entry.data));
+    let mut metadata = std::collections::BTreeMap::new();
+    for (key, value) in [
+        ("format", "setun-optimizer"),
+        ("version", "1"),
+        ("steps", "3"),
+        ("learning_rate", "0.05"),
+        ("radius", "0.05"),
+        ("factor", "0.5"),
+        ("refused_gradients", "4"),
+        ("refused_parameters", "0"),
+        ("refused_updates", "0"),
+        ("xxh3", &format!("{:016x}", sum.digest())),
+    ] {
+        metadata.insert(key.to_string(), value.to_string());
+    }
+    std::fs::write(&path, encode(&entries, &metadata).unwrap()).unwrap();
+    drop(tensors);
+
+    // Of the optimizer that loads it nothing is left.
+    let mut second = Run::all(&context, &options);
+    second.step(&gradients(9));
+    second.load(&path).unwrap();
+    assert!(run.bits() == second.bits());
+    let progress = second.progress();
+    assert_eq!((progress.steps, progress.factor, progress.refused.gradients), (3, 0.5, 4));
+    assert_eq!(progress.guard, Guard::default());
+    // The base is that of the weights as they came.
+    let came = rms(second.values(1).iter().map(|&x| f64::from(x)));
+    second.step(&gradients(4));
+    assert!((second.parameters()[1].initial_rms / came - 1.0).abs() < 1e-6);
 }

@@ -5,6 +5,7 @@ mod cancel;
 mod cuda;
 mod evaluation;
 mod folders;
+mod guarded;
 mod optimizer;
 mod refusals;
 mod resume;
