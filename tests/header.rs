@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The sections of the header, in their order: the files of src/ffi that hold exports.
-const SECTIONS: [&str; 17] = [
+const SECTIONS: [&str; 18] = [
     "library",
     "context",
     "tensor",
@@ -19,6 +19,7 @@ const SECTIONS: [&str; 17] = [
     "step",
     "text",
     "model",
+    "backward",
     "train",
     "generate",
     "benchmark",
