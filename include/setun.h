@@ -2415,6 +2415,111 @@ setun_status setun_model_loss(const setun_model *model,
 void setun_model_free(setun_model *model);
 
 /*
+ * BACKWARD: gradients of a model, for training loops of your own
+ *
+ * A `setun_trainer` steps a model with AdamW. For any other rule, or any other loop, Setun computes the
+ * gradients and you keep the weights: read them once, and write them back after each step. All arrays are
+ * in the order of `setun_model_tensor`; the pointers to the gradients are what `setun_optimizer_step` takes.
+ *
+ *     for (i = 0; i < count; i++) setun_model_tensor_read(model, i, weights[i], sizes[i]);
+ *     for (step = 0; step < steps; step++) {
+ *         setun_dataset_batch(dataset, SETUN_SPLIT_TRAIN, seed, step, batch, length, tokens, targets);
+ *         setun_model_backward(model, tokens, targets, batch, length, NULL, &loss, gradients, count);
+ *         your_step(weights, gradients);
+ *         for (i = 0; i < count; i++) setun_model_tensor_write(model, i, weights[i], sizes[i]);
+ *     }
+ */
+
+/** How gradients are computed. Fill it with `setun_backward_options_init`. */
+typedef struct {
+    size_t struct_size;
+    /** Of dropout and of gradients that are rounded at random. Default 0. */
+    uint64_t seed;
+    /**
+     * Their random numbers are a function of (seed, step): give each batch of a run another step, below 2^32,
+     * as you do to `setun_dataset_batch`. A trainer's first is 0. Default 0.
+     */
+    uint64_t step;
+    /**
+     * A `setun_gradient_products`: how a ternary layer computes the gradient to its input, as in
+     * `setun_train_options`. Default SETUN_GRADIENT_PRODUCTS_INT8.
+     */
+    int32_t input_gradient;
+    /**
+     * A `setun_gradient_products`: how a ternary layer computes the gradient to its weights. Default
+     * SETUN_GRADIENT_PRODUCTS_INT8.
+     */
+    int32_t weight_gradient;
+    /**
+     * 0 or 1: less memory for more work, and the same numbers to the bit, as in `setun_train_options`.
+     * Default 0.
+     */
+    int32_t activation_checkpointing;
+    /** 0. */
+    int32_t reserved;
+} setun_backward_options;
+
+/** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */
+void setun_backward_options_init(setun_backward_options *options, size_t size);
+
+/**
+ * Says what parameter tensor `index` is without copying it: its Hugging Face name, valid until the model is
+ * freed; its `setun_parameter_kind`, TERNARY for a linear layer that is used as trits, MATRIX for one of
+ * floats, an embedding and a head, VECTOR for a norm's gain; and its sizes, outermost first, into `dims`,
+ * which has room for SETUN_MAX_RANK; those past the rank become 1. Each output may be NULL. Returns ARGUMENT
+ * (no such index).
+ */
+setun_status setun_model_tensor_describe(const setun_model *model,
+                                         int64_t index,
+                                         const char **name,
+                                         int32_t *kind,
+                                         int64_t *dims,
+                                         int32_t *rank);
+
+/**
+ * Copies parameter tensor `index` into `values`, which has room for `count` floats: the float master where
+ * there is one, else scale * t. Returns ARGUMENT (no such index), SHAPE (count is another than the
+ * tensor's), STATE, MEMORY.
+ */
+setun_status setun_model_tensor_read(const setun_model *model, int64_t index, float *values, int64_t count);
+
+/**
+ * Overwrites parameter tensor `index`, and makes the trits anew that its values stand for. `values` holds
+ * `count` finite floats, which are copied. On failure nothing has changed. A sampler that is in the middle
+ * of a text keeps what it has computed of it.
+ *
+ * Returns ARGUMENT (no such index; a NaN or an infinity, naming its place), SHAPE (count is another than
+ * the tensor's), UNSUPPORTED (a model loaded from a packed file has no float masters), STATE (another call
+ * uses the model).
+ */
+setun_status setun_model_tensor_write(setun_model *model, int64_t index, const float *values, int64_t count);
+
+/**
+ * Says the mean cross-entropy, in nats a token, of `targets` [batch, length] after `tokens` [batch, length],
+ * and its gradient: what a trainer with the same products, seed and step would compute for this batch, bit
+ * for bit, before it clips. The gradient goes straight through the quantization (arXiv 1308.3432).
+ *
+ * `gradients` holds `count` pointers, one for each parameter tensor and in their order, to as many floats as
+ * it has. Dropout is on where the model has it. NULL options = the defaults. A loss or gradient that is not
+ * finite is no error here; `setun_optimizer_step` refuses it. The memory of a call stays with the model for
+ * the next one of the same batch, length and options, which allocates none; a batch of more than 4096
+ * tokens passes through the model in slices.
+ *
+ * Returns ARGUMENT (a token not below the vocabulary, naming it; count is another than the model's; overlap),
+ * SHAPE (length too large), UNSUPPORTED (a model loaded from a packed file has no float masters), STATE
+ * (another call uses the model), ABI, MEMORY. Nothing is written then.
+ */
+setun_status setun_model_backward(setun_model *model,
+                                  const uint32_t *tokens,
+                                  const uint32_t *targets,
+                                  int64_t batch,
+                                  int64_t length,
+                                  const setun_backward_options *options,
+                                  double *loss,
+                                  float *const *gradients,
+                                  int64_t count);
+
+/*
  * TRAIN: text in, ternary language model out
  *
  * `setun_train` does it all: reads a text, trains a tokenizer and a model, and hands both back. A

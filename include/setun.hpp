@@ -1314,6 +1314,14 @@ public:
 
 using model_options = detail::with_defaults<setun_model_options, setun_model_options_init>;
 using save_options = detail::with_defaults<setun_save_options, setun_save_options_init>;
+using backward_options = detail::with_defaults<setun_backward_options, setun_backward_options_init>;
+
+/** What a parameter tensor of a model is. */
+struct parameter_description {
+    std::string name;
+    setun_parameter_kind kind;
+    std::vector<std::int64_t> dims;
+};
 
 /** A transformer and its parameters. */
 class model : public detail::owner<setun_model, setun_model_free> {
@@ -1373,6 +1381,53 @@ public:
         return detail::said<double>(
             [&](auto out) { return setun_model_loss(get(), tokens.data(), targets.data(), batch, length, out); });
     }
+    /** What parameter tensor `index` is, without a copy. */
+    parameter_description describe(std::int64_t index) const
+    {
+        const char *name = nullptr;
+        std::int32_t kind = 0, rank = 0;
+        std::int64_t dims[SETUN_MAX_RANK];
+        check(setun_model_tensor_describe(get(), index, &name, &kind, dims, &rank));
+        return {name, static_cast<setun_parameter_kind>(kind), std::vector<std::int64_t>(dims, dims + rank)};
+    }
+    /** Copies parameter tensor `index` to `values`, which has as many floats. */
+    void read(std::int64_t index, span<float> values) const
+    {
+        check(setun_model_tensor_read(get(), index, values.data(), static_cast<std::int64_t>(values.size())));
+    }
+    /** Overwrites parameter tensor `index`; its trits follow. */
+    void write(std::int64_t index, span<const float> values)
+    {
+        check(setun_model_tensor_write(get(), index, values.data(), static_cast<std::int64_t>(values.size())));
+    }
+    /** The mean loss; its gradients go to one array for each parameter tensor. */
+    double backward(span<const std::uint32_t> tokens, span<const std::uint32_t> targets, std::int64_t batch,
+                    std::int64_t length, span<const span<float>> gradients,
+                    const setun_backward_options &options = backward_options())
+    {
+        detail::fits("tokens", tokens.size(), {batch, length});
+        detail::fits("targets", targets.size(), {batch, length});
+        if (sizes_.empty())
+            for (std::int64_t index = 0, count = tensor_count(); index < count; index++) {
+                std::size_t elements = 1;
+                for (std::int64_t size : describe(index).dims)
+                    elements *= detail::count({size});
+                sizes_.push_back(elements);
+            }
+        std::vector<float *> pointers;
+        for (std::size_t i = 0; i < gradients.size(); i++) {
+            if (i < sizes_.size())
+                detail::fits("a gradient", gradients[i].size(), {static_cast<std::int64_t>(sizes_[i])});
+            pointers.push_back(gradients[i].data());
+        }
+        return detail::said<double>([&](auto out) {
+            return setun_model_backward(get(), tokens.data(), targets.data(), batch, length, &options, out,
+                                        pointers.data(), static_cast<std::int64_t>(pointers.size()));
+        });
+    }
+
+private:
+    std::vector<std::size_t> sizes_;
 };
 
 /* --- train ------------------------------------------------------------------------------------------------------- */

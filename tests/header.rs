@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The sections of the header, in their order: the files of src/ffi that hold exports.
-const SECTIONS: [&str; 18] = [
+const SECTIONS: [&str; 19] = [
     "library",
     "context",
     "tensor",
@@ -20,6 +20,7 @@ const SECTIONS: [&str; 18] = [
     "step",
     "text",
     "model",
+    "backward",
     "train",
     "generate",
     "benchmark",

@@ -721,6 +721,19 @@ class TrainOptions(_Options):
               "radius_mode": RadiusMode, "radius_base": RadiusBase}
 
 
+class BackwardOptions(_Options):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("seed", c_uint64),
+        ("step", c_uint64),
+        ("input_gradient", c_int32),
+        ("weight_gradient", c_int32),
+        ("activation_checkpointing", c_int32),
+        ("reserved", c_int32),
+    ]
+    _enums = {"input_gradient": GradientProducts, "weight_gradient": GradientProducts}
+
+
 class SampleOptions(_Options):
     _fields_ = [
         ("struct_size", c_size_t),
@@ -756,6 +769,7 @@ STRUCTS = {
     "setun_model_options": ModelOptions,
     "setun_save_options": SaveOptions,
     "setun_file_report": FileReport,
+    "setun_backward_options": BackwardOptions,
     "setun_metrics": Metrics,
     "setun_train_options": TrainOptions,
     "setun_sample_options": SampleOptions,
@@ -895,6 +909,10 @@ SIGNATURES = {
     "model_tensor": [_p, _n, _p, _p],
     "model_forward": [_p, _p, _n, _n, _p],
     "model_loss": [_p, _p, _p, _n, _n, _p],
+    "model_tensor_describe": [_p, _n, _p, _p, _p, _p],
+    "model_tensor_read": [_p, _n, _p, _n],
+    "model_tensor_write": [_p, _n, _p, _n],
+    "model_backward": [_p, _p, _p, _n, _n, _p, _p, _p, _n],
     "train": [_s, _p, _p, _p],
     "trainer_create": [_p, _p, _p, _p, _p],
     "trainer_step": [_p, _p],
@@ -926,7 +944,7 @@ for _kind in (
     _SPECIAL[_kind + "_free"] = (None, [_p])
 for _kind in (
     *("context", "quantize", "kmeans", "codebook", "tfidf", "optimizer", "parameter", "benchmark", "model", "save"),
-    *("train", "sample", "lr_net"),
+    *("train", "sample", "lr_net", "backward"),
 ):
     _SPECIAL[_kind + "_options_init"] = (None, [_p, _z])
 
@@ -2379,6 +2397,14 @@ class Dataset(_Handle):
         return tokens, targets
 
 
+class Description(NamedTuple):
+    """What a parameter of a model is."""
+
+    name: str
+    kind: ParameterKind
+    shape: tuple
+
+
 # --- model ------------------------------------------------------------------------------------------------------------
 
 
@@ -2386,6 +2412,7 @@ class Model(_Handle):
     """A transformer and its parameters. The options are those of ModelOptions."""
 
     _free = _library.setun_model_free
+    _descriptions = None
 
     def __init__(self, context=None, **options):
         self._take(_library.setun_model_create, _context(context), byref(ModelOptions(**options)))
@@ -2437,6 +2464,60 @@ class Model(_Handle):
         _matrix(aims, "targets", batch, length)
         memory = _memory(view), _memory(aims)
         return _said(c_double, _library.setun_model_loss, self._handle, *memory, batch, length)
+
+    def descriptions(self):
+        """What each parameter is, in the order of `tensors`: name, kind and shape, without copies. The list is this model's."""
+        if self._descriptions is None:
+            count = _said(c_int64, _library.setun_model_tensor_count, self._handle)
+            self._descriptions = [self._describe(index) for index in range(count)]
+        return self._descriptions
+
+    def _describe(self, index):
+        name, kind, dims, rank = c_char_p(), c_int32(), (c_int64 * 4)(), c_int32()
+        out = byref(name), byref(kind), dims, byref(rank)
+        _check(_library.setun_model_tensor_describe(self._handle, index, *out))
+        return Description(name.value.decode(), ParameterKind(kind.value), tuple(dims[: rank.value]))
+
+    def read(self, index, out=None):
+        """A copy of a parameter, float32, by its place among `descriptions`; in `out`, if you have room."""
+        if out is None:
+            out = _made(self.descriptions()[index].shape, "float32")
+        view = _written(out, "float32", "out")
+        _check(_library.setun_model_tensor_read(self._handle, index, _memory(view, "out"), _count(view)))
+        return out
+
+    def write(self, index, values):
+        """Overwrites a parameter by finite float32; its trits follow."""
+        view = _view(values, "float32", "values")
+        _check(_library.setun_model_tensor_write(self._handle, index, _memory(view), _count(view)))
+
+    def backward(self, tokens, targets, batch=None, length=None, gradients=None, **options):
+        """The mean loss, as `loss` says it, and its gradients: (loss, one float32 array for each of `descriptions`).
+
+        `gradients`, if given, are arrays of yours to write to. The options are those of BackwardOptions.
+        """
+        view, aims = _view(tokens, "uint32", "tokens"), _view(targets, "uint32", "targets")
+        batch, length = _matrix(view, "tokens", batch, length)
+        _matrix(aims, "targets", batch, length)
+        described = self.descriptions()
+        if gradients is None:
+            gradients = [_made(each.shape, "float32") for each in described]
+        if len(gradients) != len(described):
+            raise ValueError(f"there are {len(gradients)} gradients, the model has {len(described)} tensors")
+        pointers, memory, loss = (c_void_p * len(described))(), [], c_double()
+        for index, (gradient, each) in enumerate(zip(gradients, described)):
+            name = f"the gradient of {each.name}"
+            out, size = _written(gradient, "float32", name), _math.prod(each.shape)
+            if _count(out) != size:
+                raise ValueError(f"{name} has {_count(out)} elements, expected {size}")
+            if out.readonly:
+                raise ValueError(f"{name} is read-only")
+            memory.append(_Address(out))
+            pointers[index] = memory[-1].address
+        options = byref(BackwardOptions(**options))
+        inputs = _memory(view), _memory(aims), batch, length, options
+        _check(_library.setun_model_backward(self._handle, *inputs, byref(loss), pointers, len(described)))
+        return loss.value, gradients
 
 
 # --- train ------------------------------------------------------------------------------------------------------------

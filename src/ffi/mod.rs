@@ -18,6 +18,7 @@
 #![allow(non_camel_case_types, clippy::enum_variant_names)]
 
 mod arguments;
+mod backward;
 mod benchmark;
 mod cluster;
 mod codebook;

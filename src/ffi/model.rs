@@ -15,7 +15,7 @@
 //!     setun_model_create(NULL, &options, &model);
 //!     setun_model_save(model, "model.safetensors", NULL, NULL);
 
-use super::arguments::{self, check_apart, check_pointer, count, extent, size, slice, slice_mut, store};
+use super::arguments::{self, check_apart, check_pointer, count, extent, slice, slice_mut, store};
 use super::context::{self, setun_context};
 use super::guard::{guard, guard_silent};
 use super::handle::{self, Handle};
@@ -26,7 +26,6 @@ use super::pack::setun_packing;
 use super::tensor::{setun_dtype, setun_tensor};
 use super::text::{check_tokens, setun_tokenizer};
 use crate::model::{Activations, Model, file};
-use crate::tensor::error::ensure;
 use crate::tensor::never;
 use std::collections::BTreeMap;
 use std::ffi::c_char;
@@ -321,10 +320,8 @@ pub unsafe extern "C" fn setun_model_tensor(
     out: *mut *mut setun_tensor,
 ) -> setun_status {
     guard("model_tensor", || {
-        let index = size(index, "index")?;
         let object = handle::shared(model, "model")?;
-        let count = object.names.len();
-        ensure!(index < count, Argument, "index is {index}, the model has {count} tensors");
+        let index = object.place(index)?;
         // Checked before anything is made: a tensor given and an error returned would be a tensor lost.
         if !name.is_null() {
             check_pointer(name, "name")?;

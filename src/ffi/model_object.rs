@@ -6,7 +6,7 @@ use super::handle;
 use super::model::{setun_model, setun_model_options};
 use super::pack::setun_packing;
 use super::tensor::setun_dtype;
-use crate::model::{Model, ModelOptions, describe, file};
+use crate::model::{Description, Model, ModelOptions, Workspace, describe, file};
 use crate::quantize::{self, Group, Matrix, Packing};
 use crate::tensor::error::{ensure, error};
 use crate::tensor::{DType, Result, Tensor};
@@ -21,15 +21,35 @@ pub struct ModelObject {
     pub model: Arc<RwLock<Model>>,
     /// Set when a panic interrupted a step: the parameters may be half changed.
     pub poisoned: Arc<AtomicBool>,
-    /// The parameters' names as C sees them.
+    /// The parameters, and their names as C sees them.
+    pub parameters: Vec<Description>,
     pub names: Vec<CString>,
+    /// What `setun_model_backward` works in, from its first call on.
+    pub workspace: Option<Workspace>,
 }
 
 impl ModelObject {
     pub fn new(model: Model) -> Result<ModelObject> {
         let name = |name: &str| CString::new(name).map_err(|e| error!(Internal, "a parameter's name has a NUL: {e}"));
-        let names = describe(model.options()).iter().map(|tensor| name(&tensor.name)).collect::<Result<_>>()?;
-        Ok(ModelObject { model: Arc::new(RwLock::new(model)), poisoned: Arc::default(), names })
+        let parameters = describe(model.options());
+        let names = parameters.iter().map(|tensor| name(&tensor.name)).collect::<Result<_>>()?;
+        let model = Arc::new(RwLock::new(model));
+        Ok(ModelObject { model, poisoned: Arc::default(), parameters, names, workspace: None })
+    }
+
+    /// The place of parameter tensor `index`; ARGUMENT if there is none.
+    pub fn place(&self, index: i64) -> Result<usize> {
+        let (index, count) = (size(index, "index")?, self.names.len());
+        ensure!(index < count, Argument, "index is {index}, the model has {count} tensors");
+        Ok(index)
+    }
+
+    /// Changes the model; STATE while another call uses it. If that panics, the model is marked.
+    pub fn change<R>(&self, work: impl FnOnce(&mut Model) -> Result<R>) -> Result<R> {
+        check_poison(&self.poisoned)?;
+        let mut model = self.model.try_write().ok_or_else(|| error!(State, "model: another call uses it"))?;
+        let _mark = MarkInPanic(&self.poisoned);
+        work(&mut model)
     }
 }
 
@@ -55,6 +75,17 @@ pub fn check_poison(poisoned: &AtomicBool) -> Result<()> {
     let poisoned = poisoned.load(Ordering::Acquire);
     ensure!(!poisoned, State, "model: an internal error interrupted its training; free it");
     Ok(())
+}
+
+/// Marks a model when a panic passes.
+pub struct MarkInPanic<'a>(pub &'a AtomicBool);
+
+impl Drop for MarkInPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.store(true, Ordering::Release);
+        }
+    }
 }
 
 /// The model's own options from those of the C surface.

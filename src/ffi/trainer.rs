@@ -5,7 +5,7 @@ use super::context::{self, setun_context};
 use super::floating::outside;
 use super::handle;
 use super::library::{Token, UserData};
-use super::model_object::{ModelObject, check_poison, geometry};
+use super::model_object::{MarkInPanic, ModelObject, check_poison, geometry};
 use super::optimizer;
 use super::options;
 use super::text::{tokenizer_kind, tokenizer_vocabulary};
@@ -21,7 +21,7 @@ use crate::train::{
 };
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 /// What a `setun_trainer` names.
 pub struct TrainerObject {
@@ -80,16 +80,6 @@ impl TrainerObject {
     }
 }
 
-struct MarkInPanic<'a>(&'a AtomicBool);
-
-impl Drop for MarkInPanic<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.store(true, Ordering::Release);
-        }
-    }
-}
-
 /// The caller's callback and cancel token.
 #[derive(Clone)]
 struct Hooks {
@@ -111,6 +101,14 @@ impl Hooks {
     fn cancelled(&self) -> bool {
         self.token.is_raised()
     }
+}
+
+pub fn products(value: i32, name: &str) -> Result<Products> {
+    let products = [
+        (setun_gradient_products::F32 as i32, "f32", Products::F32),
+        (setun_gradient_products::Int8 as i32, "int8", Products::Int8),
+    ];
+    one_of(value, name, &products)
 }
 
 /// What `setun_train_options` says, read once.
@@ -138,10 +136,6 @@ impl TrainingOptions {
             (setun_gradient_quantization::Int8 as i32, "int8", GradientQuantization::Int8),
             (setun_gradient_quantization::Ternary as i32, "ternary", GradientQuantization::Ternary),
         ];
-        let products = [
-            (setun_gradient_products::F32 as i32, "f32", Products::F32),
-            (setun_gradient_products::Int8 as i32, "int8", Products::Int8),
-        ];
         let token = Token::of(options.cancel)?;
         let training = TrainOptions {
             batch_size: size(options.batch_size, "batch_size")?,
@@ -149,8 +143,8 @@ impl TrainingOptions {
             max_epochs: count(options.max_epochs, "max_epochs")?,
             n_clusters: size(options.n_clusters, "n_clusters")?,
             cluster_balance: options.cluster_balance,
-            input_gradient: one_of(options.input_gradient, "input_gradient", &products)?,
-            weight_gradient: one_of(options.weight_gradient, "weight_gradient", &products)?,
+            input_gradient: products(options.input_gradient, "input_gradient")?,
+            weight_gradient: products(options.weight_gradient, "weight_gradient")?,
             activation_checkpointing: options.activation_checkpointing != 0,
             quantize_weights: options.quantize_weights != 0,
             quantize_gradients: one_of(options.quantize_gradients, "quantize_gradients", &quantizations)?,

@@ -11,6 +11,7 @@
 //! | `decoder.rs` | one token at a time, with a KV cache |
 //! | `sample.rs` | from logits to a token |
 //! | `sampler.rs` | a text that grows token by token |
+//! | `workspace.rs` | gradients of a batch, slice by slice, in memory that is kept |
 //! | `file.rs` | the model as a .safetensors file |
 
 mod activations;
@@ -28,12 +29,14 @@ mod sampler;
 #[cfg(test)]
 mod tests;
 mod transformer;
+mod workspace;
 
 pub use activations::{Activations, Gradients};
 pub use decoder::{Decoder, KvCache};
 pub use linear::{GradientProducts, Products};
 pub use options::ModelOptions;
-pub use parameters::{Parameter, ParameterKind, describe};
+pub use parameters::{Description, Parameter, ParameterKind, describe};
 pub use sample::{SampleOptions, sample};
 pub use sampler::Sampler;
 pub use transformer::{Draw, Model};
+pub use workspace::{Form, MOST_SLICES, Workspace, slices};

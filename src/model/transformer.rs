@@ -213,14 +213,23 @@ impl Model {
     /// Quantizes the float weights anew: after every change to them.
     pub fn refresh(&mut self) -> Result<()> {
         let Model { context, parameters, layers, decoded, .. } = self;
-        for layer in layers {
-            let (a, f) = (&mut layer.attention, &mut layer.feed_forward);
-            let blocks = [Some(&mut a.q), Some(&mut a.k), Some(&mut a.v), Some(&mut a.o), f.gate.as_mut()];
-            for linear in blocks.into_iter().flatten().chain([&mut f.up, &mut f.down]) {
-                linear.refresh(context, parameters, decoded)?;
-            }
+        linears_mut(layers).try_for_each(|linear| linear.refresh(context, parameters, decoded))
+    }
+
+    /// Overwrites the parameter `index` with floats, or codes of them where it has codes, and quantizes it anew if it is a linear
+    /// layer's.
+    pub fn write_parameter(&mut self, index: usize, values: &[f32]) -> Result<()> {
+        let Model { context, parameters, layers, decoded, .. } = self;
+        let Parameter { tensor, scales, .. } = &mut parameters[index];
+        if tensor.dtype() == DType::I8 {
+            let floats = context.place(Tensor::from_slice(values, tensor.dims())?)?;
+            (*tensor, *scales) = codes::encode(context, &floats, Stream::new(0, Purpose::Update, 0, index as u32))?;
+        } else {
+            tensor.write(values)?;
         }
-        Ok(())
+        let mut linears = linears_mut(layers);
+        let linear = linears.find(|linear| linear.master == Some(index));
+        linear.map_or(Ok(()), |linear| linear.refresh(context, parameters, decoded))
     }
 
     /// The mean loss in nats of predicting `targets` from `tokens`, both [batch, length].
@@ -363,6 +372,14 @@ impl Model {
         let draw = Draw::default();
         Pass { context, options, parameters, cosine, sine, dropout: false, draw, cancelled: &never }
     }
+}
+
+fn linears_mut(layers: &mut [Layer]) -> impl Iterator<Item = &mut Linear> {
+    layers.iter_mut().flat_map(|layer| {
+        let (a, f) = (&mut layer.attention, &mut layer.feed_forward);
+        let blocks = [Some(&mut a.q), Some(&mut a.k), Some(&mut a.v), Some(&mut a.o), f.gate.as_mut()];
+        blocks.into_iter().flatten().chain([&mut f.up, &mut f.down])
+    })
 }
 
 /// What every block of one forward or backward pass shares.

@@ -166,6 +166,18 @@ impl Tensor {
         Ok(Cow::Owned(copy))
     }
 
+    /// Copies the elements, wherever they are, to as many of the caller's.
+    pub fn read_into<T: Element>(&self, to: &mut [T]) -> Result<()> {
+        let count = self.count();
+        ensure!(to.len() == count, Shape, "room for {} elements, the tensor has {count}", to.len());
+        if let Storage::Device(memory) = &self.storage {
+            self.check_dtype::<T>()?;
+            return memory.read(bytemuck::cast_slice_mut(to));
+        }
+        to.copy_from_slice(self.host()?);
+        Ok(())
+    }
+
     /// Overwrites all elements, wherever they are.
     pub fn write<T: Element>(&mut self, elements: &[T]) -> Result<()> {
         let count = self.count();

@@ -1,6 +1,6 @@
 //! What a training run is told. `validate` is the one place that decides whether the numbers make sense.
 
-use crate::model::Products;
+use crate::model::{MOST_SLICES, Products, slices};
 use crate::step::{Decay, GuardOptions, LrNet, Method, Precision, RadiusBase, RadiusMode};
 use crate::tensor::Result;
 use crate::tensor::error::{ensure, error};
@@ -97,13 +97,6 @@ pub struct TrainOptions {
     /// Checkpoints that stay on disk; 0 keeps all.
     pub keep_checkpoints: usize,
 }
-
-/// The slice of a micro-batch shares a 32-bit word of the random counter with the place in the model.
-const MOST_SLICES: usize = 1 << 16;
-
-/// Tokens that pass through the model together: enough for its products, few enough that what they leave for the backward pass
-/// costs little memory.
-const SLICE_TOKENS: usize = 4096;
 
 impl Default for TrainOptions {
     fn default() -> Self {
@@ -214,8 +207,7 @@ impl TrainOptions {
     }
 
     fn slices(&self, context_length: usize) -> usize {
-        let tokens = self.batch_size.saturating_mul(context_length);
-        tokens.div_ceil(SLICE_TOKENS).clamp(1, self.batch_size).min(MOST_SLICES)
+        slices(self.batch_size, context_length)
     }
 
     /// The same options with `context_length` and `max_steps` filled in, for a model of `model_context` positions and

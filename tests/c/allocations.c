@@ -163,6 +163,35 @@ static long of_gradients(const setun_quantize_options *options) {
  * else does after the first steps. */
 enum { STEP_ALLOCATIONS = 40 };
 
+static void of_steps(int32_t threads, int step, long before) {
+    if (step <= 3 || counted() - before <= STEP_ALLOCATIONS) return;
+    fprintf(stderr, "%d threads: %ld allocations in step %d\n", (int)threads, counted() - before, step + 1);
+    exit(1);
+}
+
+/* A loop of the program's own over a model and its gradients. */
+static void of_own_loop(int32_t threads, setun_model *model, const uint32_t *tokens) {
+    enum { MOST = 64 };
+    float *gradients[MOST];
+    int64_t count = 0, sizes[MOST], dims[SETUN_MAX_RANK], i;
+    double loss;
+    int step;
+    CHECK_OK(setun_model_tensor_count(model, &count));
+    CHECK(count <= MOST);
+    for (i = 0; i < count; i++) {
+        CHECK_OK(setun_model_tensor_describe(model, i, NULL, NULL, dims, NULL));
+        sizes[i] = dims[0] * dims[1];
+        gradients[i] = malloc((size_t)sizes[i] * sizeof(float));
+    }
+    for (step = 0; step < 10; step++) {
+        long before = counted();
+        CHECK_OK(setun_model_backward(model, tokens, tokens + 1, 12, 64, NULL, &loss, gradients, count));
+        for (i = 0; i < count; i++) CHECK_OK(setun_model_tensor_write(model, i, gradients[i], sizes[i]));
+        of_steps(threads, step, before);
+    }
+    for (i = 0; i < count; i++) free(gradients[i]);
+}
+
 static void of_training(int32_t threads, int32_t method, int32_t states) {
     static uint32_t tokens[4000];
     setun_context_options context_options;
@@ -202,6 +231,7 @@ static void of_training(int32_t threads, int32_t method, int32_t states) {
         }
     }
     setun_trainer_free(trainer);
+    of_own_loop(threads, model, tokens);
     setun_model_free(model);
     setun_dataset_free(dataset);
     setun_context_free(context);

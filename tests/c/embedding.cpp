@@ -375,6 +375,46 @@ void training()
     fails(SETUN_ERR_STATE, "no checkpoint_dir", [&] { steps.save(); });
 }
 
+/* Plain descent over the gradients: the loss falls. */
+void loop()
+{
+    setun::model_options geometry;
+    geometry.vocabulary = 14;
+    geometry.layers = 1;
+    geometry.width = 32;
+    geometry.context_length = 16;
+    setun::model model(geometry);
+    const setun::parameter_description q = model.describe(2);
+    assert(q.name == "model.layers.0.self_attn.q_proj.weight" && q.kind == SETUN_PARAMETER_KIND_TERNARY);
+    assert((q.dims == std::vector<std::int64_t>{32, 32}));
+    std::vector<std::vector<float>> weights, gradients;
+    for (std::int64_t i = 0; i < model.tensor_count(); i++) {
+        std::size_t size = 1;
+        for (std::int64_t dim : model.describe(i).dims) size *= static_cast<std::size_t>(dim);
+        weights.emplace_back(size);
+        gradients.emplace_back(size);
+        model.read(i, weights.back());
+    }
+    const std::vector<setun::span<float>> room(gradients.begin(), gradients.end());
+    const std::vector<std::uint32_t> tokens{1, 2, 3, 4, 5, 6}, targets{2, 3, 4, 5, 6, 7};
+    setun::backward_options options;
+    double first = 0, last = 0;
+    for (std::uint64_t step = 0; step < 20; step++) {
+        options.step = step;
+        last = model.backward(tokens, targets, 2, 3, room, options);
+        if (step == 0) first = last;
+        for (std::size_t i = 0; i < weights.size(); i++) {
+            for (std::size_t j = 0; j < weights[i].size(); j++) weights[i][j] -= gradients[i][j];
+            model.write(static_cast<std::int64_t>(i), weights[i]);
+        }
+    }
+    assert(last < first - .5);
+    fails(SETUN_ERR_ARGUMENT, "count is 1", [&] {
+        model.backward(tokens, targets, 2, 3, setun::span<const setun::span<float>>(room.data(), 1));
+    });
+    fails(SETUN_ERR_SHAPE, "count is 3", [&] { model.write(0, std::vector<float>(3)); });
+}
+
 void models_and_text()
 {
     const setun::trained made = [] {
@@ -436,6 +476,7 @@ int main()
     steps();
     text();
     training();
+    loop();
     models_and_text();
     return 0;
 }

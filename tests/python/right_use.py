@@ -173,6 +173,19 @@ class World:
         options = self.options("setun_model_options", **(geometry or SMALL))
         return self.setun.made("model_create", context, self.at(options))
 
+    def model_to_change(self):
+        """One of its own: the shared model is never changed."""
+        if "changed" not in self.handles:
+            self.handles["changed"] = self.model()
+        return self.handles["changed"]
+
+    def kept_floats(self, count=4096):
+        return self.at((ctypes.c_float * count)())
+
+    def gradients(self):
+        """Room for the gradients of the small model, whose largest tensor has 4096 elements."""
+        return self.at((ctypes.c_void_p * 20)(*[self.kept_floats() for _ in range(20)]))
+
     def trainer(self, model=None, **options):
         # The shared model is never trained: some call may be using it.
         model = model or self.model()
@@ -1147,6 +1160,44 @@ TABLE = {
         expect={"batch = 0": ("ARGUMENT",), "length = 0": ("ARGUMENT",)},
     ),
     "setun_model_free": Entry(lambda w: dict(model=w.make("setun_model"))),
+    # BACKWARD
+    "setun_backward_options_init": Entry(lambda w: {}),
+    "setun_model_tensor_describe": Entry(
+        lambda w: dict(model=w["setun_model"], index=1, name=Out(ctypes.c_void_p), kind=Out("int32_t"), dims=Out("int64_t", 4),
+                       rank=Out("int32_t")),
+        null=("name", "kind", "dims", "rank"),
+        expect={"model is in use": None},  # the geometry does not change while it is trained
+        more=lambda w, good: [("index = 1000", dict(index=1000), ("ARGUMENT",), "index")],
+    ),
+    "setun_model_tensor_read": Entry(
+        lambda w: dict(model=w["setun_model"], index=1, values=Out("float", 16), count=16),
+        expect={"count = 0": ("SHAPE",), "index = 0": ("SHAPE",)},
+        more=lambda w, good: [("index = 1000", dict(index=1000), ("ARGUMENT",), "index"), ("count = 15", dict(count=15), ("SHAPE",), "count")],
+    ),
+    "setun_model_tensor_write": Entry(
+        lambda w: dict(model=w.model_to_change(), index=1, values=In("float", [1] * 16), count=16),
+        expect={"count = 0": ("SHAPE",), "index = 0": ("SHAPE",)},
+        more=lambda w, good: [
+            ("index = 1000", dict(index=1000), ("ARGUMENT",), "index"),
+            ("count = 17", dict(count=17), ("SHAPE",), "count"),
+            ("a packed model", dict(model=w.setun.made("model_load", None, w.model_file())), ("UNSUPPORTED",), "packed"),
+        ],
+    ),
+    "setun_model_backward": Entry(
+        lambda w: dict(model=w.model_to_change(), tokens=In("uint32_t", [1, 2, 3, 4]), targets=In("uint32_t", [2, 3, 4, 5]),
+                       batch=1, length=4, options=w.options("setun_backward_options"), loss=Out("double"),
+                       gradients=w.gradients(), count=12),
+        null=OPTIONS,
+        expect={"batch = 0": ("ARGUMENT",), "length = 0": ("ARGUMENT",), "count = 0": ("ARGUMENT",),
+                "options.step = UINT64_MAX": ("ARGUMENT",)},
+        more=lambda w, good: [
+            ("count = 11", dict(count=11), ("ARGUMENT",), "count"),
+            ("length = 17", dict(length=17), ("SHAPE",), "length"),
+            ("a gradient is NULL", dict(gradients=w.at((ctypes.c_void_p * 20)())), ("ARGUMENT",), "gradients[0] is NULL"),
+            ("gradients overlap", dict(gradients=w.at((ctypes.c_void_p * 20)(*[w.kept_floats()] * 20))), ("ARGUMENT",), "overlaps gradients"),
+            ("a packed model", dict(model=w.setun.made("model_load", None, w.model_file())), ("UNSUPPORTED",), "packed"),
+        ],
+    ),
     # TRAIN
     "setun_train_options_init": Entry(lambda w: {}),
     "setun_train": Entry(

@@ -613,6 +613,41 @@ class Objects(Embedding):
             self.assertLess(sampler.next(), 20)
             self.assertFalse(sampler.slid)
 
+    def test_a_loop_of_ones_own(self):
+        for module in (setun, plain):
+            tokenizer = module.Tokenizer.train("character", self.text)
+            dataset = module.Dataset.open(self.text, tokenizer, 0)
+            model = module.Model(vocabulary=tokenizer.vocabulary, seed=1, **SMALL)
+            described = model.descriptions()
+            self.assertEqual(described[2], ("model.layers.0.self_attn.q_proj.weight", module.ParameterKind.TERNARY, (32, 32)))
+            self.assertEqual([each.name for each in described], [name for name, _ in model.tensors()])
+            weights = [model.read(index) for index in range(len(described))]
+            optimizer = module.Optimizer(learning_rate=0.01)
+            for each, values in zip(described, weights):
+                shaped = memoryview(values).cast("B").cast("f", each.shape)
+                optimizer.add(each.name, shaped, kind=each.kind)
+            losses, gradients = [], None
+            for step in range(40):
+                windows, targets = dataset.batch(8, 16, step=step, seed=1)
+                loss, gradients = model.backward(windows, targets, 8, 16, gradients=gradients, seed=1, step=step)
+                losses.append(loss)
+                optimizer.step(gradients)
+                for index, values in enumerate(weights):
+                    model.write(index, values)
+            self.assertAlmostEqual(losses[0], 2.6, delta=0.6)
+            self.assertLess(sum(losses[-5:]) / 5, losses[0] - 1)
+            self.assertEqual(flat(model.read(3, weights[3])), flat(dict(model.tensors())[described[3].name]))
+            with self.fails("ARGUMENT", "values[1] is NaN"):
+                model.write(1, [1.0, float("nan")] + [1.0] * 30)
+            with self.assertRaisesRegex(ValueError, "there are 1 gradients, the model has 12 tensors"):
+                model.backward([1, 2], [2, 3], 1, 2, gradients=gradients[:1])
+            with self.assertRaisesRegex(ValueError, "the gradient of model.layers.0.input_layernorm.weight has 1 elements, expected 32"):
+                model.backward([1, 2], [2, 3], 1, 2, gradients=[gradients[0], array.array("f", [0])] + gradients[2:])
+            with self.assertRaisesRegex(TypeError, "is a list, expected an array that can be written"):
+                model.backward([1, 2], [2, 3], 1, 2, gradients=[[0.0]] + gradients[1:])
+            with self.assertRaisesRegex(TypeError, "BackwardOptions has no option 'seeds'"):
+                model.backward([1, 2], [2, 3], 1, 2, seeds=1)
+
     def test_train_and_generate(self):
         for module in (setun, plain):
             seen = []

@@ -5,6 +5,7 @@ mod cancel;
 mod cuda;
 mod evaluation;
 mod folders;
+mod gradients;
 mod guarded;
 mod optimizer;
 mod refusals;

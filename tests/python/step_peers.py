@@ -1,0 +1,348 @@
+"""How much the starting learning rate matters to other optimizers: the losses of size S over eleven of them.
+
+    nice -n 19 python tests/python/step_peers.py tinyshakespeare.txt
+    python tests/python/step_peers.py tinyshakespeare.txt --report
+
+Needs NumPy. Every method of step_methods.py trains the ternary model of size S from 11 learning rates and 3 seeds, for 1000
+steps, over the gradients of setun_model_backward: characters as tokens, the windows and random numbers that Setun's trainer
+has of the same seed, its 8-bit products in the backward pass, weight decay 0.1 on matrices, the gradient clipped to a norm
+of 1; the loss is that of the whole last 10% of the text, nats a token. Schedules are those of step_methods.py. NumPy runs on
+one thread.
+
+Every run is one line of the results file as it ends, and one that is there is not repeated: stop it and go on whenever. A
+run that ends in a NaN is recorded as diverged, and counts as the untrained model. `--report` prints the table and writes the
+figure: for each method its best learning rate, the losses there, the worst mean over the learning rates, and the sensitivity
+of Wortsman et al., arXiv 2309.14322: the mean over the learning rates of min(loss, untrained loss), less the best.
+"""
+
+import argparse
+import hashlib
+import importlib.util
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+# NumPy's own threads would wait for each other beside Setun's, and the order of its sums would depend on them.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
+
+import numpy as np
+
+import step_methods
+from train_program import ROOT
+
+RESULTS = ROOT / "tests" / "results" / "step_peers.jsonl"
+RATES = [1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0]
+SIZE_S = {"layers": 4, "width": 128, "heads": 4, "context_length": 64}
+BATCH, CLIP, WEIGHT_DECAY = 12, 1.0, 0.1
+# Losses that a spike is measured against.
+BEFORE = 50
+
+
+def load_module():
+    spec = importlib.util.spec_from_file_location("setun", ROOT / "c_examples" / "python" / "setun.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Text:
+    """The tokens of a text, and models for them."""
+
+    def __init__(self, path, threads=0, geometry=SIZE_S, backend="auto"):
+        self.setun = load_module()
+        self.path, self.geometry = path, geometry
+        self.digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+        self.context = self.setun.Context(threads=threads, backend=backend)
+        self.tokenizer = self.setun.Tokenizer.train("character", path)
+        self.dataset = self.setun.Dataset.open(path, self.tokenizer, 0.1)
+        self.untrained = {}
+
+    def model(self, seed):
+        return self.setun.Model(self.context, vocabulary=self.tokenizer.vocabulary, seed=seed, **self.geometry)
+
+    def validation(self, model):
+        """The trainer's own: all windows of the last tenth."""
+        options = {"batch_size": BATCH, "n_clusters": 0, "use_adaptive_lr": 0, "max_steps": 1}
+        options["quantize_weights"] = model.options.quantize_weights
+        return self.setun.Trainer(model, self.dataset, **options).evaluate()
+
+    def untrained_loss(self, seed):
+        if seed not in self.untrained:
+            self.untrained[seed] = self.validation(self.model(seed))
+        return self.untrained[seed]
+
+
+class Run:
+    """A model in training: its weights and gradients are one vector each, beside the model."""
+
+    def __init__(self, text, method, rate, seed, steps):
+        self.text, self.rate, self.seed, self.steps = text, rate, seed, steps
+        self.model = text.model(seed)
+        described = self.model.descriptions()
+        kinds = text.setun.ParameterKind
+        embeddings = ("model.embed_tokens.weight", "lm_head.weight")
+        linear = [each.kind != kinds.VECTOR and each.name not in embeddings for each in described]
+        space = step_methods.Space([each.shape for each in described], linear, WEIGHT_DECAY)
+        self.method = step_methods.METHODS[method](space)
+        self.w, self.g = space.vector(), space.vector()
+        self.weights, self.gradients = space.views(self.w), space.views(self.g)
+        self.space, self.losses = space, []
+        for index, view in enumerate(self.weights):
+            self.model.read(index, view)
+
+    def write(self, vector):
+        for index, view in enumerate(self.space.views(vector)):
+            self.model.write(index, view)
+
+    def step(self):
+        """False when the run has diverged."""
+        t, setun = len(self.losses) + 1, self.text.setun
+        window = self.text.geometry["context_length"]
+        tokens, targets = self.text.dataset.batch(BATCH, window, step=t - 1, seed=self.seed)
+        loss, _ = self.model.backward(tokens, targets, gradients=self.gradients, seed=self.seed, step=t - 1)
+        with np.errstate(all="ignore"):
+            norm = step_methods.norm(self.g[where] for where in self.space.slices)
+            if not math.isfinite(loss) or not math.isfinite(norm):
+                return False
+            self.losses.append(loss)
+            if norm > CLIP:
+                self.g *= CLIP / norm
+            rate = self.rate * step_methods.factor(self.method.schedule, t, self.steps)
+            self.method.step(self.w, self.g, rate, t)
+        return self.written(self.w)
+
+    def written(self, vector):
+        """False when there is a NaN or an infinity in it."""
+        try:
+            self.write(vector)
+        except self.text.setun.Error as error:
+            if error.status != self.text.setun.Status.ERR_ARGUMENT:
+                raise
+            return False
+        return True
+
+    def to_end(self):
+        """The validation loss; None when the run has diverged."""
+        for _ in range(self.steps):
+            if not self.step():
+                return None
+        if not self.written(self.method.weights(self.w)):
+            return None
+        loss = self.text.validation(self.model)
+        return loss if math.isfinite(loss) else None
+
+
+def worst_spike(losses):
+    """By how many nats a loss was at most above the mean of the BEFORE ones before it."""
+    spikes = (loss - statistics.fmean(losses[i : i + BEFORE]) for i, loss in enumerate(losses[BEFORE:]))
+    return max(spikes, default=None)
+
+
+def commit():
+    run = lambda *command: subprocess.run(["git", "-C", ROOT, *command], capture_output=True, text=True).stdout.strip()
+    return run("rev-parse", "--short=12", "HEAD") + ("+" if run("status", "--porcelain", "--untracked-files=no", "src") else "")
+
+
+def key(text, method, rate, seed, steps):
+    """What decides the numbers of a run."""
+    kind = step_methods.METHODS[method]
+    configuration = {"text": text.digest, "tokenizer": "character", **text.geometry, "batch": BATCH, "ternary": True}
+    configuration |= {"gradients": "int8", "weight_decay": WEIGHT_DECAY, "clip": CLIP}
+    settings = kind.settings | {"schedule": kind.schedule}
+    return {"configuration": configuration, "method": method, "settings": settings, "lr": rate, "seed": seed, "steps": steps}
+
+
+def measure(text, wanted):
+    begin = time.monotonic()
+    run = Run(text, wanted["method"], wanted["lr"], wanted["seed"], wanted["steps"])
+    loss = run.to_end()
+    return wanted | {
+        "validation_loss": loss,
+        "diverged": loss is None,
+        "steps_done": len(run.losses),
+        "untrained_loss": text.untrained_loss(wanted["seed"]),
+        "last_loss": run.losses[-1] if run.losses else None,
+        "training_loss": statistics.fmean(run.losses[-BEFORE:]) if run.losses else None,
+        "worst_spike": worst_spike(run.losses),
+        "commit": commit(),
+        "seconds": round(time.monotonic() - begin, 2),
+        "threads": text.context.threads,
+        "when": time.strftime("%Y-%m-%d %H:%M"),
+    }
+
+
+def load(path):
+    """The lines that are whole: a run that was killed may have left half of one."""
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def append(path, result):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+b") as file:
+        if file.tell() > 0:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+        file.write((json.dumps(result) + "\n").encode())
+
+
+# --- the report -------------------------------------------------------------------------------------------------------
+
+
+def counted(result):
+    """The loss of a run, at most that of the untrained model, which a diverged one has."""
+    return result["untrained_loss"] if result["diverged"] else min(result["validation_loss"], result["untrained_loss"])
+
+
+def summary(results, rates, seeds):
+    """Of the runs of one method: the losses by learning rate, and what the table says."""
+    by_rate = {rate: [r for r in results if r["lr"] == rate and r["seed"] in seeds] for rate in rates}
+    by_rate = {rate: sorted(runs, key=lambda r: r["seed"]) for rate, runs in by_rate.items() if runs}
+    if not by_rate:
+        return None
+    means = {rate: statistics.fmean(map(counted, runs)) for rate, runs in by_rate.items()}
+    best = min(means, key=means.get)
+    return {
+        "best_rate": best,
+        "best": means[best],
+        "losses": [counted(run) for run in by_rate[best]],
+        "worst": max(means.values()),
+        "sensitivity": statistics.fmean(means.values()) - means[best],
+        "means": means,
+        "ranges": {rate: (min(map(counted, runs)), max(map(counted, runs))) for rate, runs in by_rate.items()},
+        "diverged": sum(run["diverged"] for runs in by_rate.values() for run in runs),
+        "runs": sum(len(runs) for runs in by_rate.values()),
+        "spike": max((run["worst_spike"] or 0 for run in by_rate[best]), default=0),
+        "seconds": statistics.median(run["seconds"] for runs in by_rate.values() for run in runs),
+    }
+
+
+def print_table(found, whole):
+    print(f"{'method':14} {'best LR':>8}  mean    {'losses at it':24} worst   sensitivity  spike  diverged  seconds  runs")
+    for method, s in found.items():
+        losses = ", ".join(f"{loss:.4f}" for loss in s["losses"])
+        line = f"{method:14} {s['best_rate']:8g}  {s['best']:.4f}  {losses:24} {s['worst']:.4f}  {s['sensitivity']:.4f}"
+        rest = "" if s["runs"] == whole else f" of {whole}"
+        print(f"{line:73}      {s['spike']:.2f}  {s['diverged']:8d}  {s['seconds']:7.1f}  {s['runs']}{rest}")
+
+
+def distance(span):
+    """Between two ticks of an axis: 1, 2 or 5 times a power of ten, about six of them."""
+    power = 10 ** math.floor(math.log10(span / 6))
+    digit = span / 6 / power
+    return power * (1 if digit < 1.5 else 2 if digit < 3.5 else 5 if digit < 7.5 else 10)
+
+
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 860, 520, 70, 680, 50, 460
+
+
+def figure(found, rates, title):
+    """An SVG of the mean loss against the starting learning rate, a line a method, from the least to the largest of a seed."""
+    ends = [loss for s in found.values() for pair in s["ranges"].values() for loss in pair]
+    low, high = min(ends), max(ends)
+    margin = 0.04 * (high - low) or 0.1
+    low, high = low - margin, high + margin
+    first, last = math.log10(min(rates)), math.log10(max(rates))
+    across = lambda rate: LEFT + (RIGHT - LEFT) * (0.02 + 0.96 * (math.log10(rate) - first) / ((last - first) or 1))
+    up = lambda loss: BOTTOM - (BOTTOM - TOP) * (loss - low) / (high - low)
+    parts = [
+        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {HEIGHT}' width='{WIDTH}' height='{HEIGHT}' "
+        "font-family='sans-serif' font-size='13' fill='#333'>",
+        f"<rect width='{WIDTH}' height='{HEIGHT}' fill='#fff'/>",
+        f"<text x='{LEFT}' y='28' font-size='16'>{title}</text>",
+    ]
+    for rate in rates:
+        parts.append(f"<path d='M{across(rate):.1f} {BOTTOM}v5' stroke='#333'/>")
+        parts.append(f"<text x='{across(rate):.1f}' y='{BOTTOM + 20}' text-anchor='middle'>{rate:g}</text>")
+    apart = distance(high - low)
+    for i in range(math.ceil(low / apart), math.floor(high / apart) + 1):
+        y = up(i * apart)
+        parts.append(f"<path d='M{LEFT} {y:.1f}h-5' stroke='#333'/><path d='M{LEFT} {y:.1f}H{RIGHT}' stroke='#ddd'/>")
+        parts.append(f"<text x='{LEFT - 8}' y='{y + 4:.1f}' text-anchor='end'>{i * apart:.6g}</text>")
+    parts.append(f"<path d='M{LEFT} {TOP}V{BOTTOM}H{RIGHT}' fill='none' stroke='#333'/>")
+    middle = (TOP + BOTTOM) // 2
+    parts.append(f"<text x='{(LEFT + RIGHT) // 2}' y='{BOTTOM + 44}' text-anchor='middle'>starting learning rate</text>")
+    parts.append(f"<text x='18' y='{middle}' text-anchor='middle' transform='rotate(-90 18 {middle})'>validation loss, nats a token</text>")
+    for number, (method, s) in enumerate(found.items()):
+        # Colours as far from each other as the golden angle makes them, lighter and darker in turn.
+        colour = f"hsl({(number * 137.508 + 210) % 360:.0f},70%,{42 if number % 2 == 0 else 58}%)"
+        places = sorted(s["means"].items())
+        line = "L".join(f"{across(rate):.1f} {up(loss):.1f}" for rate, loss in places)
+        parts.append(f"<g stroke='{colour}' fill='{colour}'><path d='M{line}' fill='none' stroke-width='1.8'/>")
+        for rate, loss in places:
+            least, most = s["ranges"][rate]
+            parts.append(f"<path d='M{across(rate):.1f} {up(least):.1f}V{up(most):.1f}' stroke-width='1'/>")
+            parts.append(f"<circle cx='{across(rate):.1f}' cy='{up(loss):.1f}' r='2.5'/>")
+        y = TOP + 8 + 22 * number
+        parts.append(f"<circle cx='{RIGHT + 24}' cy='{y}' r='6'/></g>")
+        parts.append(f"<text x='{RIGHT + 38}' y='{y + 4}'>{method}, {s['best']:.3f}</text>")
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def report(asked, text):
+    results, found = load(asked.results), {}
+    for method in asked.methods:
+        of_method = [result for result in results if same(result, key(text, method, result["lr"], result["seed"], asked.steps))]
+        s = summary(of_method, asked.rates, asked.seeds)
+        if s is not None:
+            found[method] = s
+    if not found:
+        sys.exit(f"{asked.results} has none of the runs that were asked for")
+    print_table(found, len(asked.rates) * len(asked.seeds))
+    path = asked.figure or asked.results.with_suffix(".svg")
+    title = f"Size S, ternary, {asked.steps} steps: the loss by the starting learning rate"
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as beside:
+        beside.write(figure(found, asked.rates, title))
+    os.chmod(beside.name, 0o644)
+    os.replace(beside.name, path)
+    print(f"the figure is in {path}")
+
+
+def same(result, wanted):
+    return all(result.get(name) == value for name, value in wanted.items())
+
+
+def arguments(given=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("text", type=Path, help="a UTF-8 file")
+    parser.add_argument("--methods", nargs="+", choices=step_methods.METHODS, default=[*step_methods.METHODS])
+    parser.add_argument("--rates", type=float, nargs="+", default=RATES)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--report", action="store_true", help="only the table and the figure of the runs that are there")
+    parser.add_argument("--figure", type=Path, help="an SVG file; default: beside the results")
+    return parser.parse_args(given)
+
+
+def main(given=None):
+    asked = arguments(given)
+    text = Text(asked.text, asked.threads)
+    if asked.report:
+        return report(asked, text)
+    results = load(asked.results)
+    for seed in asked.seeds:
+        for method in asked.methods:
+            for rate in asked.rates:
+                wanted = key(text, method, rate, seed, asked.steps)
+                if any(same(result, wanted) for result in results):
+                    continue
+                results.append(measure(text, wanted))
+                append(asked.results, results[-1])
+                loss = results[-1]["validation_loss"]
+                ending = "diverged" if loss is None else f"{loss:.4f}"
+                print(f"seed {seed} {method:14} {rate:8g}  {ending}  {results[-1]['seconds']:.1f} s", flush=True)
+    report(asked, text)
+
+
+if __name__ == "__main__":
+    main()
