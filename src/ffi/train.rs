@@ -242,8 +242,9 @@ pub struct setun_train_options {
     /// A `setun_radius_base`. Default SETUN_RADIUS_BASE_CURRENT.
     pub radius_base: i32,
     /// Non-zero: batches whose loss or gradient is no number or a spike are skipped, and every guard_interval
-    /// steps the batch of the step is evaluated again, and a step that made it worse is undone. The run ends with
-    /// STATE where the guard acts in more than half of 64 steps. Default 0.
+    /// steps the batch of the step is evaluated again, and a step that made it worse is undone, from
+    /// a copy of parameters and states. The run ends with STATE where the guard acts in more than half of 64
+    /// steps. Default 0.
     pub guard: i32,
     /// Of Muon and momentum. Default 0.95.
     pub momentum: f64,

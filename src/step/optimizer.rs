@@ -190,6 +190,7 @@ impl Optimizer {
     }
 
     /// Multipliers of the rates and radii of the next steps, one for each parameter, or none.
+    #[allow(dead_code)] // For a network of rates.
     pub fn set_multipliers(&mut self, multipliers: Vec<f64>) {
         self.multipliers = multipliers;
     }
