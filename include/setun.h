@@ -1574,20 +1574,25 @@ setun_status setun_text_windows(const char *text,
 /*
  * STEP: updates of your parameters, inside a trust region and a box
  *
- * For networks of your own: Setun takes the parameters and the gradients, you keep both. A step is AdamW's
- * (arXiv 1711.05101), with the gradients clipped by their norm, and for each parameter w by itself:
+ * For networks of your own: Setun takes the parameters and the gradients, you keep both. The gradients are
+ * clipped by their norm; then, for each parameter w by itself:
  *
- *     d = m_hat / (sqrt(v_hat) + epsilon) + weight_decay * w
+ *     d = direction of the method + weight_decay * w
  *     L = radius * max(rms(w), floor)                 how far a step may go, as a share of the weights
  *     a = min(learning_rate, L / rms(d))              as a cap; L / rms(d) as an exact radius
  *     w = clamp(w - a * d, lower, upper)
+ *
+ * The direction is AdamW's (arXiv 1711.05101), m_hat / (sqrt(v_hat) + epsilon); Muon's; or momentum. The states
+ * are floats or codes of 8 bits, and with compact ones so are ternary parameters themselves. With a flip
+ * budget a is lower where more trits of a ternary parameter would change.
  *
  * A radius relative to the weights is that of LARS and LAMB (arXiv 1708.03888, 1904.00962). As a cap it
  * leaves a good learning rate alone, bit for bit, and bounds one that is too high. Nothing is written
  * before every new value is known to be finite: a step with a NaN or an infinity in a gradient, or that
  * would put one into a parameter or a state, is refused with SETUN_ERR_STATE, and has changed no byte.
  * After such an update the radius is a quarter (with the mode off: the learning rate), and grows back by
- * 5% a step; a bad gradient leaves it as it is.
+ * 5% a step; a bad gradient leaves it as it is. `setun_optimizer_step_guarded` skips batches that are none to
+ * learn from, and undoes a step that made its own batch worse.
  *
  * `setun_step` needs no handle. A `setun_optimizer` steps many parameters as one, and is a checkpoint.
  *
@@ -1632,6 +1637,8 @@ typedef enum {
     SETUN_STEP_OUTCOME_BAD_PARAMETER = 2,
     /** Refused: a parameter or a state would have; the radius shrinks. */
     SETUN_STEP_OUTCOME_BAD_UPDATE = 3,
+    /** Not taken: the guard found that its batch is no batch to learn from. */
+    SETUN_STEP_OUTCOME_SKIPPED = 4,
 } setun_step_outcome;
 
 /** Parameters of several together, steps of many as one. */
@@ -1655,13 +1662,13 @@ typedef struct {
      * Default 1.
      */
     double clip;
-    /** The longest step: its rms, as a share of the rms of the weights. Default 0.05. */
+    /** The longest step of what is no vector: its rms, as a share of the rms of the weights. Default 0.05. */
     double radius;
     /** The least rms of weights that the radius is a share of. Default 1e-3. */
     double radius_floor;
     /** The same for vectors, which often begin at 0. Default 0.1. */
     double vector_floor;
-    /** No element becomes less. Default -INFINITY. */
+    /** No element becomes less (of codes: before they are rounded). Default -INFINITY. */
     double lower;
     /** No element becomes more. Default INFINITY. */
     double upper;
@@ -1669,6 +1676,53 @@ typedef struct {
     int32_t radius_mode;
     /** Where it runs; NULL = the default context. Default NULL. */
     const setun_context *context;
+    /** A `setun_step_method`. Default SETUN_STEP_METHOD_ADAMW. */
+    int32_t method;
+    /**
+     * A `setun_state_precision`. What is no matrix, or has less than 4096 elements, keeps floats, unless it is
+     * of codes itself. Default SETUN_STATE_PRECISION_F32.
+     */
+    int32_t states;
+    /** A `setun_radius_base`. Default SETUN_RADIUS_BASE_CURRENT. */
+    int32_t radius_base;
+    /** A `setun_schedule` of learning rate and radius. Default SETUN_SCHEDULE_CONSTANT. */
+    int32_t schedule;
+    /**
+     * The last step of the schedule, where it ends at minimum_lr_ratio; needed unless it is constant.
+     * Default 0.
+     */
+    int64_t total_steps;
+    /** Steps in which learning rate and radius rise from 0. Default 0. */
+    int64_t warmup_steps;
+    /** The lowest learning rate, as a share of the highest. Default 0.1. */
+    double minimum_lr_ratio;
+    /** Of Muon and momentum. Default 0.95. */
+    double momentum;
+    /**
+     * The rms of Muon's direction, which the learning rate multiplies. (As much as AdamW's: 0.2, arXiv
+     * 2502.16982.) Default 1.
+     */
+    double muon_rms;
+    /**
+     * The largest share of the trits of a ternary parameter, by the absmean scheme, that change in a step;
+     * 1 = no limit. (Of codes, those beside the threshold change sides by their rounding too; and a step is
+     * held to a 2^17th at most.) Default 1.
+     */
+    double flip_budget;
+    /** The radius of vectors. Default 0.05. */
+    double vector_radius;
+    /** Of the numbers that codes are rounded by. Default 0. */
+    uint64_t seed;
+    /** 0 or 1: Nesterov's form of Muon and momentum. Default 1. */
+    int32_t nesterov;
+    /** 0. */
+    int32_t reserved;
+    /** Steps between two checks of `setun_optimizer_step_guarded`; 0 = none. Default 16. */
+    int64_t guard_interval;
+    /** How many standard deviations above the last ones a loss or a gradient norm is a spike. Default 6. */
+    double guard_spike;
+    /** How many standard errors worse a step may make its batch. Default 2. */
+    double guard_tolerance;
 } setun_optimizer_options;
 
 /**
@@ -1687,6 +1741,12 @@ typedef struct {
     double lower;
     /** Default NAN. */
     double upper;
+    /** Its own radius. Default NAN. */
+    double radius;
+    /** Its own `setun_step_method`; -1 = the optimizer's. Default -1. */
+    int32_t method;
+    /** 0. */
+    int32_t reserved;
 } setun_parameter_options;
 
 /** What a step did. Set `struct_size` before it is filled. */
@@ -1720,6 +1780,29 @@ typedef struct {
     int64_t refused_parameters;
     /** For a bad update. */
     int64_t refused_updates;
+    /**
+     * Trits that changed in this step, and how many there are where that is known: of ternary parameters, while
+     * flip_budget is below 1.
+     */
+    int64_t flips;
+    int64_t trits;
+    /** Of one parameter, what the flip budget left of its step; 1 where it did not hold it. */
+    double flip_share;
+    /**
+     * Of one parameter, the cosine of its gradient and its first moment before the step, and the mean of m^2 over
+     * that of v; NAN where there is none.
+     */
+    double cosine;
+    double signal;
+    /** What refusals and undone steps have left of the radius: 1 where none is missing. */
+    double radius_factor;
+    /** Batches that the guard has skipped so far, and steps that it has undone. */
+    int64_t skipped;
+    int64_t undone;
+    /** 1: the step can be undone. Evaluate its batch again, and tell `setun_optimizer_judge`. */
+    int32_t check_due;
+    /** 0. */
+    int32_t reserved;
 } setun_step_report;
 
 /** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */
@@ -1736,7 +1819,7 @@ void setun_parameter_options_init(setun_parameter_options *options, size_t size)
  * shrink. NULL options = the defaults. `report`, unless NULL, is filled also when the step is refused.
  *
  * Returns ARGUMENT (overlap; misaligned; moments that no such number of steps can leave, naming the
- * element), STATE (refused, naming the element where there is one: nothing was written but the report),
+ * element; another method, states, radius_base or flip_budget than the defaults), STATE (refused, naming the element where there is one: nothing was written but the report),
  * ABI, MEMORY.
  */
 setun_status setun_step(float *parameters,
@@ -1758,8 +1841,8 @@ setun_status setun_optimizer_create(const setun_optimizer_options *options, setu
  * options = a matrix or a vector by its rank, and the optimizer's options.
  *
  * Nothing is copied: `data` must stay valid until the optimizer is freed, or at least unused by calls on
- * it. Between those calls you may read and write it. `data` is NULL only when a size is 0. The states take
- * 8 bytes an element. Returns ARGUMENT (a name that is empty or taken; data that overlaps another
+ * it. Between those calls you may read and write it. `data` is NULL only when a size is 0. What the states
+ * take, `setun_state_precision` says. Returns ARGUMENT (a name that is empty or taken; data that overlaps another
  * parameter; misaligned; an option out of its range), SHAPE, STATE (after the first step), ABI, MEMORY.
  */
 setun_status setun_optimizer_add(setun_optimizer *optimizer,
@@ -1768,6 +1851,26 @@ setun_status setun_optimizer_add(setun_optimizer *optimizer,
                                  const int64_t *dims,
                                  int32_t rank,
                                  const setun_parameter_options *options);
+
+/**
+ * Adds the ternary parameter `name` of the shape `dims` [rank] to an optimizer with compact states: as codes
+ * of 8 bits, which are the optimizer's own. They begin as those of the floats at `initial`, which are read
+ * once; read them with `setun_optimizer_read`. The kind is TERNARY, whatever the options say. Returns as
+ * `setun_optimizer_add`, ARGUMENT where the states are not compact, or initial holds a NaN or an infinity, and
+ * SHAPE unless there are two dimensions, and elements.
+ */
+setun_status setun_optimizer_add_compact(setun_optimizer *optimizer,
+                                         const char *name,
+                                         const float *initial,
+                                         const int64_t *dims,
+                                         int32_t rank,
+                                         const setun_parameter_options *options);
+
+/**
+ * Writes the parameter `index`, in the order they were added from 0, to `out`, `count` floats: those of codes
+ * as what they stand for. Returns ARGUMENT (no such parameter), SHAPE (another count).
+ */
+setun_status setun_optimizer_read(const setun_optimizer *optimizer, int64_t index, float *out, int64_t count);
 
 /**
  * One step of all parameters. `gradients` holds `count` pointers, one for each parameter in the order they
@@ -1784,19 +1887,48 @@ setun_status setun_optimizer_step(setun_optimizer *optimizer,
                                   setun_step_report *report);
 
 /**
+ * The same, under a guard. `loss` is the mean loss of the batch that the gradients are of. A batch whose loss
+ * or gradient norm is no number, or a spike above the last ones, is skipped: the status is OK, the outcome in
+ * `report` SKIPPED, and nothing has changed.
+ *
+ * Every guard_interval steps `check_due` in the report is 1: then all is kept as it was before the step (in as
+ * much memory as parameters and states take, from the first time on) until `setun_optimizer_judge`, which undoes the step or lets it
+ * stay; without it, the next step lets it stay. Returns as `setun_optimizer_step`, and STATE where more than
+ * half of the last 64 batches were skipped or undone.
+ */
+setun_status setun_optimizer_step_guarded(setun_optimizer *optimizer,
+                                          const float *const *gradients,
+                                          int64_t count,
+                                          double loss,
+                                          setun_step_report *report);
+
+/**
+ * Decides about the last step, of which `check_due` was 1: with the losses `before` and `after` it of the n
+ * parts of its batch, n at least 1. Where their mean has risen by more than guard_tolerance standard errors of
+ * that rise (or of one part: at all), or is no number, the step is undone bit for bit, the radius is a quarter
+ * (with the mode off: the learning rate) and grows back by 5% a step, and `undone`, unless NULL, becomes 1,
+ * else 0. Returns STATE (no step waits for it), ARGUMENT.
+ */
+setun_status setun_optimizer_judge(setun_optimizer *optimizer,
+                                   const float *before,
+                                   const float *after,
+                                   int64_t n,
+                                   int32_t *undone);
+
+/**
  * Says what the last step did to the parameter `index`, in the order they were added from 0, or, for -1, to
  * all of them. Set the `struct_size` of `out` first. Returns ARGUMENT (no such parameter).
  */
 setun_status setun_optimizer_report(const setun_optimizer *optimizer, int64_t index, setun_step_report *out);
 
 /**
- * Says the radius of the next step: the options' or the last that was set, and of it what refused updates
- * have left.
+ * Says the radius of the next step, before the schedule: the options' or the last that was set, and of it
+ * what refused updates and undone steps have left.
  */
 setun_status setun_optimizer_radius(const setun_optimizer *optimizer, double *out);
 
 /**
- * Sets the radius, 0 or more, for a schedule of yours. What refused updates have taken of it stays taken,
+ * Sets the radius, 0 or more, for a schedule of yours; that of vectors stays. What refused updates have taken of it stays taken,
  * until it has grown back.
  */
 setun_status setun_optimizer_set_radius(setun_optimizer *optimizer, double radius);
@@ -1804,19 +1936,24 @@ setun_status setun_optimizer_set_radius(setun_optimizer *optimizer, double radiu
 /** Sets the learning rate, 0 or more, for a schedule of yours. */
 setun_status setun_optimizer_set_learning_rate(setun_optimizer *optimizer, double learning_rate);
 
-/** Says how many bytes the states take, beside your parameters and gradients: 8 an element. */
+/**
+ * Says how many bytes the states take, beside your parameters and gradients, and what the optimizer keeps of
+ * weights of its own.
+ */
 setun_status setun_optimizer_state_bytes(const setun_optimizer *optimizer, size_t *out);
 
 /**
- * Writes the parameters, their states, the count of steps, the learning rate and the radius to the file
- * `path` (safetensors: parameter.<name>, m.<name>, v.<name>), or replaces it, whole or not at all. Returns
+ * Writes the parameters, their states, the count of steps, the learning rate, the radius and what the guard
+ * remembers to the file `path` (safetensors: parameter.<name>, m.<name>, v.<name>, and with _scale at the end
+ * of the first word the scales of codes), or replaces it, whole or not at all. Returns
  * STATE (a parameter holds a NaN or an infinity: nothing is written), IO, MEMORY.
  */
 setun_status setun_optimizer_save(const setun_optimizer *optimizer, const char *path);
 
 /**
  * Continues from a file of `setun_optimizer_save`: writes your parameters too. The optimizer must have
- * parameters of the same names and shapes; the options of create and add are not in the file.
+ * parameters of the same names and shapes, with states of the same kind; the options of create and add are
+ * not in the file.
  *
  * With the same options, on the same backend and CPU level, the steps that follow are bit for bit those of
  * an optimizer that never stopped. On failure nothing has changed. Returns IO, FORMAT (damaged, or other
@@ -2139,10 +2276,11 @@ void setun_model_free(setun_model *model);
  * TRAIN: text in, ternary language model out
  *
  * `setun_train` does it all: reads a text, trains a tokenizer and a model, and hands both back. A
- * `setun_trainer` gives the steps one by one, on a model and data of yours. AdamW (arXiv 1711.05101) on
- * 32-bit masters, gradients straight through the quantization. Checkpoints are folders, written beside and
- * renamed, each file with a checksum; a run that is resumed on the same backend continues bit for bit as
- * if it had never stopped. A step whose loss or gradient is not finite is refused, and changes nothing.
+ * `setun_trainer` gives the steps one by one, on a model and data of yours. AdamW (arXiv 1711.05101), Muon or
+ * momentum on 32-bit masters, or on 8-bit codes of them; gradients straight through the quantization.
+ * Checkpoints are folders, written beside and renamed, each file with a checksum; a run that is resumed on
+ * the same backend continues bit for bit as if it had never stopped. A step whose loss or gradient is not
+ * finite is refused, and changes nothing; under the guard it is skipped, and the run goes on.
  *
  *     setun_train_options options;
  *     setun_train_options_init(&options, sizeof options);
@@ -2178,6 +2316,11 @@ typedef enum {
     SETUN_SCHEDULE_CONSTANT = 1,
     /** Down to minimum_lr_ratio along a line. */
     SETUN_SCHEDULE_LINEAR = 2,
+    /**
+     * Not at all, and in the last fifth of what follows the warm-up down to minimum_lr_ratio along a line
+     * (arXiv 2404.06395).
+     */
+    SETUN_SCHEDULE_STABLE = 3,
 } setun_schedule;
 
 /** A training run. */
@@ -2210,6 +2353,15 @@ typedef struct {
      * 1 when it is off.
      */
     double learning_rate_factor;
+    /** The share of the trits of all matrices that the step changed; NaN without ternary weights. */
+    double flip_rate;
+    /** The largest rms(step) over rms(weights) of a parameter; NaN where the batch was skipped, as flip_rate then. */
+    double step_ratio;
+    /** What the guard has left of radius or learning rate: 1 where none is missing. */
+    double radius_factor;
+    /** Batches that the guard has skipped so far, and steps that it has undone. */
+    int64_t skipped_batches;
+    int64_t undone_steps;
 } setun_metrics;
 
 /**
@@ -2282,7 +2434,7 @@ typedef struct {
     double epsilon;
     /** The largest gradient norm, to which larger ones are scaled down; 0 = no limit. Default 1. */
     double clip;
-    /** Of the batches, of dropout and of gradients that are rounded at random; with a NULL `model`, of the initial weights too. Default 0. */
+    /** Of the batches, of dropout, and of gradients and codes that are rounded at random; with a NULL `model`, of the initial weights too. Default 0. */
     uint64_t seed;
     /** Steps between two lines in metrics.jsonl and in the log; 0 = only evaluations. Default 10. */
     int64_t log_interval;
@@ -2335,8 +2487,36 @@ typedef struct {
      * numbers to the bit. May change when a run is resumed. Default 0.
      */
     int32_t activation_checkpointing;
-    /** 0. */
-    int32_t reserved;
+    /** A `setun_step_method`; embedding and head go as AdamW does under MUON. Default SETUN_STEP_METHOD_ADAMW. */
+    int32_t method;
+    /**
+     * A `setun_state_precision`: COMPACT keeps the floats of ternary layers as codes of 8 bits too, from the
+     * creation of the trainer on, until another one keeps floats. Default SETUN_STATE_PRECISION_F32.
+     */
+    int32_t states;
+    /** A `setun_radius_mode`, with `radius`. Default SETUN_RADIUS_MODE_OFF. */
+    int32_t radius_mode;
+    /** A `setun_radius_base`. Default SETUN_RADIUS_BASE_CURRENT. */
+    int32_t radius_base;
+    /**
+     * Non-zero: batches whose loss or gradient is no number or a spike are skipped, and every guard_interval
+     * steps the batch of the step is evaluated again, and a step that made it worse is undone, from
+     * a copy of parameters and states. The run ends with STATE where the guard acts in more than half of 64
+     * steps. Default 0.
+     */
+    int32_t guard;
+    /** Of Muon and momentum. Default 0.95. */
+    double momentum;
+    /** The rms of Muon's direction, which the learning rate multiplies. Default 1. */
+    double muon_rms;
+    /** rms(step) over rms(weights) of each matrix, at most or exactly, at the peak of the schedule. Default 0.05. */
+    double radius;
+    /** The largest share of the trits of a matrix that change in a step; 1 = no limit. Default 1. */
+    double flip_budget;
+    /** The radius of gains. Default 0.05. */
+    double vector_radius;
+    /** Steps between two that the guard checks; 0 = it looks at batches only. Default 16. */
+    int64_t guard_interval;
 } setun_train_options;
 
 /** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */
