@@ -1615,6 +1615,14 @@ typedef enum {
     SETUN_PARAMETER_KIND_VECTOR = 3,
 } setun_parameter_kind;
 
+/** Which rms of the weights the radius is a share of. */
+typedef enum {
+    /** That before the step. */
+    SETUN_RADIUS_BASE_CURRENT = 0,
+    /** That before the first step: it does not grow with weights that grow. */
+    SETUN_RADIUS_BASE_INITIAL = 1,
+} setun_radius_base;
+
 /** What the radius does. */
 typedef enum {
     /** Nothing: plain AdamW. */
@@ -1627,6 +1635,37 @@ typedef enum {
      */
     SETUN_RADIUS_MODE_EXACT = 2,
 } setun_radius_mode;
+
+/** In which numbers an optimizer keeps its states. */
+typedef enum {
+    /** 32-bit floats: 8 bytes an element for AdamW, 4 for the others. */
+    SETUN_STATE_PRECISION_F32 = 0,
+    /**
+     * Codes of 8 bits with a scale for each 256 (arXiv 2110.02861): 2.03 bytes an element for AdamW, 1.02 for
+     * the others.
+     */
+    SETUN_STATE_PRECISION_INT8 = 1,
+    /**
+     * The same codes for m; v by rows and columns (arXiv 1804.04235); and of a ternary parameter the weights
+     * themselves as such codes, rounded at random: 2.03 bytes an element in all, weights included, and for
+     * AdamW 8 a row and a column. Those are the optimizer's own: see `setun_optimizer_add_compact`.
+     */
+    SETUN_STATE_PRECISION_COMPACT = 2,
+} setun_state_precision;
+
+/** The direction of a step. */
+typedef enum {
+    /** AdamW (arXiv 1711.05101). */
+    SETUN_STEP_METHOD_ADAMW = 0,
+    /**
+     * Muon (Jordan et al., 2024): of a matrix, its momentum made orthogonal by five Newton-Schulz iterations,
+     * scaled to an rms of muon_rms. What is no matrix goes as AdamW does, and so should embeddings and
+     * heads: give those the method in their own options.
+     */
+    SETUN_STEP_METHOD_MUON = 1,
+    /** Stochastic gradient descent: m = momentum * m + g, and along it, or, with nesterov, g + momentum * m. */
+    SETUN_STEP_METHOD_MOMENTUM = 2,
+} setun_step_method;
 
 /** Whether a step was taken. */
 typedef enum {

@@ -303,7 +303,7 @@ unsafe impl Versioned for setun_train_options {
             input_gradient: setun_gradient_products::Int8 as i32,
             weight_gradient: setun_gradient_products::Int8 as i32,
             activation_checkpointing: 0,
-            method: setun_step_method::AdamW as i32,
+            method: setun_step_method::Adamw as i32,
             states: setun_state_precision::F32 as i32,
             radius_mode: setun_radius_mode::Off as i32,
             radius_base: setun_radius_base::Current as i32,
