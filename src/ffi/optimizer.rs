@@ -237,7 +237,7 @@ impl OptimizerObject {
 
 pub fn step_method(value: i32) -> Result<Method> {
     let methods = [
-        (setun_step_method::AdamW as i32, "adamw", Method::AdamW),
+        (setun_step_method::Adamw as i32, "adamw", Method::AdamW),
         (setun_step_method::Muon as i32, "muon", Method::Muon),
         (setun_step_method::Momentum as i32, "momentum", Method::Momentum),
     ];

@@ -74,7 +74,7 @@ pub enum setun_radius_base {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum setun_step_method {
     /// AdamW (arXiv 1711.05101).
-    AdamW = 0,
+    Adamw = 0,
     /// Muon (Jordan et al., 2024): of a matrix, its momentum made orthogonal by five Newton-Schulz iterations,
     /// scaled to an rms of muon_rms. What is no matrix goes as AdamW does, and so should embeddings and
     /// heads: give those the method in their own options.
@@ -219,7 +219,7 @@ unsafe impl Versioned for setun_optimizer_options {
             upper: defaults.upper,
             radius_mode: setun_radius_mode::Cap as i32,
             context: std::ptr::null(),
-            method: setun_step_method::AdamW as i32,
+            method: setun_step_method::Adamw as i32,
             states: setun_state_precision::F32 as i32,
             radius_base: setun_radius_base::Current as i32,
             schedule: setun_schedule::Constant as i32,
@@ -454,7 +454,9 @@ pub unsafe extern "C" fn setun_step(
             options::read(options, "options")?
         };
         let context = context::resolve(options.context)?;
+        guard_options(&options)?;
         let options = step_options(&options)?;
+        options.validate()?;
         let plain = (options.method, options.precision, options.radius_base, options.flip_budget)
             == (Method::AdamW, Precision::F32, RadiusBase::Current, 1.0);
         ensure!(
@@ -612,8 +614,8 @@ pub unsafe extern "C" fn setun_optimizer_step(
 /// or gradient norm is no number, or a spike above the last ones, is skipped: the status is OK, the outcome in
 /// `report` SKIPPED, and nothing has changed.
 ///
-/// Every guard_interval steps `check_due` in the report is 1: then all is kept as it was before the step (as
-/// much memory as parameters and states take) until `setun_optimizer_judge`, which undoes the step or lets it
+/// Every guard_interval steps `check_due` in the report is 1: then all is kept as it was before the step (in as
+/// much memory as parameters and states take, from the first time on) until `setun_optimizer_judge`, which undoes the step or lets it
 /// stay; without it, the next step lets it stay. Returns as `setun_optimizer_step`, and STATE where more than
 /// half of the last 64 batches were skipped or undone.
 #[unsafe(no_mangle)]
@@ -654,6 +656,7 @@ pub unsafe extern "C" fn setun_optimizer_judge(
     guard("optimizer_judge", || {
         let n = size(n, "n")?;
         ensure!(n > 0, Argument, "n is 0, expected at least 1");
+        check_apart(&[extent("undone", undone, usize::from(!undone.is_null()))], &[extent("before", before, n), extent("after", after, n)])?;
         // SAFETY: NULL and alignment are checked; the lengths are the caller's contract.
         let (before, after) = unsafe { (slice(before, n, "before")?, slice(after, n, "after")?) };
         let judged = handle::exclusive(optimizer, "optimizer")?.judge(before, after)?;

@@ -243,8 +243,9 @@ pub struct setun_train_options {
     /// A `setun_radius_base`. Default SETUN_RADIUS_BASE_CURRENT.
     pub radius_base: i32,
     /// Non-zero: batches whose loss or gradient is no number or a spike are skipped, and every guard_interval
-    /// steps the batch of the step is evaluated again, and a step that made it worse is undone. The run ends with
-    /// STATE where the guard acts in more than half of 64 steps. Default 0.
+    /// steps the batch of the step is evaluated again, and a step that made it worse is undone, from
+    /// a copy of parameters and states. The run ends with STATE where the guard acts in more than half of 64
+    /// steps. Default 0.
     pub guard: i32,
     /// Of Muon and momentum. Default 0.95.
     pub momentum: f64,
@@ -306,7 +307,7 @@ unsafe impl Versioned for setun_train_options {
             input_gradient: setun_gradient_products::Int8 as i32,
             weight_gradient: setun_gradient_products::Int8 as i32,
             activation_checkpointing: 0,
-            method: setun_step_method::AdamW as i32,
+            method: setun_step_method::Adamw as i32,
             states: setun_state_precision::F32 as i32,
             radius_mode: setun_radius_mode::Off as i32,
             radius_base: setun_radius_base::Current as i32,

@@ -80,7 +80,7 @@ static void statistics(void) {
     CHECK(of(context, "add").multiplies == SETUN_MULTIPLIES_NOTHING);
     CHECK(found.bytes[SETUN_BACKEND_AUTO] > 1500 && found.bytes[SETUN_BACKEND_SIMD] > 499);
     CHECK(of(context, "quantize_activations").calls[SETUN_BACKEND_AUTO] == 3);
-    CHECK(of(context, "adamw").calls[SETUN_BACKEND_AUTO] == 0);
+    CHECK(of(context, "step").calls[SETUN_BACKEND_AUTO] == 0);
     CHECK_OK(setun_context_reset_statistics(context));
     CHECK(of(context, "matmul_ternary").calls[SETUN_BACKEND_AUTO] == 0);
     CHECK(of(context, "matmul_ternary").seconds[SETUN_BACKEND_AUTO] == 0);

@@ -121,8 +121,8 @@ static void refused(void) {
     CHECK_FAILS(setun_train("corpus.txt", NULL, NULL, NULL), SETUN_ERR_ARGUMENT, "model is NULL");
     CHECK_STATUS(setun_train("short.txt", NULL, &model, NULL), SETUN_ERR_SHAPE);
     small_run(&options);
-    options.schedule = 3;
-    CHECK_FAILS(setun_train("corpus.txt", &options, &model, NULL), SETUN_ERR_ARGUMENT, "schedule is 3");
+    options.schedule = 4;
+    CHECK_FAILS(setun_train("corpus.txt", &options, &model, NULL), SETUN_ERR_ARGUMENT, "schedule is 4");
     small_run(&options);
     options.batch_size = -1;
     CHECK_FAILS(setun_train("corpus.txt", &options, &model, NULL), SETUN_ERR_ARGUMENT, "batch_size is -1");

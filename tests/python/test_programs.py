@@ -569,6 +569,27 @@ class Train(Programs):
         self.assertEqual((rate, factor), (1e-4, 1))
         self.assertNotEqual(rates("codes", "--lr", "5e-3")[2], rates("floats", "--lr", "5e-3", "--float-gradients")[2])
 
+    def test_the_options_of_a_step(self):
+        steps = "--steps 40 --log-interval 1 --sample 0 --no-adaptive-lr --batch 16".split()
+        exact = "--radius-mode exact --radius 0.03 --vector-radius 0.01 --radius-base initial --schedule stable".split()
+        muon = "--method muon --momentum 0.9 --muon-rms 0.2 --states compact --flip-budget 0.01".split()
+        out, _ = self.train("muon", *steps, *exact, *muon, "--guard", "--guard-interval", 8)
+        lines = metrics(out)
+        # Masters of codes jump by codes, and those beside a threshold pass it: beyond the budget by less than it.
+        self.assertTrue(all(0 < line["flip_rate"] < 0.02 for line in lines), [line["flip_rate"] for line in lines])
+        self.assertEqual([lines[at]["learning_rate"] for at in (9, 33)], [5e-3, 5e-3])
+        self.assertAlmostEqual(lines[-1]["learning_rate"], 5e-4)
+        self.assertLess(lines[-1]["loss"], 0.9 * lines[0]["loss"])
+        self.assertEqual(lines[-1]["skipped_batches"], 0)
+        capped, _ = self.train("capped", *steps, "--lr", 1, "--radius-mode", "cap", "--states", "int8", "--method", "momentum")
+        ratios = [line["step_ratio"] for line in metrics(capped)]
+        self.assertLess(max(ratios), 0.0501)
+        self.assertGreater(max(ratios), 0.0499)
+        again = ["train", "--text", TEXT, "--out", out, *TINY, *steps, *exact, *muon, "--guard", "--guard-interval", 8, "--resume"]
+        run(*again)
+        _, errors = run(*again[:-1], "--guard-interval", 9, "--resume", status=1)
+        self.assertIn("guard_interval", errors)
+
     def test_a_folder_of_texts(self):
         (self.folder / "texts" / "deep").mkdir(parents=True)
         (self.folder / "texts" / "b.txt").write_text("one two three. " * 40)
@@ -653,6 +674,10 @@ class Train(Programs):
             (["--text", TEXT, "--layers", "-3"], "--layers takes a whole number from 0 on, not '-3'", 2),
             (["--text", TEXT, "--lr", "fast"], "--lr takes a number, not 'fast'", 2),
             (["--text", TEXT, "--tokenizer", "word"], "--tokenizer takes byte|character|bpe, not 'word'", 2),
+            (["--text", TEXT, "--method", "sgd"], "--method takes adamw|muon|momentum, not 'sgd'", 2),
+            (["--text", TEXT, "--states", "int4"], "--states takes f32|int8|compact, not 'int4'", 2),
+            (["--text", TEXT, "--flip-budget", "2"], "flip_budget is 2, expected 0 to 1", 1),
+            (["--text", TEXT, "--radius", "-1"], "radius is -1", 1),
             (["--text", TEXT, "--gated=1"], "--gated takes no value", 2),
             (["--text", self.folder / "none.txt"], "none.txt", 1),
             (["--text", empty], "empty", 1),

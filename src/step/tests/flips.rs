@@ -49,25 +49,27 @@ fn options(method: Method, precision: Precision, flip_budget: f64) -> StepOption
 
 #[test]
 fn no_more_trits_change_than_the_budget_has() {
+    let mut held = 0;
     for context in contexts() {
         for method in [Method::AdamW, Method::Muon, Method::Momentum] {
             for precision in [Precision::F32, Precision::Int8] {
                 for budget in [0.001, 0.01, 0.05] {
                     let allowed = (budget * COUNT as f64) as u64;
-                    let mut most = 0;
                     for (changed, report, share) in flips(&context, &options(method, precision, budget)) {
                         assert!(changed <= allowed, "{changed} of {allowed}: {method:?}, {precision:?}");
                         // The threshold of the kernel is rounded otherwise: a weight may lie between the two.
                         assert!(report.flips.abs_diff(changed) <= 1, "{} and {changed}", report.flips);
                         assert!(share > 0.0 && share <= 1.0 && report.step_rms > 0.0);
-                        most = most.max(changed);
+                        // Of a budget that holds most is used: bins are an eighth of an octave wide.
+                        let used = changed as f64 > 0.7 * allowed as f64 - 3.0;
+                        assert!(used || share == 1.0, "{changed} of {allowed}: {method:?}, {precision:?}");
+                        held += u32::from(share < 1.0);
                     }
-                    // Of a budget most is used: bins are an eighth of an octave wide.
-                    assert!(most as f64 > 0.7 * allowed as f64 - 2.0, "{most} of {allowed}: {method:?}");
                 }
             }
         }
     }
+    assert!(held > 200, "the budget held {held} of 432 steps");
 }
 
 /// A step is never nothing: of no budget at all a 2^17th is left, in which a weight that lies on a threshold may pass it.

@@ -107,6 +107,25 @@ fn a_radius_of_zero_moves_nothing_and_neither_does_a_gradient_of_zeros() {
     }
 }
 
+/// What is left of a step without a gradient is weight decay, of matrices.
+#[test]
+fn a_gradient_of_zeros_leaves_the_decay() {
+    let zeros: Vec<Tensor> = SHAPES.iter().map(|(_, _, dims)| Tensor::zeros(DType::F32, dims).unwrap()).collect();
+    for context in contexts() {
+        for method in [Method::AdamW, Method::Momentum] {
+            let options = StepOptions { method, learning_rate: 0.1, weight_decay: 0.5, ..off() };
+            let mut run = Run::all(&context, &options);
+            assert_eq!(run.step(&zeros).refusal, None);
+            for (i, (name, kind, _)) in SHAPES.into_iter().enumerate() {
+                let left = if kind == Kind::Vector { 1.0 } else { 0.95 };
+                for (found, start) in run.values(i).into_iter().zip(start(i)) {
+                    assert!((found - left * start).abs() <= 1e-6 * start.abs(), "{name}: {found} from {start}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn the_box_holds_and_counts() {
     for context in contexts() {
