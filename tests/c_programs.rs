@@ -104,7 +104,7 @@ macro_rules! programs {
     };
 }
 programs! {
-    library_and_contexts dispatch handles options tensor quantize scheme packings packed allocations cluster codebook tfidf step text model
+    library_and_contexts dispatch handles options tensor quantize scheme packings packed allocations cluster codebook tfidf step problem text model
     train generate threads
     lifetimes benchmark
 }

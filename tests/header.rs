@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The sections of the header, in their order: the files of src/ffi that hold exports.
-const SECTIONS: [&str; 17] = [
+const SECTIONS: [&str; 18] = [
     "library",
     "context",
     "tensor",
@@ -17,6 +17,7 @@ const SECTIONS: [&str; 17] = [
     "codebook",
     "tfidf",
     "step",
+    "problem",
     "text",
     "model",
     "train",

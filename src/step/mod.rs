@@ -8,6 +8,7 @@
 //! | `optimizer.rs` | [`Optimizer`]: parameters by name, the count of steps, the radius in force |
 //! | `report.rs` | [`Report`]: what a step did, and why one was refused |
 //! | `state.rs` | a checkpoint of an optimizer: to a safetensors file and back |
+//! | `problem/` | the solver for functions of the caller's, in f64, with bounds, a ball and linear constraints |
 //!
 //! One step, for each tensor w with gradient g, where every rms is over the tensor's elements:
 //!
@@ -26,6 +27,7 @@
 mod optimizer;
 mod options;
 mod parameter;
+pub mod problem;
 mod report;
 mod state;
 #[cfg(test)]

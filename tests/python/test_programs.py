@@ -1,4 +1,4 @@
-"""The example programs as their users run them: c_examples/build/{quantize,cluster,step,train,generate}."""
+"""The example programs as their users run them: c_examples/build/{quantize,cluster,step,solve,train,generate}."""
 
 import json
 import math
@@ -459,6 +459,21 @@ class Step(Programs):
         plain, capped = table[1]
         self.assertLess(capped, plain / 3)
         run("step", 0)
+
+
+class Solve(Programs):
+    def test_the_curve_is_found_inside_of_the_constraints(self):
+        number = r"(-?[0-9.]+)"
+        for noise, near in (0, 1e-3), (0.01, 0.2), (5, None):
+            printed, _ = run("solve", noise)
+            found = re.search(rf"y = {number} e\^\(-{number} t\) \+ {number} e\^\(-{number} t\)", printed)
+            a, b, c, d = map(float, found.groups())
+            self.assertAlmostEqual(a + c, 1, delta=1e-3)
+            self.assertTrue(0 <= a <= 1 and 0 <= c <= 1 and 0 <= d <= b <= 20 and b - d >= 0.1 - 1e-4, found[0])
+            if near:
+                for value, expected in zip((a, b, c, d), (0.7, 2, 0.3, 0.3)):
+                    self.assertAlmostEqual(value, expected, delta=near)
+            self.assertRegex(printed, r"evaluations, ended by: (gradient|function)\n")
 
 
 class Train(Programs):

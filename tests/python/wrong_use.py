@@ -28,7 +28,7 @@ ANY = ("OK", "ARGUMENT", "SHAPE", "MEMORY", "STATE", "UNSUPPORTED")
 INT64_MAX, INT64_MIN = 2**63 - 1, -(2**63)
 NOT_A_NUMBER = [("NaN", float("nan")), ("infinity", float("inf")), ("-infinity", float("-inf"))]
 WRONG_ENUMS = [-1, 77, 2**31 - 1, -(2**31)]
-BAD_ELEMENTS = {"float": NOT_A_NUMBER, "int8_t": [("5", 5)], "uint8_t": [("255", 255)], "uint32_t": [("2^32 - 1", 2**32 - 1)],
+BAD_ELEMENTS = {"float": NOT_A_NUMBER, "double": NOT_A_NUMBER, "int8_t": [("5", 5)], "uint8_t": [("255", 255)], "uint32_t": [("2^32 - 1", 2**32 - 1)],
                 "int64_t": [("-1", -1), ("INT64_MAX", INT64_MAX)]}
 
 
