@@ -23,8 +23,8 @@ static double miss(const decay *data, int i, const double *x, double slope[4])
 static int32_t sum_of_squares(int64_t n, const double *x, double *f, void *data)
 {
     double slope[4];
-    *f = 0 * (double)n;
-    for (int i = 0; i < SAMPLES; i++)
+    *f = 0;
+    for (int i = 0; i < SAMPLES && n == 4; i++)
         *f += pow(miss(data, i, x, slope), 2);
     return 1; /* 0 would stop the solve */
 }
@@ -34,9 +34,8 @@ static int32_t its_gradient(int64_t n, const double *x, double *gradient, void *
     double slope[4];
     memset(gradient, 0, (size_t)n * sizeof *gradient);
     for (int i = 0; i < SAMPLES; i++) {
-        double error = miss(data, i, x, slope);
-        for (int k = 0; k < n; k++)
-            gradient[k] += 2 * error * slope[k];
+        double twice = 2 * miss(data, i, x, slope);
+        for (int k = 0; k < n; k++) gradient[k] += twice * slope[k];
     }
     return 1;
 }
@@ -72,11 +71,9 @@ int main(int argc, char **argv)
     if (status == SETUN_OK) status = setun_problem_equalities(problem, whole, &one, 1);
     if (status == SETUN_OK) status = setun_problem_inequalities(problem, order, &apart, NULL, 1);
     if (status == SETUN_OK) status = setun_problem_solve(problem, x, &options, &report);
-    if (status == SETUN_OK)
-        printf("y = %.4f e^(-%.4f t) + %.4f e^(-%.4f t)\nf %.9f after %d evaluations, ended by: %s\n", x[0], x[1], x[2],
-               x[3], report.f, (int)report.objectives, ends[report.termination]);
-    else
-        fprintf(stderr, "%s: %s\n", setun_status_name(status), setun_last_error());
     setun_problem_free(problem);
-    return status != SETUN_OK;
+    if (status != SETUN_OK) return fprintf(stderr, "%s: %s\n", setun_status_name(status), setun_last_error()), 1;
+    printf("y = %.4f e^(-%.4f t) + %.4f e^(-%.4f t)\n", x[0], x[1], x[2], x[3]);
+    printf("f %.9f after %d evaluations, ended by: %s\n", report.f, (int)report.objectives, ends[report.termination]);
+    return 0;
 }

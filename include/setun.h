@@ -1844,7 +1844,7 @@ void setun_optimizer_free(setun_optimizer *optimizer);
  * only asked for within the bounds, to the last bit, and where products are given, within the other constraints too, to
  * rounding. f may be a NaN or an infinity: that step is then refused, and the radius shrinks. f never rises. The
  * result is a local minimum, and the same bits on every machine of a kind. One thread. Memory: 16 n bytes for each
- * of up to 100 products (n, for n up to 500), as much while a step is made, and 8 n for each row.
+ * of up to 100 products (all n with SETUN_SUBPROBLEM_EXACT), as much again while a step is made, and 8 n for each row.
  *
  *     double x[2] = {-1.2, 1}, lower[2] = {-2, -2}, upper[2] = {0.5, 2};
  *     setun_problem *problem = NULL;

@@ -21,7 +21,7 @@ TEXT_PIECE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_size_t, 
 LOG = ctypes.CFUNCTYPE(None, ctypes.c_int32, ctypes.c_char_p, ctypes.c_void_p)
 NUMBERS = ctypes.POINTER(ctypes.c_double)
 FUNCTION = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int64, NUMBERS, NUMBERS, ctypes.c_void_p)
-PRODUCT = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int64, NUMBERS, NUMBERS, NUMBERS, ctypes.c_void_p)
+HESSIAN = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int64, NUMBERS, NUMBERS, NUMBERS, ctypes.c_void_p)
 
 SMALL = dict(vocabulary=256, context_length=16, width=16, layers=1, heads=2)
 SLOW = dict(vocabulary=256, context_length=64, width=64, layers=2, heads=2)
@@ -42,7 +42,7 @@ def slope(n, x, gradient, _user_data):
     return 1
 
 
-@PRODUCT
+@HESSIAN
 def twice(n, _x, v, product, _user_data):
     for i in range(n):
         product[i] = 2 * v[i]
@@ -110,7 +110,7 @@ class Setun:
             entry = getattr(self.library, function.name)
             callback = {"setun_log_callback": LOG, "setun_text_callback": TEXT_PIECE, "setun_benchmark_callback": PROGRESS,
                         "setun_objective_callback": FUNCTION, "setun_gradient_callback": FUNCTION,
-                        "setun_product_callback": PRODUCT}
+                        "setun_product_callback": HESSIAN}
             entry.argtypes = [callback.get(p.base, p.ctype) for p in function.parameters]
             numbers = {**header_module.SCALARS, "void": None, "setun_status": ctypes.c_int32}
             entry.restype = numbers.get(function.returns, ctypes.c_char_p)

@@ -1,12 +1,15 @@
-//! The dense linear algebra of the solver, in f64 and one fixed order: products, Cholesky, and orthonormal bases that grow.
+//! The dense linear algebra of the solver, in f64 and one fixed order: products, Cholesky, and orthonormal bases that grow. What
+//! everything calls is not inlined: the solver is small before it is fast, its time is that of the caller's functions.
 
 use crate::tensor::{Result, reserve, vec_zeroed};
 
+#[inline(never)]
 pub fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 /// The Euclidean norm; scaled where squares would overflow or vanish.
+#[inline(never)]
 pub fn norm(a: &[f64]) -> f64 {
     let plain = dot(a, a);
     if plain.is_finite() && plain > 1e-280 {
@@ -25,14 +28,17 @@ pub fn largest(a: &[f64]) -> f64 {
 }
 
 /// y += alpha x.
+#[inline(never)]
 pub fn add(alpha: f64, x: &[f64], y: &mut [f64]) {
     y.iter_mut().zip(x).for_each(|(y, x)| *y += alpha * x);
 }
 
+#[inline(never)]
 pub fn scale(alpha: f64, x: &mut [f64]) {
     x.iter_mut().for_each(|x| *x *= alpha);
 }
 
+#[inline(never)]
 pub fn copied(x: &[f64]) -> Result<Vec<f64>> {
     let mut copy = Vec::new();
     reserve(&mut copy, x.len())?;
@@ -40,12 +46,14 @@ pub fn copied(x: &[f64]) -> Result<Vec<f64>> {
     Ok(copy)
 }
 
+#[inline(never)]
 pub fn difference(a: &[f64], b: &[f64]) -> Result<Vec<f64>> {
     let mut difference = copied(a)?;
     add(-1.0, b, &mut difference);
     Ok(difference)
 }
 
+#[inline(never)]
 pub fn finite(a: &[f64]) -> bool {
     a.iter().all(|a| a.is_finite())
 }
@@ -88,6 +96,7 @@ pub fn solve_lower_transposed(l: &[f64], n: usize, x: &mut [f64]) {
 
 /// Takes the parts along the orthonormal `basis` out of x, twice, so that what is left is orthogonal to rounding; their
 /// coefficients are added to `parts`, where that has room.
+#[inline(never)]
 pub fn orthogonalize(basis: &[Vec<f64>], x: &mut [f64], parts: &mut [f64]) {
     for _ in 0..2 {
         for (k, vector) in basis.iter().enumerate() {

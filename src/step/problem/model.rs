@@ -199,7 +199,7 @@ pub struct QuasiNewton {
 
 impl QuasiNewton {
     pub fn new(n: usize) -> QuasiNewton {
-        QuasiNewton { pairs: Vec::new(), terms: Vec::new(), gamma: 1.0, memory: (2 * n + 4).min(40), limit: 0 }
+        QuasiNewton { pairs: Vec::new(), terms: Vec::new(), gamma: 1.0, memory: (4 * n + 20).min(60), limit: 0 }
     }
 
     fn times(&self, d: &[f64]) -> Result<Vec<f64>> {

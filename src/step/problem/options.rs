@@ -70,8 +70,9 @@ impl SolveOptions {
             Argument,
             "initial_radius is {initial}, expected 0 or more, finite"
         );
-        ensure!(maximum > 0.0, Argument, "maximum_radius is {maximum}, expected more than 0");
-        ensure!(initial <= maximum, Argument, "initial_radius is {initial}, above maximum_radius, which is {maximum}");
+        ensure!(!maximum.is_nan() && maximum > 0.0, Argument, "maximum_radius is {maximum}, expected more than 0");
+        let above = initial > maximum;
+        ensure!(!above, Argument, "initial_radius is {initial}, above maximum_radius, which is {maximum}");
         for (value, name) in [
             (self.gradient_tolerance, "gradient_tolerance"),
             (self.step_tolerance, "step_tolerance"),

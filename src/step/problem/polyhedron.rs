@@ -75,9 +75,9 @@ impl Polyhedron {
                 sides.iter_mut().zip(&self.equal).for_each(|(side, &row)| *side = self.row_lower[row]);
                 self.equalities.solve_transposed(&mut sides);
                 let implied = dot(&sides, &parts);
-                let apart = (implied - lower).abs() / (1.0 + lower.abs());
+                let apart = (implied - lower).abs() > 1e-8 * (1.0 + lower.abs());
                 let (b, other) = (lower * length, implied * length);
-                ensure!(apart <= 1e-8, Argument, "{kind} {at} says {b}, the others before it imply {other}");
+                ensure!(!apart, Argument, "{kind} {at} says {b}, the others before it imply {other}");
                 return Ok(());
             }
             reserve(&mut self.equal, 1)?;
@@ -133,8 +133,8 @@ impl Polyhedron {
     /// How far x is outside of the constraint that it violates most.
     pub fn violation(&self, x: &[f64]) -> f64 {
         let mut most = 0.0f64;
-        for i in 0..self.n {
-            most = most.max(self.lower[i] - x[i]).max(x[i] - self.upper[i]);
+        for ((x, lower), upper) in x.iter().zip(&self.lower).zip(&self.upper) {
+            most = most.max(lower - x).max(x - upper);
         }
         for i in 0..self.row_count() {
             let value = dot(self.row(i), x);
@@ -375,9 +375,9 @@ impl<'a> Dual<'a> {
                 let mut change = copied(&parts)?;
                 self.factor.solve(&mut change);
                 let (mut longest, mut leaving) = (f64::INFINITY, None);
-                for k in equal..self.sides.len() {
-                    if change[k] > 1e-13 && self.multipliers[k] / change[k] < longest {
-                        (longest, leaving) = (self.multipliers[k] / change[k], Some(k));
+                for (k, (u, r)) in self.multipliers.iter().zip(&change).enumerate().skip(equal) {
+                    if *r > 1e-13 && u / r < longest {
+                        (longest, leaving) = (u / r, Some(k));
                     }
                 }
                 let length = norm(&rest);

@@ -36,9 +36,7 @@ impl Problem {
         for i in 0..self.set.n {
             let low = lower.get(i).copied().unwrap_or(f64::NEG_INFINITY);
             let high = upper.get(i).copied().unwrap_or(f64::INFINITY);
-            ensure!(low < f64::INFINITY, Argument, "lower bound {i} is {low}");
-            ensure!(high > f64::NEG_INFINITY, Argument, "upper bound {i} is {high}");
-            ensure!(low <= high, Argument, "lower bound {i} is {low}, above the upper one, which is {high}");
+            check_sides(low, high, ["lower bound", "upper bound"], i)?;
         }
         let n = self.set.n;
         let fill = |from: &[f64], to: &mut [f64], none: f64| {
@@ -73,11 +71,8 @@ impl Problem {
             );
             if equalities {
                 ensure!(low.is_finite(), Argument, "b {i} is {low}");
-            } else {
-                ensure!(low < f64::INFINITY, Argument, "lower {i} is {low}");
-                ensure!(high > f64::NEG_INFINITY, Argument, "upper {i} is {high}");
-                ensure!(low <= high, Argument, "lower {i} is {low}, above upper {i}, which is {high}");
             }
+            check_sides(low, high, ["lower", "upper"], i)?;
             set.add_row(row, low, high, (equalities, i))?;
         }
         self.set = set;
@@ -90,12 +85,12 @@ impl Problem {
         let bad = x.iter().position(|x| !x.is_finite());
         ensure!(bad.is_none(), Argument, "x {} is {} at the start", bad.unwrap_or(0), x[bad.unwrap_or(0)]);
         let start = self.feasible().nearest(x)?;
-        let violation = self.feasible().violation(&start)?;
+        let (violation, most) = (self.feasible().violation(&start)?, options.feasibility_tolerance);
+        let outside = violation > most;
         ensure!(
-            violation <= options.feasibility_tolerance,
+            !outside,
             Argument,
-            "the nearest point violates the constraints by {violation:e}, feasibility_tolerance is {:e}",
-            options.feasibility_tolerance
+            "the nearest feasible point is {violation:e} outside, feasibility_tolerance is {most:e}"
         );
         let curvature = Curvature::new(functions.has_product(), options.subproblem == Subproblem::Exact, x.len());
         let gradient = vec_zeroed(x.len())?;
@@ -119,6 +114,14 @@ impl Problem {
     fn feasible(&self) -> Region<'_> {
         Region { set: &self.set, lower: &self.set.lower, upper: &self.set.upper, ball: self.ball.as_ref() }
     }
+}
+
+fn check_sides(low: f64, high: f64, [lower, upper]: [&str; 2], i: usize) -> Plain<()> {
+    ensure!(!low.is_nan() && low != f64::INFINITY, Argument, "{lower} {i} is {low}");
+    ensure!(!high.is_nan() && high != f64::NEG_INFINITY, Argument, "{upper} {i} is {high}");
+    let crossed = low > high;
+    ensure!(!crossed, Argument, "{lower} {i} is {low}, above {upper} {i}, which is {high}");
+    Ok(())
 }
 
 struct Run<'a> {

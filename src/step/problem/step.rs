@@ -105,7 +105,7 @@ impl Model<'_> {
         add(share, d, &mut step);
         add(share, image, &mut whole);
         let change = share * (dot(&place.slope, d) + 0.5 * share * dot(d, image));
-        if !(change < 0.0) {
+        if change.is_nan() || change >= 0.0 {
             return Ok(false);
         }
         place.slope.copy_from_slice(self.gradient);
@@ -134,7 +134,7 @@ impl Model<'_> {
         for _ in 0..30 {
             let d = self.region.descent(&place.y, &place.slope, t)?;
             let slope = dot(&place.slope, &d);
-            if !(slope < 0.0) {
+            if slope.is_nan() || slope >= 0.0 {
                 return Ok(t);
             }
             let image = self.times(&d)?;
@@ -212,7 +212,7 @@ impl Model<'_> {
         }
         let mut d: Vec<f64> = vec_zeroed(n)?;
         let steep = norm(&slope);
-        if radius <= 1e-14 * self.enclosing || !(steep > 0.0) && !self.exact {
+        if radius <= 1e-14 * self.enclosing || (steep.is_nan() || steep == 0.0) && !self.exact {
             return Ok(d);
         }
         let dimension = face.dimension();

@@ -111,7 +111,7 @@ fn an_infeasible_problem_and_bad_input_are_errors_and_leave_x() {
     let mut problem = Problem::new(2).unwrap();
     assert!(Problem::new(0).is_err());
     assert!(problem.set_bounds(&[1.0, f64::NAN], &[]).is_err());
-    assert!(problem.set_bounds(&[1.0, 1.0], &[2.0, 0.5]).unwrap_err().message.contains("above the upper one"));
+    assert!(problem.set_bounds(&[1.0, 1.0], &[2.0, 0.5]).unwrap_err().message.contains("above upper bound 1"));
     assert!(problem.set_ball(&[0.0; 2], 0.0).is_err() && problem.set_ball(&[f64::NAN, 0.0], 1.0).is_err());
     assert!(problem.add_rows(&[1.0, f64::NAN], &[0.0], &[0.0], true).is_err());
     assert!(problem.add_rows(&[1.0, 1.0], &[1.0], &[0.0], false).is_err());

@@ -53,14 +53,14 @@ fn random(turn: u64) -> (Problem, Quartic, Vec<f64>) {
     let h = (0..n * n).map(|k| half[k] + half[k % n * n + k / n]).collect();
     let (g, inner, start) = (draw(n, 5.0), draw(n, 1.0), draw(n, 5.0));
     let mut problem = Problem::new(n).unwrap();
-    if turn % 2 == 0 {
+    if turn.is_multiple_of(2) {
         // Now and then a variable that is fixed, or that begins on its bound.
         let room = draw(2 * n, 1.0);
         let lower: Vec<f64> = (0..n).map(|i| inner[i] - room[i].max(0.0)).collect();
         let upper: Vec<f64> = (0..n).map(|i| inner[i] + room[n + i].max(0.0)).collect();
         problem.set_bounds(&lower, &upper).unwrap();
     }
-    if turn % 3 == 0 {
+    if turn.is_multiple_of(3) {
         problem.set_ball(&inner, 0.6).unwrap();
     }
     for k in 0..(turn % 5) as usize {

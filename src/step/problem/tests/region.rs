@@ -19,10 +19,10 @@ fn nearest_points_of_random_sets() {
         let mut draw = |count: usize, scale: f64| (0..count).map(|_| scale * uniform(&mut seed)).collect::<Vec<f64>>();
         let mut set = Polyhedron::new(n).unwrap();
         let inner = draw(n, 1.0);
-        for i in 0..n {
+        for (i, x) in inner.iter().enumerate() {
             let room = draw(2, 1.0);
-            set.lower[i] = inner[i] - room[0].abs();
-            set.upper[i] = if turn % 3 == 0 { f64::INFINITY } else { inner[i] + room[1].abs() };
+            set.lower[i] = x - room[0].abs();
+            set.upper[i] = if turn % 3 == 0 { f64::INFINITY } else { x + room[1].abs() };
         }
         for k in 0..turn % 7 {
             let (row, room) = (draw(n, 1.0), draw(2, 0.5));
