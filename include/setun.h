@@ -1842,9 +1842,10 @@ void setun_optimizer_free(setun_optimizer *optimizer);
  *
  * The first point evaluated is the feasible one that is nearest to the start. From there on f and its gradient are
  * only asked for within the bounds, to the last bit, and where products are given, within the other constraints too, to
- * rounding. f may be a NaN or an infinity: that step is then refused, and the radius shrinks. f never rises. The
- * result is a local minimum, and the same bits on every machine of a kind. One thread. Memory: 16 n bytes for each
- * of up to 100 products (all n with SETUN_SUBPROBLEM_EXACT), as much again while a step is made, and 8 n for each row.
+ * rounding. f may be a NaN or an infinity: that step is then refused, and the radius shrinks. f never rises, but for
+ * rounding. The result is a local minimum, and the same bits on every machine of a kind. One thread. Memory: 16 n
+ * bytes for each of up to 100 products (all n with SETUN_SUBPROBLEM_EXACT) or, learned, of up to 90, as much again
+ * while a step is made, and 8 n for each row.
  *
  *     double x[2] = {-1.2, 1}, lower[2] = {-2, -2}, upper[2] = {0.5, 2};
  *     setun_problem *problem = NULL;

@@ -1213,21 +1213,21 @@ public:
     }
     void ball(span<const double> centre, double radius)
     {
-        detail::fits("centre", centre.size(), {n_});
+        fits("centre", centre.size(), 1);
         check(setun_problem_ball(get(), centre.data(), radius));
     }
     /** a x = b, a [m, n]. */
     void equalities(span<const double> a, span<const double> b)
     {
         const auto m = static_cast<std::int64_t>(b.size());
-        detail::fits("a", a.size(), {m, n_});
+        fits("a", a.size(), m);
         check(setun_problem_equalities(get(), a.data(), b.data(), m));
     }
     /** lower <= a x <= upper, a [m, n]; an empty one: no limits on that side. */
     void inequalities(span<const double> a, span<const double> lower, span<const double> upper)
     {
         const auto m = static_cast<std::int64_t>(lower.size() != 0 ? lower.size() : upper.size());
-        detail::fits("a", a.size(), {m, n_});
+        fits("a", a.size(), m);
         const double *const low = side("lower", lower, m), *const high = side("upper", upper, m);
         check(setun_problem_inequalities(get(), a.data(), low, high, m));
     }
@@ -1235,7 +1235,7 @@ public:
     problem_report solve(span<double> x, const setun_problem_options &options = problem_options(),
                          problem_function progress = {})
     {
-        detail::fits("x", x.size(), {n_});
+        fits("x", x.size(), 1);
         detail::problem_call call{std::move(progress), nullptr};
         setun_problem_options told = options;
         if (call.function) {
@@ -1252,11 +1252,18 @@ public:
     }
 
 private:
-    static const double *side(const char *name, span<const double> numbers, std::int64_t count)
+    /** `count` rows of n, where n is known: not of a handle that was made elsewhere. */
+    void fits(const char *name, std::size_t size, std::int64_t count) const
+    {
+        if (n_ != 0)
+            detail::fits(name, size, {count, n_});
+    }
+    const double *side(const char *name, span<const double> numbers, std::int64_t count) const
     {
         if (numbers.size() == 0)
             return nullptr;
-        detail::fits(name, numbers.size(), {count});
+        if (count != 0)
+            detail::fits(name, numbers.size(), {count});
         return numbers.data();
     }
     std::int64_t n_ = 0;

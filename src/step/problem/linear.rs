@@ -137,6 +137,11 @@ impl Factor {
         Ok(other)
     }
 
+    pub fn truncate(&mut self, columns: usize) {
+        self.q.truncate(columns);
+        self.r.truncate(columns);
+    }
+
     /// What of `normal` is orthogonal to the columns, and its coefficients.
     pub fn split(&self, normal: &[f64]) -> Result<(Vec<f64>, Vec<f64>)> {
         let (mut rest, mut parts) = (copied(normal)?, vec_zeroed(self.len())?);

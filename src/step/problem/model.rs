@@ -149,6 +149,10 @@ impl Curvature {
     }
 }
 
+fn within(x: &[f64], (lower, upper): (&[f64], &[f64])) -> bool {
+    x.iter().zip(lower).zip(upper).all(|((x, lower), upper)| lower <= x && x <= upper)
+}
+
 /// H v of a unit vector: the caller's, or a difference of gradients inside of the bounds. One that is not finite counts as 0:
 /// the model is linear there, and the radius sees to the rest.
 fn evaluate(functions: &mut dyn Functions, at: &At, v: &[f64], report: &mut Report) -> Halting<Vec<f64>> {
@@ -158,20 +162,17 @@ fn evaluate(functions: &mut dyn Functions, at: &At, v: &[f64], report: &mut Repo
         report.products += 1;
         functions.product(at.x, v, &mut image)
     } else {
-        // Half of the digits of x along v.
+        // Half of the digits of x along v; away from a bound that is nearer.
         let size: f64 = at.x.iter().zip(v).map(|(x, v)| (x * v).abs()).sum();
-        let h = f64::EPSILON.sqrt() * (size + 0.01);
-        let inside = |h: f64| {
-            let beyond = |i: usize| {
-                let moved = at.x[i] + h * v[i];
-                (at.bounds.0[i] - moved).max(moved - at.bounds.1[i]).max(0.0)
-            };
-            (0..n).map(beyond).sum::<f64>()
-        };
-        let h = if inside(-h) < inside(h) { -h } else { h };
+        let mut h = f64::EPSILON.sqrt() * (size + 0.01);
         let mut point = copied(at.x)?;
         add(h, v, &mut point);
-        point.iter_mut().enumerate().for_each(|(i, x)| *x = x.max(at.bounds.0[i]).min(at.bounds.1[i]));
+        if !within(&point, at.bounds) {
+            add(-2.0 * h, v, &mut point);
+            h = -h;
+        }
+        let (lower, upper) = at.bounds;
+        point.iter_mut().enumerate().for_each(|(i, x)| *x = x.max(lower[i]).min(upper[i]));
         report.gradients += 1;
         let go_on = functions.gradient(&point, &mut image);
         image.iter_mut().zip(at.gradient).for_each(|(image, g)| *image = (*image - g) / h);
@@ -230,17 +231,15 @@ impl QuasiNewton {
             }
         }
         self.pairs.push((s, y));
-        if !full {
-            let (s, y) = (copied(&self.pairs[self.pairs.len() - 1].0)?, copied(&self.pairs[self.pairs.len() - 1].1)?);
-            return self.update(&s, &y);
+        let mut first = self.pairs.len() - 1;
+        if full {
+            self.terms.clear();
+            first = 0;
         }
-        self.terms.clear();
         let pairs = std::mem::take(&mut self.pairs);
-        for (s, y) in &pairs {
-            self.update(s, y)?;
-        }
+        let updated = pairs[first..].iter().try_for_each(|(s, y)| self.update(s, y));
         self.pairs = pairs;
-        Ok(())
+        updated
     }
 
     fn update(&mut self, s: &[f64], y: &[f64]) -> Result<()> {

@@ -81,8 +81,8 @@ impl Polyhedron {
                 return Ok(());
             }
             reserve(&mut self.equal, 1)?;
-            self.equalities.push(rest, parts)?;
             self.equal.push(self.row_lower.len());
+            self.equalities.push(rest, parts)?;
         }
         reserve(&mut self.rows, self.n)?;
         reserve(&mut self.row_lower, 1)?;
@@ -95,23 +95,19 @@ impl Polyhedron {
         Ok(())
     }
 
-    pub fn copy(&self) -> Result<Polyhedron> {
-        let (mut origin, mut equal) = (Vec::new(), Vec::new());
-        reserve(&mut origin, self.origin.len())?;
-        reserve(&mut equal, self.equal.len())?;
-        origin.extend_from_slice(&self.origin);
-        equal.extend_from_slice(&self.equal);
-        Ok(Polyhedron {
-            n: self.n,
-            lower: copied(&self.lower)?,
-            upper: copied(&self.upper)?,
-            rows: copied(&self.rows)?,
-            row_lower: copied(&self.row_lower)?,
-            row_upper: copied(&self.row_upper)?,
-            origin,
-            equalities: self.equalities.copy()?,
-            equal,
-        })
+    /// Takes rows away that were added after there were `rows`, of which `equal` were independent equalities.
+    pub fn truncate(&mut self, (rows, equal): (usize, usize)) {
+        self.rows.truncate(rows * self.n);
+        self.row_lower.truncate(rows);
+        self.row_upper.truncate(rows);
+        self.origin.truncate(rows);
+        self.equal.truncate(equal);
+        self.equalities.truncate(equal);
+    }
+
+    /// What [`truncate`](Self::truncate) goes back to.
+    pub fn mark(&self) -> (usize, usize) {
+        (self.row_count(), self.equal.len())
     }
 
     pub fn row(&self, i: usize) -> &[f64] {
@@ -324,42 +320,32 @@ impl<'a> Dual<'a> {
     }
 
     fn normal(&self, side: Side) -> Result<Vec<f64>> {
+        let mut normal = vec_zeroed(self.set.n)?;
         match side {
-            Side::Lower(i) | Side::Upper(i) => {
-                let mut normal = vec_zeroed(self.set.n)?;
-                normal[i] = if side == Side::Lower(i) { 1.0 } else { -1.0 };
-                Ok(normal)
-            }
-            Side::RowLower(i) => copied(self.set.row(i)),
-            Side::RowUpper(i) => {
-                let mut normal = copied(self.set.row(i))?;
-                normal.iter_mut().for_each(|a| *a = -*a);
-                Ok(normal)
-            }
+            Side::Lower(i) => normal[i] = 1.0,
+            Side::Upper(i) => normal[i] = -1.0,
+            Side::RowLower(i) => add(1.0, self.set.row(i), &mut normal),
+            Side::RowUpper(i) => add(-1.0, self.set.row(i), &mut normal),
         }
+        Ok(normal)
     }
 
     /// The constraint that is violated most.
     fn worst(&self) -> Option<Side> {
-        let size = norm(&self.y);
-        let mut worst: Option<(Side, f64)> = None;
-        let mut look = |distance: f64, bound: f64, side: Side| {
-            let violated = -distance > BEYOND * (1.0 + bound.abs() + size);
-            let known = || self.sides.contains(&side) || self.waived.contains(&side);
-            if violated && worst.is_none_or(|(_, most)| -distance > most) && !known() {
-                worst = Some((side, -distance));
+        let (mut worst, mut most) = (None, BEYOND * (1.0 + norm(&self.y)));
+        let mut look = |side: Side| {
+            let beyond = -self.distance(&self.y, side);
+            if beyond > most && !self.sides.contains(&side) && !self.waived.contains(&side) {
+                (worst, most) = (Some(side), beyond);
             }
         };
         for i in 0..self.set.n {
-            look(self.y[i] - self.lower[i], self.lower[i], Side::Lower(i));
-            look(self.upper[i] - self.y[i], self.upper[i], Side::Upper(i));
+            [Side::Lower(i), Side::Upper(i)].into_iter().for_each(&mut look);
         }
         for i in (0..self.set.row_count()).filter(|&i| !self.set.is_equal(i)) {
-            let value = dot(self.set.row(i), &self.y);
-            look(value - self.set.row_lower[i], self.set.row_lower[i], Side::RowLower(i));
-            look(self.set.row_upper[i] - value, self.set.row_upper[i], Side::RowUpper(i));
+            [Side::RowLower(i), Side::RowUpper(i)].into_iter().for_each(&mut look);
         }
-        worst.map(|(side, _)| side)
+        worst
     }
 
     /// None at the nearest point, else a constraint that cannot be met.

@@ -48,8 +48,8 @@ impl Problem {
     }
 
     pub fn set_ball(&mut self, centre: &[f64], radius: f64) -> Plain<()> {
-        let bad = centre.iter().position(|c| !c.is_finite());
-        ensure!(bad.is_none(), Argument, "centre {} is {}", bad.unwrap_or(0), centre[bad.unwrap_or(0)]);
+        let bad = centre.iter().position(|c| !c.is_finite()).unwrap_or(0);
+        ensure!(centre[bad].is_finite(), Argument, "centre {bad} is {}", centre[bad]);
         ensure!(radius > 0.0 && radius.is_finite(), Argument, "radius is {radius}, expected more than 0, finite");
         self.ball = Some(Ball { centre: copied(centre)?, radius });
         Ok(())
@@ -57,33 +57,34 @@ impl Problem {
 
     /// Adds rows; all or none.
     pub fn add_rows(&mut self, a: &[f64], lower: &[f64], upper: &[f64], equalities: bool) -> Plain<()> {
+        let before = self.set.mark();
+        let added = self.try_rows(a, lower, upper, equalities);
+        if added.is_err() {
+            self.set.truncate(before);
+        }
+        added
+    }
+
+    fn try_rows(&mut self, a: &[f64], lower: &[f64], upper: &[f64], equalities: bool) -> Plain<()> {
         let n = self.set.n;
-        let mut set = self.set.copy()?;
         for (i, (&low, &high)) in lower.iter().zip(upper).enumerate() {
             let row = &a[i * n..(i + 1) * n];
-            let bad = row.iter().position(|a| !a.is_finite());
-            ensure!(
-                bad.is_none(),
-                Argument,
-                "row {i} of a has {} in column {}",
-                row[bad.unwrap_or(0)],
-                bad.unwrap_or(0)
-            );
+            let bad = row.iter().position(|a| !a.is_finite()).unwrap_or(0);
+            ensure!(row[bad].is_finite(), Argument, "row {i} of a has {} in column {bad}", row[bad]);
             if equalities {
                 ensure!(low.is_finite(), Argument, "b {i} is {low}");
             }
             check_sides(low, high, ["lower", "upper"], i)?;
-            set.add_row(row, low, high, (equalities, i))?;
+            self.set.add_row(row, low, high, (equalities, i))?;
         }
-        self.set = set;
         Ok(())
     }
 
     /// Minimises from x, which becomes the best point; on an error x is what it was.
     pub fn solve(&self, functions: &mut dyn Functions, x: &mut [f64], options: &SolveOptions) -> Plain<Report> {
         options.validate()?;
-        let bad = x.iter().position(|x| !x.is_finite());
-        ensure!(bad.is_none(), Argument, "x {} is {} at the start", bad.unwrap_or(0), x[bad.unwrap_or(0)]);
+        let bad = x.iter().position(|x| !x.is_finite()).unwrap_or(0);
+        ensure!(x[bad].is_finite(), Argument, "x {bad} is {} at the start", x[bad]);
         let start = self.feasible().nearest(x)?;
         let (violation, most) = (self.feasible().violation(&start)?, options.feasibility_tolerance);
         let outside = violation > most;
