@@ -87,6 +87,12 @@ impl Region<'_> {
         Ok(d)
     }
 
+    /// |P(x - g) - x|, P the nearest point; along a part of a g so long that the digits of x would be lost in it.
+    pub fn stationarity(&self, x: &[f64], g: &[f64]) -> Result<f64> {
+        let t = (1e6 * (1.0 + norm(x)) / norm(g)).min(1.0);
+        Ok(norm(&self.descent(x, g, t)?) / t)
+    }
+
     pub fn active(&self, x: &[f64]) -> Result<Face> {
         self.set.active(self.lower, self.upper, x)
     }

@@ -15,6 +15,9 @@ type Result<T> = std::result::Result<T, Halt>;
 /// The least share of the predicted decrease with which a step is taken.
 const ACCEPTED: f64 = 1e-4;
 
+/// No radius is longer: what has no minimum ends at a limit, and not in overflow.
+const LONGEST: f64 = 1e100;
+
 /// Constraints of x [n].
 pub struct Problem {
     set: Polyhedron,
@@ -164,7 +167,7 @@ impl Run<'_> {
             region.active(&self.x)?.project(&mut g);
             return Ok(norm(&g));
         }
-        Ok(norm(&region.descent(&self.x, &self.gradient, 1.0)?))
+        region.stationarity(&self.x, &self.gradient)
     }
 
     fn run(&mut self) -> Result<()> {
@@ -191,14 +194,15 @@ impl Run<'_> {
                 self.report.termination = end;
                 return Ok(());
             }
-            if let Some(end) = self.iterate()? {
-                self.report.termination = end;
-                return Ok(());
-            }
+            let end = self.iterate()?;
             self.report.iterations += 1;
             self.report.radius = self.radius;
             if !self.functions.progress(&self.report) || self.functions.cancelled() {
                 return Err(Halt::Stopped);
+            }
+            if let Some(end) = end {
+                self.report.termination = end;
+                return Ok(());
             }
         }
     }
@@ -208,7 +212,7 @@ impl Run<'_> {
             0.0 => norm(&self.x).max(1.0),
             given => given,
         };
-        chosen.min(self.options.maximum_radius)
+        chosen.min(self.options.maximum_radius).min(LONGEST)
     }
 
     fn ended(&self) -> Option<Termination> {
@@ -315,7 +319,7 @@ impl Run<'_> {
             self.radius = 0.25 * length.min(self.radius);
         } else if ratio > 0.75 && length >= 0.9 * self.radius {
             let grow = if (ratio - 1.0).abs() < 0.1 { 3.0 } else { 2.0 };
-            self.radius = (grow * length).max(self.radius).min(self.options.maximum_radius);
+            self.radius = (grow * length).max(self.radius).min(self.options.maximum_radius).min(LONGEST);
         }
     }
 

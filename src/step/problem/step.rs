@@ -76,7 +76,7 @@ impl Model<'_> {
             self.advance(&mut place, &d)?;
             return Ok(place);
         }
-        let first = norm(&self.region.descent(&place.y, &place.slope, 1.0)?);
+        let first = self.region.stationarity(&place.y, &place.slope)?;
         let mut reach = self.reach / norm(&place.slope);
         for _ in 0..self.rounds {
             let before = place.value;
@@ -86,7 +86,7 @@ impl Model<'_> {
                 reach = (4.0 * self.along_gradient(&mut place, reach.min(most))?).min(f64::MAX);
             }
             self.along_faces(&mut place)?;
-            let left = norm(&self.region.descent(&place.y, &place.slope, 1.0)?);
+            let left = self.region.stationarity(&place.y, &place.slope)?;
             if left <= self.forcing * first || before - place.value <= 1e-15 * place.value.abs() {
                 break;
             }

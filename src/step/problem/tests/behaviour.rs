@@ -193,6 +193,30 @@ fn exact_leaves_a_saddle() {
     assert!((report.f + 0.25).abs() < 1e-12 && (x[0].abs() - 1.0).abs() < 1e-7, "{report:?}");
 }
 
+#[test]
+fn what_has_no_minimum_ends_at_a_limit() {
+    let mut x = [1.0, 1.0];
+    let falls = |x: &[f64]| -x[0] - x[1];
+    let mut functions = plain(falls, |_: &[f64], g: &mut [f64]| g.fill(-1.0));
+    let mut problem = Problem::new(2).unwrap();
+    let report = problem.solve(&mut functions, &mut x, &SolveOptions::default()).unwrap();
+    assert!(report.f < -1e50 && report.termination == Termination::MaxIterations, "{report:?}");
+    // Until -f overflows.
+    let mut functions =
+        plain(|x: &[f64]| -x[0].powi(9), |x: &[f64], g: &mut [f64]| (g[0], g[1]) = (-9.0 * x[0].powi(8), 0.0));
+    x = [1.0, 1.0];
+    let report = problem.solve(&mut functions, &mut x, &SolveOptions::default()).unwrap();
+    assert!(report.f < -1e100, "{report:?}");
+    // A slope that is steep beyond measure, against an edge.
+    problem.set_bounds(&[0.0, 0.0], &[2.0, 2.0]).unwrap();
+    problem.add_rows(&[1.0, 1.0], &[f64::NEG_INFINITY], &[3.0], false).unwrap();
+    let mut steep =
+        plain(|x: &[f64]| -1e200 * (x[0] + 2.0 * x[1]), |_: &[f64], g: &mut [f64]| (g[0], g[1]) = (-1e200, -2e200));
+    x = [0.5, 0.5];
+    let report = problem.solve(&mut steep, &mut x, &SolveOptions::default()).unwrap();
+    assert!((x[0] - 1.0).abs() < 1e-9 && x[1] == 2.0, "{x:?} {report:?}");
+}
+
 /// A convex quadratic of 2000 variables in bounds: half of them end on one.
 #[test]
 fn many_variables_in_bounds() {
