@@ -1836,9 +1836,9 @@ void setun_optimizer_free(setun_optimizer *optimizer);
  * gradients and, on the face of the constraints that hold, in Krylov spaces, in which the subproblem is solved
  * exactly (Moré and Sorensen, SIAM J. Sci. Stat. Comput. 4, 1983; Lin and Moré, SIAM J. Optim. 9, 1999; Gould and
  * others, SIAM J. Optim. 9, 1999). Nearest feasible points are Goldfarb and Idnani's (Mathematical Programming 27,
- * 1983). Products are kept and never asked for twice; there are at most n for each step that is taken. Without
- * products the Hessian is learned from the gradients by symmetric rank-one updates (limited memory), which asks for
- * no more evaluations; where that is slow or stops short, it goes on with differences of gradients.
+ * 1983). Up to 100 products are kept until a step is taken, and not asked for again: a step that is refused costs
+ * none. Without products the Hessian is learned from the gradients by symmetric rank-one updates (limited memory),
+ * which asks for no more evaluations; where that is slow or stops short, it goes on with differences of gradients.
  *
  * The first point evaluated is the feasible one that is nearest to the start. From there on f and its gradient are
  * only asked for within the bounds, to the last bit, and where products are given, within the other constraints too, to
