@@ -2107,6 +2107,222 @@ setun_status setun_optimizer_load(setun_optimizer *optimizer, const char *path);
 void setun_optimizer_free(setun_optimizer *optimizer);
 
 /*
+ * PROBLEM: the least value of a function of yours, inside of constraints
+ *
+ * You give f of n doubles and its gradient, and products of its Hessian with a vector if you have them; the
+ * constraints are bounds, a ball and linear equalities and inequalities. The method is a trust region: each step
+ * goes to where a quadratic model of f is least within a radius and within the constraints, found by projected
+ * gradients and, on the face of the constraints that hold, in Krylov spaces, in which the subproblem is solved
+ * exactly (Moré and Sorensen, SIAM J. Sci. Stat. Comput. 4, 1983; Lin and Moré, SIAM J. Optim. 9, 1999; Gould and
+ * others, SIAM J. Optim. 9, 1999). Nearest feasible points are Goldfarb and Idnani's (Mathematical Programming 27,
+ * 1983). Up to 100 products are kept until a step is taken, and not asked for again: a step that is refused costs
+ * none. Without products the Hessian is learned from the gradients by symmetric rank-one updates (limited memory),
+ * which asks for no more evaluations; where that is slow or stops short, it goes on with differences of gradients.
+ *
+ * The first point evaluated is the feasible one that is nearest to the start. From there on f and its gradient are
+ * only asked for within the bounds, to the last bit, and where products are given, within the other constraints too, to
+ * rounding. f may be a NaN or an infinity: that step is then refused, and the radius shrinks. f never rises, but for
+ * rounding. The result is a local minimum, and the same bits on every machine of a kind. One thread. Memory: 16 n
+ * bytes for each of up to 100 products (all n with SETUN_SUBPROBLEM_EXACT) or, learned, of up to 90, as much again
+ * while a step is made, and 8 n for each row.
+ *
+ *     double x[2] = {-1.2, 1}, lower[2] = {-2, -2}, upper[2] = {0.5, 2};
+ *     setun_problem *problem = NULL;
+ *     setun_status status = setun_problem_create(2, rosenbrock, its_gradient, NULL, NULL, &problem);
+ *     if (status == SETUN_OK) status = setun_problem_bounds(problem, lower, upper);
+ *     if (status == SETUN_OK) status = setun_problem_solve(problem, x, NULL, NULL);
+ *     printf("%s%g %g\n", status == SETUN_OK ? "" : setun_last_error(), x[0], x[1]);
+ */
+
+/** How a step is found. */
+typedef enum {
+    /**
+     * As STEIHAUG, but for up to 64 variables the model's gradient is reduced to a hundredth at least: the fewest
+     * evaluations as a rule.
+     */
+    SETUN_SUBPROBLEM_AUTO = 0,
+    /**
+     * In Krylov spaces, with as many products as it takes to reduce the model's gradient to a tenth or, as it
+     * becomes small, to its square root (Steihaug, SIAM J. Numer. Anal. 20, 1983). For many variables.
+     */
+    SETUN_SUBPROBLEM_STEIHAUG = 1,
+    /**
+     * With all of the Hessian, n products for each step that is taken; the hard case included. It also leaves
+     * points where the gradient is 0 and the Hessian shows a way down, with n more products to see that.
+     */
+    SETUN_SUBPROBLEM_EXACT = 2,
+} setun_subproblem;
+
+/** Why a solve ended. */
+typedef enum {
+    /** The projected gradient is within `gradient_tolerance`. */
+    SETUN_TERMINATION_GRADIENT = 0,
+    /** The radius is within `step_tolerance` of x. */
+    SETUN_TERMINATION_STEP = 1,
+    /** The decrease that the model predicts is within `function_tolerance` of f, or below what f can tell apart. */
+    SETUN_TERMINATION_FUNCTION = 2,
+    SETUN_TERMINATION_MAX_ITERATIONS = 3,
+    SETUN_TERMINATION_MAX_EVALUATIONS = 4,
+    /** A callback returned 0. */
+    SETUN_TERMINATION_STOPPED = 5,
+} setun_termination;
+
+/** A function of n variables and its constraints. */
+typedef struct setun_problem setun_problem;
+
+/** Where a solve stands or ended. */
+typedef struct {
+    size_t struct_size;
+    /** f at x. */
+    double f;
+    /** |P(x - gradient) - x|, where P is the nearest feasible point; without constraints the norm of the gradient. */
+    double projected_gradient;
+    /** How far x is outside of the constraint that it violates most, of rows scaled to length 1. */
+    double violation;
+    double radius;
+    /** Trial points. */
+    int64_t iterations;
+    /** Evaluations of f. */
+    int64_t objectives;
+    /** Of the gradient. */
+    int64_t gradients;
+    /** Of the Hessian times a vector. */
+    int64_t products;
+    /** A `setun_termination`; says nothing before the end. */
+    int32_t termination;
+    int32_t reserved;
+} setun_problem_report;
+
+/**
+ * Called after every iteration, on the calling thread. Return 0 to stop with what there is, anything else to go
+ * on. `report` is valid during the call.
+ */
+typedef int32_t (*setun_problem_callback)(const setun_problem_report *report, void *user_data);
+
+/** How to solve. Fill it with `setun_problem_options_init`. */
+typedef struct {
+    size_t struct_size;
+    /** Of the first step; 0 = max(1, |x|) of the start. Default 0. */
+    double initial_radius;
+    /** Default INFINITY. */
+    double maximum_radius;
+    /** 0 or more. Default 1e-8. */
+    double gradient_tolerance;
+    /** Of the radius, as a share of |x|. Default 1e-15. */
+    double step_tolerance;
+    /** Of the predicted decrease, as a share of |f|. Default 1e-15. */
+    double function_tolerance;
+    /** How far the nearest feasible point may be outside, by rounding. Default 1e-8. */
+    double feasibility_tolerance;
+    /** Default 1000. */
+    int64_t max_iterations;
+    /** Of f; 0 = no limit. Default 0. */
+    int64_t max_evaluations;
+    /** Hears of the progress; NULL = nobody. Default NULL. */
+    setun_problem_callback progress;
+    /** Handed to `progress`. Default NULL. */
+    void *user_data;
+    /** Stops it from another thread; NULL = no token. Default NULL. */
+    const setun_cancel *cancel;
+    /** A `setun_subproblem`. Default SETUN_SUBPROBLEM_AUTO. */
+    int32_t subproblem;
+    int32_t reserved;
+} setun_problem_options;
+
+/**
+ * Writes f at x [n] to `f`. Returns 0 to stop the solve, anything else to go on. The arrays are valid during the
+ * call.
+ */
+typedef int32_t (*setun_objective_callback)(int64_t n, const double *x, double *f, void *user_data);
+
+/** Writes the gradient of f at x [n] to `gradient` [n]. Returns as the objective does. */
+typedef int32_t (*setun_gradient_callback)(int64_t n, const double *x, double *gradient, void *user_data);
+
+/**
+ * Writes the Hessian of f at x [n] times v [n] to `product` [n]. x is always where the gradient was asked for
+ * last. Returns as the objective does.
+ */
+typedef int32_t (*setun_product_callback)(int64_t n, const double *x, const double *v, double *product, void *user_data);
+
+/** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */
+void setun_problem_options_init(setun_problem_options *options, size_t size);
+
+/**
+ * Makes a problem of n variables without constraints. `product` may be NULL. `user_data` is handed to the three
+ * and must stay valid until the problem is freed. Free it with `setun_problem_free`. Returns ARGUMENT (n is 0; no
+ * objective or gradient), MEMORY.
+ */
+setun_status setun_problem_create(int64_t n,
+                                  setun_objective_callback objective,
+                                  setun_gradient_callback gradient,
+                                  setun_product_callback product,
+                                  void *user_data,
+                                  setun_problem **out);
+
+/**
+ * Sets lower <= x <= upper, [n] each, in place of earlier bounds; -INFINITY and INFINITY = none, NULL = none on
+ * that side. Equal ones fix a variable. Returns ARGUMENT (a NaN; a lower one above its upper one, naming which),
+ * MEMORY.
+ */
+setun_status setun_problem_bounds(setun_problem *problem, const double *lower, const double *upper);
+
+/**
+ * Sets |x - centre| <= radius, centre [n], in place of an earlier ball. Returns ARGUMENT (a radius that is not
+ * above 0; not finite), MEMORY.
+ */
+setun_status setun_problem_ball(setun_problem *problem, const double *centre, double radius);
+
+/**
+ * Adds a x = b, a [m, n] and b [m]. A row that follows from those before it is left out. On failure none is added.
+ * Returns ARGUMENT (a row that contradicts those before it, naming it; not finite), MEMORY.
+ */
+setun_status setun_problem_equalities(setun_problem *problem, const double *a, const double *b, int64_t m);
+
+/**
+ * Adds lower <= a x <= upper, a [m, n], lower and upper [m]; -INFINITY and INFINITY = none, NULL = none on that
+ * side. Equal ones make an equality. On failure none is added. Returns ARGUMENT (a NaN; a lower one above its upper
+ * one), MEMORY.
+ */
+setun_status setun_problem_inequalities(setun_problem *problem,
+                                        const double *a,
+                                        const double *lower,
+                                        const double *upper,
+                                        int64_t m);
+
+/**
+ * Minimises f from x [n], which becomes the best point found. NULL options = the defaults; `report`, unless NULL,
+ * says how it ended. Ending at a limit is no failure; nor is a callback that returns 0: the solve ends with the
+ * best point so far, and the termination STOPPED. A callback may use other handles; this one answers STATE.
+ *
+ * On failure x is what it was. Returns ARGUMENT (x or an option is not finite or out of its range; f or its
+ * gradient is not finite at the start; the constraints have no common point, naming one that cannot be met),
+ * CANCELLED (the token; or a callback stopped it before f and its gradient were known at one point), ABI, MEMORY.
+ */
+setun_status setun_problem_solve(setun_problem *problem,
+                                 double *x,
+                                 const setun_problem_options *options,
+                                 setun_problem_report *report);
+
+/** Frees the problem; NULL is fine. */
+void setun_problem_free(setun_problem *problem);
+
+/**
+ * The trust-region subproblem, exactly: the step s [n] with the least gradient's + s'(hessian)s/2 in |s| <= radius,
+ * for `gradient` [n] and `hessian` [n, n], of which the symmetric part counts. `multiplier` is the lambda of
+ * (hessian + lambda I) s = -gradient, 0 inside of the region; `value` is the least value. Each output may be NULL.
+ *
+ * By Moré and Sorensen's method (SIAM J. Sci. Stat. Comput. 4, 1983), the hard case included, where s and -s, or
+ * more, may be equally good. Returns ARGUMENT (n is 0; not finite; radius not above 0; overlap), MEMORY.
+ */
+setun_status setun_trust_region_subproblem(const double *gradient,
+                                           const double *hessian,
+                                           int64_t n,
+                                           double radius,
+                                           double *step,
+                                           double *multiplier,
+                                           double *value);
+
+/*
  * TEXT: tokenizers and data sets
  *
  * A tokenizer turns text into token numbers and back; a data set holds the tokens of a text, cut once into

@@ -262,6 +262,15 @@ using progress_function = std::function<bool(const metrics &)>;
 using kmeans_report = setun_kmeans_report;
 /** Hears of each iteration; false stops the clustering with what there is. */
 using kmeans_function = std::function<bool(const kmeans_report &)>;
+using problem_report = setun_problem_report;
+/** Hears of each iteration; false stops the solve with what there is. */
+using problem_function = std::function<bool(const problem_report &)>;
+/** f at x, into the second argument; false stops the solve. */
+using objective_function = std::function<bool(span<const double>, double &)>;
+/** Its gradient at x, into the second argument; false stops the solve. */
+using gradient_function = std::function<bool(span<const double>, span<double>)>;
+/** Its Hessian at x times the second argument, into the third; false stops the solve. */
+using product_function = std::function<bool(span<const double>, span<const double>, span<double>)>;
 /** Hears each result; false ends the benchmark. */
 using benchmark_function = std::function<bool(const setun_benchmark_result &)>;
 /** Hears each piece of text; false ends it. */
@@ -287,6 +296,21 @@ using progress_call = call<progress_function>;
 using text_call = call<text_function>;
 using kmeans_call = call<kmeans_function>;
 using benchmark_call = call<benchmark_function>;
+using problem_call = call<problem_function>;
+
+/** The functions of a problem. An exception of one is kept here, and stops the solve. */
+struct problem_calls {
+    call<objective_function> objective;
+    call<gradient_function> gradient;
+    call<product_function> product;
+
+    void rethrow()
+    {
+        objective.rethrow();
+        gradient.rethrow();
+        product.rethrow();
+    }
+};
 
 extern "C" {
 
@@ -298,6 +322,31 @@ inline std::int32_t setun_hpp_progress(const setun_metrics *metrics, void *user_
 inline std::int32_t setun_hpp_kmeans(const setun_kmeans_report *report, void *user_data) noexcept
 {
     return (*static_cast<kmeans_call *>(user_data))(*report);
+}
+
+inline std::int32_t setun_hpp_problem(const setun_problem_report *report, void *user_data) noexcept
+{
+    return (*static_cast<problem_call *>(user_data))(*report);
+}
+
+inline std::int32_t setun_hpp_objective(std::int64_t n, const double *x, double *f, void *user_data) noexcept
+{
+    return static_cast<problem_calls *>(user_data)->objective(span<const double>(x, static_cast<std::size_t>(n)), *f);
+}
+
+inline std::int32_t setun_hpp_gradient(std::int64_t n, const double *x, double *gradient, void *user_data) noexcept
+{
+    const auto count = static_cast<std::size_t>(n);
+    return static_cast<problem_calls *>(user_data)->gradient(span<const double>(x, count),
+                                                             span<double>(gradient, count));
+}
+
+inline std::int32_t setun_hpp_product(std::int64_t n, const double *x, const double *v, double *product,
+                                      void *user_data) noexcept
+{
+    const auto count = static_cast<std::size_t>(n);
+    return static_cast<problem_calls *>(user_data)->product(span<const double>(x, count), span<const double>(v, count),
+                                                            span<double>(product, count));
 }
 
 inline std::int32_t setun_hpp_benchmark(const setun_benchmark_result *result, void *user_data) noexcept
@@ -1234,6 +1283,109 @@ using lr_net_options = detail::with_defaults<setun_lr_net_options, setun_lr_net_
 struct lr_net_observation : setun_lr_net_observation {
     lr_net_observation() : setun_lr_net_observation(detail::empty<setun_lr_net_observation>()) {}
 };
+
+/* --- problem ----------------------------------------------------------------------------------------------------- */
+
+using problem_options = detail::with_defaults<setun_problem_options, setun_problem_options_init>;
+
+/** A function of n variables to minimise, and its constraints. */
+class problem : public detail::owner<setun_problem, setun_problem_free> {
+public:
+    using owner::owner;
+    problem(std::int64_t n, objective_function objective, gradient_function gradient, product_function product = {})
+        : n_(n), calls_(std::make_unique<detail::problem_calls>())
+    {
+        calls_->objective.function = std::move(objective);
+        calls_->gradient.function = std::move(gradient);
+        calls_->product.function = std::move(product);
+        const auto with_product = calls_->product.function ? detail::setun_hpp_product : nullptr;
+        static_cast<owner &>(*this) = owner(detail::made<setun_problem>([&](auto out) {
+            return setun_problem_create(n, detail::setun_hpp_objective, detail::setun_hpp_gradient, with_product,
+                                        calls_.get(), out);
+        }));
+    }
+    /** lower <= x <= upper; an empty one: none on that side. */
+    void bounds(span<const double> lower, span<const double> upper)
+    {
+        const double *const low = side("lower", lower, n_), *const high = side("upper", upper, n_);
+        check(setun_problem_bounds(get(), low, high));
+    }
+    void ball(span<const double> centre, double radius)
+    {
+        fits("centre", centre.size(), 1);
+        check(setun_problem_ball(get(), centre.data(), radius));
+    }
+    /** a x = b, a [m, n]. */
+    void equalities(span<const double> a, span<const double> b)
+    {
+        const auto m = static_cast<std::int64_t>(b.size());
+        fits("a", a.size(), m);
+        check(setun_problem_equalities(get(), a.data(), b.data(), m));
+    }
+    /** lower <= a x <= upper, a [m, n]; an empty one: no limits on that side. */
+    void inequalities(span<const double> a, span<const double> lower, span<const double> upper)
+    {
+        const auto m = static_cast<std::int64_t>(lower.size() != 0 ? lower.size() : upper.size());
+        fits("a", a.size(), m);
+        const double *const low = side("lower", lower, m), *const high = side("upper", upper, m);
+        check(setun_problem_inequalities(get(), a.data(), low, high, m));
+    }
+    /** Minimises from x, which becomes the best point found. */
+    problem_report solve(span<double> x, const setun_problem_options &options = problem_options(),
+                         problem_function progress = {})
+    {
+        fits("x", x.size(), 1);
+        detail::problem_call call{std::move(progress), nullptr};
+        setun_problem_options told = options;
+        if (call.function) {
+            told.progress = detail::setun_hpp_problem;
+            told.user_data = &call;
+        }
+        auto report = detail::empty<problem_report>();
+        const setun_status status = setun_problem_solve(get(), x.data(), &told, &report);
+        call.rethrow();
+        if (calls_)
+            calls_->rethrow();
+        check(status);
+        return report;
+    }
+
+private:
+    /** `count` rows of n, where n is known: not of a handle that was made elsewhere. */
+    void fits(const char *name, std::size_t size, std::int64_t count) const
+    {
+        if (n_ != 0)
+            detail::fits(name, size, {count, n_});
+    }
+    const double *side(const char *name, span<const double> numbers, std::int64_t count) const
+    {
+        if (numbers.size() == 0)
+            return nullptr;
+        if (count != 0)
+            detail::fits(name, numbers.size(), {count});
+        return numbers.data();
+    }
+    std::int64_t n_ = 0;
+    std::unique_ptr<detail::problem_calls> calls_;
+};
+
+/** A step of a trust region, its multiplier, and what it adds to the model. */
+struct trust_region_step {
+    std::vector<double> step;
+    double multiplier;
+    double value;
+};
+
+/** The least gradient's + s'(hessian)s/2 in |s| <= radius; hessian [n, n]. */
+inline trust_region_step trust_region_subproblem(span<const double> gradient, span<const double> hessian, double radius)
+{
+    const auto n = static_cast<std::int64_t>(gradient.size());
+    detail::fits("hessian", hessian.size(), {n, n});
+    trust_region_step result{std::vector<double>(gradient.size()), 0, 0};
+    check(setun_trust_region_subproblem(gradient.data(), hessian.data(), n, radius, result.step.data(),
+                                        &result.multiplier, &result.value));
+    return result;
+}
 
 /* --- text -------------------------------------------------------------------------------------------------------- */
 

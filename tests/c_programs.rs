@@ -105,7 +105,7 @@ macro_rules! programs {
 }
 programs! {
     library_and_contexts dispatch handles options tensor quantize scheme packings packed allocations cluster codebook tfidf step
-    lr_net text model backward train generate threads
+    lr_net problem text model backward train generate threads
     lifetimes benchmark
 }
 

@@ -188,6 +188,25 @@ class StepOutcome(enum.IntEnum):
     SKIPPED = 4
 
 
+class Subproblem(enum.IntEnum):
+    """How a Problem finds a step."""
+
+    AUTO = 0
+    STEIHAUG = 1
+    EXACT = 2
+
+
+class Termination(enum.IntEnum):
+    """Why a solve ended."""
+
+    GRADIENT = 0
+    STEP = 1
+    FUNCTION = 2
+    MAX_ITERATIONS = 3
+    MAX_EVALUATIONS = 4
+    STOPPED = 5
+
+
 class Split(enum.IntEnum):
     TRAIN = 0
     VALIDATION = 1
@@ -461,6 +480,22 @@ class LrNetObservation(ctypes.Structure):
     ]
 
 
+class ProblemReport(_Result):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("f", c_double),
+        ("projected_gradient", c_double),
+        ("violation", c_double),
+        ("radius", c_double),
+        ("iterations", c_int64),
+        ("objectives", c_int64),
+        ("gradients", c_int64),
+        ("products", c_int64),
+        ("termination", c_int32),
+        ("reserved", c_int32),
+    ]
+
+
 class FileEntry(_Result):
     _fields_ = [
         ("struct_size", c_size_t),
@@ -535,6 +570,10 @@ class Metrics(_Result):
 _LogCallback = ctypes.CFUNCTYPE(None, c_int32, c_char_p, c_void_p)
 _ProgressCallback = ctypes.CFUNCTYPE(c_int32, POINTER(Metrics), c_void_p)
 _KMeansCallback = ctypes.CFUNCTYPE(c_int32, POINTER(KMeansReport), c_void_p)
+_ProblemCallback = ctypes.CFUNCTYPE(c_int32, POINTER(ProblemReport), c_void_p)
+_ObjectiveCallback = ctypes.CFUNCTYPE(c_int32, c_int64, POINTER(c_double), POINTER(c_double), c_void_p)
+_GradientCallback = ctypes.CFUNCTYPE(c_int32, c_int64, POINTER(c_double), POINTER(c_double), c_void_p)
+_ProductCallback = ctypes.CFUNCTYPE(c_int32, c_int64, *3 * [POINTER(c_double)], c_void_p)
 _BenchmarkCallback = ctypes.CFUNCTYPE(c_int32, POINTER(BenchmarkResult), c_void_p)
 _TextCallback = ctypes.CFUNCTYPE(c_int32, POINTER(c_char), c_size_t, c_void_p)
 
@@ -643,6 +682,26 @@ class ParameterOptions(_Options):
 
 class LrNetOptions(_Options):
     _fields_ = [("struct_size", c_size_t), ("largest_factor", c_double), ("online_rate", c_double)]
+
+
+class ProblemOptions(_Options):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("initial_radius", c_double),
+        ("maximum_radius", c_double),
+        ("gradient_tolerance", c_double),
+        ("step_tolerance", c_double),
+        ("function_tolerance", c_double),
+        ("feasibility_tolerance", c_double),
+        ("max_iterations", c_int64),
+        ("max_evaluations", c_int64),
+        ("progress", _ProblemCallback),
+        ("user_data", c_void_p),
+        ("cancel", c_void_p),
+        ("subproblem", c_int32),
+        ("reserved", c_int32),
+    ]
+    _enums = {"subproblem": Subproblem}
 
 
 class BenchmarkOptions(_Options):
@@ -761,6 +820,8 @@ STRUCTS = {
     "setun_step_report": StepReport,
     "setun_lr_net_options": LrNetOptions,
     "setun_lr_net_observation": LrNetObservation,
+    "setun_problem_options": ProblemOptions,
+    "setun_problem_report": ProblemReport,
     "setun_benchmark_options": BenchmarkOptions,
     "setun_benchmark_result": BenchmarkResult,
     "setun_quantize_options": QuantizeOptions,
@@ -889,6 +950,13 @@ SIGNATURES = {
     "lr_net_save": [_p, _s],
     "lr_net_load": [_p, _s],
     "lr_net_reset": [_p],
+    "problem_create": [_n, _ObjectiveCallback, _GradientCallback, _ProductCallback, _p, _p],
+    "problem_bounds": [_p, _p, _p],
+    "problem_ball": [_p, _p, _d],
+    "problem_equalities": [_p, _p, _p, _n],
+    "problem_inequalities": [_p, _p, _p, _p, _n],
+    "problem_solve": [_p, _p, _p, _p],
+    "trust_region_subproblem": [_p, _p, _n, _d, _p, _p, _p],
     "benchmark": [_p, _BenchmarkCallback, _p],
     "tokenizer_train": [_i, _s, _n, _p],
     "tokenizer_load": [_s, _p],
@@ -939,12 +1007,12 @@ _SPECIAL = {
 }
 for _kind in (
     *("cancel", "context", "tensor", "packed", "file", "kmeans", "optimizer", "tokenizer", "dataset", "model", "trainer"),
-    *("sampler", "tfidf", "lr_net"),
+    *("sampler", "tfidf", "lr_net", "problem"),
 ):
     _SPECIAL[_kind + "_free"] = (None, [_p])
 for _kind in (
     *("context", "quantize", "kmeans", "codebook", "tfidf", "optimizer", "parameter", "benchmark", "model", "save"),
-    *("train", "sample", "lr_net", "backward"),
+    *("train", "sample", "lr_net", "backward", "problem"),
 ):
     _SPECIAL[_kind + "_options_init"] = (None, [_p, _z])
 
@@ -988,9 +1056,9 @@ def _path(path, name):
 
 
 # Element types as the struct module and array.array name them. A native long is 4 or 8 bytes: its size decides.
-_CODES = {"float32": "f", "float16": "e", "int8": "b", "uint8": "B", "int32": "i", "uint32": "I"}
-_SIZES = {"float32": 4, "float16": 2, "int8": 1, "uint8": 1, "int32": 4, "uint32": 4}
-_SPELLINGS = {"f": "f", "e": "e", "b": "b", "B": "B", "i": "il", "I": "IL"}
+_CODES = {"float64": "d", "float32": "f", "float16": "e", "int8": "b", "uint8": "B", "int32": "i", "uint32": "I"}
+_SIZES = {"float64": 8, "float32": 4, "float16": 2, "int8": 1, "uint8": 1, "int32": 4, "uint32": 4}
+_SPELLINGS = {"d": "d", "f": "f", "e": "e", "b": "b", "B": "B", "i": "il", "I": "IL"}
 _FORMATS = {
     (prefix + spelling, _SIZES[kind]): kind
     for kind, code in _CODES.items()
@@ -2302,6 +2370,128 @@ class LrNet(_Handle):
     def reset(self):
         """Forgets losses and parameters, for another run; the weights stay."""
         _check(_library.setun_lr_net_reset(self._handle))
+
+
+# --- problem ----------------------------------------------------------------------------------------------------------
+
+
+class Minimum(NamedTuple):
+    """The best point, float64 [n], and how the solve ended: a ProblemReport."""
+
+    x: object
+    report: object
+
+
+def _numbers(array, count, name):
+    """Memory of `count` float64 for a call; None for None, which is no limit."""
+    if array is None:
+        return None
+    view = _view(array, "float64", name)
+    if _count(view) != count:
+        raise ValueError(f"{name} has {_count(view)} elements, expected {count}")
+    return _memory(view)
+
+
+class Problem(_Handle):
+    """A function of n variables to minimise: `objective(x)` is its value, `gradient(x)` its gradient, n numbers, and
+    `product(x, v)`, if there is one, its Hessian at x times v. Each may return False to stop the solve."""
+
+    _free = _library.setun_problem_free
+
+    def __init__(self, n, objective, gradient, product=None):
+        for function, name in (objective, "objective"), (gradient, "gradient"), (product or objective, "product"):
+            if not callable(function):
+                raise TypeError(f"{name} is a {type(function).__name__}, expected a function")
+        # Of the solve that is running: where an exception goes.
+        self._stoppers = stoppers = [_Stopper()]
+
+        def taken(count, *memory):
+            copies = [_made((count,), "float64") for _ in memory]
+            for copy, address in zip(copies, memory):
+                ctypes.memmove(_out(copy), address, 8 * count)
+            return copies
+
+        def value(count, x, out, _):
+            def call():
+                found = objective(*taken(count, x))
+                if found is False:
+                    return False
+                out[0] = float(found)
+
+            return stoppers[-1].call(call)
+
+        def vector(function, name):
+            def answer(count, *memory):
+                *inputs, out, _ = memory
+
+                def call():
+                    found = function(*taken(count, *inputs))
+                    if found is False:
+                        return False
+                    ctypes.memmove(out, _numbers(found, count, f"the {name}"), 8 * count)
+
+                return stoppers[-1].call(call)
+
+            return answer
+
+        product = _ProductCallback(vector(product, "product")) if product else _ProductCallback()
+        self._functions = _ObjectiveCallback(value), _GradientCallback(vector(gradient, "gradient")), product
+        self._n = n
+        self._take(_library.setun_problem_create, n, *self._functions, None)
+
+    def bounds(self, lower=None, upper=None):
+        """lower <= x <= upper, n numbers each, infinite for none; None: none on that side."""
+        lower, upper = _numbers(lower, self._n, "lower"), _numbers(upper, self._n, "upper")
+        _check(_library.setun_problem_bounds(self._handle, lower, upper))
+
+    def ball(self, centre, radius):
+        """|x - centre| <= radius."""
+        _check(_library.setun_problem_ball(self._handle, _numbers(centre, self._n, "centre"), radius))
+
+    def equalities(self, a, b):
+        """a x = b; a has a row of n numbers for each number of b."""
+        m = len(b)
+        a, b = _numbers(a, m * self._n, "a"), _numbers(b, m, "b")
+        _check(_library.setun_problem_equalities(self._handle, a, b, m))
+
+    def inequalities(self, a, lower=None, upper=None):
+        """lower <= a x <= upper; a has a row of n numbers for each number of those. None: no limit on that side."""
+        m = len(upper if lower is None else lower)
+        a, lower, upper = _numbers(a, m * self._n, "a"), _numbers(lower, m, "lower"), _numbers(upper, m, "upper")
+        _check(_library.setun_problem_inequalities(self._handle, a, lower, upper, m))
+
+    def solve(self, x, progress=None, cancel=None, **options):
+        """Minimises from x, n numbers, which stay as they are. `progress(report)` is called after every iteration; when it
+        returns False the solve stops with what there is. The options are those of ProblemOptions."""
+        run = _Run(ProblemOptions(**options), ProblemReport, progress, cancel)
+        start = _numbers(x, self._n, "x")
+        found, report = _made((self._n,), "float64"), ProblemReport()
+        out = _out(found)
+        ctypes.memmove(out, start, 8 * self._n)
+        self._stoppers.append(run.stopper)
+        try:
+            run(lambda: _check(_library.setun_problem_solve(self._handle, out, byref(run.options), byref(report))))
+        finally:
+            self._stoppers.pop()
+        return Minimum(found, report)
+
+
+class Step(NamedTuple):
+    """A trust-region step, float64 [n], its multiplier, and what it adds to the model."""
+
+    step: object
+    multiplier: float
+    value: float
+
+
+def trust_region_subproblem(gradient, hessian, radius):
+    """The least gradient's + s'(hessian)s/2 in |s| <= radius, for float64 [n] and [n, n]."""
+    n = len(gradient)
+    slope, curvature = _numbers(gradient, n, "gradient"), _numbers(hessian, n * n, "hessian")
+    step, multiplier, value = _made((n,), "float64"), c_double(), c_double()
+    outputs = _out(step), byref(multiplier), byref(value)
+    _check(_library.setun_trust_region_subproblem(slope, curvature, n, radius, *outputs))
+    return Step(step, multiplier.value, value.value)
 
 
 # --- text -------------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@
 //! | `options.rs` | structs that begin with their size |
 //! | `arguments.rs` | pointers, sizes, strings |
 //! | `kmeans_object.rs`, `model_object.rs`, `trainer.rs` | what the cluster, model and train sections keep behind their handles |
-//! | `optimizer.rs` | what the step section keeps behind its handle |
+//! | `optimizer.rs`, `problem_object.rs` | what the step and problem sections keep behind their handles |
 //! | the others | one per section of `include/setun.h` |
 //!
 //! `tests/header.rs` generates the header from the section files: the module comment of each opens its section, and types,
@@ -38,6 +38,8 @@ mod model_object;
 mod optimizer;
 mod options;
 mod pack;
+mod problem;
+mod problem_object;
 mod quantize;
 mod step;
 mod tensor;

@@ -15,6 +15,7 @@
 //! | `report.rs` | [`Report`]: what a step did, and why one was refused |
 //! | `state.rs` | a checkpoint of an optimizer: to a safetensors file and back |
 //! | `lr_net/` | [`LrNet`]: a small network that adapts learning rates, for optimizers of any kind |
+//! | `problem/` | the solver for functions of the caller's, in f64, with bounds, a ball and linear constraints |
 //!
 //! One step, for each tensor w with gradient g, where every rms is over the tensor's elements:
 //!
@@ -42,6 +43,7 @@ mod muon;
 mod optimizer;
 mod options;
 mod parameter;
+pub mod problem;
 mod report;
 mod schedule;
 mod snapshot;

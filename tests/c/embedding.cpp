@@ -266,6 +266,52 @@ void steps()
     assert(results == 2);
 }
 
+void problems()
+{
+    const auto f = [](setun::span<const double> x, double &value) {
+        value = 100 * std::pow(x[1] - x[0] * x[0], 2) + std::pow(1 - x[0], 2);
+        return true;
+    };
+    const auto gradient = [](setun::span<const double> x, setun::span<double> g) {
+        const double t = x[1] - x[0] * x[0];
+        g[0] = -400 * x[0] * t - 2 * (1 - x[0]);
+        g[1] = 200 * t;
+        return true;
+    };
+    const auto product = [](setun::span<const double> x, setun::span<const double> v, setun::span<double> hv) {
+        hv[0] = (1200 * x[0] * x[0] - 400 * x[1] + 2) * v[0] - 400 * x[0] * v[1];
+        hv[1] = -400 * x[0] * v[0] + 200 * v[1];
+        return true;
+    };
+    std::vector<double> x{-1.2, 1};
+    setun::problem free(2, f, gradient, product);
+    const setun::problem_report report = free.solve(x);
+    assert(report.f < 1e-16 && report.products > 0 && std::fabs(x[0] - 1) < 1e-7);
+    setun::problem bounded(2, f, gradient);
+    bounded.bounds({}, std::vector<double>{.5, 9});
+    bounded.ball(std::vector<double>{0, 0}, 3);
+    bounded.inequalities(std::vector<double>{1, 1}, {}, std::vector<double>{5});
+    x = {-1.2, 1};
+    int heard = 0;
+    bounded.solve(x, setun::problem_options(), [&](const setun::problem_report &at) { return ++heard == at.iterations; });
+    assert(x[0] == .5 && std::fabs(x[1] - .25) < 1e-6 && heard > 1);
+    bounded.equalities(std::vector<double>{1, -1}, std::vector<double>{0});
+    assert(bounded.solve(x).violation < 1e-12 && std::fabs(x[0] - x[1]) < 1e-12);
+    fails(SETUN_ERR_ARGUMENT, "the others before it", [&] { bounded.equalities(std::vector<double>{2, -2}, std::vector<double>{1}); });
+    fails(SETUN_ERR_SHAPE, "x has 1 elements", [&] { free.solve(setun::span<double>(x.data(), 1)); });
+
+    setun::problem thrown(2, f, [](setun::span<const double>, setun::span<double>) -> bool { throw std::string("mine"); });
+    try {
+        thrown.solve(x);
+        assert(!"the exception of a callback is gone");
+    } catch (const std::string &mine) {
+        assert(mine == "mine");
+    }
+    const auto [step, multiplier, value] =
+        setun::trust_region_subproblem(std::vector<double>{1, 1, 1}, std::vector<double>{1, 0, 0, 0, 2, 0, 0, 0, 3}, .5);
+    assert(std::fabs(multiplier - 1.7348183) < 1e-7 && std::fabs(value + .63915578) < 1e-7 && step.size() == 3);
+}
+
 void text()
 {
     std::ofstream file("corpus.txt");
@@ -474,6 +520,7 @@ int main()
     text_vectors();
     codebooks();
     steps();
+    problems();
     text();
     training();
     loop();

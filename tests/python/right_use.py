@@ -19,11 +19,34 @@ STRUCTS = {name: struct.ctype for name, struct in HEADER.structs.items()}
 PROGRESS = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p)
 TEXT_PIECE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
 LOG = ctypes.CFUNCTYPE(None, ctypes.c_int32, ctypes.c_char_p, ctypes.c_void_p)
+NUMBERS = ctypes.POINTER(ctypes.c_double)
+FUNCTION = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int64, NUMBERS, NUMBERS, ctypes.c_void_p)
+HESSIAN = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int64, NUMBERS, NUMBERS, NUMBERS, ctypes.c_void_p)
 
 SMALL = dict(vocabulary=256, context_length=16, width=16, layers=1, heads=2)
 SLOW = dict(vocabulary=256, context_length=64, width=64, layers=2, heads=2)
 POINTS = [0, 0, 0, 1, 9, 9, 9, 8]
 CORPUS = "the quick brown fox jumps over the lazy dog. " * 40
+
+
+@FUNCTION
+def square(n, x, f, _user_data):
+    f[0] = sum((x[i] - 3) ** 2 for i in range(n))
+    return 1
+
+
+@FUNCTION
+def slope(n, x, gradient, _user_data):
+    for i in range(n):
+        gradient[i] = 2 * (x[i] - 3)
+    return 1
+
+
+@HESSIAN
+def twice(n, _x, v, product, _user_data):
+    for i in range(n):
+        product[i] = 2 * v[i]
+    return 1
 
 
 class Out:
@@ -85,7 +108,9 @@ class Setun:
         self.library = ctypes.CDLL(str(LIBRARY))
         for function in HEADER.functions.values():
             entry = getattr(self.library, function.name)
-            callback = {"setun_log_callback": LOG, "setun_text_callback": TEXT_PIECE, "setun_benchmark_callback": PROGRESS}
+            callback = {"setun_log_callback": LOG, "setun_text_callback": TEXT_PIECE, "setun_benchmark_callback": PROGRESS,
+                        "setun_objective_callback": FUNCTION, "setun_gradient_callback": FUNCTION,
+                        "setun_product_callback": HESSIAN}
             entry.argtypes = [callback.get(p.base, p.ctype) for p in function.parameters]
             numbers = {**header_module.SCALARS, "void": None, "setun_status": ctypes.c_int32}
             entry.restype = numbers.get(function.returns, ctypes.c_char_p)
@@ -227,6 +252,9 @@ class World:
         """An array of the addresses of arrays of floats."""
         return self.at((ctypes.c_void_p * (len(arrays) + 8))(*[self.at((ctypes.c_float * len(a))(*a)) for a in arrays]))
 
+    def problem(self, objective=square):
+        return self.setun.made("problem_create", 2, objective, slope, twice, None)
+
     def stepped_optimizer(self):
         optimizer = self.optimizer(8)
         self.setun.ok("optimizer_step", optimizer, self.pointers([0.5] * 8), 1, None)
@@ -306,6 +334,7 @@ MAKE = {
     "setun_sampler": lambda w: w.setun.made("sampler_create", w["setun_model"], None),
     "setun_optimizer": lambda w: w.optimizer(8),
     "setun_lr_net": lambda w: w.lr_net(),
+    "setun_problem": lambda w: w.problem(),
     "setun_file": lambda w: w.archive(),
     "setun_kmeans": lambda w: w.fitted(w.setun.made("kmeans_create", 2, None)),
     "setun_tfidf": lambda w: w.tfidf(),
@@ -414,6 +443,29 @@ def busy_lr_net(world):
     return Busy(net, lambda _: world.setun.lr_net_load(net, path))
 
 
+def busy_problem(world):
+    inside = threading.Event()
+    stopping = []
+
+    @FUNCTION
+    def objective(_n, _x, _f, _user_data):
+        inside.set()
+        stopping[0].wait()
+        return 0
+
+    problem = world.problem(objective)
+    world.kept.append(objective)
+    x = world.at((ctypes.c_double * 2)(1, 1))
+
+    def work(stop):
+        stopping.append(stop)
+        world.setun.problem_solve(problem, x, None, None)
+
+    busy = Busy(problem, work)
+    inside.wait(60)
+    return busy
+
+
 def busy_file(world):
     # The name is taken, which is found after the copy was made.
     file, tensor = world.archive(), world.tensor([1 << 22])
@@ -425,6 +477,7 @@ BUSY = {
     "setun_file": busy_file,
     "setun_optimizer": busy_optimizer,
     "setun_lr_net": busy_lr_net,
+    "setun_problem": busy_problem,
     "setun_kmeans": busy_kmeans,
     "setun_tfidf": busy_tfidf,
     "setun_trainer": busy_trainer,
@@ -1058,6 +1111,48 @@ TABLE = {
     ),
     "setun_lr_net_reset": Entry(lambda w: dict(net=w["setun_lr_net"])),
     "setun_lr_net_free": Entry(lambda w: dict(net=w.make("setun_lr_net"))),
+    # PROBLEM
+    "setun_problem_options_init": Entry(lambda w: {}),
+    "setun_problem_create": Entry(
+        lambda w: dict(n=2, objective=square, gradient=slope, product=twice, user_data=None, out=Out(ctypes.c_void_p)),
+        null=("product", "user_data"), expect={"n = 0": ("ARGUMENT",)},
+    ),
+    "setun_problem_bounds": Entry(
+        lambda w: dict(problem=w["setun_problem"], lower=In("double", [0, -1]), upper=In("double", [5, 6])),
+        null=("lower", "upper"),
+        expect={"the last of lower = -infinity": ("OK",), "the last of upper = infinity": ("OK",)},
+        more=lambda w, good: [("lower above upper", dict(lower=In("double", [0, 7])), ("ARGUMENT",), "lower bound 1 is 7")],
+    ),
+    "setun_problem_ball": Entry(
+        lambda w: dict(problem=w["setun_problem"], centre=In("double", [1, 2]), radius=9.0),
+        more=lambda w, good: [("radius = 0", dict(radius=0.0), ("ARGUMENT",), "radius is 0")],
+    ),
+    "setun_problem_equalities": Entry(
+        lambda w: dict(problem=w.make("setun_problem"), a=In("double", [1, 1]), b=In("double", [4]), m=1), fresh=True,
+        more=lambda w, good: [("a contradiction", dict(a=In("double", [1, 1, 2, 2]), b=In("double", [1, 3]), m=2), ("ARGUMENT",), "imply")],
+    ),
+    "setun_problem_inequalities": Entry(
+        lambda w: dict(problem=w.make("setun_problem"), a=In("double", [1, 1]), lower=In("double", [0]), upper=In("double", [4]), m=1),
+        null=("lower", "upper"), fresh=True,
+        expect={"the last of lower = -infinity": ("OK",), "the last of upper = infinity": ("OK",)},
+    ),
+    "setun_problem_solve": Entry(
+        lambda w: dict(problem=w["setun_problem"], x=InOuts("double", [1, 1]), options=w.options("setun_problem_options"),
+                       report=w.filled("setun_problem_report")),
+        null=("options", "report"), expect={"options.maximum_radius = infinity": ("OK",)},
+        more=lambda w, good: [
+            ("x has a NaN", dict(x=InOuts("double", [1, float("nan")])), ("ARGUMENT",), "x 1 is NaN"),
+            *((f"{name} = {value}", dict(options=w.options("setun_problem_options", **{name: value})), ("ARGUMENT",), name)
+              for name, value in [("initial_radius", -1), ("maximum_radius", 0), ("gradient_tolerance", -1), ("feasibility_tolerance", 0)]),
+        ],
+    ),
+    "setun_trust_region_subproblem": Entry(
+        lambda w: dict(gradient=In("double", [1, 2]), hessian=In("double", [1, 0, 0, -1]), n=2, radius=1.0, step=Out("double", 2),
+                       multiplier=Out("double"), value=Out("double")),
+        null=("step", "multiplier", "value"), expect={"n = 0": ("ARGUMENT",)},
+        more=lambda w, good: [("radius = 0", dict(radius=0.0), ("ARGUMENT",), "radius is 0")],
+    ),
+    "setun_problem_free": Entry(lambda w: dict(problem=w.make("setun_problem"))),
     # TEXT
     "setun_tokenizer_train": Entry(
         lambda w: dict(kind=2, path=w.text, vocabulary=270, out=Out(ctypes.c_void_p)),

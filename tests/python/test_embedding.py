@@ -133,7 +133,8 @@ class Layout(Embedding):
                  "gradient_products": ("GRADIENT_PRODUCTS_", "GradientProducts"),
                  "kv_cache": ("KV_CACHE_", "KvCache"),
                  "gradient_quantization": ("GRADIENT_QUANTIZATION_", "GradientQuantization"),
-                 "radius_mode": ("RADIUS_MODE_", "RadiusMode"), "step_outcome": ("STEP_OUTCOME_", "StepOutcome")}
+                 "radius_mode": ("RADIUS_MODE_", "RadiusMode"), "step_outcome": ("STEP_OUTCOME_", "StepOutcome"),
+                 "subproblem": ("SUBPROBLEM_", "Subproblem"), "termination": ("TERMINATION_", "Termination")}
         enums = re.findall(r"typedef enum \{([^}]*)\} setun_(\w+);", declared)
         self.assertEqual({name for _, name in enums}, set(kinds))
         for members, name in enums:
@@ -209,7 +210,7 @@ class Arrays(Embedding):
         good = array.array("f", WEIGHTS)
         strided = memoryview(array.array("f", WEIGHTS * 2))[::2]
         cases = [
-            (TypeError, "weights has elements of 'd', expected float32", array.array("d", WEIGHTS), (2, 4)),
+            (TypeError, "weights has elements of float64, expected float32", array.array("d", WEIGHTS), (2, 4)),
             (TypeError, "weights has elements of int32, expected float32", array.array("i", range(8)), (2, 4)),
             (TypeError, "weights has elements of uint8, expected float32", b"12345678", (2, 4)),
             (TypeError, "weights is a int, expected an array of float32", 7, (2, 4)),

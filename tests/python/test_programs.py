@@ -1,4 +1,4 @@
-"""The example programs as their users run them: c_examples/build/{quantize,cluster,step,meta_train,train,generate}."""
+"""The example programs as their users run them: c_examples/build/{quantize,cluster,step,meta_train,solve,train,generate}."""
 
 import json
 import math
@@ -519,6 +519,21 @@ class MetaTrain(Programs):
         self.assertIn("SETUN_ERR_IO", errors)
         _, errors = run("meta_train", "--evaluate", "--text", self.folder / "none", status=1)
         self.assertIn("none", errors)
+
+
+class Solve(Programs):
+    def test_the_curve_is_found_inside_of_the_constraints(self):
+        number = r"(-?[0-9.]+)"
+        for noise, near in (0, 1e-3), (0.01, 0.2), (5, None):
+            printed, _ = run("solve", noise)
+            found = re.search(rf"y = {number} e\^\(-{number} t\) \+ {number} e\^\(-{number} t\)", printed)
+            a, b, c, d = map(float, found.groups())
+            self.assertAlmostEqual(a + c, 1, delta=1e-3)
+            self.assertTrue(0 <= a <= 1 and 0 <= c <= 1 and 0 <= d <= b <= 20 and b - d >= 0.1 - 1e-4, found[0])
+            if near:
+                for value, expected in zip((a, b, c, d), (0.7, 2, 0.3, 0.3)):
+                    self.assertAlmostEqual(value, expected, delta=near)
+            self.assertRegex(printed, r"evaluations, ended by: (gradient|function)\n")
 
 
 class Train(Programs):

@@ -1,0 +1,240 @@
+//! What the solver does when functions misbehave, when it is stopped, and at the edges of what it takes.
+
+use super::super::{Functions, Problem, Report, SolveOptions, Subproblem, Termination};
+use crate::tensor::ErrorKind;
+
+/// Functions by closures, that can stop and be cancelled.
+struct Closures<F, G, H> {
+    f: F,
+    g: G,
+    h: Option<H>,
+    iterations: u64,
+    stop_at: u64,
+    cancel_at: u64,
+}
+
+impl<F: FnMut(&[f64]) -> f64, G: FnMut(&[f64], &mut [f64]), H: FnMut(&[f64], &[f64], &mut [f64])> Functions
+    for Closures<F, G, H>
+{
+    fn objective(&mut self, x: &[f64], f: &mut f64) -> bool {
+        *f = (self.f)(x);
+        true
+    }
+    fn gradient(&mut self, x: &[f64], gradient: &mut [f64]) -> bool {
+        (self.g)(x, gradient);
+        true
+    }
+    fn has_product(&self) -> bool {
+        self.h.is_some()
+    }
+    fn product(&mut self, x: &[f64], v: &[f64], hv: &mut [f64]) -> bool {
+        if let Some(h) = &mut self.h {
+            h(x, v, hv);
+        }
+        true
+    }
+    fn progress(&mut self, report: &Report) -> bool {
+        self.iterations = report.iterations;
+        report.iterations < self.stop_at
+    }
+    fn cancelled(&self) -> bool {
+        self.iterations >= self.cancel_at
+    }
+}
+
+type NoProduct = fn(&[f64], &[f64], &mut [f64]);
+
+fn plain<F: FnMut(&[f64]) -> f64, G: FnMut(&[f64], &mut [f64])>(f: F, g: G) -> Closures<F, G, NoProduct> {
+    Closures { f, g, h: None, iterations: 0, stop_at: u64::MAX, cancel_at: u64::MAX }
+}
+
+/// (x0 - 1)^2 + 10 (x1 - 2)^2
+fn bowl(x: &[f64]) -> f64 {
+    (x[0] - 1.0).powi(2) + 10.0 * (x[1] - 2.0).powi(2)
+}
+
+fn bowl_gradient(x: &[f64], g: &mut [f64]) {
+    (g[0], g[1]) = (2.0 * (x[0] - 1.0), 20.0 * (x[1] - 2.0));
+}
+
+fn rosenbrock(x: &[f64]) -> f64 {
+    100.0 * (x[1] - x[0] * x[0]).powi(2) + (1.0 - x[0]).powi(2)
+}
+
+fn rosenbrock_gradient(x: &[f64], g: &mut [f64]) {
+    let t = x[1] - x[0] * x[0];
+    (g[0], g[1]) = (-400.0 * x[0] * t - 2.0 * (1.0 - x[0]), 200.0 * t);
+}
+
+#[test]
+fn an_infeasible_start_is_made_feasible_and_points_stay_in_bounds() {
+    let mut problem = Problem::new(2).unwrap();
+    problem.set_bounds(&[3.0, -1.0], &[5.0, 1.0]).unwrap();
+    let inside = |x: &[f64]| assert!((3.0..=5.0).contains(&x[0]) && (-1.0..=1.0).contains(&x[1]), "{x:?}");
+    let mut functions = plain(
+        |x: &[f64]| {
+            inside(x);
+            bowl(x)
+        },
+        |x: &[f64], g: &mut [f64]| {
+            inside(x);
+            bowl_gradient(x, g);
+        },
+    );
+    let mut x = [-7.0, 9.0];
+    let report = problem.solve(&mut functions, &mut x, &SolveOptions::default()).unwrap();
+    assert_eq!((x, report.f, report.termination, report.violation), ([3.0, 1.0], 14.0, Termination::Gradient, 0.0));
+}
+
+#[test]
+fn an_infeasible_problem_and_bad_input_are_errors_and_leave_x() {
+    let options = SolveOptions::default();
+    let mut problem = Problem::new(2).unwrap();
+    problem.set_bounds(&[0.0; 2], &[]).unwrap();
+    problem.add_rows(&[1.0, 1.0], &[f64::NEG_INFINITY], &[-1.0], false).unwrap();
+    let mut x = [4.0, 5.0];
+    let error = problem.solve(&mut plain(bowl, bowl_gradient), &mut x, &options).unwrap_err();
+    assert!(error.kind == ErrorKind::Argument && error.message.contains("no common point"), "{}", error.message);
+    assert_eq!(x, [4.0, 5.0]);
+
+    let problem = Problem::new(2).unwrap();
+    for (x, word) in [([f64::NAN, 0.0], "x 0 is NaN"), ([0.0, f64::INFINITY], "x 1 is inf")] {
+        let mut x = x;
+        let error = problem.solve(&mut plain(bowl, bowl_gradient), &mut x, &options).unwrap_err();
+        assert!(error.message.starts_with(word), "{}", error.message);
+    }
+    let mut undefined = plain(|_: &[f64]| f64::NAN, bowl_gradient);
+    assert!(problem.solve(&mut undefined, &mut [0.0; 2], &options).unwrap_err().message.contains("objective is NaN"));
+    let mut steep = plain(bowl, |_: &[f64], g: &mut [f64]| g.fill(f64::INFINITY));
+    assert!(problem.solve(&mut steep, &mut [0.0; 2], &options).unwrap_err().message.contains("gradient 0 is inf"));
+
+    let mut problem = Problem::new(2).unwrap();
+    assert!(Problem::new(0).is_err());
+    assert!(problem.set_bounds(&[1.0, f64::NAN], &[]).is_err());
+    assert!(problem.set_bounds(&[1.0, 1.0], &[2.0, 0.5]).unwrap_err().message.contains("above upper bound 1"));
+    assert!(problem.set_ball(&[0.0; 2], 0.0).is_err() && problem.set_ball(&[f64::NAN, 0.0], 1.0).is_err());
+    assert!(problem.add_rows(&[1.0, f64::NAN], &[0.0], &[0.0], true).is_err());
+    assert!(problem.add_rows(&[1.0, 1.0], &[1.0], &[0.0], false).is_err());
+    for bad in [
+        SolveOptions { initial_radius: -1.0, ..SolveOptions::default() },
+        SolveOptions { maximum_radius: 0.0, ..SolveOptions::default() },
+        SolveOptions { initial_radius: 2.0, maximum_radius: 1.0, ..SolveOptions::default() },
+        SolveOptions { gradient_tolerance: f64::NAN, ..SolveOptions::default() },
+        SolveOptions { feasibility_tolerance: 0.0, ..SolveOptions::default() },
+    ] {
+        assert!(problem.solve(&mut plain(bowl, bowl_gradient), &mut [0.0; 2], &bad).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn where_f_is_not_a_number_the_region_shrinks() {
+    // x - ln x, from a start where the first step would leave the domain.
+    let f = |x: &[f64]| if x[0] > 0.0 { x[0] - x[0].ln() } else { f64::NAN };
+    let g = |x: &[f64], g: &mut [f64]| g[0] = 1.0 - 1.0 / x[0];
+    let mut x = [20.0];
+    let report = Problem::new(1).unwrap().solve(&mut plain(f, g), &mut x, &SolveOptions::default()).unwrap();
+    assert!((x[0] - 1.0).abs() < 1e-7, "{x:?} {report:?}");
+    // The gradient fails where f does not, and products fail everywhere: still a minimum.
+    let cliff = |x: &[f64], g: &mut [f64]| {
+        bowl_gradient(x, g);
+        if x[0] > 4.0 {
+            g[1] = f64::NAN;
+        }
+    };
+    let mut functions = Closures {
+        f: bowl,
+        g: cliff,
+        h: Some(|_: &[f64], _: &[f64], hv: &mut [f64]| hv.fill(f64::NAN)),
+        iterations: 0,
+        stop_at: u64::MAX,
+        cancel_at: u64::MAX,
+    };
+    let mut x = [3.9, -8.0];
+    let report = Problem::new(2).unwrap().solve(&mut functions, &mut x, &SolveOptions::default()).unwrap();
+    assert!(report.f < 1e-12, "{report:?}");
+}
+
+#[test]
+fn it_stops_at_limits_and_when_it_is_told_to() {
+    let problem = Problem::new(2).unwrap();
+    let solve = |stop_at, cancel_at, options: &SolveOptions| {
+        let mut functions = Closures { stop_at, cancel_at, ..plain(rosenbrock, rosenbrock_gradient) };
+        let mut x = [-1.2, 1.0];
+        (problem.solve(&mut functions, &mut x, options), x)
+    };
+    let all = SolveOptions::default();
+    let (report, x) = solve(5, u64::MAX, &all);
+    let report = report.unwrap();
+    assert_eq!((report.termination, report.iterations), (Termination::Stopped, 5));
+    assert!(report.f == rosenbrock(&x) && report.f < 24.2);
+    let (error, x) = solve(u64::MAX, 4, &all);
+    assert_eq!((error.unwrap_err().kind, x), (ErrorKind::Cancelled, [-1.2, 1.0]));
+    let (report, _) = solve(u64::MAX, u64::MAX, &SolveOptions { max_iterations: 3, ..all.clone() });
+    assert_eq!(report.unwrap().termination, Termination::MaxIterations);
+    let (report, x) = solve(u64::MAX, u64::MAX, &SolveOptions { max_evaluations: 1, ..all.clone() });
+    assert_eq!((report.unwrap().termination, x), (Termination::MaxEvaluations, [-1.2, 1.0]));
+    let (report, x) = solve(u64::MAX, u64::MAX, &SolveOptions { maximum_radius: 0.1, ..all });
+    assert!(report.unwrap().radius <= 0.1 && (x[0] - 1.0).abs() < 1e-6);
+}
+
+#[test]
+fn exact_leaves_a_saddle() {
+    let mut functions = Closures {
+        f: |x: &[f64]| x[0].powi(4) / 4.0 - x[0] * x[0] / 2.0 + x[1] * x[1],
+        g: |x: &[f64], g: &mut [f64]| (g[0], g[1]) = (x[0].powi(3) - x[0], 2.0 * x[1]),
+        h: Some(|x: &[f64], v: &[f64], hv: &mut [f64]| (hv[0], hv[1]) = ((3.0 * x[0] * x[0] - 1.0) * v[0], 2.0 * v[1])),
+        iterations: 0,
+        stop_at: u64::MAX,
+        cancel_at: u64::MAX,
+    };
+    let options = SolveOptions { subproblem: Subproblem::Exact, ..SolveOptions::default() };
+    let mut x = [0.0, 0.0];
+    let report = Problem::new(2).unwrap().solve(&mut functions, &mut x, &options).unwrap();
+    assert!((report.f + 0.25).abs() < 1e-12 && (x[0].abs() - 1.0).abs() < 1e-7, "{report:?}");
+}
+
+#[test]
+fn what_has_no_minimum_ends_at_a_limit() {
+    let mut x = [1.0, 1.0];
+    let falls = |x: &[f64]| -x[0] - x[1];
+    let mut functions = plain(falls, |_: &[f64], g: &mut [f64]| g.fill(-1.0));
+    let mut problem = Problem::new(2).unwrap();
+    let report = problem.solve(&mut functions, &mut x, &SolveOptions::default()).unwrap();
+    assert!(report.f < -1e50 && report.termination == Termination::MaxIterations, "{report:?}");
+    // Until -f overflows.
+    let mut functions =
+        plain(|x: &[f64]| -x[0].powi(9), |x: &[f64], g: &mut [f64]| (g[0], g[1]) = (-9.0 * x[0].powi(8), 0.0));
+    x = [1.0, 1.0];
+    let report = problem.solve(&mut functions, &mut x, &SolveOptions::default()).unwrap();
+    assert!(report.f < -1e100, "{report:?}");
+    // A slope that is steep beyond measure, against an edge.
+    problem.set_bounds(&[0.0, 0.0], &[2.0, 2.0]).unwrap();
+    problem.add_rows(&[1.0, 1.0], &[f64::NEG_INFINITY], &[3.0], false).unwrap();
+    let mut steep =
+        plain(|x: &[f64]| -1e200 * (x[0] + 2.0 * x[1]), |_: &[f64], g: &mut [f64]| (g[0], g[1]) = (-1e200, -2e200));
+    x = [0.5, 0.5];
+    let report = problem.solve(&mut steep, &mut x, &SolveOptions::default()).unwrap();
+    assert!((x[0] - 1.0).abs() < 1e-9 && x[1] == 2.0, "{x:?} {report:?}");
+}
+
+/// A convex quadratic of 2000 variables in bounds: half of them end on one.
+#[test]
+fn many_variables_in_bounds() {
+    let n = 2000;
+    let weight = |i: usize| 1.0 + (i % 7) as f64;
+    let aim = |i: usize| if i.is_multiple_of(2) { 3.0 } else { 0.5 };
+    let mut problem = Problem::new(n).unwrap();
+    problem.set_bounds(&vec![0.0; n], &vec![1.0; n]).unwrap();
+    let mut functions = Closures {
+        f: |x: &[f64]| (0..n).map(|i| 0.5 * weight(i) * (x[i] - aim(i)).powi(2)).sum(),
+        g: |x: &[f64], g: &mut [f64]| (0..n).for_each(|i| g[i] = weight(i) * (x[i] - aim(i))),
+        h: Some(|_: &[f64], v: &[f64], hv: &mut [f64]| (0..n).for_each(|i| hv[i] = weight(i) * v[i])),
+        iterations: 0,
+        stop_at: u64::MAX,
+        cancel_at: u64::MAX,
+    };
+    let mut x = vec![0.0; n];
+    let report = problem.solve(&mut functions, &mut x, &SolveOptions::default()).unwrap();
+    let far = (0..n).map(|i| (x[i] - aim(i).min(1.0)).abs()).fold(0.0, f64::max);
+    assert!(far < 1e-8, "{far:e} {report:?}");
+}
