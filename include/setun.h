@@ -2,9 +2,9 @@
  * setun.h: train, compress and run 1.58-bit (ternary) language models.
  *
  * Setun turns text into small language models whose linear layers have the weights -1, 0 and +1 only,
- * packs them at 2 or 1.6 bits a weight, and runs them. Everything is here, in eighteen sections: LIBRARY,
- * CONTEXT, TENSOR, QUANTIZE, PACK, MATMUL, GRADIENT, FILE, CLUSTER, CODEBOOK, TEXT VECTORS, STEP, LR NET, TEXT, MODEL,
- * TRAIN, GENERATE, BENCHMARK. Each begins with the simplest use. The whole way from a text to a file, and from the file to a text:
+ * packs them at 2 or 1.6 bits a weight, and runs them. Everything is here, in twenty sections: LIBRARY,
+ * CONTEXT, TENSOR, QUANTIZE, PACK, MATMUL, GRADIENT, FILE, CLUSTER, CODEBOOK, TEXT VECTORS, LR NET, STEP, PROBLEM, TEXT, MODEL,
+ * BACKWARD, TRAIN, GENERATE, BENCHMARK. Each begins with the simplest use. The whole way from a text to a file, and from the file to a text:
  *
  *     setun_model *model = NULL;
  *     setun_tokenizer *tokenizer = NULL;
@@ -1713,20 +1713,25 @@ void setun_lr_net_free(setun_lr_net *net);
 /*
  * STEP: updates of your parameters, inside a trust region and a box
  *
- * For networks of your own: Setun takes the parameters and the gradients, you keep both. A step is AdamW's
- * (arXiv 1711.05101), with the gradients clipped by their norm, and for each parameter w by itself:
+ * For networks of your own: Setun takes the parameters and the gradients, you keep both. The gradients are
+ * clipped by their norm; then, for each parameter w by itself:
  *
- *     d = m_hat / (sqrt(v_hat) + epsilon) + weight_decay * w
+ *     d = direction of the method + weight_decay * w
  *     L = radius * max(rms(w), floor)                 how far a step may go, as a share of the weights
  *     a = min(learning_rate, L / rms(d))              as a cap; L / rms(d) as an exact radius
  *     w = clamp(w - a * d, lower, upper)
+ *
+ * The direction is AdamW's (arXiv 1711.05101), m_hat / (sqrt(v_hat) + epsilon); Muon's; or momentum. The states
+ * are floats or codes of 8 bits, and with compact ones so are ternary parameters themselves. With a flip
+ * budget a is lower where more trits of a ternary parameter would change.
  *
  * A radius relative to the weights is that of LARS and LAMB (arXiv 1708.03888, 1904.00962). As a cap it
  * leaves a good learning rate alone, bit for bit, and bounds one that is too high. Nothing is written
  * before every new value is known to be finite: a step with a NaN or an infinity in a gradient, or that
  * would put one into a parameter or a state, is refused with SETUN_ERR_STATE, and has changed no byte.
  * After such an update the radius is a quarter (with the mode off: the learning rate), and grows back by
- * 5% a step; a bad gradient leaves it as it is.
+ * 5% a step; a bad gradient leaves it as it is. `setun_optimizer_step_guarded` skips batches that are none to
+ * learn from, and undoes a step that made its own batch worse.
  *
  * `setun_step` needs no handle. A `setun_optimizer` steps many parameters as one, and is a checkpoint.
  *
@@ -1749,6 +1754,14 @@ typedef enum {
     SETUN_PARAMETER_KIND_VECTOR = 3,
 } setun_parameter_kind;
 
+/** Which rms of the weights the radius is a share of. */
+typedef enum {
+    /** That before the step. */
+    SETUN_RADIUS_BASE_CURRENT = 0,
+    /** That before the first step: it does not grow with weights that grow. */
+    SETUN_RADIUS_BASE_INITIAL = 1,
+} setun_radius_base;
+
 /** What the radius does. */
 typedef enum {
     /** Nothing: plain AdamW. */
@@ -1761,6 +1774,37 @@ typedef enum {
      */
     SETUN_RADIUS_MODE_EXACT = 2,
 } setun_radius_mode;
+
+/** In which numbers an optimizer keeps its states. */
+typedef enum {
+    /** 32-bit floats: 8 bytes an element for AdamW, 4 for the others. */
+    SETUN_STATE_PRECISION_F32 = 0,
+    /**
+     * Codes of 8 bits with a scale for each 256 (arXiv 2110.02861): 2.03 bytes an element for AdamW, 1.02 for
+     * the others.
+     */
+    SETUN_STATE_PRECISION_INT8 = 1,
+    /**
+     * The same codes for m; v by rows and columns (arXiv 1804.04235); and of a ternary parameter the weights
+     * themselves as such codes, rounded at random: 2.03 bytes an element in all, weights included, and for
+     * AdamW 8 a row and a column. Those are the optimizer's own: see `setun_optimizer_add_compact`.
+     */
+    SETUN_STATE_PRECISION_COMPACT = 2,
+} setun_state_precision;
+
+/** The direction of a step. */
+typedef enum {
+    /** AdamW (arXiv 1711.05101). */
+    SETUN_STEP_METHOD_ADAMW = 0,
+    /**
+     * Muon (Jordan et al., 2024): of a matrix, its momentum made orthogonal by five Newton-Schulz iterations,
+     * scaled to an rms of muon_rms. What is no matrix goes as AdamW does, and so should embeddings and
+     * heads: give those the method in their own options.
+     */
+    SETUN_STEP_METHOD_MUON = 1,
+    /** Stochastic gradient descent: m = momentum * m + g, and along it, or, with nesterov, g + momentum * m. */
+    SETUN_STEP_METHOD_MOMENTUM = 2,
+} setun_step_method;
 
 /** Whether a step was taken. */
 typedef enum {
@@ -1796,13 +1840,13 @@ typedef struct {
      * Default 1.
      */
     double clip;
-    /** The longest step: its rms, as a share of the rms of the weights. Default 0.05. */
+    /** The longest step of what is no vector: its rms, as a share of the rms of the weights. Default 0.05. */
     double radius;
     /** The least rms of weights that the radius is a share of. Default 1e-3. */
     double radius_floor;
     /** The same for vectors, which often begin at 0. Default 0.1. */
     double vector_floor;
-    /** No element becomes less. Default -INFINITY. */
+    /** No element becomes less (of codes: before they are rounded). Default -INFINITY. */
     double lower;
     /** No element becomes more. Default INFINITY. */
     double upper;
@@ -1813,8 +1857,8 @@ typedef struct {
     /** A `setun_step_method`. Default SETUN_STEP_METHOD_ADAMW. */
     int32_t method;
     /**
-     * A `setun_state_precision`. Parameters of less than 4096 elements keep floats. Default
-     * SETUN_STATE_PRECISION_F32.
+     * A `setun_state_precision`. What is no matrix, or has less than 4096 elements, keeps floats, unless it is
+     * of codes itself. Default SETUN_STATE_PRECISION_F32.
      */
     int32_t states;
     /** A `setun_radius_base`. Default SETUN_RADIUS_BASE_CURRENT. */
@@ -1839,7 +1883,8 @@ typedef struct {
     double muon_rms;
     /**
      * The largest share of the trits of a ternary parameter, by the absmean scheme, that change in a step;
-     * 1 = no limit. Default 1.
+     * 1 = no limit. (Of codes, those beside the threshold change sides by their rounding too; and a step is
+     * held to a 2^17th at most.) Default 1.
      */
     double flip_budget;
     /** The radius of vectors. Default 0.05. */
@@ -1952,7 +1997,7 @@ void setun_parameter_options_init(setun_parameter_options *options, size_t size)
  * shrink. NULL options = the defaults. `report`, unless NULL, is filled also when the step is refused.
  *
  * Returns ARGUMENT (overlap; misaligned; moments that no such number of steps can leave, naming the
- * element), STATE (refused, naming the element where there is one: nothing was written but the report),
+ * element; another method, states, radius_base or flip_budget than the defaults), STATE (refused, naming the element where there is one: nothing was written but the report),
  * ABI, MEMORY.
  */
 setun_status setun_step(float *parameters,
@@ -1974,8 +2019,8 @@ setun_status setun_optimizer_create(const setun_optimizer_options *options, setu
  * options = a matrix or a vector by its rank, and the optimizer's options.
  *
  * Nothing is copied: `data` must stay valid until the optimizer is freed, or at least unused by calls on
- * it. Between those calls you may read and write it. `data` is NULL only when a size is 0. The states take
- * 8 bytes an element. Returns ARGUMENT (a name that is empty or taken; data that overlaps another
+ * it. Between those calls you may read and write it. `data` is NULL only when a size is 0. What the states
+ * take, `setun_state_precision` says. Returns ARGUMENT (a name that is empty or taken; data that overlaps another
  * parameter; misaligned; an option out of its range), SHAPE, STATE (after the first step), ABI, MEMORY.
  */
 setun_status setun_optimizer_add(setun_optimizer *optimizer,
@@ -1989,7 +2034,8 @@ setun_status setun_optimizer_add(setun_optimizer *optimizer,
  * Adds the ternary parameter `name` of the shape `dims` [rank] to an optimizer with compact states: as codes
  * of 8 bits, which are the optimizer's own. They begin as those of the floats at `initial`, which are read
  * once; read them with `setun_optimizer_read`. The kind is TERNARY, whatever the options say. Returns as
- * `setun_optimizer_add`, and ARGUMENT where the states are not compact, or initial holds a NaN or an infinity.
+ * `setun_optimizer_add`, ARGUMENT where the states are not compact, or initial holds a NaN or an infinity, and
+ * SHAPE unless there are two dimensions, and elements.
  */
 setun_status setun_optimizer_add_compact(setun_optimizer *optimizer,
                                          const char *name,
@@ -2023,8 +2069,8 @@ setun_status setun_optimizer_step(setun_optimizer *optimizer,
  * or gradient norm is no number, or a spike above the last ones, is skipped: the status is OK, the outcome in
  * `report` SKIPPED, and nothing has changed.
  *
- * Every guard_interval steps `check_due` in the report is 1: then all is kept as it was before the step (as
- * much memory as parameters and states take) until `setun_optimizer_judge`, which undoes the step or lets it
+ * Every guard_interval steps `check_due` in the report is 1: then all is kept as it was before the step (in as
+ * much memory as parameters and states take, from the first time on) until `setun_optimizer_judge`, which undoes the step or lets it
  * stay; without it, the next step lets it stay. Returns as `setun_optimizer_step`, and STATE where more than
  * half of the last 64 batches were skipped or undone.
  */
@@ -2066,13 +2112,13 @@ setun_status setun_optimizer_lr_net(const setun_optimizer *optimizer, setun_lr_n
 setun_status setun_optimizer_report(const setun_optimizer *optimizer, int64_t index, setun_step_report *out);
 
 /**
- * Says the radius of the next step: the options' or the last that was set, and of it what refused updates
- * have left.
+ * Says the radius of the next step, before the schedule: the options' or the last that was set, and of it
+ * what refused updates and undone steps have left.
  */
 setun_status setun_optimizer_radius(const setun_optimizer *optimizer, double *out);
 
 /**
- * Sets the radius, 0 or more, for a schedule of yours. What refused updates have taken of it stays taken,
+ * Sets the radius, 0 or more, for a schedule of yours; that of vectors stays. What refused updates have taken of it stays taken,
  * until it has grown back.
  */
 setun_status setun_optimizer_set_radius(setun_optimizer *optimizer, double radius);
@@ -2087,15 +2133,17 @@ setun_status setun_optimizer_set_learning_rate(setun_optimizer *optimizer, doubl
 setun_status setun_optimizer_state_bytes(const setun_optimizer *optimizer, size_t *out);
 
 /**
- * Writes the parameters, their states, the count of steps, the learning rate and the radius to the file
- * `path` (safetensors: parameter.<name>, m.<name>, v.<name>), or replaces it, whole or not at all. Returns
+ * Writes the parameters, their states, the count of steps, the learning rate, the radius and what the guard
+ * remembers to the file `path` (safetensors: parameter.<name>, m.<name>, v.<name>, and with _scale at the end
+ * of the first word the scales of codes), or replaces it, whole or not at all. Returns
  * STATE (a parameter holds a NaN or an infinity: nothing is written), IO, MEMORY.
  */
 setun_status setun_optimizer_save(const setun_optimizer *optimizer, const char *path);
 
 /**
  * Continues from a file of `setun_optimizer_save`: writes your parameters too. The optimizer must have
- * parameters of the same names and shapes; the options of create and add are not in the file.
+ * parameters of the same names and shapes, with states of the same kind; the options of create and add are
+ * not in the file.
  *
  * With the same options, on the same backend and CPU level, the steps that follow are bit for bit those of
  * an optimizer that never stopped. On failure nothing has changed. Returns IO, FORMAT (damaged, or other
@@ -2739,10 +2787,11 @@ setun_status setun_model_backward(setun_model *model,
  * TRAIN: text in, ternary language model out
  *
  * `setun_train` does it all: reads a text, trains a tokenizer and a model, and hands both back. A
- * `setun_trainer` gives the steps one by one, on a model and data of yours. AdamW (arXiv 1711.05101) on
- * 32-bit masters, gradients straight through the quantization. Checkpoints are folders, written beside and
- * renamed, each file with a checksum; a run that is resumed on the same backend continues bit for bit as
- * if it had never stopped. A step whose loss or gradient is not finite is refused, and changes nothing.
+ * `setun_trainer` gives the steps one by one, on a model and data of yours. AdamW (arXiv 1711.05101), Muon or
+ * momentum on 32-bit masters, or on 8-bit codes of them; gradients straight through the quantization.
+ * Checkpoints are folders, written beside and renamed, each file with a checksum; a run that is resumed on
+ * the same backend continues bit for bit as if it had never stopped. A step whose loss or gradient is not
+ * finite is refused, and changes nothing; under the guard it is skipped, and the run goes on.
  *
  *     setun_train_options options;
  *     setun_train_options_init(&options, sizeof options);
@@ -2817,7 +2866,7 @@ typedef struct {
     double learning_rate_factor;
     /** The share of the trits of all matrices that the step changed; NaN without ternary weights. */
     double flip_rate;
-    /** The largest rms(step) over rms(weights) of a parameter. */
+    /** The largest rms(step) over rms(weights) of a parameter; NaN where the batch was skipped, as flip_rate then. */
     double step_ratio;
     /** What the guard has left of radius or learning rate: 1 where none is missing. */
     double radius_factor;
@@ -2896,7 +2945,7 @@ typedef struct {
     double epsilon;
     /** The largest gradient norm, to which larger ones are scaled down; 0 = no limit. Default 1. */
     double clip;
-    /** Of the batches, of dropout and of gradients that are rounded at random; with a NULL `model`, of the initial weights too. Default 0. */
+    /** Of the batches, of dropout, and of gradients and codes that are rounded at random; with a NULL `model`, of the initial weights too. Default 0. */
     uint64_t seed;
     /** Steps between two lines in metrics.jsonl and in the log; 0 = only evaluations. Default 10. */
     int64_t log_interval;
@@ -2952,8 +3001,8 @@ typedef struct {
     /** A `setun_step_method`; embedding and head go as AdamW does under MUON. Default SETUN_STEP_METHOD_ADAMW. */
     int32_t method;
     /**
-     * A `setun_state_precision`: COMPACT keeps the floats of ternary layers as codes of 8 bits too. Default
-     * SETUN_STATE_PRECISION_F32.
+     * A `setun_state_precision`: COMPACT keeps the floats of ternary layers as codes of 8 bits too, from the
+     * creation of the trainer on, until another one keeps floats. Default SETUN_STATE_PRECISION_F32.
      */
     int32_t states;
     /** A `setun_radius_mode`, with `radius`. Default SETUN_RADIUS_MODE_OFF. */
@@ -2962,23 +3011,22 @@ typedef struct {
     int32_t radius_base;
     /**
      * Non-zero: batches whose loss or gradient is no number or a spike are skipped, and every guard_interval
-     * steps the batch of the step is evaluated again, and a step that made it worse is undone. Default 0.
+     * steps the batch of the step is evaluated again, and a step that made it worse is undone, from
+     * a copy of parameters and states. The run ends with STATE where the guard acts in more than half of 64
+     * steps. Default 0.
      */
     int32_t guard;
     /** Of Muon and momentum. Default 0.95. */
     double momentum;
     /** The rms of Muon's direction, which the learning rate multiplies. Default 1. */
     double muon_rms;
-    /**
-     * rms(step) over rms(weights) of each parameter, at most or exactly, at the peak of the schedule. Default
-     * 0.05.
-     */
+    /** rms(step) over rms(weights) of each matrix, at most or exactly, at the peak of the schedule. Default 0.05. */
     double radius;
     /** The largest share of the trits of a matrix that change in a step; 1 = no limit. Default 1. */
     double flip_budget;
     /** The radius of gains. Default 0.05. */
     double vector_radius;
-    /** Default 16. */
+    /** Steps between two that the guard checks; 0 = it looks at batches only. Default 16. */
     int64_t guard_interval;
     /**
      * A network, copied, whose factors multiply learning rate and radius of each parameter; NULL = none. Default
