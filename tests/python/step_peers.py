@@ -32,9 +32,13 @@ from pathlib import Path
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 
-import numpy as np
+try:
+    import numpy as np
 
-import step_methods
+    import step_methods
+except ImportError:
+    np = None
+
 from train_program import ROOT
 
 RESULTS = ROOT / "tests" / "results" / "step_peers.jsonl"
@@ -160,7 +164,7 @@ def key(text, method, rate, seed, steps):
 
 
 def measure(text, wanted):
-    begin = time.monotonic()
+    begin, begin_cpu = time.monotonic(), time.process_time()
     run = Run(text, wanted["method"], wanted["lr"], wanted["seed"], wanted["steps"])
     loss = run.to_end()
     return wanted | {
@@ -173,6 +177,7 @@ def measure(text, wanted):
         "worst_spike": worst_spike(run.losses),
         "commit": commit(),
         "seconds": round(time.monotonic() - begin, 2),
+        "cpu_seconds": round(time.process_time() - begin_cpu, 2),
         "threads": text.context.threads,
         "when": time.strftime("%Y-%m-%d %H:%M"),
     }
@@ -221,17 +226,17 @@ def summary(results, rates, seeds):
         "diverged": sum(run["diverged"] for runs in by_rate.values() for run in runs),
         "runs": sum(len(runs) for runs in by_rate.values()),
         "spike": max((run["worst_spike"] or 0 for run in by_rate[best]), default=0),
-        "seconds": statistics.median(run["seconds"] for runs in by_rate.values() for run in runs),
+        "seconds": statistics.median(run["cpu_seconds"] for runs in by_rate.values() for run in runs),
     }
 
 
 def print_table(found, whole):
-    print(f"{'method':14} {'best LR':>8}  mean    {'losses at it':24} worst   sensitivity  spike  diverged  seconds  runs")
+    print(f"{'method':14} {'best LR':>8}  mean    {'losses at it':24} worst   sensitivity  spike  diverged  CPU s  runs")
     for method, s in found.items():
         losses = ", ".join(f"{loss:.4f}" for loss in s["losses"])
         line = f"{method:14} {s['best_rate']:8g}  {s['best']:.4f}  {losses:24} {s['worst']:.4f}  {s['sensitivity']:.4f}"
         rest = "" if s["runs"] == whole else f" of {whole}"
-        print(f"{line:73}      {s['spike']:.2f}  {s['diverged']:8d}  {s['seconds']:7.1f}  {s['runs']}{rest}")
+        print(f"{line:73}      {s['spike']:.2f}  {s['diverged']:8d}  {s['seconds']:5.1f}  {s['runs']}{rest}")
 
 
 def distance(span):
@@ -313,7 +318,8 @@ def same(result, wanted):
 def arguments(given=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("text", type=Path, help="a UTF-8 file")
-    parser.add_argument("--methods", nargs="+", choices=step_methods.METHODS, default=[*step_methods.METHODS])
+    methods = [*step_methods.METHODS] if np is not None else []
+    parser.add_argument("--methods", nargs="+", choices=methods or None, default=methods)
     parser.add_argument("--rates", type=float, nargs="+", default=RATES)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--steps", type=int, default=1000)
@@ -326,6 +332,8 @@ def arguments(given=None):
 
 def main(given=None):
     asked = arguments(given)
+    if np is None:
+        sys.exit("step_peers.py needs NumPy, which is not installed")
     text = Text(asked.text, asked.threads)
     if asked.report:
         return report(asked, text)

@@ -60,6 +60,21 @@ fn a_run_on_the_device_is_near_the_cpus() {
     }
 }
 
+/// A loop of the caller's own reads them from there, and writes parameters to there.
+#[test]
+#[ignore = "needs a CUDA device"]
+fn a_loop_of_ones_own_on_the_device_gets_the_trainers_gradients() {
+    super::gradients::same_gradients(Backend::Cuda, 4, super::gradients::INT8, geometry());
+    let [mut changed, other] = [5, 6].map(|seed| Model::new(context(Backend::Cuda, 1), geometry(), seed).unwrap());
+    for (index, parameter) in other.parameters().iter().enumerate() {
+        changed.write_parameter(index, &parameter.tensor.read::<f32>().unwrap()).unwrap();
+    }
+    for (a, b) in changed.linears().zip(other.linears()) {
+        let [a, b] = [a, b].map(|linear| linear.ternary.as_ref().unwrap().packed.read::<u8>().unwrap());
+        assert_eq!(a, b);
+    }
+}
+
 /// No operation of a run is done on the host, but for the clusters of the text, which are made before it.
 #[test]
 #[ignore = "needs a CUDA device"]

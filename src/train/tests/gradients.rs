@@ -20,7 +20,7 @@ fn of_trainer(context: &Arc<Context>, geometry: ModelOptions, options: &TrainOpt
     (metrics.loss, metrics.gradient_norm, model.parameters().iter().map(state).collect())
 }
 
-fn same_gradients(backend: Backend, batch_size: usize, products: GradientProducts, geometry: ModelOptions) {
+pub fn same_gradients(backend: Backend, batch_size: usize, products: GradientProducts, geometry: ModelOptions) {
     let context = context(backend, 2);
     let options = TrainOptions {
         batch_size,
@@ -55,7 +55,7 @@ fn same_gradients(backend: Backend, batch_size: usize, products: GradientProduct
     }
 }
 
-const INT8: GradientProducts = GradientProducts { input: Products::Int8, weight: Products::Int8 };
+pub const INT8: GradientProducts = GradientProducts { input: Products::Int8, weight: Products::Int8 };
 const F32: GradientProducts = GradientProducts { input: Products::F32, weight: Products::F32 };
 
 #[test]
