@@ -51,10 +51,16 @@ pub fn encode_v(v: f32, scale: f32, random: f32) -> u8 {
 }
 
 /// The scale of a block of parameters whose scale was `before` and whose largest magnitude now is `largest`. It stays while
-/// that fits well: then what did not move keeps its code.
+/// that fits well: then what did not move keeps its code (a quotient that the two roundings leave above it is rounded up once in
+/// 65536 times).
 pub fn parameter_scale(largest: f32, before: f32) -> f32 {
-    let stays = largest <= before * 127.0 && largest >= before * 90.0;
-    if stays { before } else { (largest * (1.0 / 120.0)).max(LEAST_SCALE) }
+    let stays = before >= LEAST_SCALE && largest <= before * 127.0 && largest >= before * 90.0;
+    if stays { before } else { at_least(largest * (1.0 / 120.0)) }
+}
+
+/// max(scale, the least), where NaN stays NaN.
+fn at_least(scale: f32) -> f32 {
+    if scale < LEAST_SCALE { LEAST_SCALE } else { scale }
 }
 
 /// The code of a parameter, rounded up with the probability of what is left: right on average.
@@ -102,6 +108,12 @@ impl StepRule {
         };
         // 0 / 0 of a parameter that stays: no flip.
         if move_by == 0.0 { f32::INFINITY } else { distance / move_by.abs() }
+    }
+
+    /// p in the box; NaN stays.
+    fn inside(&self, p: f32) -> f32 {
+        let p = if p < self.lower { self.lower } else { p };
+        if p > self.upper { self.upper } else { p }
     }
 
     fn trit(&self, p: f32) -> i32 {
@@ -201,11 +213,19 @@ pub fn check_states(name: &str, direction: Direction, gradient: &View, views: [&
     match direction {
         Direction::AdamW => of("v", v, &[DType::F32, DType::U8], count, v_scales, scales(v)),
         Direction::Factored => {
-            let (rows, columns) = (gradient.dim(0), gradient.dim(1));
+            let [rows, columns] = matrix(name, gradient)?;
             of("v", v, &[DType::F32], rows + columns + 1, v_scales, 0)
         }
         _ => of("v", v, &[DType::F32], 0, v_scales, 0),
     }
+}
+
+/// Rows and columns of a matrix.
+fn matrix(name: &str, gradient: &View) -> Result<[usize; 2]> {
+    let (rows, columns) = (gradient.dim(0), gradient.dim(1));
+    let found = gradient.count();
+    ensure!(found == rows * columns, Shape, "{name}: gradient has {found} elements, expected those of a matrix");
+    Ok([rows, columns])
 }
 
 pub fn step_momentum(
@@ -251,7 +271,7 @@ fn store_m(m: &mut ViewMut, scales: &mut [f32], range: std::ops::Range<usize>, n
         m.slice_mut::<f32>()?[range].copy_from_slice(new);
         return Ok(());
     }
-    let scale = largest(new).max(LEAST_SCALE);
+    let scale = at_least(largest(new));
     scales[range.start / CODES] = scale;
     for (code, &m) in m.slice_mut::<i8>()?[range].iter_mut().zip(new) {
         *code = encode_m(m, scale);
@@ -259,8 +279,9 @@ fn store_m(m: &mut ViewMut, scales: &mut [f32], range: std::ops::Range<usize>, n
     Ok(())
 }
 
+/// The largest magnitude; NaN where there is one, so that the block shows it.
 fn largest(x: &[f32]) -> f32 {
-    x.iter().fold(0.0, |largest, x| if x.abs() > largest { x.abs() } else { largest })
+    x.iter().fold(0.0, |largest, x| if x.abs() <= largest || largest.is_nan() { largest } else { x.abs() })
 }
 
 pub fn step_factors(_: &Launch, rule: &StepRule, gradient: &View, v: &View, new: &mut ViewMut) -> Result<()> {
@@ -270,21 +291,25 @@ pub fn step_factors(_: &Launch, rule: &StepRule, gradient: &View, v: &View, new:
         let g = gradient[i * columns + j] * rule.gradient_scale;
         g * g
     };
-    let towards = |old: f32, sum: f64, count: usize| old + rule.rate2 * ((sum / count as f64) as f32 - old);
     for i in 0..rows {
-        new[i] = towards(v[i], canonical_sum_of(columns, |j| square(i, j)), columns);
+        new[i] = towards(rule, v[i], canonical_sum_of(columns, |j| square(i, j)), columns);
     }
     for j in 0..columns {
-        new[rows + j] = towards(v[rows + j], canonical_sum_of(rows, |i| square(i, j)), rows);
+        new[rows + j] = towards(rule, v[rows + j], canonical_sum_of(rows, |i| square(i, j)), rows);
     }
     let sum = canonical_sum_of(rows, |i| new[i]);
     new[rows + columns] = if sum > 0.0 { (rows as f64 / sum) as f32 } else { 0.0 };
     Ok(())
 }
 
+/// A running mean, after one more mean of so many squares; that of none is 0.
+pub fn towards(rule: &StepRule, before: f32, sum: f64, count: usize) -> f32 {
+    before + rule.rate2 * ((sum / count.max(1) as f64) as f32 - before)
+}
+
 /// Rows and columns of the gradient.
 pub fn check_factors(gradient: &View, v: &View, new: &View) -> Result<[usize; 2]> {
-    let (rows, columns) = (gradient.dim(0), gradient.dim(1));
+    let [rows, columns] = matrix("step_factors", gradient)?;
     for (what, found) in [("v", v.count()), ("new", new.count())] {
         let expected = rows + columns + 1;
         ensure!(found == expected, Shape, "step_factors: {what} has {found} elements, expected {expected}");
@@ -306,7 +331,7 @@ pub fn step_sums(
 ) -> Result<()> {
     let views = [parameter, parameter_scales, m, m_scales, v, v_scales];
     let states = States::new("step_sums", rule.direction, gradient, views)?;
-    ensure!(sums.count() == 5, Shape, "step_sums: sums has {} elements, expected 5", sums.count());
+    let sums = check_sums(sums)?;
     let gradient = gradient.slice::<f32>()?;
     let mut terms = vec![[0f32; 5]; gradient.len()];
     for (i, terms) in terms.iter_mut().enumerate() {
@@ -315,10 +340,21 @@ pub fn step_sums(
         let g = gradient[i] * rule.gradient_scale;
         *terms = [direction * direction, p * p, g * m, m * m, v];
     }
-    for (which, sum) in sums.slice_mut::<f64>()?.iter_mut().enumerate() {
+    for (which, sum) in sums.iter_mut().enumerate() {
         *sum += canonical_sum_of(terms.len(), |i| terms[i][which]);
     }
     Ok(())
+}
+
+pub fn check_sums<'a>(sums: &'a mut ViewMut) -> Result<&'a mut [f64]> {
+    ensure!(sums.count() == 5, Shape, "step_sums: sums has {} elements, expected 5", sums.count());
+    sums.slice_mut()
+}
+
+pub fn check_counts<'a>(what: &str, counts: &'a mut ViewMut, expected: usize) -> Result<&'a mut [u32]> {
+    let found = counts.count();
+    ensure!(found == expected, Shape, "{what} has {found} elements, expected {expected}");
+    counts.slice_mut()
 }
 
 pub fn step_flips(
@@ -335,9 +371,7 @@ pub fn step_flips(
 ) -> Result<()> {
     let views = [parameter, parameter_scales, m, m_scales, v, v_scales];
     let states = States::new("step_flips", rule.direction, gradient, views)?;
-    let found = bins.count();
-    ensure!(found == FLIP_BINS, Shape, "step_flips: bins has {found} elements, expected {FLIP_BINS}");
-    let (gradient, bins) = (gradient.slice::<f32>()?, bins.slice_mut::<u32>()?);
+    let (gradient, bins) = (gradient.slice::<f32>()?, check_counts("step_flips: bins", bins, FLIP_BINS)?);
     for (i, &g) in gradient.iter().enumerate() {
         let [p, m, v] = states.element(rule.direction, i);
         let [direction, ..] = rule.element(g, p, m, v);
@@ -361,8 +395,10 @@ pub fn step(
     v_scales: &mut ViewMut,
     counts: &mut ViewMut,
 ) -> Result<()> {
-    ensure!(counts.count() == 2, Shape, "step: counts has {} elements, expected 2", counts.count());
+    let views = [&*parameter, &*parameter_scales, &*m, &*m_scales, &*v, &*v_scales].map(ViewMut::as_view);
+    check_states("step", rule.direction, gradient, views.each_ref())?;
     let (values, count) = (gradient.slice::<f32>()?, gradient.count());
+    let counts = check_counts("step: counts", counts, 2)?;
     let [mut clamped, mut flipped] = [0u32; 2];
     for start in (0..count).step_by(CODES) {
         let range = start..count.min(start + CODES);
@@ -375,8 +411,8 @@ pub fn step(
                 let direction;
                 [direction, new[1][i - start], new[2][i - start]] = rule.element(values[i], p, m, v);
                 let moved = p - rule.rate * direction;
-                let inside = moved.max(rule.lower).min(rule.upper);
-                clamped += u32::from(moved != inside);
+                let inside = rule.inside(moved);
+                clamped += u32::from(moved < rule.lower || moved > rule.upper);
                 new[0][i - start] = inside;
             }
         }
@@ -391,7 +427,6 @@ pub fn step(
             store_v(v, v_scales.slice_mut()?, stream, range, &new[2])?;
         }
     }
-    let counts = counts.slice_mut::<u32>()?;
     (counts[0], counts[1]) = (counts[0] + clamped, counts[1] + flipped);
     Ok(())
 }
@@ -441,10 +476,14 @@ fn store_v(
         v.slice_mut::<f32>()?[range].copy_from_slice(new);
         return Ok(());
     }
-    let scale = largest(new).max(LEAST_SCALE);
+    let scale = at_least(largest(new));
     scales[range.start / CODES] = scale;
     for ((i, code), &v) in range.clone().zip(&mut v.slice_mut::<u8>()?[range]).zip(new) {
         *code = encode_v(v, scale, stream.rounding(i as u64));
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "step_tests.rs"]
+mod tests;

@@ -35,6 +35,7 @@ mod reduce;
 mod rope;
 mod scheme;
 mod spans;
+mod step;
 mod ternary;
 mod weights;
 
@@ -100,12 +101,12 @@ pub const KERNELS: Kernels = Kernels {
     gated_squared_relu_norm_backward: fused_norm::gated_squared_relu_norm_backward,
     cross_entropy: cross_entropy::cross_entropy,
     cross_entropy_gradient: cross_entropy::cross_entropy_gradient,
-    step_momentum: crate::backend::scalar::step::step_momentum,
-    step_factors: crate::backend::scalar::step::step_factors,
-    step_sums: crate::backend::scalar::step::step_sums,
-    step_flips: crate::backend::scalar::step::step_flips,
-    step: crate::backend::scalar::step::step,
-    scale: crate::backend::scalar::KERNELS.scale,
+    step_momentum: step::step_momentum,
+    step_factors: step::step_factors,
+    step_sums: step::step_sums,
+    step_flips: step::step_flips,
+    step: step::step,
+    scale: step::scale,
     kmeans_assign: kmeans::kmeans_assign,
     kmeans_update: kmeans::kmeans_update,
     kmeans_iterate: kmeans::kmeans_iterate,

@@ -1,5 +1,8 @@
 use super::math::{load_part, map_two, store_part};
 use super::vector::{load, store};
+use bytemuck::cast;
+#[cfg(target_feature = "avx512f")]
+use wide::u64x8;
 use wide::{f32x8, i32x8, u32x8, u64x4};
 
 pub unsafe extern "C" fn fill(value: f32, y: *mut f32, n: usize) {
@@ -86,24 +89,31 @@ const LOW: u64 = 0xFFFF_FFFF;
 const MULTIPLIER: [u64; 2] = [0xD251_1F53, 0xCD9E_8D57];
 const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
 
+/// Counter words of the widest vector of the level: those of eight blocks are one of AVX-512.
+#[cfg(target_feature = "avx512f")]
+type Words = u64x8;
+#[cfg(not(target_feature = "avx512f"))]
+type Words = u64x4;
+const VECTORS: usize = 8 * size_of::<u64>() / size_of::<Words>();
+
 /// The 32 words of 8 blocks from `block` on, in element order. The first block is a multiple of 8.
 ///
 /// A counter word stands in the low half of a 64-bit lane; what is in the high half is ignored, so that the product's low
 /// word needs no masking: one multiplication gives both halves of 32 x 32 bits.
 #[inline(always)]
 pub unsafe fn philox(stream: &PhiloxStream, block: u64) -> [u32x8; 4] {
-    let low = u64x4::splat(LOW);
-    let multiplier = MULTIPLIER.map(u64x4::splat);
+    let low = Words::splat(LOW);
+    let multiplier = MULTIPLIER.map(Words::splat);
     // The 8 blocks share the bits above the lowest 32: 2^32 is a multiple of 8.
-    let first = u64x4::splat(block & LOW);
-    let high = u64x4::splat(u64::from(stream.purpose << 24) | (block >> 32 & 0x00FF_FFFF));
-    let start = |offset: [u64; 4]| {
-        [first + u64x4::new(offset), high, u64x4::splat(u64::from(stream.step)), u64x4::splat(u64::from(stream.tensor))]
-    };
-    let mut state = [start([0, 1, 2, 3]), start([4, 5, 6, 7])];
+    let first = Words::splat(block & LOW);
+    let high = Words::splat(u64::from(stream.purpose << 24) | (block >> 32 & 0x00FF_FFFF));
+    let offsets: [Words; VECTORS] = cast([0u64, 1, 2, 3, 4, 5, 6, 7]);
+    let mut state = offsets.map(|offset| {
+        [first + offset, high, Words::splat(u64::from(stream.step)), Words::splat(u64::from(stream.tensor))]
+    });
     let [mut key0, mut key1] = stream.key;
     for _ in 0..10 {
-        let (k0, k1) = (u64x4::splat(u64::from(key0)), u64x4::splat(u64::from(key1)));
+        let (k0, k1) = (Words::splat(u64::from(key0)), Words::splat(u64::from(key1)));
         for c in &mut state {
             let p0 = (c[0] & low) * multiplier[0];
             let p1 = (c[2] & low) * multiplier[1];
@@ -112,10 +122,9 @@ pub unsafe fn philox(stream: &PhiloxStream, block: u64) -> [u32x8; 4] {
         key0 = key0.wrapping_add(WEYL[0]);
         key1 = key1.wrapping_add(WEYL[1]);
     }
-    let [a, b] = state.map(|c| {
-        let front = (c[0] & low) | (c[1] << 32u64);
-        let back = (c[2] & low) | (c[3] << 32u64);
-        [bytemuck::cast(front.unpack_lo(back)), bytemuck::cast(front.unpack_hi(back))]
-    });
-    [a[0], a[1], b[0], b[1]]
+    let front: [u64x4; 2] = cast(state.map(|c| (c[0] & low) | (c[1] << 32u64)));
+    let back: [u64x4; 2] = cast(state.map(|c| (c[2] & low) | (c[3] << 32u64)));
+    let part = |i: usize| [cast(front[i].unpack_lo(back[i])), cast(front[i].unpack_hi(back[i]))];
+    let ([a, b], [c, d]) = (part(0), part(1));
+    [a, b, c, d]
 }

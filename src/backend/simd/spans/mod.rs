@@ -35,6 +35,8 @@ mod panels;
 mod reduce;
 mod rope;
 mod scheme;
+mod step;
+mod step_codes;
 mod table;
 mod ternary;
 mod vector;
@@ -51,6 +53,8 @@ pub use kmeans_projected::KMeansWhole;
 pub use kmeans_seed::KMeansSeed;
 pub use magnitudes::{Bins, COUNT_SHIFT, HISTOGRAM, SMALL, TABLES, integer_factors, mean_scale};
 pub use matmul::PANEL;
+pub use step::{ADAMW, FACTORED, FLIP_BINS, GIVEN, MOMENTUM, NESTEROV, SUMS as STEP_SUMS};
+pub use step::{StepNumbers, StepScalars, StepTensors};
 pub use table::{DecodeMaskSign, Spans};
 
 /// Takes what multiplies codes by the instructions of this level.
@@ -140,6 +144,13 @@ pub static SPANS: Spans = Spans {
     gated_squared_relu_backward: feed_forward::gated_squared_relu_backward,
     cross_entropy: cross_entropy::cross_entropy,
     cross_entropy_gradient: cross_entropy::cross_entropy_gradient,
+    step: step::step,
+    step_sums: step::step_sums,
+    step_flips: step::step_flips,
+    step_momentum: step::step_momentum,
+    step_factor_row: step::step_factor_row,
+    step_factor_columns: step::step_factor_columns,
+    scale: step::scale,
     kmeans_pack: kmeans::kmeans_pack,
     kmeans_centre: kmeans::kmeans_centre,
     kmeans_nearest: kmeans::kmeans_nearest,

@@ -2,6 +2,7 @@
 
 use super::{
     AttentionShape, Bins, KMeansCentroids, KMeansExact, KMeansFound, KMeansRows, KMeansSeed, KMeansWhole, PhiloxStream,
+    StepScalars, StepTensors,
 };
 
 /// Decodes a row of mask[ceil(columns / 8)] and of as many bits of signs[end], from bit `first` on, as the mask has; returns the
@@ -449,6 +450,31 @@ pub struct Spans {
         logits: *mut f32,
         losses: *mut f32,
     ),
+    // --- optimizer -----------------------------------------------------------------------------------------------
+    /// The step of n elements, the first of which is element `first` of the stream; counts[2]: see `Kernels::step`.
+    pub step: unsafe extern "C" fn(
+        scalars: *const StepScalars,
+        tensors: *const StepTensors,
+        stream: *const PhiloxStream,
+        first: u64,
+        n: usize,
+        counts: *mut u32,
+    ),
+    /// sums[ceil(n / 4096)][STEP_SUMS]: of each block the canonical sums of `Kernels::step_sums`. Writes no state.
+    pub step_sums:
+        unsafe extern "C" fn(scalars: *const StepScalars, tensors: *const StepTensors, n: usize, sums: *mut f32),
+    /// bins[FLIP_BINS]: see `Kernels::step_flips`. Writes no state.
+    pub step_flips:
+        unsafe extern "C" fn(scalars: *const StepScalars, tensors: *const StepTensors, n: usize, bins: *mut u32),
+    /// m, in place, and direction[n]: see `Kernels::step_momentum`.
+    pub step_momentum:
+        unsafe extern "C" fn(scalars: *const StepScalars, tensors: *const StepTensors, n: usize, direction: *mut f32),
+    /// lanes[n] += (g[n] * scale)^2; returns their canonical sum.
+    pub step_factor_row: unsafe extern "C" fn(g: *const f32, n: usize, scale: f32, lanes: *mut f32) -> f64,
+    /// totals[n] += the sums of the columns of lanes[32][stride], folded 16, 8, 4, 2, 1. n is a multiple of 8.
+    pub step_factor_columns: unsafe extern "C" fn(lanes: *const f32, stride: usize, n: usize, totals: *mut f64),
+    /// y[n] = factor * x[n].
+    pub scale: unsafe extern "C" fn(factor: f32, x: *const f32, y: *mut f32, n: usize),
     // --- clusters ------------------------------------------------------------------------------------------------
     /// packed[d][16] = c - centre, 0 past the last of centroids[count, d], count up to 16, and squares[count] = |c - centre|^2;
     /// without a centre, it is 0.
