@@ -30,40 +30,45 @@ __device__ __forceinline__ float canonical_block(unsigned count, Term term) {
     return fold_lanes(sum);
 }
 
-/// The sum in index order, in f64, of `count` block sums, none below 0; in every thread. Called by a block of one dimension
-/// and whole warps.
+/// The sum in index order, in f64, of `count` block sums; in every thread. Called by a block of one dimension and whole warps.
 ///
 /// Where no partial sum is rounded, every order gives the same bits. All sums are multiples of the least unit in the last
-/// place among the terms, so none is rounded while the whole is below 2^53 of it: then the block adds in parallel. Else, and
-/// where there is a NaN or an infinity, a warp adds in order.
+/// place among the terms, so none is rounded while that of all magnitudes is below 2^53 of it: then the block adds in parallel.
+/// Else, and where there is a NaN or an infinity, a warp adds in order.
 __device__ inline double sum_in_order(const float *sums, u64 count) {
-    __shared__ double partial[32];
+    __shared__ double partial[32], sizes[32];
     __shared__ unsigned least[32];
     __shared__ double result;
-    double sum = 0.0;
+    double sum = 0.0, size = 0.0;
     // The least exponent, as it is biased; a subnormal number has that of the least normal one.
     unsigned exponent = 255;
     for (u64 i = threadIdx.x; i < count; i += blockDim.x) {
         const float value = sums[i];
         sum = __dadd_rn(sum, static_cast<double>(value));
+        size = __dadd_rn(size, static_cast<double>(fabsf(value)));
         if (value != 0.0f) exponent = min(exponent, max(__float_as_uint(value) >> 23 & 255u, 1u));
     }
 #pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) sum = __dadd_rn(sum, __shfl_xor_sync(ALL_LANES, sum, distance));
+    for (int distance = 16; distance > 0; distance /= 2) {
+        sum = __dadd_rn(sum, __shfl_xor_sync(ALL_LANES, sum, distance));
+        size = __dadd_rn(size, __shfl_xor_sync(ALL_LANES, size, distance));
+    }
     exponent = __reduce_min_sync(ALL_LANES, exponent);
     if (lane_number() == 0) {
         partial[warp_number()] = sum;
+        sizes[warp_number()] = size;
         least[warp_number()] = exponent;
     }
     __syncthreads();
     if (warp_number() == 0) {
         for (unsigned warp = 1; warp < blockDim.x / 32; ++warp) {
             sum = __dadd_rn(sum, partial[warp]);
+            size = __dadd_rn(size, sizes[warp]);
             exponent = min(exponent, least[warp]);
         }
         // The unit in the last place is 2^(exponent - 127 - 23); as a double's bits, with 53 added.
         const double bound = __longlong_as_double(static_cast<long long>(exponent - 127 - 23 + 53 + 1023) << 52);
-        if (!(sum < bound)) {
+        if (!(size < bound)) {
             // Every lane adds all numbers; those of 32 are loaded together, while the ones before are added.
             sum = 0.0;
             float next = lane_number() < count ? sums[lane_number()] : 0.0f;

@@ -1,4 +1,4 @@
-// Fill, add, dropout, clamp: one pass over memory.
+// Fill, add, scale, dropout, clamp: one pass over memory.
 #include "map.cuh"
 #include "philox.cuh"
 
@@ -14,6 +14,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) fill(float value, float *y
 
 extern "C" __global__ void __launch_bounds__(THREADS) add(const float *x, float *y, u64 count) {
     map<2, 1>({x, y}, {y}, count, [](const float(&in)[2], float(&out)[1]) { out[0] = __fadd_rn(in[1], in[0]); });
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS) scale(float factor, const float *x, float *y, u64 count) {
+    map<1, 1>({x}, {y}, count, [=](const float(&in)[1], float(&out)[1]) { out[0] = __fmul_rn(factor, in[0]); });
 }
 
 /// The four elements of block `block` of the stream, of which `left` are there.

@@ -29,13 +29,14 @@ void sum_of_squares(Numbers &numbers, size_t count, unsigned grid) {
     same("sum_squares", {expected}, sum.values());
 }
 
-/// Numbers whose sum is rounded, unless they are of like size.
-void sum_in_order_of(Numbers &numbers, size_t count, int range) {
+/// Numbers whose sum is rounded, unless they are of like size. It grows, and where half of them are negative becomes small again.
+void sum_in_order_of(Numbers &numbers, size_t count, int range, bool falls) {
     auto x = normal(numbers, count);
     double expected = 0;
-    for (auto &value : x) {
-        value = std::ldexp(std::fabs(value), int(numbers() % unsigned(2 * range + 1)) - range);
-        expected += value;
+    for (size_t i = 0; i < count; ++i) {
+        x[i] = std::ldexp(std::fabs(x[i]), int(numbers() % unsigned(2 * range + 1)) - range);
+        if (falls && i >= count / 2) x[i] = -x[count - 1 - i] + std::ldexp(x[i], -23);
+        expected += x[i];
     }
     Array<float> on_x(x);
     Array<double> sum(1);
@@ -84,7 +85,8 @@ int main() {
         emulate::seed(seed);
         for (size_t count : {0, 1, 31, 63, 500, 4096, 4097, 50001}) sum_of_squares(numbers, count, 1 + unsigned(seed));
         for (size_t count : {3, 65, 2000})
-            for (int range : {0, 8, 40}) sum_in_order_of(numbers, count, range);
+            for (int range : {0, 8, 12, 40})
+                for (bool falls : {false, true}) sum_in_order_of(numbers, count, range, falls);
         for (size_t k : {1, 37, 1024, 1030, 8192, 9001}) quantize(numbers, 7, k);
         embed(numbers, 1, 5, 3, 4);
         embed(numbers, 300, 3, 5, 2);

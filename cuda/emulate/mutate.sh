@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# mutate.sh folder: breaks the kernels in one place after the other, in copies, and fails where check_kernels, check_products or
-# check_kmeans, whichever has them, does not notice.
+# mutate.sh folder: breaks the kernels in one place after the other, in copies, and fails where check_kernels, check_products,
+# check_kmeans or check_step, whichever has them, does not notice.
 set -eu
 cd "$(dirname "$0")/.."
 mkdir -p "$1"
@@ -32,7 +32,7 @@ fresh() {
     cp ./*.cu ./*.cuh "$copy"
 }
 
-for check in check_products check_kmeans check_kernels; do
+for check in check_products check_kmeans check_step check_kernels; do
     fresh
     build "$copy"
     if ! run "$copy"; then
@@ -73,6 +73,8 @@ mutate 'no barrier before the sums of the warps are read' canonical.cuh \
     's/__syncthreads();\n    if (warp_number() == 0) {/if (warp_number() == 0) {/'
 mutate 'the sum of one warp left out' canonical.cuh 's/warp = 1; warp < blockDim/warp = 2; warp < blockDim/'
 mutate 'sums taken to be exact that are not' canonical.cuh 's/127 - 23 + 53/127 - 23 + 60/'
+mutate 'sums taken to be exact by what cancels' canonical.cuh 's/static_cast<double>(fabsf(value))/static_cast<double>(value)/'
+mutate 'the size of one warp left out' canonical.cuh 's/size = __dadd_rn(size, sizes\[warp\]);//'
 mutate 'numbers in order, one lane off' canonical.cuh 's/base + 32 + lane_number()/base + 31 + lane_number()/'
 mutate 'lanes folded from 8 on' canonical.cuh \
     's/distance = 16; distance > 0; distance \/= 2) lane/distance = 8; distance > 0; distance \/= 2) lane/'
@@ -180,6 +182,44 @@ mutate 'a team that does not meet' kmeans_closest.cu 's/else __syncthreads();/el
 mutate 'a warp that does not meet' kmeans_closest.cu 's/if (team == 32) __syncwarp();/if (team == 32) ;/'
 mutate 'squares of the last rows twice' kmeans_closest.cu 's/if (lane % 8 == (r \* CENTROIDS + c) % 8 \&\& row + r < count \&\&/if (lane % 8 == (r * CENTROIDS + c) % 8 \&\&/'
 mutate 'lanes of f64 that are not all folded' kmeans.cuh 's/away = 4; away > 0; away \/= 2/away = 4; away > 1; away \/= 2/'
+
+check=check_step
+mutate 'counts that are added too early' step.cu 's/    __syncthreads();\n    if (threadIdx.x < 2 \&\& found/    if (threadIdx.x < 2 \&\& found/'
+mutate 'counts that are not begun' step.cu 's/__syncthreads();\n    clamped/clamped/'
+mutate 'what is past the last held by the box' step.cu 's/if (share.has(k)) clamped += held;\n            else/clamped += held;\n            if (!share.has(k))/'
+mutate 'what is past the last in the largest magnitude' step.cu 's/else part.p\[k\] = 0.0f;//'
+mutate 'trits by half' step.cu 's/differ | differ >> 1/differ/'
+mutate 'bins that are not begun' step.cu 's/__syncthreads();\n    each_block/each_block/'
+mutate 'bins that are added too early' step.cu 's/    });\n    __syncthreads();/    });/'
+mutate 'a scale of codes before the step' step.cu 's/parameter_scale(largest_of(part.p), part.p_scale)/part.p_scale/'
+mutate 'trits of codes before their rounding' step.cu 's/part.p\[k\] = decode_p(byte, scale);//'
+mutate 'terms that are read too early' step.cu 's/__syncthreads();\n            if (warp_number() < SUMS/if (warp_number() < SUMS/'
+mutate 'terms that are written over' step.cu 's/__syncthreads();\n        }\n        sum = fold/}\n        sum = fold/'
+mutate 'a tile of terms for all' step.cu 's/(start + base) \/ CODES/start \/ CODES/'
+mutate 'terms past the last' step.cu 's/count = min(here - base, TILE)/count = TILE/'
+mutate 'gradients of another size' step.cu 's/part.g\[k\] = __fmul_rn(part.g\[k\], rule.gradient_scale)/;/'
+mutate 'a column that is another lane' step.cu 's/lanes\[own\]\[lane\] = sum/lanes[own][lane \/ 2 + 16 * (lane % 2)] = sum/'
+mutate 'columns that are read too early' step.cu 's/__syncthreads();\n        const u64 column/const u64 column/'
+mutate 'columns that are written over' step.cu 's/= all;\n        __syncthreads();/= all;/'
+mutate 'rows past the last of a block' step.cu 's/row + 32 \* s < here ?/row + 32 * s < rows ?/'
+mutate 'a unit of the next row' step.cu 's/gradient + row \* columns + first/gradient + row * columns/'
+mutate 'units that are not all added' step.cu 's/min(units - base, 32ull)/min(units - base, 2ull)/'
+mutate 'means of the other dimension' step.cu 's/is_row ? columns : rows/is_row ? rows : columns/'
+mutate 'sums of rows that are read too early' step.cu 's/= found;\n        __syncthreads();/= found;/'
+mutate 'sums of rows that are written over' step.cu 's/sums\[warp\]);\n        }\n        __syncthreads();/sums[warp]);\n        }/'
+mutate 'a scale that loses NaN' step.cuh 's/scale < LEAST_SCALE ? LEAST_SCALE : scale/scale >= LEAST_SCALE ? scale : LEAST_SCALE/'
+mutate 'a code of v that becomes 0' step.cuh 's/max(code, 1) : code/code : code/'
+mutate 'a scale that does not stay' step.cuh 's/__fmul_rn(before, 90.0f)/__fmul_rn(before, 120.0f)/'
+mutate 'random numbers of another lane' step.cuh 's/16 \* half + lane_number() \/ 2/16 * half + lane_number() % 16/'
+mutate 'random numbers in another order' step.cuh 's/16 \* (k % 2) \& 0xFFFFu/16 * (1 - k % 2) \& 0xFFFFu/'
+mutate 'four elements of another place' step.cuh 's/k \/ 4 \* 128 + 4/k \/ 4 * 124 + 4/'
+mutate 'vectors that are not aligned' step.cuh 's/here == CODES \&\& is_aligned(data, bytes)/here == CODES/'
+mutate 'vectors past the last' step.cuh 's/here == CODES \&\& is_aligned/is_aligned/'
+mutate 'factors of the next row' step.cuh 's/if (++column == states.columns) ++row, column = 0;/++column;/'
+mutate 'fours of factors that end with a row' step.cuh 's/ \&\& states.columns % 4 == 0//'
+mutate 'the bin below the first octave' step.cuh 's/ - (1 << 20);/;/'
+mutate 'a trit that comes back' step.cuh 's/q < -h ? infinity : //'
+mutate 'a step that goes the wrong way' step.cuh 's/move_by > 0.0f ? p : -p/move_by > 0.0f ? -p : p/'
 
 wait
 unnoticed=$(find "$folder" -name unnoticed | wc -l)

@@ -1,4 +1,4 @@
-//! Fill, add, dropout, clamp.
+//! Fill, add, scale, dropout, clamp.
 
 use super::argument::{Philox, arguments};
 use super::module::Kernel;
@@ -24,6 +24,16 @@ pub fn add(launch: &Launch, x: &View, y: &mut ViewMut) -> Result<()> {
     let (x, y) = (stage.input(x, DType::F32)?, stage.update(y, DType::F32)?);
     // SAFETY: add(x, y, count).
     unsafe { stage.map(Kernel::add, count, arguments![x, y, count as u64]) }?;
+    stage.finish()
+}
+
+pub fn scale(launch: &Launch, factor: f32, x: &View, y: &mut ViewMut) -> Result<()> {
+    let count = y.count();
+    ensure!(x.count() == count, Shape, "scale: x has {} elements, y has {count}", x.count());
+    let mut stage = Stage::new(launch)?;
+    let (x, y) = (stage.input(x, DType::F32)?, stage.output(y, DType::F32)?);
+    // SAFETY: scale(factor, x, y, count).
+    unsafe { stage.map(Kernel::scale, count, arguments![factor, x, y, count as u64]) }?;
     stage.finish()
 }
 

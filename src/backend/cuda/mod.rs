@@ -63,6 +63,7 @@ mod rows;
 mod scheme;
 mod sort;
 mod stage;
+mod step;
 mod table;
 mod tensor;
 mod ternary;

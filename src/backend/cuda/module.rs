@@ -46,7 +46,7 @@ macro_rules! kernels {
 }
 
 kernels! {
-    elementwise { fill, add, dropout, clamp }
+    elementwise { fill, add, scale, dropout, clamp }
     reduce { sum_squares_blocks, add_block_sums, first_non_finite }
     activation { quantize_activations, quantize_activations_wide, dequantize_activations }
     rope { rope }
@@ -126,6 +126,10 @@ kernels! {
     kmeans_seed { kmeans_lower, kmeans_gains }
     kmeans_closest { kmeans_squares, kmeans_nearest }
     codebook { codebook_labels, codebook_pack, codebook_pack_two, codebook_check, codebook_unpack }
+    step {
+        step_adamw, step_blocks, step_momentum, step_flips, step_sums_blocks, step_sums, step_factors_rows,
+        step_factors_columns, step_factors_means, step_factors_whole,
+    }
     sort { running_sums, sort_counts, sort_places }
 }
 

@@ -3,9 +3,9 @@
 use super::{
     activation, attention, attention_cached, codebook, cross_entropy, elementwise, embedding, feed_forward, fused_norm,
     gradient, integer_gradient, kmeans, kmeans_closest, kmeans_seed, kmeans_update, magnitudes, mask_sign, matmul,
-    matmul_ternary, matmul_ternary_qkv, norm, reduce, rope, scheme, ternary,
+    matmul_ternary, matmul_ternary_qkv, norm, reduce, rope, scheme, step, ternary,
 };
-use crate::backend::table::{Kernels, ON_HOST};
+use crate::backend::table::Kernels;
 
 pub const KERNELS: Kernels = Kernels {
     fill: elementwise::fill,
@@ -35,12 +35,12 @@ pub const KERNELS: Kernels = Kernels {
     gated_squared_relu_norm_backward: fused_norm::gated_squared_relu_norm_backward,
     cross_entropy: cross_entropy::cross_entropy,
     cross_entropy_gradient: cross_entropy::cross_entropy_gradient,
-    step_momentum: ON_HOST.step_momentum,
-    step_factors: ON_HOST.step_factors,
-    step_sums: ON_HOST.step_sums,
-    step_flips: ON_HOST.step_flips,
-    step: ON_HOST.step,
-    scale: ON_HOST.scale,
+    step_momentum: step::step_momentum,
+    step_factors: step::step_factors,
+    step_sums: step::step_sums,
+    step_flips: step::step_flips,
+    step: step::step,
+    scale: elementwise::scale,
     matmul: matmul::matmul,
     matmul_ternary: matmul_ternary::matmul_ternary,
     matmul_ternary_backward: matmul_ternary::matmul_ternary_backward,
