@@ -656,7 +656,10 @@ pub unsafe extern "C" fn setun_optimizer_judge(
     guard("optimizer_judge", || {
         let n = size(n, "n")?;
         ensure!(n > 0, Argument, "n is 0, expected at least 1");
-        check_apart(&[extent("undone", undone, usize::from(!undone.is_null()))], &[extent("before", before, n), extent("after", after, n)])?;
+        check_apart(
+            &[extent("undone", undone, usize::from(!undone.is_null()))],
+            &[extent("before", before, n), extent("after", after, n)],
+        )?;
         // SAFETY: NULL and alignment are checked; the lengths are the caller's contract.
         let (before, after) = unsafe { (slice(before, n, "before")?, slice(after, n, "after")?) };
         let judged = handle::exclusive(optimizer, "optimizer")?.judge(before, after)?;

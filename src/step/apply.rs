@@ -123,8 +123,7 @@ impl Step<'_> {
         }
         let mut muon = std::mem::take(&mut work.muon);
         let along = muon.orthogonalize(context, dims, norm)?;
-        let threshold = weights.threshold(i)?;
-        self.go_along(work, i, parameter, weights, &along, threshold, report)?;
+        self.go_along(work, i, parameter, weights, &along, report)?;
         work.muon = muon;
         Ok(())
     }
@@ -148,9 +147,9 @@ impl Step<'_> {
         parameter: &mut Parameter,
         weights: &mut dyn Weights,
         along: &View,
-        threshold: Option<f32>,
         report: &Report,
     ) -> Result<()> {
+        let threshold = weights.threshold(i)?;
         let scale = self.muon_scale(parameter);
         let rule = StepRule { gradient_scale: scale as f32, ..self.rule(parameter, 1.0) };
         clear::<f64>(&mut work.sums)?;

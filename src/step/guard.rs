@@ -181,7 +181,7 @@ impl Guard {
         let finite = [mean, variance, norm_mean, norm_variance].iter().all(|x| x.is_finite());
         let fits =
             whole && finite && high < 2f64.powi(32) && low < 2f64.powi(32) && variance >= 0.0 && norm_variance >= 0.0;
-        fits.then(|| Guard {
+        fits.then_some(Guard {
             loss: Running { mean, variance },
             norm: Running { mean: norm_mean, variance: norm_variance },
             seen: seen as u64,

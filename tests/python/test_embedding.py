@@ -133,15 +133,18 @@ class Layout(Embedding):
                  "gradient_products": ("GRADIENT_PRODUCTS_", "GradientProducts"),
                  "kv_cache": ("KV_CACHE_", "KvCache"),
                  "gradient_quantization": ("GRADIENT_QUANTIZATION_", "GradientQuantization"),
-                 "radius_mode": ("RADIUS_MODE_", "RadiusMode"), "step_outcome": ("STEP_OUTCOME_", "StepOutcome"),
-                 "subproblem": ("SUBPROBLEM_", "Subproblem"), "termination": ("TERMINATION_", "Termination")}
+                 "radius_mode": ("RADIUS_MODE_", "RadiusMode"), "radius_base": ("RADIUS_BASE_", "RadiusBase"),
+                 "step_method": ("STEP_METHOD_", "StepMethod"), "state_precision": ("STATE_PRECISION_", "StatePrecision"),
+                 "step_outcome": ("STEP_OUTCOME_", "StepOutcome"), "subproblem": ("SUBPROBLEM_", "Subproblem"),
+                 "termination": ("TERMINATION_", "Termination")}
         enums = re.findall(r"typedef enum \{([^}]*)\} setun_(\w+);", declared)
         self.assertEqual({name for _, name in enums}, set(kinds))
         for members, name in enums:
             prefix, python = kinds[name]
             there = {word.replace(prefix, ""): int(value)
                      for word, value in re.findall(r"SETUN_(\w+) = (-?\d+)", members)}
-            self.assertEqual(there, {member.name: int(member) for member in getattr(setun, python)})
+            # OWN is the -1 of a parameter that has none of its own.
+            self.assertEqual(there, {member.name: int(member) for member in getattr(setun, python) if member.name != "OWN"})
 
 
 class Arrays(Embedding):

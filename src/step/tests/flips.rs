@@ -78,7 +78,7 @@ fn without_a_budget_hardly_any_trit_changes() {
     for context in contexts() {
         for (changed, report, share) in flips(&context, &options(Method::AdamW, Precision::F32, 0.0)) {
             assert!(changed <= 3, "{changed} of {COUNT}");
-            assert!(share >= 0.5 / 65_536.0 && share < 0.01 && report.step_rms > 0.0, "{share}");
+            assert!((0.5 / 65_536.0..0.01).contains(&share) && report.step_rms > 0.0, "{share}");
         }
     }
 }

@@ -21,9 +21,9 @@ fn singular_values(a: &[f64], [rows, columns]: [usize; 2]) -> Vec<f64> {
                 let zeta = (beta - alpha) / (2.0 * gamma);
                 let t = zeta.signum() / (zeta.abs() + (1.0 + zeta * zeta).sqrt());
                 let c = 1.0 / (1.0 + t * t).sqrt();
-                for i in 0..length {
-                    let (x, y) = (vectors[p][i], vectors[q][i]);
-                    (vectors[p][i], vectors[q][i]) = (c * x - c * t * y, c * t * x + c * y);
+                let (before, from_q) = vectors.split_at_mut(q);
+                for (x, y) in before[p].iter_mut().zip(&mut from_q[0]) {
+                    (*x, *y) = (c * *x - c * t * *y, c * t * *x + c * *y);
                 }
             }
         }
@@ -103,7 +103,7 @@ fn its_singular_values_are_near_one() {
         for (rank, dims, size) in cases {
             let [rows, columns] = dims;
             let gradient: Vec<f32> = of_rank(rank, dims).iter().map(|x| x * size).collect();
-            let moved = direction(&context, &muon(), &[gradient.clone()], dims);
+            let moved = direction(&context, &muon(), std::slice::from_ref(&gradient), dims);
             // rms 1 is the default; an orthogonal matrix has 1 / sqrt(the larger dimension).
             let scale = (rows.max(columns) as f64).sqrt();
             let found = singular_values(&moved.iter().map(|x| x / scale).collect::<Vec<_>>(), dims);
