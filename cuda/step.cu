@@ -125,9 +125,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_flips(StepRule rule, 
         Part part;
         gather(states, share, part);
 #pragma unroll
+        for (int k = 0; k < 8; ++k) part.g[k] = element(rule, part.g[k], part.p[k], part.m[k], part.v[k]).direction;
+#pragma unroll
         for (int k = 0; k < 8; ++k) {
-            const Element one = element(rule, part.g[k], part.p[k], part.m[k], part.v[k]);
-            const unsigned bin = flip_bin(rule, part.p[k], one.direction);
+            const unsigned bin = flip_bin(rule, part.p[k], part.g[k]);
             // What is past the last goes nowhere.
             if (bin < FLIP_BINS) atomicAdd(found + bin, 1u);
         }

@@ -54,7 +54,7 @@ COPY_TARGET, PRODUCT_TARGET, VECTOR_TARGET, LOSS_TARGET, RATIO_TARGET = 0.8, 0.5
 CLUSTERS_TARGET = 5.0
 COPY_TARGETS = (
     ("quantize_activations", "ternarize", "ternarize_stochastic", "quantize_gradients", "ternarize_gradients")
-    + ("pack_two_bit", "pack_five", "pack_mask_sign", "adamw", "rms_norm", "rms_norm_backward", "rms_norm_quantize")
+    + ("pack_two_bit", "pack_five", "pack_mask_sign", "step", "rms_norm", "rms_norm_backward", "rms_norm_quantize")
     + ("squared_relu_norm_quantize", "gated_squared_relu_norm_quantize", "squared_relu_norm_backward")
     + ("gated_squared_relu_norm_backward",)
 )
