@@ -213,9 +213,9 @@ fn the_factored_v_is_adafactors() {
     (KERNELS.step_factors)(&launch(), &rule, &gradient.view(), &old.view(), &mut new.view_mut()).unwrap();
     let square = |i: usize, j: usize| (0.5 * g[i * columns + j]).powi(2);
     let mut expected: Vec<f64> = Vec::new();
-    for i in 0..rows {
+    for (i, before) in before[..rows].iter().enumerate() {
         let mean = (0..columns).map(|j| square(i, j)).sum::<f64>() / columns as f64;
-        expected.push(0.75 * before[i] + 0.25 * mean);
+        expected.push(0.75 * before + 0.25 * mean);
     }
     let inverse = rows as f64 / expected.iter().sum::<f64>();
     for j in 0..columns {

@@ -1,5 +1,8 @@
 //! The optimizer's update of one tensor: `scalar/step.rs` for the vector units.
 
+// The contracts have as many arguments as they need.
+#![allow(clippy::too_many_arguments)]
+
 use super::chunks::{self, Shared};
 use super::spans::{self, FLIP_BINS, PhiloxStream, STEP_SUMS, StepNumbers, StepScalars, StepTensors};
 use crate::backend::scalar::feed_forward::check;

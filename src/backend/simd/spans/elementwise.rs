@@ -94,7 +94,7 @@ const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
 type Words = u64x8;
 #[cfg(not(target_feature = "avx512f"))]
 type Words = u64x4;
-const VECTORS: usize = 8 * size_of::<u64>() / size_of::<Words>();
+const VECTORS: usize = size_of::<[u64; 8]>() / size_of::<Words>();
 
 /// The 32 words of 8 blocks from `block` on, in element order. The first block is a multiple of 8.
 ///

@@ -37,6 +37,8 @@ mod rope;
 mod scheme;
 mod step;
 mod step_codes;
+mod step_factors;
+mod step_measures;
 mod table;
 mod ternary;
 mod vector;
@@ -53,8 +55,9 @@ pub use kmeans_projected::KMeansWhole;
 pub use kmeans_seed::KMeansSeed;
 pub use magnitudes::{Bins, COUNT_SHIFT, HISTOGRAM, SMALL, TABLES, integer_factors, mean_scale};
 pub use matmul::PANEL;
-pub use step::{ADAMW, FACTORED, FLIP_BINS, GIVEN, MOMENTUM, NESTEROV, SUMS as STEP_SUMS};
+pub use step::{ADAMW, FACTORED, GIVEN, MOMENTUM, NESTEROV};
 pub use step::{StepNumbers, StepScalars, StepTensors};
+pub use step_measures::{FLIP_BINS, SUMS as STEP_SUMS};
 pub use table::{DecodeMaskSign, Spans};
 
 /// Takes what multiplies codes by the instructions of this level.
@@ -145,11 +148,11 @@ pub static SPANS: Spans = Spans {
     cross_entropy: cross_entropy::cross_entropy,
     cross_entropy_gradient: cross_entropy::cross_entropy_gradient,
     step: step::step,
-    step_sums: step::step_sums,
-    step_flips: step::step_flips,
+    step_sums: step_measures::step_sums,
+    step_flips: step_measures::step_flips,
     step_momentum: step::step_momentum,
-    step_factor_row: step::step_factor_row,
-    step_factor_columns: step::step_factor_columns,
+    step_factor_row: step_factors::step_factor_row,
+    step_factor_columns: step_factors::step_factor_columns,
     scale: step::scale,
     kmeans_pack: kmeans::kmeans_pack,
     kmeans_centre: kmeans::kmeans_centre,

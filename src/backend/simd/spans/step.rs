@@ -8,20 +8,12 @@
 use super::activation::absmax;
 use super::elementwise::PhiloxStream;
 use super::math::{by_vectors, load_up_to, map, store_up_to};
-use super::reduce::{BLOCK, LANES, fold};
 use super::step_codes::*;
-use super::vector::{WIDE, Wide, WideIntegers, load, load_wide, write};
+use super::vector::{WIDE, Wide, WideIntegers, load_wide, write};
 use bytemuck::cast;
 use core::ptr::{copy_nonoverlapping, write_bytes};
 use wide::f32x8;
 
-/// Sums of `step_sums`.
-pub const SUMS: usize = 5;
-/// Bins of `step_flips`.
-pub const FLIP_BINS: usize = 129;
-/// What comes below the first octave of bins, in the bits of a float; a bin is so many of them.
-const FIRST_BIN: i32 = ((127 - 16) << 23) - (1 << BIN_SHIFT);
-const BIN_SHIFT: u32 = 20;
 /// Scales below the normal numbers have few bits.
 const LEAST_SCALE: f32 = f32::MIN_POSITIVE;
 
@@ -75,38 +67,45 @@ pub struct StepTensors {
     pub column: usize,
 }
 
-type Floats = [f32; CODES];
+pub type Floats = [f32; CODES];
 
 /// Memory for a block.
-struct Room {
-    g: Floats,
-    p: Floats,
-    m: Floats,
-    v: Floats,
-    direction: Floats,
-    new: Floats,
-    other: Floats,
+pub struct Room {
+    pub g: Floats,
+    pub p: Floats,
+    pub m: Floats,
+    pub v: Floats,
+    pub direction: Floats,
+    pub new: Floats,
+    pub other: Floats,
 }
 
 impl Room {
     #[inline(always)]
-    fn new() -> Room {
+    pub fn new() -> Room {
         let zeros = [0.0; CODES];
         Room { g: zeros, p: zeros, m: zeros, v: zeros, direction: zeros, new: zeros, other: zeros }
     }
 }
 
 /// A block of states as floats, with 0 for those that there are not, and after the end of one that is shorter than others.
-struct Block {
-    count: usize,
-    g: *const f32,
-    p: *mut f32,
-    m: *mut f32,
-    v: *mut f32,
+pub struct Block {
+    pub count: usize,
+    pub g: *const f32,
+    pub p: *mut f32,
+    pub m: *mut f32,
+    pub v: *mut f32,
+}
+
+/// The elements of the next block. The compiler is not told that there are few: it would write out each loop over them, eight
+/// times as long and no faster.
+#[inline(always)]
+pub fn block_count(rest: usize) -> usize {
+    core::hint::black_box(if rest < CODES { rest } else { CODES })
 }
 
 #[inline(never)]
-unsafe fn gather(tensors: &StepTensors, at: usize, count: usize, room: &mut Room) -> Block {
+pub unsafe fn gather(tensors: &StepTensors, at: usize, count: usize, room: &mut Room) -> Block {
     let gradient = StepNumbers {
         floats: tensors.gradient.cast_mut(),
         codes: core::ptr::null_mut(),
@@ -173,24 +172,24 @@ unsafe fn factors(tensors: &StepTensors, at: usize, count: usize, v: *mut f32) {
 }
 
 /// The scalars, one to a lane.
-struct Lanes {
-    gradient_scale: Wide,
-    beta: Wide,
-    rate1: Wide,
-    rate2: Wide,
-    inverse1: Wide,
-    inverse2: Wide,
-    epsilon: Wide,
-    weight_decay: Wide,
-    rate: Wide,
-    lower: Wide,
-    upper: Wide,
-    threshold: Wide,
+pub struct Lanes {
+    pub gradient_scale: Wide,
+    pub beta: Wide,
+    pub rate1: Wide,
+    pub rate2: Wide,
+    pub inverse1: Wide,
+    pub inverse2: Wide,
+    pub epsilon: Wide,
+    pub weight_decay: Wide,
+    pub rate: Wide,
+    pub lower: Wide,
+    pub upper: Wide,
+    pub threshold: Wide,
 }
 
 impl Lanes {
     #[inline(always)]
-    fn of(s: &StepScalars) -> Lanes {
+    pub fn of(s: &StepScalars) -> Lanes {
         Lanes {
             gradient_scale: Wide::splat(s.gradient_scale),
             beta: Wide::splat(s.beta),
@@ -208,17 +207,17 @@ impl Lanes {
     }
 
     #[inline(always)]
-    fn first_moment(&self, g: Wide, m: Wide) -> Wide {
+    pub fn first_moment(&self, g: Wide, m: Wide) -> Wide {
         m + self.rate1 * (g - m)
     }
 
     #[inline(always)]
-    fn second_moment(&self, g: Wide, v: Wide) -> Wide {
+    pub fn second_moment(&self, g: Wide, v: Wide) -> Wide {
         v + self.rate2 * (g * g - v)
     }
 
     #[inline(always)]
-    fn by_root(&self, m: Wide, v: Wide) -> Wide {
+    pub fn by_root(&self, m: Wide, v: Wide) -> Wide {
         (m * self.inverse1) / ((v * self.inverse2).sqrt() + self.epsilon)
     }
 
@@ -233,26 +232,46 @@ impl Lanes {
         p.simd_gt(self.upper).select(self.upper, p)
     }
 
-    /// p after the step, and masks: of those that the box holds, and of those whose trit changes.
+    /// p after the step; and 1 where the box holds it, 1 where its trit changes.
     #[inline(always)]
-    fn moved(&self, p: Wide, direction: Wide) -> [Wide; 3] {
+    fn moved(&self, p: Wide, direction: Wide) -> (Wide, [WideIntegers; 2]) {
         let moved = p - self.rate * direction;
         let inside = self.inside(moved);
-        let held = moved.simd_lt(self.lower) | moved.simd_gt(self.upper);
-        [inside, held, self.changes(p, inside)]
+        (inside, [differs(moved, inside), self.changes(p, inside)])
     }
 
-    /// The mask of trits that differ.
+    /// 1 where the trits differ.
     #[inline(always)]
-    fn changes(&self, p: Wide, q: Wide) -> Wide {
+    fn changes(&self, p: Wide, q: Wide) -> WideIntegers {
         let (h, negative) = (self.threshold, -self.threshold);
-        (p.simd_gt(h) ^ q.simd_gt(h)) | (p.simd_lt(negative) ^ q.simd_lt(negative))
+        #[cfg(target_feature = "avx512f")]
+        {
+            // Whether it is more than h is whether max(x, h) is not h; NaN is not.
+            let above = |x: Wide| differs(x.fast_max(h), h);
+            let below = |x: Wide| differs(x.fast_min(negative), negative);
+            (above(p) ^ above(q)) | (below(p) ^ below(q))
+        }
+        #[cfg(not(target_feature = "avx512f"))]
+        {
+            let changed = (p.simd_gt(h) ^ q.simd_gt(h)) | (p.simd_lt(negative) ^ q.simd_lt(negative));
+            WideIntegers::ZERO - cast::<Wide, WideIntegers>(changed)
+        }
     }
+}
+
+/// 1 where the bits are not the same. Not by a mask where that has a register of its own kind, which takes longer to come by.
+#[inline(always)]
+fn differs(x: Wide, y: Wide) -> WideIntegers {
+    let bits: WideIntegers = cast(x ^ y);
+    #[cfg(target_feature = "avx512f")]
+    return cast(cast::<WideIntegers, wide::u32x16>(bits).min(wide::u32x16::ONE));
+    #[cfg(not(target_feature = "avx512f"))]
+    return bits.simd_eq(WideIntegers::ZERO) + WideIntegers::ONE;
 }
 
 /// direction[count] with weight decay, and the new m and v, which may be written where the old ones are.
 #[inline(never)]
-unsafe fn directions(scalars: &StepScalars, block: &Block, direction: *mut f32, m: *mut f32, v: *mut f32) {
+pub unsafe fn directions(scalars: &StepScalars, block: &Block, direction: *mut f32, m: *mut f32, v: *mut f32) {
     let lanes = &Lanes::of(scalars);
     let to = [direction, m, v];
     match scalars.direction {
@@ -305,13 +324,14 @@ pub unsafe extern "C" fn step(
     let lanes = &Lanes::of(scalars);
     let mut found = [WideIntegers::ZERO; 2];
     let mut at = 0;
-    if is_plain(scalars, tensors) {
+    let free = scalars.lower == f32::NEG_INFINITY && scalars.upper == f32::INFINITY && scalars.threshold.is_nan();
+    if free && is_plain(scalars, tensors) {
         at = n - n % CODES;
-        plain_step(lanes, tensors, at, &mut found);
+        plain_step(lanes, tensors, at);
     }
     let mut room = Room::new();
     while at < n {
-        let count = if n - at < CODES { n - at } else { CODES };
+        let count = block_count(n - at);
         step_block(scalars, lanes, tensors, (&*stream, first), (at, count), &mut room, &mut found);
         at += count;
     }
@@ -348,11 +368,11 @@ unsafe fn step_block(
     let rounding = &Rounding { stream, first: first + at as u64 };
     put_m(m, at, count, block.m);
     put(v, at, count, block.v, |scale, codes| {
-        *scale = absmax(block.v, count, LEAST_SCALE);
+        *scale = largest(block.v, count, LEAST_SCALE);
         encode_v(block.v, *scale, rounding, codes, count);
     });
     put(p, at, count, new, |scale, codes| {
-        *scale = parameter_scale(absmax(new, count, 0.0), *scale);
+        *scale = parameter_scale(largest(new, count, 0.0), *scale);
         encode_parameter(new, *scale, rounding, codes, count);
         decode_parameter(codes, *scale, new, count);
         write_bytes(block.p.add(count), 0, CODES - count);
@@ -360,8 +380,7 @@ unsafe fn step_block(
         let mut recounted = WideIntegers::ZERO;
         let mut i = 0;
         while i < count {
-            let changed = lanes.changes(load_wide(block.p.add(i)), load_wide(new.add(i)));
-            recounted -= cast::<Wide, WideIntegers>(changed);
+            recounted += lanes.changes(load_wide(block.p.add(i)), load_wide(new.add(i)));
             i += WIDE;
         }
         changes = recounted;
@@ -382,10 +401,10 @@ unsafe fn move_block(
     let mut counts = [WideIntegers::ZERO; 2];
     let mut i = 0;
     while i < count {
-        let [inside, held, changed] = lanes.moved(load_wide(p.add(i)), load_wide(direction.add(i)));
+        let (inside, [held, changed]) = lanes.moved(load_wide(p.add(i)), load_wide(direction.add(i)));
         write(new.add(i), inside);
-        counts[0] -= cast::<Wide, WideIntegers>(held);
-        counts[1] -= cast::<Wide, WideIntegers>(changed);
+        counts[0] += held;
+        counts[1] += changed;
         i += WIDE;
     }
     counts
@@ -413,9 +432,15 @@ unsafe fn put(numbers: &StepNumbers, at: usize, count: usize, new: *const f32, e
 #[inline(never)]
 unsafe fn put_m(m: &StepNumbers, at: usize, count: usize, new: *const f32) {
     put(m, at, count, new, |scale, codes| {
-        *scale = absmax(new, count, LEAST_SCALE);
+        *scale = largest(new, count, LEAST_SCALE);
         encode_m(new, *scale, codes, count);
     });
+}
+
+/// One copy of it for all codes.
+#[inline(never)]
+unsafe fn largest(x: *const f32, count: usize, least: f32) -> f32 {
+    absmax(x, count, least)
 }
 
 /// It stays where it fits well.
@@ -431,15 +456,15 @@ fn parameter_scale(largest: f32, before: f32) -> f32 {
 
 /// Whether these are AdamW's states as floats.
 #[inline(always)]
-fn is_plain(scalars: &StepScalars, tensors: &StepTensors) -> bool {
+pub fn is_plain(scalars: &StepScalars, tensors: &StepTensors) -> bool {
     let floats = |numbers: &StepNumbers| !numbers.floats.is_null();
     scalars.direction == ADAMW && floats(&tensors.p) && floats(&tensors.m) && floats(&tensors.v)
 }
 
-/// n is a multiple of a block.
-unsafe fn plain_step(lanes: &Lanes, tensors: &StepTensors, n: usize, found: &mut [WideIntegers; 2]) {
+/// Without a box and trits, where there is nothing to count. With them it is better to go by blocks: more instructions than a
+/// processor holds at a time would wait for each division. n is a multiple of a block.
+unsafe fn plain_step(lanes: &Lanes, tensors: &StepTensors, n: usize) {
     let (g, p, m, v) = (tensors.gradient, tensors.p.floats, tensors.m.floats, tensors.v.floats);
-    let [mut held_count, mut changed_count] = *found;
     let mut i = 0;
     while i < n {
         let gradient = load_wide(g.add(i)) * lanes.gradient_scale;
@@ -447,145 +472,14 @@ unsafe fn plain_step(lanes: &Lanes, tensors: &StepTensors, n: usize, found: &mut
         let new_v = lanes.second_moment(gradient, load_wide(v.add(i)));
         let old = load_wide(p.add(i));
         let direction = lanes.by_root(new_m, new_v) + lanes.weight_decay * old;
-        let [inside, held, changed] = lanes.moved(old, direction);
-        write(p.add(i), inside);
+        write(p.add(i), old - lanes.rate * direction);
         write(m.add(i), new_m);
         write(v.add(i), new_v);
-        held_count -= cast::<Wide, WideIntegers>(held);
-        changed_count -= cast::<Wide, WideIntegers>(changed);
         i += WIDE;
     }
-    *found = [held_count, changed_count];
 }
 
-// --- what a step would do ------------------------------------------------------------------------------------------------------
-
-pub unsafe extern "C" fn step_sums(scalars: *const StepScalars, tensors: *const StepTensors, n: usize, sums: *mut f32) {
-    let (scalars, tensors) = (&*scalars, &*tensors);
-    let lanes = &Lanes::of(scalars);
-    let mut room = Room::new();
-    let (mut at, mut number) = (0, 0);
-    while at < n {
-        let end = if n - at < BLOCK { n } else { at + BLOCK };
-        let mut totals = [[Wide::ZERO; LANES / WIDE]; SUMS];
-        if is_plain(scalars, tensors) {
-            let to = end - (end - at) % CODES;
-            plain_sums(lanes, tensors, at, to, &mut totals);
-            at = to;
-        }
-        while at < end {
-            let count = if end - at < CODES { end - at } else { CODES };
-            let block = gather(tensors, at, count, &mut room);
-            let direction = room.direction.as_mut_ptr();
-            directions(scalars, &block, direction, room.new.as_mut_ptr(), room.other.as_mut_ptr());
-            // What is missing of the last is 0 in all, and adds +0 to lanes that are not -0: no bit changes.
-            let mut i = 0;
-            while i < count {
-                for j in 0..LANES / WIDE {
-                    let at = i + WIDE * j;
-                    let [p, m, v] = [block.p, block.m, block.v].map(|x| load_wide(x.add(at)));
-                    let g = load_wide(block.g.add(at)) * lanes.gradient_scale;
-                    add_terms(&mut totals, j, load_wide(direction.add(at)), p, g, m, v);
-                }
-                i += LANES;
-            }
-            at += count;
-        }
-        for which in 0..SUMS {
-            *sums.add(SUMS * number + which) = fold(cast(totals[which]));
-        }
-        number += 1;
-    }
-}
-
-type Totals = [[Wide; LANES / WIDE]; SUMS];
-
-#[inline(always)]
-fn add_terms(totals: &mut Totals, j: usize, d: Wide, p: Wide, g: Wide, m: Wide, v: Wide) {
-    let terms = [d * d, p * p, g * m, m * m, v];
-    for (total, term) in totals.iter_mut().zip(terms) {
-        total[j] += term;
-    }
-}
-
-/// Of the elements from `at` to `end`, a multiple of the lanes.
-unsafe fn plain_sums(lanes: &Lanes, tensors: &StepTensors, at: usize, end: usize, totals: &mut Totals) {
-    let inputs = [tensors.gradient, tensors.p.floats, tensors.m.floats, tensors.v.floats];
-    let mut sums = *totals;
-    let mut i = at;
-    while i < end {
-        for j in 0..LANES / WIDE {
-            let [g, p, m, v] = inputs.map(|x| load_wide(x.add(i + WIDE * j)));
-            let g = g * lanes.gradient_scale;
-            let d = lanes.by_root(lanes.first_moment(g, m), lanes.second_moment(g, v)) + lanes.weight_decay * p;
-            add_terms(&mut sums, j, d, p, g, m, v);
-        }
-        i += LANES;
-    }
-    *totals = sums;
-}
-
-pub unsafe extern "C" fn step_flips(
-    scalars: *const StepScalars,
-    tensors: *const StepTensors,
-    n: usize,
-    bins: *mut u32,
-) {
-    // Several, as one waits for what it has just written; the last bin is for what does not flip.
-    const TABLES: usize = 4;
-    const BINS: usize = FLIP_BINS + 1;
-    let (scalars, tensors) = (&*scalars, &*tensors);
-    let lanes = &Lanes::of(scalars);
-    let mut room = Room::new();
-    let mut tables = [0u32; TABLES * BINS];
-    let table = tables.as_mut_ptr();
-    let mut at = 0;
-    while at < n {
-        let count = if n - at < CODES { n - at } else { CODES };
-        let block = gather(tensors, at, count, &mut room);
-        let direction = room.direction.as_mut_ptr();
-        directions(scalars, &block, direction, room.new.as_mut_ptr(), room.other.as_mut_ptr());
-        let mut i = 0;
-        while i < count {
-            let (share, flips) = lanes.flip(load_wide(block.p.add(i)), load_wide(direction.add(i)));
-            if flips.any() {
-                let bin = cast::<Wide, WideIntegers>(share).max(WideIntegers::splat(FIRST_BIN))
-                    - WideIntegers::splat(FIRST_BIN);
-                let bin = cast::<WideIntegers, Wide>(
-                    (bin >> BIN_SHIFT as i32).min(WideIntegers::splat(FLIP_BINS as i32 - 1)),
-                );
-                let none = cast::<WideIntegers, Wide>(WideIntegers::splat(FLIP_BINS as i32));
-                for (j, bin) in cast::<Wide, [u32; WIDE]>(flips.select(bin, none)).into_iter().enumerate() {
-                    *table.add(BINS * (j % TABLES) + bin as usize) += 1;
-                }
-            }
-            i += WIDE;
-        }
-        at += count;
-    }
-    for i in 0..FLIP_BINS {
-        *bins.add(i) = (0..TABLES).fold(0, |sum, j| sum + *table.add(BINS * j + i));
-    }
-}
-
-impl Lanes {
-    /// How much of the step it takes until the trit of p changes, and the mask of those that do before its end.
-    #[inline(always)]
-    fn flip(&self, p: Wide, direction: Wide) -> (Wide, Wide) {
-        let (h, zero) = (self.threshold, Wide::ZERO);
-        let move_by = self.rate * direction;
-        let (down, up) = (move_by.simd_gt(zero), move_by.simd_lt(zero));
-        let (above, below) = (p.simd_gt(h), p.simd_lt(-h));
-        let inside = down.select(p + h, h - p);
-        let distance = above.select(p - h, below.select(-h - p, inside));
-        let share = distance / move_by.abs();
-        // From above only down, from below only up, from inside anywhere, but from one of them.
-        let flips = share.simd_lt(Wide::ONE) & (down | up);
-        (share, above.select(flips & down, below.select(flips & up, flips)))
-    }
-}
-
-// --- the other operations -------------------------------------------------------------------------------------------------------
+// --- the other operations ---------------------------------------------------------------------------------------------------
 
 pub unsafe extern "C" fn step_momentum(
     scalars: *const StepScalars,
@@ -597,67 +491,12 @@ pub unsafe extern "C" fn step_momentum(
     let mut room = Room::new();
     let mut at = 0;
     while at < n {
-        let count = if n - at < CODES { n - at } else { CODES };
+        let count = block_count(n - at);
         let block = gather(tensors, at, count, &mut room);
         directions(scalars, &block, room.direction.as_mut_ptr(), block.m, room.new.as_mut_ptr());
         copy_nonoverlapping(room.direction.as_ptr(), direction.add(at), count);
         put_m(&tensors.m, at, count, block.m);
         at += count;
-    }
-}
-
-/// The canonical sum of (g[n] * scale)^2 of a row, each added to lanes[n] too.
-pub unsafe extern "C" fn step_factor_row(g: *const f32, n: usize, scale: f32, lanes: *mut f32) -> f64 {
-    let scale = f32x8::splat(scale);
-    let mut sum = 0.0;
-    let mut start = 0;
-    while start < n {
-        let count = if n - start < BLOCK { n - start } else { BLOCK };
-        let mut totals = [f32x8::ZERO; 4];
-        let mut add = |j: usize, at: usize, rest: usize| {
-            let g = load_up_to(g.add(at), rest) * scale;
-            totals[j] += g * g;
-            store_up_to(lanes.add(at), load_up_to(lanes.add(at), rest) + g * g, rest);
-        };
-        let mut i = 0;
-        while i + LANES <= count {
-            for j in 0..LANES / 8 {
-                add(j, start + i + 8 * j, 8);
-            }
-            i += LANES;
-        }
-        // What is missing of a vector adds +0.
-        for j in 0..LANES / 8 {
-            let at = i + 8 * j;
-            if at < count {
-                add(j, start + at, count - at);
-            }
-        }
-        sum += f64::from(fold(totals));
-        start += count;
-    }
-    sum
-}
-
-/// totals[n] += the fold of lanes[LANES][stride] of each column. n is a multiple of 8.
-pub unsafe extern "C" fn step_factor_columns(lanes: *const f32, stride: usize, n: usize, totals: *mut f64) {
-    let mut i = 0;
-    while i < n {
-        let mut sums = [f32x8::ZERO; LANES / 2];
-        for j in 0..LANES / 2 {
-            sums[j] = load(lanes.add(j * stride + i)) + load(lanes.add((j + LANES / 2) * stride + i));
-        }
-        let mut width = LANES / 4;
-        while width > 0 {
-            for j in 0..width {
-                sums[j] += sums[j + width];
-            }
-            width /= 2;
-        }
-        for (j, sum) in sums[0].to_array().into_iter().enumerate() {
-            *totals.add(i + j) += f64::from(sum);
-        }
-        i += 8;
     }
 }
 
