@@ -93,7 +93,7 @@ arguments_result options_read(options *o, int argc, char **argv)
         {"states", ARGUMENT_CHOICE, &o->train.states, "f32|int8|compact", "numbers that the optimizer keeps"},
         {"radius-mode", ARGUMENT_CHOICE, &o->train.radius_mode, "off|cap|exact", "steps at most, or exactly, as long as the radius"},
         {"radius", ARGUMENT_REAL, &o->train.radius, NULL, "length of a step, as a share of the weights of a matrix"},
-        {"vector-radius", ARGUMENT_REAL, &o->train.vector_radius, NULL, "the same of gains"},
+        {"vector-radius", ARGUMENT_REAL, &o->train.vector_radius, NULL, "that of gains; nan: the same"},
         {"radius-base", ARGUMENT_CHOICE, &o->train.radius_base, "current|initial", "the weights that it is a share of"},
         {"flip-budget", ARGUMENT_REAL, &o->train.flip_budget, NULL, "largest share of trits that change in a step"},
         {"guard", ARGUMENT_FLAG, &o->train.guard, NULL, "skip batches that are spikes, undo steps that did harm"},

@@ -1887,7 +1887,7 @@ typedef struct {
      * held to a 2^17th at most.) Default 1.
      */
     double flip_budget;
-    /** The radius of vectors. Default 0.05. */
+    /** The radius of vectors; NAN = the same. Default NAN. */
     double vector_radius;
     /** Of the numbers that codes are rounded by. Default 0. */
     uint64_t seed;
@@ -3024,7 +3024,7 @@ typedef struct {
     double radius;
     /** The largest share of the trits of a matrix that change in a step; 1 = no limit. Default 1. */
     double flip_budget;
-    /** The radius of gains. Default 0.05. */
+    /** The radius of gains; NAN = the same. Default NAN. */
     double vector_radius;
     /** Steps between two that the guard checks; 0 = it looks at batches only. Default 16. */
     int64_t guard_interval;

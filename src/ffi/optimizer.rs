@@ -314,12 +314,17 @@ pub fn step_options(options: &setun_optimizer_options) -> Result<StepOptions> {
         },
         seed: options.seed,
         radius: options.radius,
-        vector_radius: options.vector_radius,
+        vector_radius: known(options.vector_radius),
         floor: options.radius_floor,
         vector_floor: options.vector_floor,
         lower: options.lower,
         upper: options.upper,
     })
+}
+
+/// NAN stands for what is not said.
+pub fn known(value: f64) -> Option<f64> {
+    (!value.is_nan()).then_some(value)
 }
 
 pub fn parameter_options(options: &setun_parameter_options, rank: usize) -> Result<ParameterOptions> {
@@ -330,15 +335,14 @@ pub fn parameter_options(options: &setun_parameter_options, rank: usize) -> Resu
         (setun_parameter_kind::Matrix as i32, "matrix", Kind::Matrix),
         (setun_parameter_kind::Vector as i32, "vector", Kind::Vector),
     ];
-    let own = |value: f64| (!value.is_nan()).then_some(value);
     Ok(ParameterOptions {
         kind: one_of(options.kind, "kind", &kinds)?,
-        weight_decay: own(options.weight_decay),
-        floor: own(options.radius_floor),
-        radius: own(options.radius),
+        weight_decay: known(options.weight_decay),
+        floor: known(options.radius_floor),
+        radius: known(options.radius),
         method: if options.method == -1 { None } else { Some(step_method(options.method)?) },
-        lower: own(options.lower),
-        upper: own(options.upper),
+        lower: known(options.lower),
+        upper: known(options.upper),
     })
 }
 

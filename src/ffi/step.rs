@@ -184,7 +184,7 @@ pub struct setun_optimizer_options {
     /// 1 = no limit. (Of codes, those beside the threshold change sides by their rounding too; and a step is
     /// held to a 2^17th at most.) Default 1.
     pub flip_budget: f64,
-    /// The radius of vectors. Default 0.05.
+    /// The radius of vectors; NAN = the same. Default NAN.
     pub vector_radius: f64,
     /// Of the numbers that codes are rounded by. Default 0.
     pub seed: u64,
@@ -229,7 +229,7 @@ unsafe impl Versioned for setun_optimizer_options {
             momentum: defaults.momentum,
             muon_rms: defaults.muon_rms,
             flip_budget: defaults.flip_budget,
-            vector_radius: defaults.vector_radius,
+            vector_radius: f64::NAN,
             seed: defaults.seed,
             nesterov: i32::from(defaults.nesterov),
             reserved: 0,

@@ -255,7 +255,7 @@ pub struct setun_train_options {
     pub radius: f64,
     /// The largest share of the trits of a matrix that change in a step; 1 = no limit. Default 1.
     pub flip_budget: f64,
-    /// The radius of gains. Default 0.05.
+    /// The radius of gains; NAN = the same. Default NAN.
     pub vector_radius: f64,
     /// Steps between two that the guard checks; 0 = it looks at batches only. Default 16.
     pub guard_interval: i64,
@@ -316,7 +316,7 @@ unsafe impl Versioned for setun_train_options {
             muon_rms: 1.0,
             radius: 0.05,
             flip_budget: 1.0,
-            vector_radius: 0.05,
+            vector_radius: f64::NAN,
             guard_interval: 16,
             lr_net: std::ptr::null(),
         }

@@ -168,11 +168,15 @@ impl TrainingOptions {
             radius_mode: optimizer::radius_mode(options.radius_mode)?,
             radius_base: optimizer::radius_base(options.radius_base)?,
             radius: options.radius,
-            vector_radius: options.vector_radius,
+            vector_radius: optimizer::known(options.vector_radius),
             flip_budget: options.flip_budget,
             guard: options.guard != 0,
             guard_interval: count(options.guard_interval, "guard_interval")?,
-            lr_net: if options.lr_net.is_null() { None } else { Some(handle::shared(options.lr_net, "lr_net")?.clone()) },
+            lr_net: if options.lr_net.is_null() {
+                None
+            } else {
+                Some(handle::shared(options.lr_net, "lr_net")?.clone())
+            },
             seed: options.seed,
             log_interval: count(options.log_interval, "log_interval")?,
             evaluation_interval: count(options.evaluation_interval, "evaluation_interval")?,

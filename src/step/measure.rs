@@ -1,7 +1,7 @@
 //! How far a step would go, in advance: norms of gradients, weights and directions, and the rate that the radius leaves.
 
-use super::muon::LARGEST_SINGULAR;
 use super::lr_net::Observation;
+use super::muon::LARGEST_SINGULAR;
 use super::options::{Method, RadiusBase, RadiusMode};
 use super::parameter::{Parameter, Weight, Weights};
 use super::report::{ParameterReport, Refusal, RefusalKind, Report};
@@ -153,13 +153,7 @@ impl Step<'_> {
     }
 
     /// The rate that a direction of this rms takes.
-    pub(super) fn rate(
-        &self,
-        parameter: &Parameter,
-        all: &Report,
-        direction_rms: f64,
-        weight_rms: f64,
-    ) -> f64 {
+    pub(super) fn rate(&self, parameter: &Parameter, all: &Report, direction_rms: f64, weight_rms: f64) -> f64 {
         let multiplier = parameter.proposal.map_or(1.0, |proposal| proposal.factor);
         let asked = all.learning_rate * multiplier;
         let longest = self.radius_of(parameter, all) * multiplier * self.reference(parameter, weight_rms);
@@ -194,8 +188,10 @@ impl Step<'_> {
         let held = self.turn.schedule * self.turn.factor;
         match parameter.limits.radius {
             Some(own) => own * held,
-            None if parameter.limits.is_vector => self.options.vector_radius * held,
-            None => all.radius,
+            None => match self.options.vector_radius.filter(|_| parameter.limits.is_vector) {
+                Some(of_vectors) => of_vectors * held,
+                None => all.radius,
+            },
         }
     }
 

@@ -1,8 +1,8 @@
 //! Parameters by name, and what is kept between their steps.
 
 use super::guard::{Guard, GuardOptions};
-use super::options::{ParameterOptions, StepOptions, check_radius, check_rate};
 use super::lr_net::LrNet;
+use super::options::{ParameterOptions, StepOptions, check_radius, check_rate};
 use super::parameter::{Parameter, Previous, Weights};
 use super::report::{Counters, RefusalKind, Report};
 use super::snapshot::Snapshot;

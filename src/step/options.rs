@@ -80,8 +80,8 @@ pub struct StepOptions {
     pub radius_base: RadiusBase,
     /// The longest step, as a share of the rms of the weights.
     pub radius: f64,
-    /// The same for vectors.
-    pub vector_radius: f64,
+    /// Of vectors; None: the same.
+    pub vector_radius: Option<f64>,
     /// The least rms that the radius is taken of: for matrices, and for vectors.
     pub floor: f64,
     pub vector_floor: f64,
@@ -113,7 +113,7 @@ impl Default for StepOptions {
             radius_mode: RadiusMode::Cap,
             radius_base: RadiusBase::Current,
             radius: 0.05,
-            vector_radius: 0.05,
+            vector_radius: None,
             floor: 1e-3,
             vector_floor: 0.1,
             flip_budget: 1.0,
@@ -172,7 +172,7 @@ impl StepOptions {
         ensure!((0.0..=1.0).contains(&budget), Argument, "flip_budget is {budget}, expected 0 to 1");
         not_negative("clip", self.clip)?;
         check_radius(self.radius)?;
-        not_negative("vector_radius", self.vector_radius)?;
+        self.vector_radius.map_or(Ok(()), |radius| not_negative("vector_radius", radius))?;
         self.schedule.validate()?;
         Limits::of(self, &ParameterOptions::of(Kind::Matrix))?;
         Limits::of(self, &ParameterOptions::of(Kind::Vector)).map(|_| ())

@@ -1,7 +1,7 @@
 //! One tensor that steps, and what is kept for it between two steps.
 
-use super::options::{Kind, Limits, Method, ParameterOptions, Precision, StepOptions};
 use super::lr_net::Proposal;
+use super::options::{Kind, Limits, Method, ParameterOptions, Precision, StepOptions};
 use super::report::ParameterReport;
 use crate::backend::{CODES, Context, Direction};
 use crate::tensor::error::ensure;

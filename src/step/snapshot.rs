@@ -1,7 +1,7 @@
 //! What a step may take back: parameters and states as they were before it.
 
-use super::optimizer::Progress;
 use super::lr_net::LrNet;
+use super::optimizer::Progress;
 use super::parameter::{Parameter, Previous, Weights};
 use crate::tensor::{Result, Tensor, vec_zeroed};
 

@@ -75,7 +75,7 @@ pub struct TrainOptions {
     pub radius_mode: RadiusMode,
     pub radius_base: RadiusBase,
     pub radius: f64,
-    pub vector_radius: f64,
+    pub vector_radius: Option<f64>,
     /// The largest share of the trits of a matrix that change in a step.
     pub flip_budget: f64,
     /// Whether bad batches are skipped and bad steps undone, and every how many steps that is checked.
@@ -131,7 +131,7 @@ impl Default for TrainOptions {
             radius_mode: RadiusMode::Off,
             radius_base: RadiusBase::Current,
             radius: 0.05,
-            vector_radius: 0.05,
+            vector_radius: None,
             flip_budget: 1.0,
             guard: false,
             guard_interval: 16,

@@ -35,7 +35,7 @@ fn an_exact_radius_is_the_length_of_every_step() {
                 learning_rate: rate,
                 radius_mode: exact,
                 radius: 0.03,
-                vector_radius: 0.02,
+                vector_radius: Some(0.02),
                 ..StepOptions::default()
             };
             let mut run = Run::all(&context, &options);
@@ -92,8 +92,12 @@ fn a_radius_of_zero_moves_nothing_and_neither_does_a_gradient_of_zeros() {
         SHAPES.iter().map(|(_, _, dims)| Tensor::zeros(crate::tensor::DType::F32, dims).unwrap()).collect();
     for context in contexts() {
         for mode in [RadiusMode::Cap, RadiusMode::Exact] {
-            let options =
-                StepOptions { radius_mode: mode, vector_radius: 0.0, weight_decay: 0.0, ..StepOptions::default() };
+            let options = StepOptions {
+                radius_mode: mode,
+                vector_radius: Some(0.0),
+                weight_decay: 0.0,
+                ..StepOptions::default()
+            };
             let mut run = Run::all(&context, &options);
             let start = run.bits();
             assert_eq!(run.step(&zeros).refusal, None);
@@ -183,7 +187,7 @@ fn a_parameter_may_have_a_radius_and_a_method_of_its_own() {
             method: Method::Muon,
             radius_mode: exact,
             radius: 0.03,
-            vector_radius: 0.02,
+            vector_radius: Some(0.02),
             ..StepOptions::default()
         };
         let mut run = Run::new(&context, &options);

@@ -11,7 +11,7 @@ fn falling() -> StepOptions {
 #[test]
 fn it_is_what_setting_rate_and_radius_by_hand_is() {
     for context in contexts() {
-        let options = StepOptions { vector_radius: 0.0, ..falling() };
+        let options = StepOptions { vector_radius: Some(0.0), ..falling() };
         let mut scheduled = Run::all(&context, &options);
         let mut by_hand = Run::all(&context, &StepOptions { schedule: Schedule::CONSTANT, ..options.clone() });
         let mut held = 0;

@@ -124,7 +124,7 @@ fn a_run_resumed_in_the_midst_of_it_is_the_one_that_never_stopped() {
         radius_mode: RadiusMode::Exact,
         radius_base: RadiusBase::Initial,
         radius: 0.03,
-        vector_radius: 0.01,
+        vector_radius: Some(0.01),
         ..base.clone()
     };
     let cases = [
