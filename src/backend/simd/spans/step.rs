@@ -97,6 +97,13 @@ pub struct Block {
     pub v: *mut f32,
 }
 
+/// The elements of the next block. The compiler is not told that there are few: it would write out each loop over them, eight
+/// times as long and no faster.
+#[inline(always)]
+pub fn block_count(rest: usize) -> usize {
+    core::hint::black_box(if rest < CODES { rest } else { CODES })
+}
+
 #[inline(never)]
 pub unsafe fn gather(tensors: &StepTensors, at: usize, count: usize, room: &mut Room) -> Block {
     let gradient = StepNumbers {
@@ -324,7 +331,7 @@ pub unsafe extern "C" fn step(
     }
     let mut room = Room::new();
     while at < n {
-        let count = if n - at < CODES { n - at } else { CODES };
+        let count = block_count(n - at);
         step_block(scalars, lanes, tensors, (&*stream, first), (at, count), &mut room, &mut found);
         at += count;
     }
@@ -361,11 +368,11 @@ unsafe fn step_block(
     let rounding = &Rounding { stream, first: first + at as u64 };
     put_m(m, at, count, block.m);
     put(v, at, count, block.v, |scale, codes| {
-        *scale = absmax(block.v, count, LEAST_SCALE);
+        *scale = largest(block.v, count, LEAST_SCALE);
         encode_v(block.v, *scale, rounding, codes, count);
     });
     put(p, at, count, new, |scale, codes| {
-        *scale = parameter_scale(absmax(new, count, 0.0), *scale);
+        *scale = parameter_scale(largest(new, count, 0.0), *scale);
         encode_parameter(new, *scale, rounding, codes, count);
         decode_parameter(codes, *scale, new, count);
         write_bytes(block.p.add(count), 0, CODES - count);
@@ -425,9 +432,15 @@ unsafe fn put(numbers: &StepNumbers, at: usize, count: usize, new: *const f32, e
 #[inline(never)]
 unsafe fn put_m(m: &StepNumbers, at: usize, count: usize, new: *const f32) {
     put(m, at, count, new, |scale, codes| {
-        *scale = absmax(new, count, LEAST_SCALE);
+        *scale = largest(new, count, LEAST_SCALE);
         encode_m(new, *scale, codes, count);
     });
+}
+
+/// One copy of it for all codes.
+#[inline(never)]
+unsafe fn largest(x: *const f32, count: usize, least: f32) -> f32 {
+    absmax(x, count, least)
 }
 
 /// It stays where it fits well.
@@ -478,7 +491,7 @@ pub unsafe extern "C" fn step_momentum(
     let mut room = Room::new();
     let mut at = 0;
     while at < n {
-        let count = if n - at < CODES { n - at } else { CODES };
+        let count = block_count(n - at);
         let block = gather(tensors, at, count, &mut room);
         directions(scalars, &block, room.direction.as_mut_ptr(), block.m, room.new.as_mut_ptr());
         copy_nonoverlapping(room.direction.as_ptr(), direction.add(at), count);

@@ -1,5 +1,6 @@
 //! States of optimizers as codes of 8 bits: see `scalar/step.rs`, whose roundings these are. A block is [`CODES`] elements, and
-//! memory for as many; where `count` is less, what is past it means nothing.
+//! memory for as many; where `count` is less, what is past it means nothing. None is inlined:
+//! a call is little beside 256 elements.
 
 use super::elementwise::{PhiloxStream, philox};
 use super::vector::{
@@ -29,10 +30,12 @@ unsafe fn write_wide(to: *mut f32, halves: [f32x8; 2]) {
     write(to, cast::<[f32x8; 2], [Wide; 16 / WIDE]>(halves));
 }
 
+#[inline(never)]
 pub unsafe fn decode_parameter(codes: *const u8, scale: f32, to: *mut f32, count: usize) {
     decode(codes, to, count, |codes| widen(codes.cast()) * f32x8::splat(scale));
 }
 
+#[inline(never)]
 pub unsafe fn decode_m(codes: *const u8, scale: f32, to: *mut f32, count: usize) {
     decode(codes, to, count, |codes| {
         let code = widen(codes.cast());
@@ -41,6 +44,7 @@ pub unsafe fn decode_m(codes: *const u8, scale: f32, to: *mut f32, count: usize)
     });
 }
 
+#[inline(never)]
 pub unsafe fn decode_v(codes: *const u8, scale: f32, to: *mut f32, count: usize) {
     decode(codes, to, count, |codes| {
         let code = unsigned(codes);
@@ -83,6 +87,7 @@ pub fn at_most(x: Wide, limit: Wide) -> Wide {
 }
 
 /// Rounded up with the probability of what is left.
+#[inline(never)]
 pub unsafe fn encode_parameter(p: *const f32, scale: f32, rounding: &Rounding, codes: *mut u8, count: usize) {
     let scale = Wide::splat(scale);
     rounding.groups(count, |i, random| {
@@ -91,6 +96,7 @@ pub unsafe fn encode_parameter(p: *const f32, scale: f32, rounding: &Rounding, c
 }
 
 /// Rounded to nearest.
+#[inline(never)]
 pub unsafe fn encode_m(m: *const f32, scale: f32, codes: *mut u8, count: usize) {
     let scale = Wide::splat(scale);
     let mut i = 0;
@@ -103,6 +109,7 @@ pub unsafe fn encode_m(m: *const f32, scale: f32, codes: *mut u8, count: usize) 
 }
 
 /// Rounded up with the probability of what is left, and never 0 for a v that is not.
+#[inline(never)]
 pub unsafe fn encode_v(v: *const f32, scale: f32, rounding: &Rounding, codes: *mut u8, count: usize) {
     let scale = Wide::splat(scale);
     rounding.groups(count, |i, random| {

@@ -1,7 +1,7 @@
 //! What a step would do: its sums and its flips. See `scalar/step.rs`, whose roundings these are.
 
 use super::reduce::{BLOCK, LANES, fold};
-use super::step::{Lanes, Room, StepScalars, StepTensors, directions, gather, is_plain};
+use super::step::{Lanes, Room, StepScalars, StepTensors, block_count, directions, gather, is_plain};
 use super::step_codes::CODES;
 use super::vector::{WIDE, Wide, WideIntegers, load_wide};
 use bytemuck::cast;
@@ -28,7 +28,7 @@ pub unsafe extern "C" fn step_sums(scalars: *const StepScalars, tensors: *const 
             at = to;
         }
         while at < end {
-            let count = if end - at < CODES { end - at } else { CODES };
+            let count = block_count(end - at);
             let block = gather(tensors, at, count, &mut room);
             let direction = room.direction.as_mut_ptr();
             directions(scalars, &block, direction, room.new.as_mut_ptr(), room.other.as_mut_ptr());
@@ -95,7 +95,7 @@ pub unsafe extern "C" fn step_flips(
     let table = tables.as_mut_ptr();
     let mut at = 0;
     while at < n {
-        let count = if n - at < CODES { n - at } else { CODES };
+        let count = block_count(n - at);
         let block = gather(tensors, at, count, &mut room);
         let direction = room.direction.as_mut_ptr();
         directions(scalars, &block, direction, room.new.as_mut_ptr(), room.other.as_mut_ptr());
