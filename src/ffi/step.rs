@@ -615,7 +615,7 @@ pub unsafe extern "C" fn setun_optimizer_step(
 /// `report` SKIPPED, and nothing has changed.
 ///
 /// Every guard_interval steps `check_due` in the report is 1: then all is kept as it was before the step (in as
-/// much memory as parameters and states take, from the first time on) until `setun_optimizer_judge`, which undoes the step or lets it
+/// much memory as parameters and states take) until `setun_optimizer_judge`, which undoes the step or lets it
 /// stay; without it, the next step lets it stay. Returns as `setun_optimizer_step`, and STATE where more than
 /// half of the last 64 batches were skipped or undone.
 #[unsafe(no_mangle)]
