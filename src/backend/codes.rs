@@ -2,7 +2,7 @@
 
 use super::{CODES, Context};
 use crate::tensor::random::Stream;
-use crate::tensor::{DType, Device, Result, Tensor, ViewMut};
+use crate::tensor::{DType, Device, Result, Tensor, View, ViewMut};
 
 fn zeros(context: &Context, like: &Tensor, dtype: DType, dims: &[usize]) -> Result<Tensor> {
     match like.device() {
@@ -16,10 +16,20 @@ pub fn encode(context: &Context, floats: &Tensor, stream: Stream) -> Result<(Ten
     let blocks = floats.count().div_ceil(CODES);
     let mut codes = zeros(context, floats, DType::I8, floats.dims())?;
     let mut scales = zeros(context, floats, DType::F32, &[blocks])?;
-    let quantize = context.kernels().quantize_gradients;
-    let (codes_view, scales_view) = (&mut codes.view_mut(), &mut scales.view_mut());
-    quantize(context.launch(), &floats.view(), stream, CODES, codes_view, scales_view)?;
+    encode_into(context, &floats.view(), stream, &mut codes, &mut scales)?;
     Ok((codes, scales))
+}
+
+/// The same, into codes and scales that are there.
+pub fn encode_into(
+    context: &Context,
+    floats: &View,
+    stream: Stream,
+    codes: &mut Tensor,
+    scales: &mut Tensor,
+) -> Result<()> {
+    let quantize = context.kernels().quantize_gradients;
+    quantize(context.launch(), floats, stream, CODES, &mut codes.view_mut(), &mut scales.view_mut())
 }
 
 /// The floats that codes stand for; a copy of floats.

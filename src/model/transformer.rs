@@ -222,8 +222,9 @@ impl Model {
         let Model { context, parameters, layers, decoded, .. } = self;
         let Parameter { tensor, scales, .. } = &mut parameters[index];
         if tensor.dtype() == DType::I8 {
-            let floats = context.place(Tensor::from_slice(values, tensor.dims())?)?;
-            (*tensor, *scales) = codes::encode(context, &floats, Stream::new(0, Purpose::Update, 0, index as u32))?;
+            let floats = View::of(values, tensor.dims())?;
+            let stream = Stream::new(0, Purpose::Update, 0, index as u32);
+            codes::encode_into(context, &floats, stream, tensor, scales)?;
         } else {
             tensor.write(values)?;
         }

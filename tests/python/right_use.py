@@ -260,6 +260,11 @@ class World:
         self.setun.ok("optimizer_step", optimizer, self.pointers([0.5] * 8), 1, None)
         return optimizer
 
+    def adapted_optimizer(self):
+        optimizer = self.stepped_optimizer()
+        self.setun.ok("optimizer_set_lr_net", optimizer, self.lr_net())
+        return optimizer
+
     def compact_optimizer(self, count):
         """With so many parameters of codes."""
         options = self.options("setun_optimizer_options", states=2)
@@ -525,11 +530,12 @@ SCALES = {"scale_count = 0": ("SHAPE",), "options.group = -1": ("SHAPE",), "opti
 TRAINING = {
     "options.batch_size = 0": ("ARGUMENT",),
     "options.accumulation = 0": ("ARGUMENT",),
+    "options.vector_radius = NaN": ("OK",),  # that of matrices
     "options.model.struct_size = 0": ("ABI",),
     "options.model.[clwh][oaie]*[hs] = 0": ("ARGUMENT",),  # context_length, layers, width, heads
 }
 # A box that is open to one side or both.
-BOX = {"options.lower = -infinity": ("OK",), "options.upper = infinity": ("OK",)}
+BOX = {"options.lower = -infinity": ("OK",), "options.upper = infinity": ("OK",), "options.vector_radius = NaN": ("OK",)}
 CLUSTERS = {"[ndk] = 0": ("ARGUMENT",), "options.n_init = 0": ("ARGUMENT",)}
 DOCUMENTS = dict(text=b"to be or not", bytes=12, begins=In("int64_t", [0, 3]), ends=In("int64_t", [9, 12]), n=2)
 READ = {"bytes + 1": ("OK",)}
@@ -1055,6 +1061,13 @@ TABLE = {
         more=lambda w, good: [
             ("no step waits", dict(optimizer=w.stepped_optimizer()), ("STATE",), "no step waits"),
         ],
+    ),
+    "setun_optimizer_set_lr_net": Entry(
+        lambda w: dict(optimizer=w.stepped_optimizer(), net=w["setun_lr_net"]), null=("net",),
+    ),
+    "setun_optimizer_lr_net": Entry(
+        lambda w: dict(optimizer=w.adapted_optimizer(), out=Out(ctypes.c_void_p)),
+        more=lambda w, good: [("no network", dict(optimizer=w.stepped_optimizer()), ("STATE",), "has no network")],
     ),
     "setun_optimizer_report": Entry(
         lambda w: dict(optimizer=w.stepped_optimizer(), index=0, out=w.filled("setun_step_report")),
