@@ -2,20 +2,13 @@
 
 use super::{CODES, Context};
 use crate::tensor::random::Stream;
-use crate::tensor::{DType, Device, Result, Tensor, View, ViewMut};
-
-fn zeros(context: &Context, like: &Tensor, dtype: DType, dims: &[usize]) -> Result<Tensor> {
-    match like.device() {
-        Device::Host => Tensor::zeros(dtype, dims),
-        _ => context.zeros(dtype, dims),
-    }
-}
+use crate::tensor::{DType, Result, Tensor, View, ViewMut};
 
 /// Codes of floats, rounded at random, and their scales.
 pub fn encode(context: &Context, floats: &Tensor, stream: Stream) -> Result<(Tensor, Tensor)> {
     let blocks = floats.count().div_ceil(CODES);
-    let mut codes = zeros(context, floats, DType::I8, floats.dims())?;
-    let mut scales = zeros(context, floats, DType::F32, &[blocks])?;
+    let mut codes = context.zeros_beside(floats.device(), DType::I8, floats.dims())?;
+    let mut scales = context.zeros_beside(floats.device(), DType::F32, &[blocks])?;
     encode_into(context, &floats.view(), stream, &mut codes, &mut scales)?;
     Ok((codes, scales))
 }
@@ -34,7 +27,7 @@ pub fn encode_into(
 
 /// The floats that codes stand for; a copy of floats.
 pub fn decode(context: &Context, codes: &Tensor, scales: &Tensor) -> Result<Tensor> {
-    let mut floats = zeros(context, codes, DType::F32, codes.dims())?;
+    let mut floats = context.zeros_beside(codes.device(), DType::F32, codes.dims())?;
     if codes.dtype() == DType::F32 {
         floats.write_bytes(&codes.read_bytes()?)?;
         return Ok(floats);

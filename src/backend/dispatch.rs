@@ -217,6 +217,11 @@ impl Context {
         }
     }
 
+    /// A tensor of zeros on the host, or where this context's kernels work best: beside others that are on `device`.
+    pub fn zeros_beside(&self, device: Device, dtype: DType, dims: &[usize]) -> Result<Tensor> {
+        if device == Device::Host { Tensor::zeros(dtype, dims) } else { self.zeros(dtype, dims) }
+    }
+
     /// The same elements there.
     pub fn place(&self, tensor: Tensor) -> Result<Tensor> {
         match self.home() {

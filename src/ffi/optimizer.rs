@@ -11,7 +11,7 @@ use crate::step::{
     Schedule, StepOptions,
 };
 use crate::tensor::error::{ensure, error};
-use crate::tensor::{DType, Result, Tensor, View, reserve};
+use crate::tensor::{DType, Result, Tensor, View, ViewMut, reserve};
 use std::path::Path;
 
 /// What a `setun_optimizer` names.
@@ -158,14 +158,11 @@ impl OptimizerObject {
             (context.kernels().sum_squares)(
                 context.launch(),
                 gradient,
-                &mut crate::tensor::ViewMut::of(&mut sum, &[1])?,
+                &mut ViewMut::of(&mut sum, &[1])?,
             )?;
             squares += sum[0];
         }
-        let skip = self.optimizer.look(&self.guard, loss, squares.sqrt());
-        if let Some(net) = self.optimizer.net_mut() {
-            net.observe_loss(loss);
-        }
+        let skip = self.optimizer.guard_mut().look(&self.guard, loss, squares.sqrt());
         self.optimizer.guard_mut().check_health()?;
         if skip.is_some() {
             let step = self.optimizer.progress().steps;
@@ -175,6 +172,9 @@ impl OptimizerObject {
         let number = self.optimizer.progress().steps + 1;
         if self.optimizer.progress().guard.is_due(&self.guard, number) {
             self.optimizer.keep(&mut self.weights)?;
+        }
+        if let Some(net) = self.optimizer.net_mut() {
+            net.observe_loss(loss);
         }
         let report = self.take(&gradients)?;
         if report.refusal.is_some() {

@@ -39,4 +39,4 @@ pub use parameters::{Description, Parameter, ParameterKind, describe};
 pub use sample::{SampleOptions, sample};
 pub use sampler::Sampler;
 pub use transformer::{Draw, Model};
-pub use workspace::{Form, MOST_SLICES, Workspace, slices};
+pub use workspace::{Form, MOST_SLICES, Slices, Workspace, slices};

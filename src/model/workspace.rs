@@ -3,6 +3,7 @@
 
 use super::{Activations, Draw, GradientProducts, Gradients, Model};
 use crate::tensor::{Result, Tensor, never};
+use std::ops::Range;
 
 /// A slice shares a 32-bit word of the random counter with the place in the model: see `Draw::stream`.
 pub const MOST_SLICES: usize = 1 << 16;
@@ -25,20 +26,16 @@ pub struct Form {
     pub checkpointing: bool,
 }
 
-pub struct Workspace {
-    gradients: Gradients,
-    room: Option<Room>,
-}
-
-struct Room {
+/// The memory of a batch that passes through the model slice by slice.
+pub struct Slices {
     form: Form,
     activations: Activations,
     /// For the last slice, where it is a smaller one.
     rest: Option<Activations>,
 }
 
-impl Room {
-    fn new(model: &Model, form: Form) -> Result<Room> {
+impl Slices {
+    pub fn new(model: &Model, form: Form) -> Result<Slices> {
         let Form { batch, length, products, checkpointing } = form;
         let make = |windows| match checkpointing {
             true => Activations::checkpointing(model, windows, length, products),
@@ -46,14 +43,53 @@ impl Room {
         };
         let slice = batch.div_ceil(slices(batch, length));
         let rest = batch % slice;
-        Ok(Room { form, activations: make(slice)?, rest: if rest > 0 { Some(make(rest)?) } else { None } })
+        Ok(Slices { form, activations: make(slice)?, rest: if rest > 0 { Some(make(rest)?) } else { None } })
     }
+
+    /// Windows of a slice.
+    pub fn size(&self) -> usize {
+        self.activations.batch
+    }
+
+    pub fn count(&self) -> usize {
+        self.form.batch.div_ceil(self.size())
+    }
+
+    /// The memory of a slice that is no rest.
+    pub fn whole(&mut self) -> &mut Activations {
+        &mut self.activations
+    }
+
+    /// Calls `pass` for each slice with its number, its windows and its memory, and returns the mean of the losses that it returns,
+    /// weighted by the windows.
+    pub fn mean(
+        &mut self,
+        mut pass: impl FnMut(usize, Range<usize>, &mut Activations) -> Result<f64>,
+    ) -> Result<f64> {
+        let (batch, slice, count) = (self.form.batch, self.size(), self.count());
+        let mut mean = 0.0;
+        for i in 0..count {
+            let windows = i * slice..batch.min((i + 1) * slice);
+            let share = windows.len() as f64 / batch as f64;
+            let activations = match &mut self.rest {
+                Some(rest) if windows.len() < slice => rest,
+                _ => &mut self.activations,
+            };
+            mean += pass(i, windows, activations)? * share;
+        }
+        Ok(mean)
+    }
+}
+
+pub struct Workspace {
+    gradients: Gradients,
+    slices: Option<Slices>,
 }
 
 impl Workspace {
     /// Room for the gradients; UNSUPPORTED for a model without float weights.
     pub fn new(model: &Model) -> Result<Workspace> {
-        Ok(Workspace { gradients: Gradients::new(model)?, room: None })
+        Ok(Workspace { gradients: Gradients::new(model)?, slices: None })
     }
 
     /// What the last call computed, in the order of the parameters.
@@ -71,24 +107,18 @@ impl Workspace {
         draw: Draw,
     ) -> Result<f64> {
         // What there was is given back first: the two would not always fit beside each other.
-        self.room = self.room.take().filter(|room| room.form == form);
-        let Room { activations, rest, .. } = match &mut self.room {
-            Some(room) => room,
-            none => none.insert(Room::new(model, form)?),
+        self.slices = self.slices.take().filter(|slices| slices.form == form);
+        let slices = match &mut self.slices {
+            Some(slices) => slices,
+            none => none.insert(Slices::new(model, form)?),
         };
-        self.gradients.zero(model.context())?;
-        let slice = activations.batch;
-        let per_slice = slice * form.length;
-        let mut loss = 0.0;
-        for (i, text) in tokens.chunks(per_slice).zip(targets.chunks(per_slice)).enumerate() {
-            let activations = match rest {
-                Some(rest) if text.0.len() < per_slice => rest,
-                _ => &mut *activations,
-            };
-            let share = activations.batch as f64 / form.batch as f64;
+        let gradients = &mut self.gradients;
+        gradients.zero(model.context())?;
+        slices.mean(|i, windows, activations| {
+            let part = windows.start * form.length..windows.end * form.length;
+            let share = windows.len() as f64 / form.batch as f64;
             let draw = Some(Draw { micro_batch: i as u32, ..draw });
-            loss += model.backward(activations, text, share, draw, &mut self.gradients, &never)? * share;
-        }
-        Ok(loss)
+            model.backward(activations, (&tokens[part.clone()], &targets[part]), share, draw, gradients, &never)
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! How far a step would go, in advance: norms of gradients, weights and directions, and the rate that the radius leaves.
 
-use super::lr_net::Observation;
+use super::lr_net::{Observation, Proposal};
 use super::muon::LARGEST_SINGULAR;
 use super::options::{Method, RadiusBase, RadiusMode};
 use super::parameter::{Parameter, Weight, Weights};
@@ -154,7 +154,7 @@ impl Step<'_> {
 
     /// The rate that a direction of this rms takes.
     pub(super) fn rate(&self, parameter: &Parameter, all: &Report, direction_rms: f64, weight_rms: f64) -> f64 {
-        let multiplier = parameter.proposal.map_or(1.0, |proposal| proposal.factor);
+        let multiplier = multiplier(parameter.proposal);
         let asked = all.learning_rate * multiplier;
         let longest = self.radius_of(parameter, all) * multiplier * self.reference(parameter, weight_rms);
         match self.options.radius_mode {
@@ -206,12 +206,13 @@ impl Step<'_> {
     /// What the step does to the parameter, into its report.
     pub(super) fn note(&self, parameter: &mut Parameter, rate: f64, direction_rms: f64, weight_rms: f64, all: &Report) {
         let reference = self.reference(parameter, weight_rms);
+        let asked = all.learning_rate * multiplier(parameter.proposal);
         let report = &mut parameter.report;
         report.learning_rate = rate;
         report.step_rms = rate * direction_rms;
         report.weight_rms = weight_rms;
         report.ratio = if report.step_rms > 0.0 { report.step_rms / reference } else { 0.0 };
-        report.held = self.options.radius_mode != RadiusMode::Off && rate != all.learning_rate;
+        report.held = self.options.radius_mode != RadiusMode::Off && rate != asked;
         report.flip_share = 1.0;
     }
 
@@ -226,6 +227,11 @@ impl Step<'_> {
         let found = (self.context.kernels().first_non_finite)(self.context.launch(), values)?;
         Ok(found.map(|element| self.refuse(kind, format_args!("element {element} of {what} is not finite"))))
     }
+}
+
+/// What the network multiplies rate and radius by.
+fn multiplier(proposal: Option<Proposal>) -> f64 {
+    proposal.map_or(1.0, |proposal| proposal.factor)
 }
 
 /// Whether a norm is one that f32 can go on with; NaN is not.

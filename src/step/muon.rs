@@ -32,14 +32,10 @@ impl Work {
         let fits = self.tensors.first().is_some_and(|x| x.count() >= all && x.device() == device)
             && self.tensors[2].count() >= square;
         if all > 0 && !fits {
+            // What there was is given back first. All four, or none.
             self.tensors.clear();
-            for count in [all, all, square, square] {
-                let tensor = match device {
-                    Device::Host => Tensor::zeros(DType::F32, &[count])?,
-                    _ => context.zeros(DType::F32, &[count])?,
-                };
-                self.tensors.push(tensor);
-            }
+            let counts = [all, all, square, square].into_iter();
+            self.tensors = counts.map(|n| context.zeros_beside(device, DType::F32, &[n])).collect::<Result<_>>()?;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Parameters by name, and what is kept between their steps.
 
-use super::guard::{Guard, GuardOptions};
+use super::guard::Guard;
 use super::lr_net::LrNet;
 use super::options::{ParameterOptions, StepOptions, check_radius, check_rate};
 use super::parameter::{Parameter, Previous, Weights};
@@ -138,11 +138,6 @@ impl Optimizer {
 
     pub fn guard_mut(&mut self) -> &mut Guard {
         &mut self.progress.guard
-    }
-
-    /// What the guard says about a batch before its step.
-    pub fn look(&mut self, options: &GuardOptions, loss: f64, norm: f64) -> Option<super::guard::Skip> {
-        self.progress.guard.look(options, loss, norm)
     }
 
     pub fn context(&self) -> &Arc<Context> {

@@ -126,10 +126,7 @@ impl States {
         direction: Direction,
         precision: Precision,
     ) -> Result<States> {
-        let zeros = |dtype: DType, dims: &[usize]| match device {
-            Device::Host => Tensor::zeros(dtype, dims),
-            _ => context.zeros(dtype, dims),
-        };
+        let zeros = |dtype: DType, dims: &[usize]| context.zeros_beside(device, dtype, dims);
         let (none, blocks) = (&[0usize][..], &[dims.iter().product::<usize>().div_ceil(CODES)][..]);
         let coded = precision != Precision::F32;
         let (m, m_scales) = if coded { (DType::I8, blocks) } else { (DType::F32, none) };

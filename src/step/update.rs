@@ -46,8 +46,7 @@ pub struct Work {
 
 fn made(slot: &mut Option<Tensor>, context: &Context, device: Device, dtype: DType, dims: &[usize]) -> Result<()> {
     if slot.as_ref().is_none_or(|tensor| tensor.dims() != dims || tensor.device() != device) {
-        let place = |tensor: Result<Tensor>| if device == Device::Host { tensor } else { context.place(tensor?) };
-        *slot = Some(place(Tensor::zeros(dtype, dims))?);
+        *slot = Some(context.zeros_beside(device, dtype, dims)?);
     }
     Ok(())
 }

@@ -202,6 +202,7 @@ impl TrainOptions {
 
     /// Sequences of a micro-batch that pass through the model together; the last of them are what is left. A function of the
     /// options alone: the sums of gradients follow it.
+    #[cfg(test)]
     pub fn slice(&self, context_length: usize) -> usize {
         self.batch_size.div_ceil(self.slices(context_length))
     }

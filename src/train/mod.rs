@@ -6,8 +6,8 @@
 //! | `windows.rs`, `sampling.rs` | which windows a batch reads: anywhere, or balanced over clusters of the text |
 //! | `config.rs` | [`TrainOptions`]: what a run is told, checked once |
 //! | `adaptive.rs` | the band that the weights keep the learning rate in |
-//! | `optimizer.rs` | AdamW over all parameters, the gradient norm and clipping |
-//! | `step.rs` | one optimizer step and the memory it works in |
+//! | `optimizer.rs` | the verb `step` over all parameters of the model |
+//! | `step.rs`, `done.rs` | one step of a run and the memory it works in; what it measured |
 //! | `cluster_loss.rs` | the training loss of each cluster |
 //! | `metrics.rs` | [`Metrics`]: what a run reports, and metrics.jsonl |
 //! | `record.rs` | trainer.json: what a checkpoint was made by, and the checksums of its files |
@@ -23,6 +23,7 @@ mod checkpoint;
 mod cluster_loss;
 mod config;
 mod dataset;
+mod done;
 mod evaluation;
 mod generate;
 mod metrics;

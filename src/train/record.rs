@@ -14,7 +14,7 @@
 
 use super::cluster_loss::LossSums;
 use super::config::TrainOptions;
-use super::step::Done;
+use super::done::Done;
 use crate::model::ModelOptions;
 use crate::tensor::Result;
 use crate::tensor::error::{ensure, error};

@@ -4,17 +4,17 @@ use super::adaptive::Adaptive;
 use super::cluster_loss::{ClusterLoss, LossSums};
 use super::config::{GradientQuantization, TrainOptions};
 use super::dataset::Dataset;
+use super::done::Done;
 use super::evaluation::Evaluation;
 use super::optimizer::{ModelWeights, optimizer};
 use super::sampling::{Clusters, Sampling};
-use crate::model::{Activations, Draw, GradientProducts, Gradients, Model};
+use crate::model::{Draw, Form, GradientProducts, Gradients, Model, Slices};
 use crate::quantize::GradientCodes;
 use crate::step::{GuardOptions, Optimizer, Skip};
 use crate::tensor::error::error;
 use crate::tensor::log::{LogLevel, log};
 use crate::tensor::random::{Purpose, Stream};
 use crate::tensor::{Cancelled, DType, Error, ErrorKind, Result, Tensor, reserve, vec_zeroed};
-use serde::{Deserialize, Deserializer, Serialize};
 use std::sync::Arc;
 
 pub struct Work {
@@ -25,9 +25,7 @@ pub struct Work {
     /// None when `quantize_gradients` is off.
     pub codes: Option<GradientCodes>,
     gradients: Gradients,
-    activations: Activations,
-    /// For the last slice of a micro-batch, where it is a smaller one.
-    rest: Option<Activations>,
+    slices: Slices,
     tokens: Vec<u32>,
     targets: Vec<u32>,
     sampling: Sampling,
@@ -56,66 +54,14 @@ pub enum Fault {
     Rate(f64),
 }
 
-/// What a step measured. What it did not, is NaN: null in JSON.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Done {
-    #[serde(deserialize_with = "number")]
-    pub loss: f64,
-    #[serde(deserialize_with = "number")]
-    pub learning_rate: f64,
-    #[serde(deserialize_with = "number")]
-    pub learning_rate_factor: f64,
-    #[serde(deserialize_with = "number")]
-    pub gradient_norm: f64,
-    /// The share of trits that changed, the largest rms(step) / rms(w) of a parameter, and what the guard has left of the radius.
-    #[serde(default = "unknown", deserialize_with = "number")]
-    pub flip_rate: f64,
-    #[serde(default = "unknown", deserialize_with = "number")]
-    pub step_ratio: f64,
-    #[serde(default = "unknown", deserialize_with = "number")]
-    pub radius_factor: f64,
-    /// Batches skipped and steps undone so far.
-    #[serde(default)]
-    pub skipped: u64,
-    #[serde(default)]
-    pub undone: u64,
-}
-
-fn unknown() -> f64 {
-    f64::NAN
-}
-
-fn number<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<f64, D::Error> {
-    Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
-}
-
-impl Done {
-    /// Before the first step.
-    pub const NOTHING: Done = Done {
-        loss: f64::NAN,
-        learning_rate: f64::NAN,
-        learning_rate_factor: f64::NAN,
-        gradient_norm: f64::NAN,
-        flip_rate: f64::NAN,
-        step_ratio: f64::NAN,
-        radius_factor: f64::NAN,
-        skipped: 0,
-        undone: 0,
-    };
-}
-
 impl Work {
     /// `options` are resolved.
     pub fn new(model: &Model, dataset: Arc<Dataset>, options: &TrainOptions, sampling: Sampling) -> Result<Work> {
         let (batch, length) = (options.batch_size, options.context_length);
-        let slice = options.slice(length);
         let products = GradientProducts { input: options.input_gradient, weight: options.weight_gradient };
-        let activations = |windows| match options.activation_checkpointing {
-            true => Activations::checkpointing(model, windows, length, products),
-            false => Activations::training(model, windows, length, products),
-        };
-        let rest = batch % slice;
-        let evaluation = Evaluation::new(&dataset, slice, length, options.evaluation_windows);
+        let form = Form { batch, length, products, checkpointing: options.activation_checkpointing };
+        let slices = Slices::new(model, form)?;
+        let evaluation = Evaluation::new(&dataset, slices.size(), length, options.evaluation_windows);
         let largest = model.parameters().iter().map(|parameter| parameter.tensor.view().count()).max().unwrap_or(0);
         let interval = if options.log_interval > 0 { options.log_interval } else { options.evaluation_interval };
         let cluster_loss =
@@ -132,8 +78,7 @@ impl Work {
             adaptive: if options.use_adaptive_lr { Some(Adaptive::new(model, options)?) } else { None },
             codes,
             gradients,
-            activations: activations(slice)?,
-            rest: if rest > 0 { Some(activations(rest)?) } else { None },
+            slices,
             tokens: vec_zeroed(batch * length)?,
             targets: vec_zeroed(batch * length)?,
             sampling,
@@ -170,7 +115,7 @@ impl Work {
 
     pub fn evaluate(&mut self, model: &Model, cancelled: Cancelled) -> Result<f64> {
         let batch = (&mut self.tokens[..], &mut self.targets[..]);
-        self.evaluation.run(model, &self.dataset, &mut self.activations, batch, cancelled)
+        self.evaluation.run(model, &self.dataset, self.slices.whole(), batch, cancelled)
     }
 
     /// The step after `step` steps. An error, CANCELLED among them, leaves the parameters, the optimizer's states and the guard as
@@ -236,7 +181,7 @@ impl Work {
         let number = step + 1;
         if let Some(guard) = guard {
             let norm = self.norm(model)?;
-            let skip = self.optimizer.look(guard, loss.mean, norm);
+            let skip = self.optimizer.guard_mut().look(guard, loss.mean, norm);
             if let Some(skip) = skip {
                 let (mean, why) = (loss.mean, describe(skip));
                 log(
@@ -436,41 +381,34 @@ impl Work {
         by_window: bool,
         cancelled: Cancelled,
     ) -> Result<f64> {
-        let (batch, length, slice) =
-            (options.batch_size, options.context_length, options.slice(options.context_length));
-        let count = batch.div_ceil(slice);
-        let mut loss = 0.0;
-        for i in 0..count {
-            let windows = i * slice..batch.min((i + 1) * slice);
-            let (first, last) = (windows.start * length, windows.end * length);
-            let share = windows.len() as f64 / batch as f64;
-            let activations = match &mut self.rest {
-                Some(rest) if windows.len() < slice => rest,
-                _ => &mut self.activations,
-            };
+        let (batch, length) = (options.batch_size, options.context_length);
+        let count = self.slices.count();
+        let Work { slices, tokens, targets, gradients, before, after, cluster_loss, rows, .. } = self;
+        slices.mean(|i, windows, activations| {
+            let part = windows.start * length..windows.end * length;
             let draw = Some(Draw { seed: options.seed, step, micro_batch: micro * count as u32 + i as u32 });
-            let text = (&self.tokens[first..last], &self.targets[first..last]);
-            let part = match factor {
+            let text = (&tokens[part.clone()], &targets[part]);
+            let loss = match factor {
                 Some(factor) => {
-                    model.backward(activations, text, factor * share, draw, &mut self.gradients, cancelled)?
+                    let share = windows.len() as f64 / batch as f64;
+                    model.backward(activations, text, factor * share, draw, gradients, cancelled)?
                 }
                 None => model.loss(activations, text, draw, cancelled)?,
             };
-            loss += part * share;
             if by_window {
                 let losses = activations.losses.read::<f32>()?;
                 let means = losses.chunks_exact(length).map(|window| window.iter().sum::<f32>() / length as f32);
-                let kept = if factor.is_some() { &mut self.before } else { &mut self.after };
+                let kept = if factor.is_some() { &mut *before } else { &mut *after };
                 reserve(kept, windows.len())?;
                 kept.extend(means);
             }
-            if let Some(loss) = &mut self.cluster_loss
+            if let Some(loss) = cluster_loss
                 && factor.is_some()
             {
-                loss.add(&self.rows[windows], &activations.losses.read::<f32>()?);
+                loss.add(&rows[windows], &activations.losses.read::<f32>()?);
             }
-        }
-        Ok(loss)
+            Ok(loss)
+        })
     }
 
     /// The norm of all gradients.

@@ -98,7 +98,7 @@ fn descend(problem: &Problem, guard: Option<&GuardOptions>, bad: Option<(u32, f3
         }
         if let Some(guard) = guard {
             let norm = gradient.host::<f32>().unwrap().iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
-            let skipped = run.look(guard, loss, norm).is_some();
+            let skipped = run.guard_mut().look(guard, loss, norm).is_some();
             run.progress().guard.check_health().unwrap();
             assert_eq!(skipped, bad.is_some_and(|(at, _)| at == t), "step {t}");
             if skipped {
