@@ -2,9 +2,9 @@
  * setun.h: train, compress and run 1.58-bit (ternary) language models.
  *
  * Setun turns text into small language models whose linear layers have the weights -1, 0 and +1 only,
- * packs them at 2 or 1.6 bits a weight, and runs them. Everything is here, in twenty sections: LIBRARY,
- * CONTEXT, TENSOR, QUANTIZE, PACK, MATMUL, GRADIENT, FILE, CLUSTER, CODEBOOK, TEXT VECTORS, LR NET, STEP, PROBLEM, TEXT, MODEL,
- * BACKWARD, TRAIN, GENERATE, BENCHMARK. Each begins with the simplest use. The whole way from a text to a file, and from the file to a text:
+ * packs them at 2 or 1.6 bits a weight, and runs them. Everything is here, in twenty-one sections: LIBRARY,
+ * CONTEXT, TENSOR, QUANTIZE, PACK, MATMUL, GRADIENT, FILE, CLUSTER, CODEBOOK, TEXT VECTORS, LR NET, STEP, OPTIMIZER, PROBLEM, TEXT,
+ * MODEL, BACKWARD, TRAIN, GENERATE, BENCHMARK. Each begins with the simplest use. The whole way from a text to a file, and from the file to a text:
  *
  *     setun_model *model = NULL;
  *     setun_tokenizer *tokenizer = NULL;
@@ -1730,10 +1730,9 @@ void setun_lr_net_free(setun_lr_net *net);
  * before every new value is known to be finite: a step with a NaN or an infinity in a gradient, or that
  * would put one into a parameter or a state, is refused with SETUN_ERR_STATE, and has changed no byte.
  * After such an update the radius is a quarter (with the mode off: the learning rate), and grows back by
- * 5% a step; a bad gradient leaves it as it is. `setun_optimizer_step_guarded` skips batches that are none to
- * learn from, and undoes a step that made its own batch worse.
+ * 5% a step; a bad gradient leaves it as it is.
  *
- * `setun_step` needs no handle. A `setun_optimizer` steps many parameters as one, and is a checkpoint.
+ * `setun_step` needs no handle, and is AdamW's on floats. All else is a `setun_optimizer`'s, of the next section.
  *
  *     float w[2] = {1, 2}, gradient[2], moments[4] = {0};
  *     for (int64_t step = 1; step <= 100; step++) {
@@ -1741,18 +1740,6 @@ void setun_lr_net_free(setun_lr_net *net);
  *         if (setun_step(w, gradient, 2, moments, step, NULL, NULL) != SETUN_OK) puts(setun_last_error());
  *     }
  */
-
-/** What a parameter is to the network. */
-typedef enum {
-    /** A matrix if it has two dimensions or more, else a vector. */
-    SETUN_PARAMETER_KIND_AUTO = 0,
-    /** The floats behind weights that are used as ternary ones; they step like a matrix. */
-    SETUN_PARAMETER_KIND_TERNARY = 1,
-    /** Has weight_decay and radius_floor. */
-    SETUN_PARAMETER_KIND_MATRIX = 2,
-    /** Gains and biases: no weight decay, and vector_floor. */
-    SETUN_PARAMETER_KIND_VECTOR = 3,
-} setun_parameter_kind;
 
 /** Which rms of the weights the radius is a share of. */
 typedef enum {
@@ -1818,9 +1805,6 @@ typedef enum {
     /** Not taken: the guard found that its batch is no batch to learn from. */
     SETUN_STEP_OUTCOME_SKIPPED = 4,
 } setun_step_outcome;
-
-/** Parameters of several together, steps of many as one. */
-typedef struct setun_optimizer setun_optimizer;
 
 /** How to step. Fill it with `setun_optimizer_options_init`. */
 typedef struct {
@@ -1903,30 +1887,6 @@ typedef struct {
     double guard_tolerance;
 } setun_optimizer_options;
 
-/**
- * What one parameter has of its own. Fill it with `setun_parameter_options_init`; NAN = what the
- * optimizer's options say.
- */
-typedef struct {
-    size_t struct_size;
-    /** A `setun_parameter_kind`. Default SETUN_PARAMETER_KIND_AUTO. */
-    int32_t kind;
-    /** Default NAN. */
-    double weight_decay;
-    /** Default NAN. */
-    double radius_floor;
-    /** Default NAN. */
-    double lower;
-    /** Default NAN. */
-    double upper;
-    /** Its own radius. Default NAN. */
-    double radius;
-    /** Its own `setun_step_method`; -1 = the optimizer's. Default -1. */
-    int32_t method;
-    /** 0. */
-    int32_t reserved;
-} setun_parameter_options;
-
 /** What a step did. Set `struct_size` before it is filled. */
 typedef struct {
     size_t struct_size;
@@ -1986,9 +1946,6 @@ typedef struct {
 /** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */
 void setun_optimizer_options_init(setun_optimizer_options *options, size_t size);
 
-/** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */
-void setun_parameter_options_init(setun_parameter_options *options, size_t size);
-
 /**
  * One step of `parameters` [n] along `gradient` [n], as a matrix's: with weight_decay and radius_floor.
  *
@@ -2007,6 +1964,65 @@ setun_status setun_step(float *parameters,
                         int64_t step,
                         const setun_optimizer_options *options,
                         setun_step_report *report);
+
+/*
+ * OPTIMIZER: many parameters as one, in floats or codes, by methods of your choice
+ *
+ * A `setun_optimizer` steps any number of parameters together: clipped by the norm of all their gradients, refused or
+ * taken as one, each with options of its own. It keeps their states, in floats or in codes of 8 bits, and is a
+ * checkpoint. `setun_optimizer_step_guarded` skips batches that are none to learn from, and undoes a step that made
+ * its own batch worse.
+ *
+ *     setun_optimizer *optimizer = NULL;
+ *     const int64_t dims[2] = {rows, columns};
+ *     setun_optimizer_create(NULL, &optimizer);
+ *     setun_optimizer_add(optimizer, "w", w, dims, 2, NULL);
+ *     const float *gradients[1] = {gradient};
+ *     if (setun_optimizer_step(optimizer, gradients, 1, NULL) != SETUN_OK) puts(setun_last_error());
+ *     setun_optimizer_free(optimizer);
+ */
+
+/** What a parameter is to the network. */
+typedef enum {
+    /** A matrix if it has two dimensions or more, else a vector. */
+    SETUN_PARAMETER_KIND_AUTO = 0,
+    /** The floats behind weights that are used as ternary ones; they step like a matrix. */
+    SETUN_PARAMETER_KIND_TERNARY = 1,
+    /** Has weight_decay and radius_floor. */
+    SETUN_PARAMETER_KIND_MATRIX = 2,
+    /** Gains and biases: no weight decay, and vector_floor. */
+    SETUN_PARAMETER_KIND_VECTOR = 3,
+} setun_parameter_kind;
+
+/** Parameters of several together, steps of many as one. */
+typedef struct setun_optimizer setun_optimizer;
+
+/**
+ * What one parameter has of its own. Fill it with `setun_parameter_options_init`; NAN = what the
+ * optimizer's options say.
+ */
+typedef struct {
+    size_t struct_size;
+    /** A `setun_parameter_kind`. Default SETUN_PARAMETER_KIND_AUTO. */
+    int32_t kind;
+    /** Default NAN. */
+    double weight_decay;
+    /** Default NAN. */
+    double radius_floor;
+    /** Default NAN. */
+    double lower;
+    /** Default NAN. */
+    double upper;
+    /** Its own radius. Default NAN. */
+    double radius;
+    /** Its own `setun_step_method`; -1 = the optimizer's. Default -1. */
+    int32_t method;
+    /** 0. */
+    int32_t reserved;
+} setun_parameter_options;
+
+/** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */
+void setun_parameter_options_init(setun_parameter_options *options, size_t size);
 
 /**
  * Makes an optimizer without parameters; `setun_optimizer_add` them. NULL options = the defaults. Free it

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The sections of the header, in their order: the files of src/ffi that hold exports.
-const SECTIONS: [&str; 20] = [
+const SECTIONS: [&str; 21] = [
     "library",
     "context",
     "tensor",
@@ -18,6 +18,7 @@ const SECTIONS: [&str; 20] = [
     "tfidf",
     "lr_net",
     "step",
+    "optimizer",
     "problem",
     "text",
     "model",

@@ -24,8 +24,8 @@ use super::arguments::{self, check_pointer, one_of, size, slice, slice_mut, stor
 use super::guard::{guard, guard_silent};
 use super::handle::{self, Handle};
 use super::library::setun_status;
+use super::optimizer::setun_parameter_kind;
 use super::options::{self, Versioned};
-use super::step::setun_parameter_kind;
 use crate::step::{FEATURES, Kind, LrNet, LrNetOptions, MOST_PARAMETERS, Observation, WEIGHTS};
 use crate::tensor::Result;
 use crate::tensor::error::{ensure, error};

@@ -8,7 +8,7 @@
 //! | `options.rs` | structs that begin with their size |
 //! | `arguments.rs` | pointers, sizes, strings |
 //! | `kmeans_object.rs`, `model_object.rs`, `trainer.rs` | what the cluster, model and train sections keep behind their handles |
-//! | `optimizer.rs`, `problem_object.rs` | what the step and problem sections keep behind their handles |
+//! | `optimizer_object.rs`, `problem_object.rs` | what the optimizer and problem sections keep behind their handles |
 //! | the others | one per section of `include/setun.h` |
 //!
 //! `tests/header.rs` generates the header from the section files: the module comment of each opens its section, and types,
@@ -36,6 +36,7 @@ mod matmul;
 mod model;
 mod model_object;
 mod optimizer;
+mod optimizer_object;
 mod options;
 mod pack;
 mod problem;

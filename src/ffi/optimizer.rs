@@ -1,362 +1,436 @@
-//! What the step section keeps behind its handle, an optimizer and where the caller's parameters lie, and the options as read.
+//! OPTIMIZER: many parameters as one, in floats or codes, by methods of your choice
+//!
+//! A `setun_optimizer` steps any number of parameters together: clipped by the norm of all their gradients, refused or
+//! taken as one, each with options of its own. It keeps their states, in floats or in codes of 8 bits, and is a
+//! checkpoint. `setun_optimizer_step_guarded` skips batches that are none to learn from, and undoes a step that made
+//! its own batch worse.
+//!
+//!     setun_optimizer *optimizer = NULL;
+//!     const int64_t dims[2] = {rows, columns};
+//!     setun_optimizer_create(NULL, &optimizer);
+//!     setun_optimizer_add(optimizer, "w", w, dims, 2, NULL);
+//!     const float *gradients[1] = {gradient};
+//!     if (setun_optimizer_step(optimizer, gradients, 1, NULL) != SETUN_OK) puts(setun_last_error());
+//!     setun_optimizer_free(optimizer);
 
-use super::arguments::{check_end, check_pointer, one_of, size, slice};
-use super::step::{
-    setun_optimizer_options, setun_parameter_kind, setun_parameter_options, setun_radius_base, setun_radius_mode,
-    setun_state_precision, setun_step_method,
-};
-use super::train::setun_schedule;
-use crate::step::{
-    Decay, GuardOptions, Held, Kind, Method, Optimizer, ParameterOptions, Precision, RadiusBase, RadiusMode, Report,
-    Schedule, StepOptions,
-};
+use super::arguments::{self, check_apart, check_pointer, extent, size, slice, slice_mut, store};
+use super::context;
+use super::guard::{guard, guard_silent};
+use super::handle::{self, Handle};
+use super::library::setun_status;
+use super::lr_net::setun_lr_net;
+use super::optimizer_object::{OptimizerObject, guard_options, lend, parameter_options, step_options};
+use super::options::{self, Versioned};
+use super::step::{c_report, check_report, outcome, setun_optimizer_options, setun_step_report, write_report};
+use super::tensor::shape;
+use crate::step::{Kind, Optimizer, Parameter, ParameterOptions, Report};
+use crate::tensor::Result;
 use crate::tensor::error::{ensure, error};
-use crate::tensor::{DType, Result, Tensor, View, ViewMut, reserve};
-use std::path::Path;
+use std::ffi::c_char;
 
-/// What a `setun_optimizer` names.
-pub struct OptimizerObject {
-    optimizer: Optimizer,
-    guard: GuardOptions,
-    weights: Held,
-    /// The addresses of the parameters that have elements, in ascending order: they do not overlap.
-    places: Vec<Place>,
+/// What a parameter is to the network.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum setun_parameter_kind {
+    /// A matrix if it has two dimensions or more, else a vector.
+    Auto = 0,
+    /// The floats behind weights that are used as ternary ones; they step like a matrix.
+    Ternary = 1,
+    /// Has weight_decay and radius_floor.
+    Matrix = 2,
+    /// Gains and biases: no weight decay, and vector_floor.
+    Vector = 3,
 }
 
-struct Place {
-    start: usize,
-    end: usize,
-    parameter: usize,
+/// What one parameter has of its own. Fill it with `setun_parameter_options_init`; NAN = what the
+/// optimizer's options say.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct setun_parameter_options {
+    pub struct_size: usize,
+    /// A `setun_parameter_kind`. Default SETUN_PARAMETER_KIND_AUTO.
+    pub kind: i32,
+    /// Default NAN.
+    pub weight_decay: f64,
+    /// Default NAN.
+    pub radius_floor: f64,
+    /// Default NAN.
+    pub lower: f64,
+    /// Default NAN.
+    pub upper: f64,
+    /// Its own radius. Default NAN.
+    pub radius: f64,
+    /// Its own `setun_step_method`; -1 = the optimizer's. Default -1.
+    pub method: i32,
+    /// 0.
+    pub reserved: i32,
 }
 
-impl OptimizerObject {
-    pub fn new(optimizer: Optimizer, guard: GuardOptions) -> OptimizerObject {
-        OptimizerObject { optimizer, guard, weights: Held::default(), places: Vec::new() }
-    }
-
-    pub fn get(&self) -> &Optimizer {
-        &self.optimizer
-    }
-
-    pub fn get_mut(&mut self) -> &mut Optimizer {
-        &mut self.optimizer
-    }
-
-    /// `tensor` is over the caller's memory.
-    pub fn add(&mut self, name: &str, tensor: Tensor, own: &ParameterOptions) -> Result<()> {
-        let compact = own.kind == Kind::Ternary && self.optimizer.options().precision == Precision::Compact;
-        ensure!(
-            !compact,
-            Argument,
-            "parameter {name} is ternary and the states are compact: its codes cannot be your floats, add it with \
-             setun_optimizer_add_compact"
-        );
-        let start = tensor.view().as_ptr().addr();
-        let (end, parameter) = (start + tensor.bytes(), self.optimizer.parameters().len());
-        if let Some(other) = self.overlapping(start, end) {
-            ensure!(false, Argument, "data of parameter {name} overlaps parameter {other}");
+// SAFETY: repr(C), begins with struct_size, numbers only, ends with 8 bytes at a multiple of that: no padding at the end.
+unsafe impl Versioned for setun_parameter_options {
+    fn defaults() -> Self {
+        setun_parameter_options {
+            struct_size: size_of::<Self>(),
+            kind: setun_parameter_kind::Auto as i32,
+            weight_decay: f64::NAN,
+            radius_floor: f64::NAN,
+            lower: f64::NAN,
+            upper: f64::NAN,
+            radius: f64::NAN,
+            method: -1,
+            reserved: 0,
         }
-        reserve(&mut self.places, 1)?;
-        self.weights.push(tensor)?;
-        self.register(name, own)?;
-        if start < end {
-            let at = self.places.partition_point(|place| place.start < start);
-            self.places.insert(at, Place { start, end, parameter });
-        }
-        Ok(())
-    }
-
-    /// A parameter of codes, which begin as those of `initial`.
-    pub fn add_compact(&mut self, name: &str, initial: &[f32], dims: &[usize], own: &ParameterOptions) -> Result<()> {
-        let options = self.optimizer.options();
-        let precision = options.precision;
-        ensure!(precision == Precision::Compact, Argument, "states are not compact: parameter {name} has no codes");
-        ensure!(dims.len() == 2, Shape, "parameter {name} has {} dimensions, compact ones have 2", dims.len());
-        ensure!(!initial.is_empty(), Shape, "parameter {name} has no elements to keep codes of");
-        if let Some(element) = initial.iter().position(|x| !x.is_finite()) {
-            return Err(error!(Argument, "initial[{element}] is {}, which has no code", initial[element]));
-        }
-        let floats = Tensor::from_slice(initial, dims)?;
-        let (context, index) = (self.optimizer.context().clone(), self.optimizer.parameters().len());
-        self.weights.push_codes(&context, &floats, options.seed, index)?;
-        self.register(name, own)
-    }
-
-    /// The weights that were pushed last become a parameter, or go.
-    fn register(&mut self, name: &str, own: &ParameterOptions) -> Result<()> {
-        let index = self.optimizer.parameters().len();
-        let added = self.optimizer.add(name, self.weights.values(index), own);
-        if added.is_err() {
-            self.weights.pop();
-        }
-        added
-    }
-
-    /// The floats of a parameter.
-    pub fn floats(&self, index: usize) -> Result<Tensor> {
-        self.weights.floats(self.optimizer.context(), index)
-    }
-
-    /// Bytes of the states, and of the codes of weights that are its own.
-    pub fn state_bytes(&self) -> usize {
-        let of = |i: usize| self.weights.tensors(i);
-        let own = (0..self.optimizer.parameters().len()).map(of).filter(|[values, _]| values.dtype() != DType::F32);
-        self.optimizer.state_bytes() + own.flatten().map(Tensor::bytes).sum::<usize>()
-    }
-
-    pub fn save(&self, path: &Path) -> Result<()> {
-        self.optimizer.save(&self.weights, path)
-    }
-
-    pub fn load(&mut self, path: &Path) -> Result<()> {
-        self.optimizer.load(&mut self.weights, path)
-    }
-
-    /// What the last step did, with what is known of the guard.
-    pub fn last(&self) -> Report {
-        self.with_guard(self.optimizer.last().clone())
-    }
-
-    fn with_guard(&self, report: Report) -> Report {
-        let (progress, check_due) = (self.optimizer.progress(), self.optimizer.has_kept());
-        let (factor, skipped, undone) = (progress.factor, progress.guard.skipped, progress.guard.undone);
-        Report { factor, skipped, undone, check_due, ..report }
-    }
-
-    /// The name of the parameter that shares an address with start .. end.
-    fn overlapping(&self, start: usize, end: usize) -> Option<&str> {
-        let first = self.places.partition_point(|place| place.end <= start);
-        let place = self.places.get(first).filter(|place| start < end && place.start < end)?;
-        Some(&self.optimizer.parameters()[place.parameter].name)
-    }
-
-    /// One step along the gradients at the pointers, one for each parameter.
-    ///
-    /// # Safety
-    /// Each pointer is NULL or holds as many readable elements as its parameter, which nobody writes meanwhile; the
-    /// parameters' memory is alive, and nobody else uses it meanwhile.
-    pub unsafe fn step(&mut self, pointers: &[*const f32]) -> Result<Report> {
-        self.optimizer.forget();
-        // SAFETY: passed on to the caller.
-        let gradients = unsafe { self.gradients(pointers) }?;
-        let report = self.take(&gradients)?;
-        Ok(self.with_guard(report))
-    }
-
-    /// The same under the guard, of a batch with this loss.
-    ///
-    /// # Safety
-    /// As `step`.
-    pub unsafe fn step_guarded(&mut self, pointers: &[*const f32], loss: f64) -> Result<Report> {
-        self.optimizer.forget();
-        // SAFETY: passed on to the caller.
-        let gradients = unsafe { self.gradients(pointers) }?;
-        let context = self.optimizer.context().clone();
-        let mut squares = 0.0;
-        for gradient in &gradients {
-            let mut sum = [0.0f64];
-            (context.kernels().sum_squares)(
-                context.launch(),
-                gradient,
-                &mut ViewMut::of(&mut sum, &[1])?,
-            )?;
-            squares += sum[0];
-        }
-        let skip = self.optimizer.guard_mut().look(&self.guard, loss, squares.sqrt());
-        self.optimizer.guard_mut().check_health()?;
-        if skip.is_some() {
-            let step = self.optimizer.progress().steps;
-            let skipped = Report { step, is_skipped: true, gradient_norm: squares.sqrt(), ..Report::default() };
-            return Ok(self.with_guard(skipped));
-        }
-        let number = self.optimizer.progress().steps + 1;
-        if self.optimizer.progress().guard.is_due(&self.guard, number) {
-            self.optimizer.keep(&mut self.weights)?;
-        }
-        if let Some(net) = self.optimizer.net_mut() {
-            net.observe_loss(loss);
-        }
-        let report = self.take(&gradients)?;
-        if report.refusal.is_some() {
-            self.optimizer.forget();
-        }
-        Ok(self.with_guard(report))
-    }
-
-    /// Whether the step that can be undone was, by the losses of its batch before and after it.
-    pub fn judge(&mut self, before: &[f32], after: &[f32]) -> Result<bool> {
-        ensure!(self.optimizer.has_kept(), State, "no step waits for a judgement: check_due was not 1");
-        let stays = self.optimizer.guard_mut().judge(&self.guard, before, after);
-        match stays {
-            true => self.optimizer.forget(),
-            false => self.optimizer.undo(&mut self.weights)?,
-        }
-        Ok(!stays)
-    }
-
-    fn take(&mut self, gradients: &[View]) -> Result<Report> {
-        // The network looks at the trits that change.
-        if self.optimizer.options().flip_budget < 1.0 || self.optimizer.net().is_some() {
-            let context = self.optimizer.context().clone();
-            self.weights.find_thresholds(&context, self.optimizer.parameters())?;
-        }
-        self.optimizer.step(&mut self.weights, gradients)
-    }
-
-    /// The gradients at the pointers.
-    ///
-    /// # Safety
-    /// As `step`, for as long as they are used.
-    unsafe fn gradients<'a>(&self, pointers: &[*const f32]) -> Result<Vec<View<'a>>> {
-        let parameters = self.optimizer.parameters();
-        ensure!(
-            pointers.len() == parameters.len(),
-            Argument,
-            "count is {}, the optimizer has {} parameters",
-            pointers.len(),
-            parameters.len()
-        );
-        let mut gradients = Vec::new();
-        reserve(&mut gradients, pointers.len())?;
-        for (i, (&pointer, parameter)) in pointers.iter().zip(parameters).enumerate() {
-            let (name, count) = (format!("gradients[{i}]"), parameter.count());
-            if count > 0 {
-                check_pointer(pointer, &name)?;
-                let start = pointer.addr();
-                if let Some(other) = self.overlapping(start, start.saturating_add(size_of::<f32>() * count)) {
-                    ensure!(false, Argument, "{name} overlaps parameter {other}");
-                }
-            }
-            // SAFETY: NULL, alignment and overlap are checked; the length is the caller's contract.
-            let gradient: &'a [f32] = unsafe { slice(pointer, count, &name) }?;
-            gradients.push(View::of(gradient, &parameter.dims)?);
-        }
-        Ok(gradients)
     }
 }
 
-pub fn step_method(value: i32) -> Result<Method> {
-    let methods = [
-        (setun_step_method::Adamw as i32, "adamw", Method::AdamW),
-        (setun_step_method::Muon as i32, "muon", Method::Muon),
-        (setun_step_method::Momentum as i32, "momentum", Method::Momentum),
-    ];
-    one_of(value, "method", &methods)
+/// Parameters of several together, steps of many as one.
+pub struct setun_optimizer {
+    _opaque: [u8; 0],
 }
 
-pub fn precision(value: i32) -> Result<Precision> {
-    let precisions = [
-        (setun_state_precision::F32 as i32, "f32", Precision::F32),
-        (setun_state_precision::Int8 as i32, "int8", Precision::Int8),
-        (setun_state_precision::Compact as i32, "compact", Precision::Compact),
-    ];
-    one_of(value, "states", &precisions)
+impl Handle for setun_optimizer {
+    type Object = OptimizerObject;
+    const NAME: &'static str = "setun_optimizer";
 }
 
-pub fn radius_mode(value: i32) -> Result<RadiusMode> {
-    let modes = [
-        (setun_radius_mode::Off as i32, "off", RadiusMode::Off),
-        (setun_radius_mode::Cap as i32, "cap", RadiusMode::Cap),
-        (setun_radius_mode::Exact as i32, "exact", RadiusMode::Exact),
-    ];
-    one_of(value, "radius_mode", &modes)
+/// Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_parameter_options_init(options: *mut setun_parameter_options, size: usize) {
+    // SAFETY: NULL is checked; room for the struct is the caller's contract.
+    unsafe { options::init(options, size) }
 }
 
-pub fn radius_base(value: i32) -> Result<RadiusBase> {
-    let bases = [
-        (setun_radius_base::Current as i32, "current", RadiusBase::Current),
-        (setun_radius_base::Initial as i32, "initial", RadiusBase::Initial),
-    ];
-    one_of(value, "radius_base", &bases)
-}
-
-pub fn decay(value: i32) -> Result<Decay> {
-    let decays = [
-        (setun_schedule::Cosine as i32, "cosine", Decay::Cosine),
-        (setun_schedule::Constant as i32, "constant", Decay::Constant),
-        (setun_schedule::Linear as i32, "linear", Decay::Linear),
-        (setun_schedule::Stable as i32, "stable", Decay::Stable),
-    ];
-    one_of(value, "schedule", &decays)
-}
-
-pub fn guard_options(options: &setun_optimizer_options) -> Result<GuardOptions> {
-    let guard = GuardOptions {
-        interval: size(options.guard_interval, "guard_interval")? as u64,
-        spike: options.guard_spike,
-        tolerance: options.guard_tolerance,
-    };
-    guard.validate()?;
-    Ok(guard)
-}
-
-pub fn step_options(options: &setun_optimizer_options) -> Result<StepOptions> {
-    Ok(StepOptions {
-        learning_rate: options.learning_rate,
-        beta1: options.beta1,
-        beta2: options.beta2,
-        epsilon: options.epsilon,
-        weight_decay: options.weight_decay,
-        clip: options.clip,
-        method: step_method(options.method)?,
-        momentum: options.momentum,
-        nesterov: options.nesterov != 0,
-        muon_rms: options.muon_rms,
-        precision: precision(options.states)?,
-        radius_mode: radius_mode(options.radius_mode)?,
-        radius_base: radius_base(options.radius_base)?,
-        flip_budget: options.flip_budget,
-        schedule: Schedule {
-            decay: decay(options.schedule)?,
-            total: size(options.total_steps, "total_steps")? as u64,
-            warmup: size(options.warmup_steps, "warmup_steps")? as u64,
-            minimum: options.minimum_lr_ratio,
-        },
-        seed: options.seed,
-        radius: options.radius,
-        vector_radius: known(options.vector_radius),
-        floor: options.radius_floor,
-        vector_floor: options.vector_floor,
-        lower: options.lower,
-        upper: options.upper,
+/// Makes an optimizer without parameters; `setun_optimizer_add` them. NULL options = the defaults. Free it
+/// with `setun_optimizer_free`. Returns ARGUMENT (an option out of its range), ABI, MEMORY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_optimizer_create(
+    options: *const setun_optimizer_options,
+    out: *mut *mut setun_optimizer,
+) -> setun_status {
+    guard("optimizer_create", || {
+        check_pointer(out, "out")?;
+        // SAFETY: a struct as large as it says is the caller's contract.
+        let options = unsafe { options::read(options, "options") }?;
+        let optimizer = Optimizer::new(context::resolve(options.context)?, step_options(&options)?)?;
+        let optimizer = OptimizerObject::new(optimizer, guard_options(&options)?);
+        // SAFETY: NULL is checked; a valid pointer is the caller's contract.
+        unsafe { handle::give(out, optimizer) }
     })
 }
 
-/// NAN stands for what is not said.
-pub fn known(value: f64) -> Option<f64> {
-    (!value.is_nan()).then_some(value)
-}
-
-pub fn parameter_options(options: &setun_parameter_options, rank: usize) -> Result<ParameterOptions> {
-    let by_rank = if rank >= 2 { Kind::Matrix } else { Kind::Vector };
-    let kinds = [
-        (setun_parameter_kind::Auto as i32, "auto", by_rank),
-        (setun_parameter_kind::Ternary as i32, "ternary", Kind::Ternary),
-        (setun_parameter_kind::Matrix as i32, "matrix", Kind::Matrix),
-        (setun_parameter_kind::Vector as i32, "vector", Kind::Vector),
-    ];
-    Ok(ParameterOptions {
-        kind: one_of(options.kind, "kind", &kinds)?,
-        weight_decay: known(options.weight_decay),
-        floor: known(options.radius_floor),
-        radius: known(options.radius),
-        method: if options.method == -1 { None } else { Some(step_method(options.method)?) },
-        lower: known(options.lower),
-        upper: known(options.upper),
-    })
-}
-
-/// A tensor over the caller's memory; of its own, and empty, where there are no elements.
+/// Adds the parameter `name`, the floats at `data` of the shape `dims` [rank], before the first step. NULL
+/// options = a matrix or a vector by its rank, and the optimizer's options.
 ///
-/// # Safety
-/// `data` is NULL or holds the whole shape, alive and used by nobody else as long as the tensor is used.
-pub unsafe fn lend(data: *mut f32, dims: &[usize], name: &str) -> Result<Tensor> {
-    if dims.contains(&0) {
-        return Tensor::zeros(DType::F32, dims);
+/// Nothing is copied: `data` must stay valid until the optimizer is freed, or at least unused by calls on
+/// it. Between those calls you may read and write it. `data` is NULL only when a size is 0. What the states
+/// take, `setun_state_precision` says. Returns ARGUMENT (a name that is empty or taken; data that overlaps another
+/// parameter; misaligned; an option out of its range), SHAPE, STATE (after the first step), ABI, MEMORY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_optimizer_add(
+    optimizer: *mut setun_optimizer,
+    name: *const c_char,
+    data: *mut f32,
+    dims: *const i64,
+    rank: i32,
+    options: *const setun_parameter_options,
+) -> setun_status {
+    guard("optimizer_add", || {
+        // SAFETY: a string that ends, `rank` sizes and a struct as large as it says are the caller's contract.
+        let (name, dims, options) =
+            unsafe { (arguments::text(name, "name")?, shape(dims, rank)?, options::read(options, "options")?) };
+        let own = parameter_options(&options, dims.len())?;
+        // SAFETY: the header asks the caller for the size, the lifetime and the exclusiveness.
+        let tensor = unsafe { lend(data, &dims, "data") }?;
+        handle::exclusive(optimizer, "optimizer")?.add(name, tensor, &own)
+    })
+}
+
+/// Adds the ternary parameter `name` of the shape `dims` [rank] to an optimizer with compact states: as codes
+/// of 8 bits, which are the optimizer's own. They begin as those of the floats at `initial`, which are read
+/// once; read them with `setun_optimizer_read`. The kind is TERNARY, whatever the options say. Returns as
+/// `setun_optimizer_add`, ARGUMENT where the states are not compact, or initial holds a NaN or an infinity, and
+/// SHAPE unless there are two dimensions, and elements.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_optimizer_add_compact(
+    optimizer: *mut setun_optimizer,
+    name: *const c_char,
+    initial: *const f32,
+    dims: *const i64,
+    rank: i32,
+    options: *const setun_parameter_options,
+) -> setun_status {
+    guard("optimizer_add_compact", || {
+        // SAFETY: a string that ends, `rank` sizes and a struct as large as it says are the caller's contract.
+        let (name, dims, options) =
+            unsafe { (arguments::text(name, "name")?, shape(dims, rank)?, options::read(options, "options")?) };
+        let own = ParameterOptions { kind: Kind::Ternary, ..parameter_options(&options, dims.len())? };
+        // SAFETY: NULL and alignment are checked; the length is the caller's contract.
+        let initial = unsafe { slice(initial, arguments::count::<f32>(&dims, "dims")?, "initial") }?;
+        handle::exclusive(optimizer, "optimizer")?.add_compact(name, initial, &dims, &own)
+    })
+}
+
+/// Writes the parameter `index`, in the order they were added from 0, to `out`, `count` floats: those of codes
+/// as what they stand for. Returns ARGUMENT (no such parameter), SHAPE (another count).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_optimizer_read(
+    optimizer: *const setun_optimizer,
+    index: i64,
+    out: *mut f32,
+    count: i64,
+) -> setun_status {
+    guard("optimizer_read", || {
+        let count = size(count, "count")?;
+        let optimizer = handle::shared(optimizer, "optimizer")?;
+        let floats = optimizer.floats(parameter_index(index, optimizer.get().parameters().len())?)?;
+        let found = floats.count();
+        ensure!(found == count, Shape, "count is {count}, the parameter has {found} elements");
+        check_apart(&[extent("out", out, count)], &[])?;
+        // SAFETY: NULL and alignment are checked; the length is the caller's contract.
+        let out = unsafe { slice_mut(out, count, "out") }?;
+        out.copy_from_slice(floats.host::<f32>()?);
+        Ok(())
+    })
+}
+
+/// One step of all parameters. `gradients` holds `count` pointers, one for each parameter in the order they
+/// were added, each to as many floats as its parameter has. `report`, unless NULL, is filled also when the
+/// step is refused.
+///
+/// Returns ARGUMENT (another count; NULL, misaligned; a gradient that overlaps a parameter), STATE (refused,
+/// naming parameter and element: no parameter and no state has changed; or no parameters; or busy), ABI,
+/// MEMORY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_optimizer_step(
+    optimizer: *mut setun_optimizer,
+    gradients: *const *const f32,
+    count: i64,
+    report: *mut setun_step_report,
+) -> setun_status {
+    guard("optimizer_step", || {
+        // SAFETY: a struct as large as it says and `count` pointers are the caller's contract.
+        let gradients = unsafe {
+            check_report(report)?;
+            slice(gradients, size(count, "count")?, "gradients")?
+        };
+        // SAFETY: gradients as long as their parameters, and parameters that are alive, are the caller's contract.
+        let done = unsafe { handle::exclusive(optimizer, "optimizer")?.step(gradients) }?;
+        // SAFETY: checked above; a valid pointer is the caller's contract.
+        unsafe { write_report(report, &done) }?;
+        outcome(done)
+    })
+}
+
+/// The same, under a guard. `loss` is the mean loss of the batch that the gradients are of. A batch whose loss
+/// or gradient norm is no number, or a spike above the last ones, is skipped: the status is OK, the outcome in
+/// `report` SKIPPED, and nothing has changed.
+///
+/// Every guard_interval steps `check_due` in the report is 1: then all is kept as it was before the step (in as
+/// much memory as parameters and states take) until `setun_optimizer_judge`, which undoes the step or lets it
+/// stay; without it, the next step lets it stay. Returns as `setun_optimizer_step`, and STATE where more than
+/// half of the last 64 batches were skipped or undone.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_optimizer_step_guarded(
+    optimizer: *mut setun_optimizer,
+    gradients: *const *const f32,
+    count: i64,
+    loss: f64,
+    report: *mut setun_step_report,
+) -> setun_status {
+    guard("optimizer_step_guarded", || {
+        // SAFETY: a struct as large as it says and `count` pointers are the caller's contract.
+        let gradients = unsafe {
+            check_report(report)?;
+            slice(gradients, size(count, "count")?, "gradients")?
+        };
+        // SAFETY: gradients as long as their parameters, and parameters that are alive, are the caller's contract.
+        let done = unsafe { handle::exclusive(optimizer, "optimizer")?.step_guarded(gradients, loss) }?;
+        // SAFETY: checked above; a valid pointer is the caller's contract.
+        unsafe { write_report(report, &done) }?;
+        outcome(done)
+    })
+}
+
+/// Decides about the last step, of which `check_due` was 1: with the losses `before` and `after` it of the n
+/// parts of its batch, n at least 1. Where their mean has risen by more than guard_tolerance standard errors of
+/// that rise (or of one part: at all), or is no number, the step is undone bit for bit, the radius is a quarter
+/// (with the mode off: the learning rate) and grows back by 5% a step, and `undone`, unless NULL, becomes 1,
+/// else 0. Returns STATE (no step waits for it), ARGUMENT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_optimizer_judge(
+    optimizer: *mut setun_optimizer,
+    before: *const f32,
+    after: *const f32,
+    n: i64,
+    undone: *mut i32,
+) -> setun_status {
+    guard("optimizer_judge", || {
+        let n = size(n, "n")?;
+        ensure!(n > 0, Argument, "n is 0, expected at least 1");
+        check_apart(
+            &[extent("undone", undone, usize::from(!undone.is_null()))],
+            &[extent("before", before, n), extent("after", after, n)],
+        )?;
+        // SAFETY: NULL and alignment are checked; the lengths are the caller's contract.
+        let (before, after) = unsafe { (slice(before, n, "before")?, slice(after, n, "after")?) };
+        let judged = handle::exclusive(optimizer, "optimizer")?.judge(before, after)?;
+        if undone.is_null() {
+            return Ok(());
+        }
+        // SAFETY: not NULL; a valid pointer is the caller's contract.
+        unsafe { store(undone, i32::from(judged), "undone") }
+    })
+}
+
+/// Gives the optimizer a copy of the network `net`: from now on its factors multiply learning rate and radius of
+/// each parameter. NULL takes it away. Losses reach it by `setun_optimizer_step_guarded`; without them it sees none.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_optimizer_set_lr_net(
+    optimizer: *mut setun_optimizer,
+    net: *const setun_lr_net,
+) -> setun_status {
+    guard("optimizer_set_lr_net", || {
+        let net = if net.is_null() { None } else { Some(handle::shared(net, "net")?.clone()) };
+        handle::exclusive(optimizer, "optimizer")?.get_mut().set_net(net);
+        Ok(())
+    })
+}
+
+/// Hands out a copy of the optimizer's network, with what it has learned; free it with `setun_lr_net_free`. Returns
+/// STATE (there is none), MEMORY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_optimizer_lr_net(
+    optimizer: *const setun_optimizer,
+    out: *mut *mut setun_lr_net,
+) -> setun_status {
+    guard("optimizer_lr_net", || {
+        check_pointer(out, "out")?;
+        let optimizer = handle::shared(optimizer, "optimizer")?;
+        let net = optimizer.get().net().ok_or_else(|| error!(State, "the optimizer has no network"))?.clone();
+        // SAFETY: NULL is checked; a valid pointer is the caller's contract.
+        unsafe { handle::give(out, net) }
+    })
+}
+
+/// Says what the last step did to the parameter `index`, in the order they were added from 0, or, for -1, to
+/// all of them. Set the `struct_size` of `out` first. Returns ARGUMENT (no such parameter).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_optimizer_report(
+    optimizer: *const setun_optimizer,
+    index: i64,
+    out: *mut setun_step_report,
+) -> setun_status {
+    guard("optimizer_report", || {
+        check_pointer(out, "out")?;
+        let optimizer = handle::shared(optimizer, "optimizer")?;
+        let (all, parameters) = (optimizer.last(), optimizer.get().parameters());
+        let report = match index {
+            -1 => c_report(&all),
+            _ => parameter_report(&all, &parameters[parameter_index(index, parameters.len())?]),
+        };
+        // SAFETY: not NULL; a struct as large as it says is the caller's contract.
+        unsafe { options::write(out, report, "out") }
+    })
+}
+
+/// ARGUMENT unless it is one of so many.
+fn parameter_index(index: i64, count: usize) -> Result<usize> {
+    let found = usize::try_from(index).ok().filter(|&index| index < count);
+    found.ok_or_else(|| error!(Argument, "index is {index}, expected -1, or one of {count} parameters from 0"))
+}
+
+fn parameter_report(all: &Report, Parameter { report, .. }: &Parameter) -> setun_step_report {
+    setun_step_report {
+        learning_rate: report.learning_rate,
+        gradient_norm: report.gradient_norm,
+        step_rms: report.step_rms,
+        weight_rms: report.weight_rms,
+        ratio: report.ratio,
+        held: i64::from(report.held),
+        clamped: report.clamped as i64,
+        flips: report.flips as i64,
+        trits: report.trits as i64,
+        flip_share: report.flip_share,
+        cosine: report.cosine,
+        signal: report.signal,
+        ..c_report(all)
     }
-    check_pointer(data, name)?;
-    // SAFETY: not NULL and aligned; the rest is the caller's contract.
-    let tensor = unsafe { Tensor::wrap(data.cast(), DType::F32, dims) }?;
-    check_end(data, tensor.bytes(), name)?;
-    Ok(tensor)
+}
+
+/// Says the radius of the next step, before the schedule: the options' or the last that was set, and of it
+/// what refused updates and undone steps have left.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_optimizer_radius(optimizer: *const setun_optimizer, out: *mut f64) -> setun_status {
+    guard("optimizer_radius", || {
+        let radius = handle::shared(optimizer, "optimizer")?.get().radius();
+        // SAFETY: NULL is checked; a valid pointer is the caller's contract.
+        unsafe { store(out, radius, "out") }
+    })
+}
+
+/// Sets the radius, 0 or more, for a schedule of yours; that of vectors stays. What refused updates have taken of it stays taken,
+/// until it has grown back.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_optimizer_set_radius(optimizer: *mut setun_optimizer, radius: f64) -> setun_status {
+    guard("optimizer_set_radius", || handle::exclusive(optimizer, "optimizer")?.get_mut().set_radius(radius))
+}
+
+/// Sets the learning rate, 0 or more, for a schedule of yours.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_optimizer_set_learning_rate(
+    optimizer: *mut setun_optimizer,
+    learning_rate: f64,
+) -> setun_status {
+    guard("optimizer_set_learning_rate", || {
+        handle::exclusive(optimizer, "optimizer")?.get_mut().set_learning_rate(learning_rate)
+    })
+}
+
+/// Says how many bytes the states take, beside your parameters and gradients, and what the optimizer keeps of
+/// weights of its own.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_optimizer_state_bytes(
+    optimizer: *const setun_optimizer,
+    out: *mut usize,
+) -> setun_status {
+    guard("optimizer_state_bytes", || {
+        let bytes = handle::shared(optimizer, "optimizer")?.state_bytes();
+        // SAFETY: NULL is checked; a valid pointer is the caller's contract.
+        unsafe { store(out, bytes, "out") }
+    })
+}
+
+/// Writes the parameters, their states, the count of steps, the learning rate, the radius and what the guard
+/// remembers to the file `path` (safetensors: parameter.<name>, m.<name>, v.<name>, and with _scale at the end
+/// of the first word the scales of codes), or replaces it, whole or not at all. Returns
+/// STATE (a parameter holds a NaN or an infinity: nothing is written), IO, MEMORY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_optimizer_save(optimizer: *const setun_optimizer, path: *const c_char) -> setun_status {
+    guard("optimizer_save", || {
+        // SAFETY: NULL is checked; a NUL at the end is the caller's contract.
+        let path = unsafe { arguments::path(path, "path") }?;
+        handle::shared(optimizer, "optimizer")?.save(path)
+    })
+}
+
+/// Continues from a file of `setun_optimizer_save`: writes your parameters too. The optimizer must have
+/// parameters of the same names and shapes, with states of the same kind; the options of create and add are
+/// not in the file.
+///
+/// With the same options, on the same backend and CPU level, the steps that follow are bit for bit those of
+/// an optimizer that never stopped. On failure nothing has changed. Returns IO, FORMAT (damaged, or other
+/// parameters; says what), MEMORY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_optimizer_load(optimizer: *mut setun_optimizer, path: *const c_char) -> setun_status {
+    guard("optimizer_load", || {
+        // SAFETY: NULL is checked; a NUL at the end is the caller's contract.
+        let path = unsafe { arguments::path(path, "path") }?;
+        handle::exclusive(optimizer, "optimizer")?.load(path)
+    })
+}
+
+/// Frees the optimizer and its states; NULL is fine. Your parameters stay, as far as they have come.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_optimizer_free(optimizer: *mut setun_optimizer) {
+    guard_silent("optimizer_free", || handle::free(optimizer));
 }

@@ -6,7 +6,7 @@ use super::floating::outside;
 use super::handle;
 use super::library::{Token, UserData};
 use super::model_object::{MarkInPanic, ModelObject, check_poison, geometry};
-use super::optimizer;
+use super::optimizer_object;
 use super::options;
 use super::text::{tokenizer_kind, tokenizer_vocabulary};
 use super::train::{
@@ -153,7 +153,7 @@ impl TrainingOptions {
             max_steps: count(options.max_steps, "max_steps")?,
             context_length: size(options.context_length, "context_length")?,
             accumulation: size(options.accumulation, "accumulation")?,
-            schedule: optimizer::decay(options.schedule)?,
+            schedule: optimizer_object::decay(options.schedule)?,
             warmup_steps: count(options.warmup_steps, "warmup_steps")?,
             minimum_lr_ratio: options.minimum_lr_ratio,
             weight_decay: options.weight_decay,
@@ -161,14 +161,14 @@ impl TrainingOptions {
             beta2: options.beta2,
             epsilon: options.epsilon,
             clip: options.clip,
-            method: optimizer::step_method(options.method)?,
+            method: optimizer_object::step_method(options.method)?,
             momentum: options.momentum,
             muon_rms: options.muon_rms,
-            precision: optimizer::precision(options.states)?,
-            radius_mode: optimizer::radius_mode(options.radius_mode)?,
-            radius_base: optimizer::radius_base(options.radius_base)?,
+            precision: optimizer_object::precision(options.states)?,
+            radius_mode: optimizer_object::radius_mode(options.radius_mode)?,
+            radius_base: optimizer_object::radius_base(options.radius_base)?,
             radius: options.radius,
-            vector_radius: optimizer::known(options.vector_radius),
+            vector_radius: optimizer_object::known(options.vector_radius),
             flip_budget: options.flip_budget,
             guard: options.guard != 0,
             guard_interval: count(options.guard_interval, "guard_interval")?,

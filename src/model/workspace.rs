@@ -62,10 +62,7 @@ impl Slices {
 
     /// Calls `pass` for each slice with its number, its windows and its memory, and returns the mean of the losses that it returns,
     /// weighted by the windows.
-    pub fn mean(
-        &mut self,
-        mut pass: impl FnMut(usize, Range<usize>, &mut Activations) -> Result<f64>,
-    ) -> Result<f64> {
+    pub fn mean(&mut self, mut pass: impl FnMut(usize, Range<usize>, &mut Activations) -> Result<f64>) -> Result<f64> {
         let (batch, slice, count) = (self.form.batch, self.size(), self.count());
         let mut mean = 0.0;
         for i in 0..count {
