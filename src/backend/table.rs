@@ -435,6 +435,7 @@ pub struct Kernels {
     ) -> Result<()>,
     /// In place, the step: p = clamp(p - rate * d, lower, upper), m and v (but not that of FACTORED). Codes of p and v are rounded
     /// at random, element i by `stream.rounding(i)`. counts[2] u32 += elements that the box held, and trits that changed.
+    /// sums[5] f64, or [0] where they are not wanted: += those of `step_sums`, of the states before the step.
     pub step: fn(
         &Launch,
         rule: &StepRule,
@@ -447,6 +448,7 @@ pub struct Kernels {
         v: &mut ViewMut,
         v_scales: &mut ViewMut,
         counts: &mut ViewMut,
+        sums: &mut ViewMut,
     ) -> Result<()>,
     /// y[..] f32 = factor * x[..] f32.
     pub scale: fn(&Launch, factor: f32, x: &View, y: &mut ViewMut) -> Result<()>,

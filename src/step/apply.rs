@@ -1,6 +1,7 @@
 //! The step itself, once it is known to be one: the flip budget, the direction of Muon, and what is written.
 
 use super::flips;
+use super::measure::note_moments;
 use super::muon::LEAST_RMS;
 use super::options::{Kind, Method};
 use super::parameter::{Parameter, Weight, Weights};
@@ -155,7 +156,7 @@ impl Step<'_> {
         clear::<f64>(&mut work.sums)?;
         self.sums(work, i, &rule, parameter, weights.weight(i), along)?;
         let direction = work.sums.as_ref().expect(MADE).read::<f64>()?[i * SUMS].sqrt();
-        let direction_rms = direction / (parameter.count().max(1) as f64).sqrt();
+        let direction_rms = direction / parameter.root();
         let weight_rms = parameter.report.weight_rms;
         let rate = self.rate(parameter, report, direction_rms, weight_rms);
         self.note(parameter, rate, direction_rms, weight_rms, report);
@@ -170,7 +171,20 @@ impl Step<'_> {
         self.write(work, i, &full, parameter, weights.weight(i), along)
     }
 
-    /// The kernel's step of parameter i.
+    /// What the steps that were not measured in advance have come to.
+    pub(super) fn note_bounded(&self, work: &Work, parameters: &mut [Parameter], report: &Report) -> Result<()> {
+        let sums = work.done.as_ref().expect(MADE).read::<f64>()?;
+        for (parameter, sums) in parameters.iter_mut().zip(sums.as_chunks::<SUMS>().0) {
+            if parameter.is_bounded {
+                let (rate, weight_rms) = (parameter.report.learning_rate, parameter.report.weight_rms);
+                self.note(parameter, rate, sums[0].sqrt() / parameter.root(), weight_rms, report);
+                note_moments(parameter, sums, report);
+            }
+        }
+        Ok(())
+    }
+
+    /// The kernel's step of parameter i, with its sums if they are not known yet.
     fn write(
         &self,
         work: &mut Work,
@@ -180,6 +194,8 @@ impl Step<'_> {
         weight: Weight,
         gradient: &View,
     ) -> Result<()> {
+        let sums = if parameter.is_bounded { SUMS } else { 0 };
+        let sums = &mut work.done.as_mut().expect(MADE).view_mut().narrow(i * SUMS, sums)?;
         let counts = &mut work.counts.as_mut().expect(MADE).view_mut().narrow(2 * i, 2)?;
         let Parameter { dims, direction, states, .. } = parameter;
         let stream = Stream::new(self.options.seed, Purpose::Update, self.turn.draw as u32, i as u32);
@@ -205,6 +221,7 @@ impl Step<'_> {
             &mut v,
             &mut v_scales,
             counts,
+            sums,
         )
     }
 }

@@ -1,14 +1,15 @@
 //! How far a step would go, in advance: norms of gradients, weights and directions, and the rate that the radius leaves.
 
+use super::bound::largest_direction;
 use super::lr_net::{Observation, Proposal};
 use super::muon::LARGEST_SINGULAR;
-use super::options::{Method, RadiusBase, RadiusMode};
+use super::options::{Kind, Method, RadiusBase, RadiusMode};
 use super::parameter::{Parameter, Weight, Weights};
 use super::report::{ParameterReport, Refusal, RefusalKind, Report};
-use super::update::{LARGEST_NORM, MADE, SUMS, Step, Work, read_states};
+use super::update::{LARGEST_NORM, MADE, SUMS, Step, Work, clear, read_states};
 use crate::backend::{Direction, StepRule};
 use crate::tensor::error::error;
-use crate::tensor::{DType, Result, View};
+use crate::tensor::{DType, Device, Result, View};
 
 impl Step<'_> {
     /// Writes nothing but reports and the next factors of v.
@@ -24,8 +25,12 @@ impl Step<'_> {
         if refusal.is_some() {
             return Ok(refusal);
         }
+        self.find_bounded(work, parameters, weights, report)?;
         let (kernels, launch) = (self.context.kernels(), self.context.launch());
         for (i, (parameter, gradient)) in parameters.iter_mut().zip(gradients).enumerate() {
+            if parameter.is_bounded {
+                continue;
+            }
             let rule = self.rule(parameter, report.gradient_scale);
             let Parameter { direction, dims, states, .. } = parameter;
             if *direction == Direction::Factored {
@@ -37,12 +42,78 @@ impl Step<'_> {
         }
         let sums = work.sums.as_ref().expect(MADE).read::<f64>()?;
         for (i, (parameter, sums)) in parameters.iter_mut().zip(sums.as_chunks::<SUMS>().0).enumerate() {
-            let refusal = self.measure(i, parameter, weights.weight(i), sums, report)?;
+            let norms = if parameter.is_bounded {
+                let weight_rms = parameter.report.weight_rms;
+                [self.longest_direction(parameter, weight_rms), weight_rms].map(|rms| rms * parameter.root())
+            } else {
+                note_moments(parameter, sums, report);
+                [sums[0].sqrt(), sums[1].sqrt()]
+            };
+            let refusal = self.measure(i, parameter, weights.weight(i), norms, report)?;
             if refusal.is_some() {
                 return Ok(refusal);
             }
         }
         Ok(None)
+    }
+
+    /// Finds the parameters whose directions need not be known in advance, as the longest that there can be is within the radius:
+    /// they take one pass over their states instead of two, which tells what they have done.
+    fn find_bounded(
+        &self,
+        work: &mut Work,
+        parameters: &mut [Parameter],
+        weights: &mut dyn Weights,
+        report: &Report,
+    ) -> Result<()> {
+        let (kernels, launch) = (self.context.kernels(), self.context.launch());
+        clear::<f64>(&mut work.norms)?;
+        let norms = work.norms.as_mut().expect(MADE);
+        for (i, parameter) in parameters.iter_mut().enumerate() {
+            let values = weights.weight(i).values.view();
+            parameter.is_bounded = self.has_bound(parameter, &values);
+            if parameter.is_bounded {
+                (kernels.sum_squares)(launch, &values, &mut norms.view_mut().narrow(i, 1)?)?;
+            }
+        }
+        let squares = norms.read::<f64>()?;
+        for (parameter, &square) in parameters.iter_mut().zip(squares.iter()) {
+            let weight_rms = square.sqrt() / parameter.root();
+            parameter.report.weight_rms = weight_rms;
+            parameter.is_bounded &= self.is_short(parameter, weight_rms, report);
+        }
+        Ok(())
+    }
+
+    /// Whether [`Self::longest_direction`] is one, and nothing has to be known of the step before it is taken.
+    fn has_bound(&self, parameter: &Parameter, weights: &View) -> bool {
+        let floats = weights.dtype() == DType::F32 && parameter.states.m.dtype() == DType::F32;
+        let holds_flips = self.options.flip_budget < 1.0 && parameter.kind == Kind::Ternary;
+        // A device finds the sums in a pass of their own whenever it is.
+        let host = weights.device() == Device::Host;
+        parameter.is_of_steps
+            && parameter.direction == Direction::AdamW
+            && floats
+            && host
+            && !holds_flips
+            && self.net.is_none()
+    }
+
+    /// The largest rms of the direction, weight decay in it.
+    fn longest_direction(&self, parameter: &Parameter, weight_rms: f64) -> f64 {
+        largest_direction(self.options, self.turn.number) + parameter.limits.weight_decay * weight_rms
+    }
+
+    /// Whether the rate that is asked for stays in the radius along the longest direction. A NaN is not short.
+    fn is_short(&self, parameter: &Parameter, weight_rms: f64, all: &Report) -> bool {
+        let longest = self.longest_direction(parameter, weight_rms);
+        match self.options.radius_mode {
+            RadiusMode::Off => longest.is_finite() && weight_rms.is_finite(),
+            RadiusMode::Cap => {
+                all.learning_rate * longest <= self.radius_of(parameter, all) * self.reference(parameter, weight_rms)
+            }
+            RadiusMode::Exact => false,
+        }
     }
 
     /// The norms of the gradients, and the factor that clips them.
@@ -100,17 +171,16 @@ impl Step<'_> {
         (kernels.step_sums)(launch, rule, gradient, &p, &p_scales, &m, &m_scales, &v, &v_scales, sums)
     }
 
-    /// How far the parameter would go, and the learning rate that keeps it inside the radius.
+    /// How far the parameter would go, of the norms of its direction and weights, and the learning rate that keeps it inside the
+    /// radius.
     fn measure(
         &self,
         i: usize,
         parameter: &mut Parameter,
         weight: Weight,
-        sums: &[f64; SUMS],
+        [mut direction, weights]: [f64; 2],
         all: &Report,
     ) -> Result<Option<Refusal>> {
-        let [direction, weights, gm, mm, v] = *sums;
-        let (mut direction, weights) = (direction.sqrt(), weights.sqrt());
         if !is_safe(weights) {
             let refusal = self.refuse_non_finite(RefusalKind::Parameter, &parameter.name, &weight.values.view())?;
             return Ok(Some(refusal.unwrap_or_else(|| {
@@ -118,7 +188,7 @@ impl Step<'_> {
                 self.refuse(RefusalKind::Parameter, format_args!("the norm of {name} is beyond f32"))
             })));
         }
-        let root = (parameter.count().max(1) as f64).sqrt();
+        let root = parameter.root();
         if parameter.initial_rms.is_nan() {
             parameter.initial_rms = weights / root;
         }
@@ -127,9 +197,6 @@ impl Step<'_> {
             let smaller = parameter.dims[0].min(parameter.dims[1]) as f64;
             direction = self.muon_scale(parameter) * LARGEST_SINGULAR * smaller.sqrt() + decay * weights;
         }
-        let gradient = parameter.report.gradient_norm * all.gradient_scale;
-        parameter.report.cosine = gm / (gradient * mm.sqrt());
-        parameter.report.signal = mm / v;
         parameter.proposal = self.net.map(|net| net.propose(i, &self.observation(parameter)));
         let rate = self.rate(parameter, all, direction / root, weights / root);
         // Weight decay is a part of d, and may cancel one that is larger: both parts have to be finite.
@@ -227,6 +294,14 @@ impl Step<'_> {
         let found = (self.context.kernels().first_non_finite)(self.context.launch(), values)?;
         Ok(found.map(|element| self.refuse(kind, format_args!("element {element} of {what} is not finite"))))
     }
+}
+
+/// What the sums of `step_sums` say of the means.
+pub(super) fn note_moments(parameter: &mut Parameter, sums: &[f64; SUMS], all: &Report) {
+    let [_, _, gm, mm, v] = *sums;
+    let gradient = parameter.report.gradient_norm * all.gradient_scale;
+    parameter.report.cosine = gm / (gradient * mm.sqrt());
+    parameter.report.signal = mm / v;
 }
 
 /// What the network multiplies rate and radius by.

@@ -7,6 +7,7 @@
 //! | `weights.rs` | [`Held`]: weights over memory of a caller, or codes of the optimizer's own |
 //! | `update.rs` | [`Step`](update::Step): measure all, then change all or nothing |
 //! | `measure.rs`, `apply.rs` | how far it would go, and the step itself |
+//! | `bound.rs` | how far AdamW can go at most: what needs no measuring |
 //! | `muon.rs` | Muon's direction: a momentum made orthogonal |
 //! | `flips.rs` | the flip budget: how much of a step leaves so many trits as they are |
 //! | `schedule.rs` | [`Schedule`]: learning rate and radius as functions of the step |
@@ -30,10 +31,12 @@
 //! w          clamp(w - a d, lower, upper)
 //! ```
 //!
-//! A step changes all tensors or none. rms(d) is measured before anything is written, and with it every new value is known
-//! to be finite or the step is refused: that needs no copy. Only the steps that the guard checks do.
+//! A step changes all tensors or none. rms(d) is measured before anything is written, or known to be short enough whatever it is,
+//! and with it every new value is known to be finite or the step is refused: that needs no copy. Only the steps that the guard
+//! checks do.
 
 mod apply;
+mod bound;
 mod extras;
 mod flips;
 mod guard;

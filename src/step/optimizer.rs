@@ -160,9 +160,13 @@ impl Optimizer {
         &self.progress
     }
 
+    /// After the states were set.
     pub fn set_progress(&mut self, progress: Progress) {
         self.progress = progress;
         self.snapshot = None;
+        for parameter in &mut self.parameters {
+            parameter.check_states(&self.options, self.progress.steps);
+        }
     }
 
     /// What the last step did.

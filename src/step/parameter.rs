@@ -1,5 +1,6 @@
 //! One tensor that steps, and what is kept for it between two steps.
 
+use super::bound::is_of_steps;
 use super::lr_net::Proposal;
 use super::options::{Kind, Limits, Method, ParameterOptions, Precision, StepOptions};
 use super::report::ParameterReport;
@@ -30,6 +31,10 @@ pub struct Parameter {
     pub states: States,
     /// rms of the weights before the first step; NaN before it.
     pub initial_rms: f64,
+    /// Whether m and v are known to be what steps of AdamW leave.
+    pub is_of_steps: bool,
+    /// Whether the step is taken without its direction being measured: see `Step::find_bounded`.
+    pub is_bounded: bool,
     /// What the last step did to it.
     pub report: ParameterReport,
     /// What the network is told of the last step that was taken, and what it says of this one.
@@ -84,6 +89,8 @@ impl Parameter {
             limits,
             states,
             initial_rms: f64::NAN,
+            is_of_steps: true,
+            is_bounded: false,
             report: ParameterReport::default(),
             previous: Previous::default(),
             proposal: None,
@@ -107,10 +114,28 @@ impl Parameter {
             limits: Limits::of(options, own)?,
             states: States { m, m_scales: none()?, v, v_scales: none()?, next_v: none()? },
             initial_rms: f64::NAN,
+            is_of_steps: false,
+            is_bounded: false,
             report: ParameterReport::default(),
             previous: Previous::default(),
             proposal: None,
         })
+    }
+
+    /// After m and v were set: finds whether so many steps can have left them.
+    pub fn check_states(&mut self, options: &StepOptions, steps: u64) {
+        let floats = |tensor: &Tensor| tensor.device() == Device::Host && tensor.dtype() == DType::F32;
+        let States { m, v, .. } = &self.states;
+        let known = self.direction == Direction::AdamW && floats(m) && floats(v);
+        self.is_of_steps = match (m.host(), v.host()) {
+            (Ok(m), Ok(v)) if known => is_of_steps(options, steps, m, v),
+            _ => false,
+        };
+    }
+
+    /// sqrt(the elements), of norms to rms.
+    pub fn root(&self) -> f64 {
+        (self.count().max(1) as f64).sqrt()
     }
 
     pub fn count(&self) -> usize {

@@ -10,13 +10,13 @@
 //! Version 1 has neither extras nor guard, and floats only. Numbers are written so that reading gives the same bits. A file
 //! is read whole and checked before anything changes.
 
+use super::bound::first_impossible;
 use super::guard::Guard;
 use super::lr_net::Part;
 use super::optimizer::{Optimizer, Progress};
 use super::options::{check_radius, check_rate};
 use super::parameter::{Parameter, Previous, Weight, Weights};
 use super::report::Counters;
-use super::update::first_impossible;
 use super::weights::Held;
 use crate::backend::Direction;
 use crate::format::files::{read_file, write_atomic};

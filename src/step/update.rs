@@ -11,6 +11,7 @@
 //!
 //! All that is measured before the first write; a direction of Muon is measured, and held by the radius, when its turn comes.
 
+use super::bound::first_impossible;
 use super::lr_net::LrNet;
 use super::muon;
 use super::options::{Method, RadiusMode, StepOptions};
@@ -37,6 +38,8 @@ pub struct Work {
     /// One a gradient, and `SUMS` a parameter: f64.
     pub(super) norms: Option<Tensor>,
     pub(super) sums: Option<Tensor>,
+    /// The same sums, of steps that were taken.
+    pub(super) done: Option<Tensor>,
     /// `FLIP_BINS` and two counts a parameter: u32.
     pub(super) bins: Option<Tensor>,
     pub(super) counts: Option<Tensor>,
@@ -128,6 +131,7 @@ impl Step<'_> {
         for i in 0..parameters.len() {
             self.apply(work, i, &mut parameters[i], weights, &gradients[i], &report)?;
         }
+        self.note_bounded(work, parameters, &report)?;
         let counts = work.counts.as_ref().expect(MADE).read::<u32>()?;
         report.step = self.turn.number;
         for (parameter, counts) in parameters.iter_mut().zip(counts.as_chunks::<2>().0) {
@@ -142,6 +146,7 @@ impl Step<'_> {
         let device = gradients.first().map_or(Device::Host, View::device);
         made(&mut work.norms, context, device, DType::F64, &[count])?;
         made(&mut work.sums, context, device, DType::F64, &[count * SUMS])?;
+        made(&mut work.done, context, device, DType::F64, &[count * SUMS])?;
         let bins = if self.options.flip_budget < 1.0 { count * FLIP_BINS } else { 0 };
         made(&mut work.bins, context, device, DType::U32, &[bins])?;
         made(&mut work.counts, context, device, DType::U32, &[count * 2])?;
@@ -150,6 +155,7 @@ impl Step<'_> {
         work.muon.reserve(context, device, matrices)?;
         clear::<f64>(&mut work.norms)?;
         clear::<f64>(&mut work.sums)?;
+        clear::<f64>(&mut work.done)?;
         clear::<u32>(&mut work.counts)
     }
 
@@ -218,31 +224,18 @@ pub fn step_alone(
     gradient: &View,
 ) -> Result<Report> {
     options.validate()?;
-    let (states, before) = (&parameter.states, number - 1);
-    let (m, v) = (states.m.host::<f32>()?, states.v.host::<f32>()?);
-    if let Some([which, index]) = first_impossible(options, before, m, v) {
+    let before = number - 1;
+    parameter.check_states(options, before);
+    let (m, v) = (parameter.states.m.host::<f32>()?, parameter.states.v.host::<f32>()?);
+    if !parameter.is_of_steps
+        && let Some([which, index]) = first_impossible(options, before, m, v)
+    {
         let (at, value) = (which * parameter.count() + index, [m, v][which][index]);
         return Err(error!(Argument, "moments[{at}] is {value}, which no {before} steps can leave"));
     }
     let turn = Turn { number, schedule: options.schedule.factor(number), factor: 1.0, draw: number };
     let step = Step { context, options, turn, net: None, progress: 0.0 };
     step.take(&mut Work::default(), std::slice::from_mut(parameter), weights, &[*gradient])
-}
-
-/// The first element that no `steps` steps can have left in m or v: `[which, index]`. Running means of numbers up to N that
-/// began at 0 are at most N (1 - beta^steps); a hundredth is for rounding.
-pub fn first_impossible(options: &StepOptions, steps: u64, m: &[f32], v: &[f32]) -> Option<[usize; 2]> {
-    let most = |beta: f64, largest: f64| (1.01 * largest * (1.0 - f64::from(beta as f32).powf(steps as f64))) as f32;
-    let (most_m, most_v) = (most(options.beta1, LARGEST_NORM), most(options.beta2, LARGEST_NORM.powi(2)));
-    let in_m = first_outside(m, |m| m.abs() <= most_m).map(|index| [0, index]);
-    in_m.or_else(|| first_outside(v, |v| (v >= 0.0) & (v <= most_v)).map(|index| [1, index]))
-}
-
-/// The first value that is not inside. By blocks without a branch, so that the compiler can use vectors.
-fn first_outside(values: &[f32], inside: impl Fn(f32) -> bool) -> Option<usize> {
-    const BLOCK: usize = 1024;
-    let bad = values.chunks(BLOCK).position(|block| !block.iter().fold(true, |all, &x| all & inside(x)))?;
-    values[bad * BLOCK..].iter().position(|&x| !inside(x)).map(|index| bad * BLOCK + index)
 }
 
 fn check_gradients(parameters: &[Parameter], gradients: &[View]) -> Result<()> {

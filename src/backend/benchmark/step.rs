@@ -86,8 +86,9 @@ impl States {
     }
 }
 
-fn take(form: Form, shape: [usize; 2]) -> Result<Call> {
+fn take(form: Form, shape: [usize; 2], summed: bool) -> Result<Call> {
     let (mut states, mut counts) = (States::new(form, shape)?, zeros_of(DType::U32, &[2])?);
+    let mut sums = zeros_of(DType::F64, &[if summed { 5 } else { 0 }])?;
     let (rule, stream) = (form.rule(), Stream::new(1, Purpose::Update, 2, 3));
     call(move |kernels, launch| {
         let [p, p_scales, m, m_scales, v, v_scales] = &mut states.parts;
@@ -103,6 +104,7 @@ fn take(form: Form, shape: [usize; 2]) -> Result<Call> {
             &mut v.view_mut(),
             &mut v_scales.view_mut(),
             &mut counts.view_mut(),
+            &mut sums.view_mut(),
         )
     })
 }
@@ -161,7 +163,9 @@ pub fn cases(cases: &mut Cases) {
             let (read, written) = (floats + states + factors, states);
             cases.add("step_sums", sizes.clone(), Work::elements(n, read, 0), move || measure_sums(form, shape));
             cases.add("step_flips", sizes.clone(), Work::elements(n, read, 0), move || measure_flips(form, shape));
-            cases.add("step", sizes, Work::elements(n, read, written), move || take(form, shape));
+            let (plain, summed) = (sizes.clone(), format!("{sizes}, with sums"));
+            cases.add("step", plain, Work::elements(n, read, written), move || take(form, shape, false));
+            cases.add("step", summed, Work::elements(n, read, written), move || take(form, shape, true));
         }
         cases.add("scale", n.to_string(), Work::elements(n, floats, floats), move || {
             let (x, mut y) = (normal(&[n], 1)?, zeros(&[n])?);
@@ -171,7 +175,7 @@ pub fn cases(cases: &mut Cases) {
     cases.only_gpu(false);
     for (form, name) in Form::ALL {
         let (shape, sizes) = ([61, 17], format!("61 x 17, {name}"));
-        cases.add_odd("step", sizes.clone(), move || take(form, shape));
+        cases.add_odd("step", sizes.clone(), move || take(form, shape, true));
         cases.add_odd("step_sums", sizes.clone(), move || measure_sums(form, shape));
         cases.add_odd("step_flips", sizes, move || measure_flips(form, shape));
     }

@@ -291,10 +291,15 @@ pub fn step(
     v: &mut ViewMut,
     v_scales: &mut ViewMut,
     counts: &mut ViewMut,
+    sums: &mut ViewMut,
 ) -> Result<()> {
     let views = [&*parameter, &*parameter_scales, &*m, &*m_scales, &*v, &*v_scales].map(ViewMut::as_view);
     check_states("step", rule.direction, gradient, views.each_ref())?;
     check_results("step: counts", counts.count(), 2)?;
+    if sums.count() > 0 {
+        let [p, p_scales, m, m_scales, v, v_scales] = views.each_ref();
+        step_sums(launch, rule, gradient, p, p_scales, m, m_scales, v, v_scales, sums)?;
+    }
     let (count, direction) = (gradient.count(), rule.direction);
     let mut stage = Stage::new(launch)?;
     let p = Kept::update(&mut stage, parameter, parameter_scales)?;

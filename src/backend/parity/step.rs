@@ -130,7 +130,12 @@ fn cases(mut case: impl FnMut(&str, &StepRule, [usize; 2], [bool; 3])) {
     }
 }
 
-fn take(row: &Row, rule: &StepRule, states: &mut States) -> Result<Tensor> {
+/// The counts of a step, and its sums.
+fn take(row: &Row, rule: &StepRule, states: &mut States) -> Result<[Tensor; 2]> {
+    take_with(row, rule, states, dirty(DType::F64, &[5]))
+}
+
+fn take_with(row: &Row, rule: &StepRule, states: &mut States, mut sums: Tensor) -> Result<[Tensor; 2]> {
     let mut counts = dirty(DType::U32, &[2]);
     let [p, p_scales, m, m_scales, v, v_scales] = &mut states.parts;
     (row.kernels.step)(
@@ -145,8 +150,9 @@ fn take(row: &Row, rule: &StepRule, states: &mut States) -> Result<Tensor> {
         &mut v.view_mut(),
         &mut v_scales.view_mut(),
         &mut counts.view_mut(),
+        &mut sums.view_mut(),
     )?;
-    Ok(counts)
+    Ok([counts, sums])
 }
 
 #[test]
@@ -155,8 +161,20 @@ fn step() {
         check(&format!("step {name}"), EXACT, |row| {
             let mut states = States::new(rule, shape, codes)?;
             // Two, so that the first one's scales are the second's.
-            let counts = [take(row, rule, &mut states)?, take(row, rule, &mut states)?];
-            Ok(states.parts.into_iter().chain(counts).collect())
+            let found = [take(row, rule, &mut states)?, take(row, rule, &mut states)?];
+            Ok(states.parts.into_iter().chain(found.into_iter().flatten()).collect())
+        });
+    });
+}
+
+/// Sums that are not wanted change nothing of the step.
+#[test]
+fn step_without_sums() {
+    cases(|name, rule, shape, codes| {
+        check(&format!("step without sums {name}"), EXACT, |row| {
+            let mut states = States::new(rule, shape, codes)?;
+            let [counts, _] = take_with(row, rule, &mut states, Tensor::zeros(DType::F64, &[0])?)?;
+            Ok(states.parts.into_iter().chain([counts]).collect())
         });
     });
 }
@@ -170,9 +188,8 @@ fn step_of_what_is_no_number() {
                 let rule = rule(Direction::AdamW);
                 let mut states = States::new(&rule, [n, 1], [codes; 3])?;
                 states.gradient.host_mut::<f32>()?[n / 2] = value;
-                let mut counts = vec![take(row, &rule, &mut states)?];
-                counts.push(take(row, &rule, &mut states)?);
-                Ok(states.parts.into_iter().chain(counts).collect())
+                let found = [take(row, &rule, &mut states)?, take(row, &rule, &mut states)?];
+                Ok(states.parts.into_iter().chain(found.into_iter().flatten()).collect())
             });
         }
     }

@@ -383,7 +383,7 @@ pub fn step_flips(
 }
 
 pub fn step(
-    _: &Launch,
+    launch: &Launch,
     rule: &StepRule,
     stream: Stream,
     gradient: &View,
@@ -394,9 +394,14 @@ pub fn step(
     v: &mut ViewMut,
     v_scales: &mut ViewMut,
     counts: &mut ViewMut,
+    sums: &mut ViewMut,
 ) -> Result<()> {
     let views = [&*parameter, &*parameter_scales, &*m, &*m_scales, &*v, &*v_scales].map(ViewMut::as_view);
     check_states("step", rule.direction, gradient, views.each_ref())?;
+    if sums.count() > 0 {
+        let [p, p_scales, m, m_scales, v, v_scales] = views.each_ref();
+        step_sums(launch, rule, gradient, p, p_scales, m, m_scales, v, v_scales, sums)?;
+    }
     let (values, count) = (gradient.slice::<f32>()?, gradient.count());
     let counts = check_counts("step: counts", counts, 2)?;
     let [mut clamped, mut flipped] = [0u32; 2];

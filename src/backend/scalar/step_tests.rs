@@ -79,8 +79,9 @@ impl States {
 
     /// Takes a step; returns how many the box held, and how many trits changed.
     fn step(&mut self, rule: &StepRule, stream: Stream, gradient: &Tensor) -> [u32; 2] {
+        let expected = self.sums(rule, gradient);
         let [p, p_scales, m, m_scales, v, v_scales] = &mut self.0;
-        let mut counts = [0u32; 2];
+        let (mut counts, mut sums) = ([0u32; 2], [0.0f64; 5]);
         (KERNELS.step)(
             &launch(),
             rule,
@@ -93,8 +94,10 @@ impl States {
             &mut v.view_mut(),
             &mut v_scales.view_mut(),
             &mut view_mut(&mut counts, &[2]),
+            &mut view_mut(&mut sums, &[5]),
         )
         .unwrap();
+        assert_eq!(sums.map(f64::to_bits), expected.map(f64::to_bits), "those before the step");
         counts
     }
 
@@ -551,6 +554,7 @@ fn other_types_are_refused() {
                 &mut v.view_mut(),
                 &mut v_scales.view_mut(),
                 &mut counts.view_mut(),
+                &mut zeros::<f64>(&[0]).view_mut(),
             )
         },
     );
@@ -577,7 +581,7 @@ fn other_types_are_refused() {
 fn other_shapes_are_refused_and_nothing_is_written() {
     let n = 300;
     let good = || States::of_codes(&of::<f32>(&numbers(1, n)), None);
-    let take = |rule: &StepRule, states: &mut States, gradient: &Tensor, counts: usize| {
+    let take = |rule: &StepRule, states: &mut States, gradient: &Tensor, [counts, sums]: [usize; 2]| {
         let [p, p_scales, m, m_scales, v, v_scales] = &mut states.0;
         let mut found = vec![0u32; counts];
         (KERNELS.step)(
@@ -592,26 +596,28 @@ fn other_shapes_are_refused_and_nothing_is_written() {
             &mut v.view_mut(),
             &mut v_scales.view_mut(),
             &mut view_mut(&mut found, &[counts]),
+            &mut view_mut(&mut vec![0.0f64; sums], &[sums]),
         )
     };
     let (gradient, adamw) = (floats(&numbers(2, n)), adamw(1));
-    take(&adamw, &mut good(), &gradient, 2).unwrap();
+    take(&adamw, &mut good(), &gradient, [2, 0]).unwrap();
     for which in 0..6 {
         let mut states = good();
         let other = states.0[which].count() + 1;
         states.0[which] = Tensor::zeros(states.0[which].dtype(), &[other]).unwrap();
         let before = states.copy();
-        assert_eq!(kind(take(&adamw, &mut states, &gradient, 2)), ErrorKind::Shape, "argument {which}");
+        assert_eq!(kind(take(&adamw, &mut states, &gradient, [2, 0])), ErrorKind::Shape, "argument {which}");
         assert!(states.get::<i8>(0) == before.get::<i8>(0) && states.get::<u8>(4) == before.get::<u8>(4));
     }
-    assert_eq!(kind(take(&adamw, &mut good(), &gradient, 3)), ErrorKind::Shape);
+    assert_eq!(kind(take(&adamw, &mut good(), &gradient, [3, 0])), ErrorKind::Shape);
+    assert_eq!(kind(take(&adamw, &mut good(), &gradient, [2, 4])), ErrorKind::Shape);
     // States that the direction does not have, and factors of what is no matrix.
-    let kind_of = |direction| kind(take(&rule(direction), &mut good(), &gradient, 2));
+    let kind_of = |direction| kind(take(&rule(direction), &mut good(), &gradient, [2, 0]));
     assert_eq!([Direction::Momentum, Direction::Factored].map(kind_of), [ErrorKind::DType; 2]);
     assert_eq!(kind_of(Direction::Given), ErrorKind::Shape);
     let cube = zeros::<f32>(&[2, 3, 50]);
     let mut states = States::of_codes(&of::<f32>(&numbers(1, n)), Some(&[1.0; 6]));
-    assert_eq!(kind(take(&rule(Direction::Factored), &mut states, &cube, 2)), ErrorKind::Shape);
+    assert_eq!(kind(take(&rule(Direction::Factored), &mut states, &cube, [2, 0])), ErrorKind::Shape);
     let mut new = zeros::<f32>(&[6]);
     let refused =
         (KERNELS.step_factors)(&launch(), &adamw, &cube.view(), &floats(&[1.0; 6]).view(), &mut new.view_mut());

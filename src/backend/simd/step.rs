@@ -15,6 +15,7 @@ use crate::backend::{Direction, Launch, StepRule};
 use crate::tensor::random::Stream;
 use crate::tensor::{DType, Result, View, ViewMut};
 use parking_lot::Mutex;
+use std::ops::Range;
 use std::ptr::null_mut;
 
 const _: () = assert!(chunks::LEAST.is_multiple_of(BLOCK) && BLOCK.is_multiple_of(CODES));
@@ -219,17 +220,25 @@ pub fn step_sums(
     let tensors = Tensors::of("step_sums", rule.direction, gradient, views)?;
     let sums = check_sums(sums)?;
     let (scalars, count) = (scalars(rule), gradient.count());
+    by_block_sums(launch, count, sums, |range, sums| {
+        // SAFETY: all have the length of the range, and its blocks as many sums; nothing of the tensors is written.
+        unsafe { (launch.spans.step_sums)(&scalars, &tensors.from(range.start), range.len(), sums) };
+    })
+}
+
+/// Has `of` write the five sums of each canonical block of a range, and adds them up in order.
+fn by_block_sums(
+    launch: &Launch,
+    count: usize,
+    sums: &mut [f64],
+    of: impl Fn(Range<usize>, *mut f32) + Sync,
+) -> Result<()> {
     with_scratch::<f32, _>(STEP_SUMS * count.div_ceil(BLOCK), |block_sums| {
         let shared = Shared::new(block_sums);
         chunks::run(launch, count, chunks::elements(count), |range| {
-            let tensors = tensors.from(range.start);
             let blocks = STEP_SUMS * (range.start / BLOCK)..STEP_SUMS * range.end.div_ceil(BLOCK);
-            // SAFETY: chunks start at multiples of a block, so the blocks of different chunks are disjoint, and there are five
-            // sums for each; nothing of the tensors is written.
-            unsafe {
-                let sums = shared.part(blocks).as_mut_ptr();
-                (launch.spans.step_sums)(&scalars, &tensors, range.len(), sums);
-            }
+            // SAFETY: chunks start at multiples of a block, so the blocks of different chunks are disjoint.
+            of(range, unsafe { shared.part(blocks).as_mut_ptr() });
         });
         let mut totals = [0.0; STEP_SUMS];
         for block in block_sums.as_chunks::<STEP_SUMS>().0 {
@@ -276,6 +285,7 @@ pub fn step(
     v: &mut ViewMut,
     v_scales: &mut ViewMut,
     counts: &mut ViewMut,
+    sums: &mut ViewMut,
 ) -> Result<()> {
     let views = [&*parameter, &*parameter_scales, &*m, &*m_scales, &*v, &*v_scales].map(ViewMut::as_view);
     check_states("step", rule.direction, gradient, views.each_ref())?;
@@ -283,15 +293,20 @@ pub fn step(
     let states = [written(parameter, parameter_scales)?, written(m, m_scales)?, written(v, v_scales)?];
     let tensors = Tensors::new(rule.direction, gradient, states)?;
     let (scalars, stream, count) = (scalars(rule), PhiloxStream::from(stream), gradient.count());
-    chunks::run(launch, count, chunks::elements(count), |range| {
+    let part = |range: Range<usize>, sums: *mut f32| {
         let (tensors, mut found) = (tensors.from(range.start), [0u32; 2]);
-        // SAFETY: chunks are disjoint and start with a block of codes; all have the length of the range.
+        // SAFETY: chunks are disjoint and start with a block of codes; all have the length of the range, and sums are none, or
+        // those of its blocks.
         unsafe {
             let first = range.start as u64;
-            (launch.spans.step)(&scalars, &tensors, &stream, first, range.len(), found.as_mut_ptr());
+            (launch.spans.step)(&scalars, &tensors, &stream, first, range.len(), found.as_mut_ptr(), sums);
         }
         counts.lock().iter_mut().zip(found).for_each(|(count, found)| *count += found);
-    });
+    };
+    if sums.count() > 0 {
+        return by_block_sums(launch, count, check_sums(sums)?, part);
+    }
+    chunks::run(launch, count, chunks::elements(count), |range| part(range, null_mut()));
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 //! in fewer bits, what is refused, skipped and undone and what that leaves, checkpoints.
 
 mod adamw;
+mod bounded;
 mod flips;
 mod guard;
 mod limits;

@@ -8,7 +8,9 @@
 use super::activation::absmax;
 use super::elementwise::PhiloxStream;
 use super::math::{by_vectors, load_up_to, map, store_up_to};
+use super::reduce::{BLOCK, LANES};
 use super::step_codes::*;
+use super::step_measures::{NO_TOTALS, Totals, add_block, add_terms, write_totals};
 use super::vector::{WIDE, Wide, WideIntegers, load_wide, write};
 use bytemuck::cast;
 use core::ptr::{copy_nonoverlapping, write_bytes};
@@ -319,21 +321,34 @@ pub unsafe extern "C" fn step(
     first: u64,
     n: usize,
     counts: *mut u32,
+    mut sums: *mut f32,
 ) {
     let (scalars, tensors) = (&*scalars, &*tensors);
     let lanes = &Lanes::of(scalars);
     let mut found = [WideIntegers::ZERO; 2];
-    let mut at = 0;
     let free = scalars.lower == f32::NEG_INFINITY && scalars.upper == f32::INFINITY && scalars.threshold.is_nan();
-    if free && is_plain(scalars, tensors) {
-        at = n - n % CODES;
-        plain_step(lanes, tensors, at);
-    }
+    let plain = free && is_plain(scalars, tensors);
     let mut room = Room::new();
+    let mut at = 0;
     while at < n {
-        let count = block_count(n - at);
-        step_block(scalars, lanes, tensors, (&*stream, first), (at, count), &mut room, &mut found);
-        at += count;
+        let end = if n - at < BLOCK { n } else { at + BLOCK };
+        let mut totals = NO_TOTALS;
+        if plain {
+            let to = end - (end - at) % CODES;
+            plain_step(lanes, tensors, (at, to), &mut totals);
+            at = to;
+        }
+        while at < end {
+            let part = (at, block_count(end - at));
+            if !sums.is_null() {
+                add_block(scalars, lanes, tensors, part, &mut room, &mut totals);
+            }
+            step_block(scalars, lanes, tensors, (&*stream, first), part, &mut room, &mut found);
+            at += part.1;
+        }
+        if !sums.is_null() {
+            sums = write_totals(&totals, sums);
+        }
     }
     for (i, found) in found.into_iter().enumerate() {
         let lanes: [u32; WIDE] = cast(found);
@@ -461,22 +476,28 @@ pub fn is_plain(scalars: &StepScalars, tensors: &StepTensors) -> bool {
     scalars.direction == ADAMW && floats(&tensors.p) && floats(&tensors.m) && floats(&tensors.v)
 }
 
-/// Without a box and trits, where there is nothing to count. With them it is better to go by blocks: more instructions than a
-/// processor holds at a time would wait for each division. n is a multiple of a block.
-unsafe fn plain_step(lanes: &Lanes, tensors: &StepTensors, n: usize) {
+/// Without a box and trits, where there is nothing to count but the sums, which hide behind the divisions. With them it is better
+/// to go by blocks: more instructions than a processor holds at a time would wait for each division. From `at` to `end`, some
+/// multiple of the lanes.
+unsafe fn plain_step(lanes: &Lanes, tensors: &StepTensors, (at, end): (usize, usize), totals: &mut Totals) {
     let (g, p, m, v) = (tensors.gradient, tensors.p.floats, tensors.m.floats, tensors.v.floats);
-    let mut i = 0;
-    while i < n {
-        let gradient = load_wide(g.add(i)) * lanes.gradient_scale;
-        let new_m = lanes.first_moment(gradient, load_wide(m.add(i)));
-        let new_v = lanes.second_moment(gradient, load_wide(v.add(i)));
-        let old = load_wide(p.add(i));
-        let direction = lanes.by_root(new_m, new_v) + lanes.weight_decay * old;
-        write(p.add(i), old - lanes.rate * direction);
-        write(m.add(i), new_m);
-        write(v.add(i), new_v);
-        i += WIDE;
+    let mut sums = *totals;
+    let mut i = at;
+    while i < end {
+        for j in 0..LANES / WIDE {
+            let i = i + WIDE * j;
+            let gradient = load_wide(g.add(i)) * lanes.gradient_scale;
+            let (old, old_m, old_v) = (load_wide(p.add(i)), load_wide(m.add(i)), load_wide(v.add(i)));
+            let (new_m, new_v) = (lanes.first_moment(gradient, old_m), lanes.second_moment(gradient, old_v));
+            let direction = lanes.by_root(new_m, new_v) + lanes.weight_decay * old;
+            write(p.add(i), old - lanes.rate * direction);
+            write(m.add(i), new_m);
+            write(v.add(i), new_v);
+            add_terms(&mut sums, j, direction, [old, gradient, old_m, old_v]);
+        }
+        i += LANES;
     }
+    *totals = sums;
 }
 
 // --- the other operations ---------------------------------------------------------------------------------------------------

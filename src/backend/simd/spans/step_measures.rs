@@ -14,14 +14,19 @@ pub const FLIP_BINS: usize = 129;
 const FIRST_BIN: i32 = ((127 - 16) << 23) - (1 << BIN_SHIFT);
 const BIN_SHIFT: u32 = 20;
 
-pub unsafe extern "C" fn step_sums(scalars: *const StepScalars, tensors: *const StepTensors, n: usize, sums: *mut f32) {
+pub unsafe extern "C" fn step_sums(
+    scalars: *const StepScalars,
+    tensors: *const StepTensors,
+    n: usize,
+    mut sums: *mut f32,
+) {
     let (scalars, tensors) = (&*scalars, &*tensors);
     let lanes = &Lanes::of(scalars);
     let mut room = Room::new();
-    let (mut at, mut number) = (0, 0);
+    let mut at = 0;
     while at < n {
         let end = if n - at < BLOCK { n } else { at + BLOCK };
-        let mut totals = [[Wide::ZERO; LANES / WIDE]; SUMS];
+        let mut totals = NO_TOTALS;
         if is_plain(scalars, tensors) {
             let to = end - (end - at) % CODES;
             plain_sums(lanes, tensors, at, to, &mut totals);
@@ -29,33 +34,55 @@ pub unsafe extern "C" fn step_sums(scalars: *const StepScalars, tensors: *const 
         }
         while at < end {
             let count = block_count(end - at);
-            let block = gather(tensors, at, count, &mut room);
-            let direction = room.direction.as_mut_ptr();
-            directions(scalars, &block, direction, room.new.as_mut_ptr(), room.other.as_mut_ptr());
-            // What is missing of the last is 0 in all, and adds +0 to lanes that are not -0: no bit changes.
-            let mut i = 0;
-            while i < count {
-                for j in 0..LANES / WIDE {
-                    let at = i + WIDE * j;
-                    let [p, m, v] = [block.p, block.m, block.v].map(|x| load_wide(x.add(at)));
-                    let g = load_wide(block.g.add(at)) * lanes.gradient_scale;
-                    add_terms(&mut totals, j, load_wide(direction.add(at)), p, g, m, v);
-                }
-                i += LANES;
-            }
+            add_block(scalars, lanes, tensors, (at, count), &mut room, &mut totals);
             at += count;
         }
-        for which in 0..SUMS {
-            *sums.add(SUMS * number + which) = fold(cast(totals[which]));
-        }
-        number += 1;
+        sums = write_totals(&totals, sums);
     }
 }
 
-type Totals = [[Wide; LANES / WIDE]; SUMS];
+/// The lanes of the sums of a canonical block.
+pub type Totals = [[Wide; LANES / WIDE]; SUMS];
+pub const NO_TOTALS: Totals = [[Wide::ZERO; LANES / WIDE]; SUMS];
 
+/// Adds what `count` elements from `at` on, one block of codes, would do.
+#[inline(never)]
+pub unsafe fn add_block(
+    scalars: &StepScalars,
+    lanes: &Lanes,
+    tensors: &StepTensors,
+    (at, count): (usize, usize),
+    room: &mut Room,
+    totals: &mut Totals,
+) {
+    let block = gather(tensors, at, count, room);
+    let direction = room.direction.as_mut_ptr();
+    directions(scalars, &block, direction, room.new.as_mut_ptr(), room.other.as_mut_ptr());
+    // What is missing of the last is 0 in all, and adds +0 to lanes that are not -0: no bit changes.
+    let mut i = 0;
+    while i < count {
+        for j in 0..LANES / WIDE {
+            let at = i + WIDE * j;
+            let [p, m, v] = [block.p, block.m, block.v].map(|x| load_wide(x.add(at)));
+            let g = load_wide(block.g.add(at)) * lanes.gradient_scale;
+            add_terms(totals, j, load_wide(direction.add(at)), [p, g, m, v]);
+        }
+        i += LANES;
+    }
+}
+
+/// Writes the sums of a canonical block; where the next ones go.
 #[inline(always)]
-fn add_terms(totals: &mut Totals, j: usize, d: Wide, p: Wide, g: Wide, m: Wide, v: Wide) {
+pub unsafe fn write_totals(totals: &Totals, sums: *mut f32) -> *mut f32 {
+    for which in 0..SUMS {
+        *sums.add(which) = fold(cast(totals[which]));
+    }
+    sums.add(SUMS)
+}
+
+/// From a direction and the states before the step.
+#[inline(always)]
+pub fn add_terms(totals: &mut Totals, j: usize, d: Wide, [p, g, m, v]: [Wide; 4]) {
     let terms = [d * d, p * p, g * m, m * m, v];
     for (total, term) in totals.iter_mut().zip(terms) {
         total[j] += term;
@@ -72,7 +99,7 @@ unsafe fn plain_sums(lanes: &Lanes, tensors: &StepTensors, at: usize, end: usize
             let [g, p, m, v] = inputs.map(|x| load_wide(x.add(i + WIDE * j)));
             let g = g * lanes.gradient_scale;
             let d = lanes.by_root(lanes.first_moment(g, m), lanes.second_moment(g, v)) + lanes.weight_decay * p;
-            add_terms(&mut sums, j, d, p, g, m, v);
+            add_terms(&mut sums, j, d, [p, g, m, v]);
         }
         i += LANES;
     }

@@ -451,7 +451,8 @@ pub struct Spans {
         losses: *mut f32,
     ),
     // --- optimizer -----------------------------------------------------------------------------------------------
-    /// The step of n elements, the first of which is element `first` of the stream; counts[2]: see `Kernels::step`.
+    /// The step of n elements, the first of which is element `first` of the stream; counts[2]: see `Kernels::step`. sums are
+    /// NULL, or those of `step_sums`.
     pub step: unsafe extern "C" fn(
         scalars: *const StepScalars,
         tensors: *const StepTensors,
@@ -459,6 +460,7 @@ pub struct Spans {
         first: u64,
         n: usize,
         counts: *mut u32,
+        sums: *mut f32,
     ),
     /// sums[ceil(n / 4096)][STEP_SUMS]: of each block the canonical sums of `Kernels::step_sums`. Writes no state.
     pub step_sums:
