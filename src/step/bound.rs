@@ -163,7 +163,9 @@ mod tests {
             assert!(!is_of_steps(&options, 100, &ms, &vs), "{m} {v}");
         }
         // Means that remember nothing, or that remember m longer than v.
-        assert!(!(largest_direction(&self::options(0.0, 0.0), 5) < 1e3));
-        assert!(!(largest_direction(&self::options(0.99, 0.5), 2000) < 1e3));
+        for (beta1, beta2, step) in [(0.0, 0.0, 5), (0.99, 0.5, 2000)] {
+            let longest = largest_direction(&self::options(beta1, beta2), step);
+            assert!(longest.is_nan() || longest > 1e3, "{longest}");
+        }
     }
 }
