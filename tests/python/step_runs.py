@@ -28,6 +28,7 @@ SIZES = {
     "XS": (2, 64, 2, 64, 12),
     "S": (4, 128, 4, 64, 12),
     "S256": (4, 256, 4, 64, 12),
+    "W": (2, 256, 4, 64, 12),
     "M": (6, 384, 6, 256, 64),
 }
 PLAIN = {"use_adaptive_lr": 0, "quantize_gradients": 0, "n_clusters": 0}
@@ -70,8 +71,8 @@ def find(results, wanted):
 def run(setun, asked, wanted, dataset, vocabulary):
     layers, width, heads, context, batch = SIZES[asked.size]
     model = setun.Model(
-        vocabulary=vocabulary, layers=layers, width=width, heads=heads, context_length=context, hidden=4 * width,
-        quantize_weights=not asked.f32, seed=wanted["seed"],
+        setun.Context(threads=asked.threads), vocabulary=vocabulary, layers=layers, width=width, heads=heads,
+        context_length=context, hidden=4 * width, quantize_weights=not asked.f32, seed=wanted["seed"],
     )
     options = PLAIN | wanted["options"]
     trainer = setun.Trainer(
@@ -111,6 +112,7 @@ def arguments():
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--set", nargs="*", default=[], help="option=value")
     parser.add_argument("--over", nargs="*", default=[], help="option=value,value")
+    parser.add_argument("--threads", type=int, default=0, help="the numbers do not depend on them")
     parser.add_argument("--report", action="store_true", help="only print what is there")
     return parser.parse_args()
 
