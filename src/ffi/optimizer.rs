@@ -19,7 +19,7 @@ use super::guard::{guard, guard_silent};
 use super::handle::{self, Handle};
 use super::library::setun_status;
 use super::lr_net::setun_lr_net;
-use super::optimizer_object::{OptimizerObject, guard_options, lend, parameter_options, step_options};
+use super::optimizer_object::{OptimizerObject, guard_options, known, lend, parameter_options, step_options};
 use super::options::{self, Versioned};
 use super::step::{c_report, check_report, outcome, setun_optimizer_options, setun_step_report, write_report};
 use super::tensor::shape;
@@ -357,8 +357,8 @@ fn parameter_report(all: &Report, Parameter { report, .. }: &Parameter) -> setun
     }
 }
 
-/// Says the radius of the next step, before the schedule: the options' or the last that was set, and of it
-/// what refused updates and undone steps have left.
+/// Says the radius of the next step, before the schedule: the options' or the last that was set (of NAN, that of a
+/// matrix that does not step by Muon), and of it what refused updates and undone steps have left.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_optimizer_radius(optimizer: *const setun_optimizer, out: *mut f64) -> setun_status {
     guard("optimizer_radius", || {
@@ -368,11 +368,11 @@ pub unsafe extern "C" fn setun_optimizer_radius(optimizer: *const setun_optimize
     })
 }
 
-/// Sets the radius, 0 or more, for a schedule of yours; that of vectors stays. What refused updates have taken of it stays taken,
-/// until it has grown back.
+/// Sets the radius, 0 or more, for a schedule of yours, or NAN for that of the mode; that of vectors stays. What refused updates
+/// have taken of it stays taken, until it has grown back.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_optimizer_set_radius(optimizer: *mut setun_optimizer, radius: f64) -> setun_status {
-    guard("optimizer_set_radius", || handle::exclusive(optimizer, "optimizer")?.get_mut().set_radius(radius))
+    guard("optimizer_set_radius", || handle::exclusive(optimizer, "optimizer")?.get_mut().set_radius(known(radius)))
 }
 
 /// Sets the learning rate, 0 or more, for a schedule of yours.

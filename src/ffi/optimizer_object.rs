@@ -309,7 +309,7 @@ pub fn step_options(options: &setun_optimizer_options) -> Result<StepOptions> {
             minimum: options.minimum_lr_ratio,
         },
         seed: options.seed,
-        radius: options.radius,
+        radius: known(options.radius),
         vector_radius: known(options.vector_radius),
         floor: options.radius_floor,
         vector_floor: options.vector_floor,

@@ -251,7 +251,8 @@ pub struct setun_train_options {
     pub momentum: f64,
     /// The rms of Muon's direction, which the learning rate multiplies. Default 1.
     pub muon_rms: f64,
-    /// rms(step) over rms(weights) of each matrix, at most or exactly, at the peak of the schedule. Default 0.05.
+    /// rms(step) over rms(weights) of each matrix, at most or exactly, at the peak of the schedule; NAN = that of the mode, as in
+    /// `setun_optimizer_options`, with T the steps of the run. Default NAN.
     pub radius: f64,
     /// The largest share of the trits of a matrix that change in a step; 1 = no limit. Default 1.
     pub flip_budget: f64,
@@ -314,7 +315,7 @@ unsafe impl Versioned for setun_train_options {
             guard: 0,
             momentum: 0.95,
             muon_rms: 1.0,
-            radius: 0.05,
+            radius: f64::NAN,
             flip_budget: 1.0,
             vector_radius: f64::NAN,
             guard_interval: 16,

@@ -167,7 +167,7 @@ impl TrainingOptions {
             precision: optimizer_object::precision(options.states)?,
             radius_mode: optimizer_object::radius_mode(options.radius_mode)?,
             radius_base: optimizer_object::radius_base(options.radius_base)?,
-            radius: options.radius,
+            radius: optimizer_object::known(options.radius),
             vector_radius: optimizer_object::known(options.vector_radius),
             flip_budget: options.flip_budget,
             guard: options.guard != 0,

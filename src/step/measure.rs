@@ -5,6 +5,7 @@ use super::lr_net::{Observation, Proposal};
 use super::muon::LARGEST_SINGULAR;
 use super::options::{Kind, Method, RadiusBase, RadiusMode};
 use super::parameter::{Parameter, Weight, Weights};
+use super::radius::rule;
 use super::report::{ParameterReport, Refusal, RefusalKind, Report};
 use super::update::{LARGEST_NORM, MADE, SUMS, Step, Work, clear, read_states};
 use crate::backend::{Direction, StepRule};
@@ -110,7 +111,7 @@ impl Step<'_> {
         match self.options.radius_mode {
             RadiusMode::Off => longest.is_finite() && weight_rms.is_finite(),
             RadiusMode::Cap => {
-                all.learning_rate * longest <= self.radius_of(parameter, all) * self.reference(parameter, weight_rms)
+                all.learning_rate * longest <= self.radius_of(parameter) * self.reference(parameter, weight_rms)
             }
             RadiusMode::Exact => false,
         }
@@ -223,7 +224,7 @@ impl Step<'_> {
     pub(super) fn rate(&self, parameter: &Parameter, all: &Report, direction_rms: f64, weight_rms: f64) -> f64 {
         let multiplier = multiplier(parameter.proposal);
         let asked = all.learning_rate * multiplier;
-        let longest = self.radius_of(parameter, all) * multiplier * self.reference(parameter, weight_rms);
+        let longest = self.radius_of(parameter) * multiplier * self.reference(parameter, weight_rms);
         match self.options.radius_mode {
             RadiusMode::Off => asked * self.turn.factor,
             // No direction, no step: any rate will do.
@@ -251,15 +252,12 @@ impl Step<'_> {
         }
     }
 
-    fn radius_of(&self, parameter: &Parameter, all: &Report) -> f64 {
-        let held = self.turn.schedule * self.turn.factor;
-        match parameter.limits.radius {
-            Some(own) => own * held,
-            None => match self.options.vector_radius.filter(|_| parameter.limits.is_vector) {
-                Some(of_vectors) => of_vectors * held,
-                None => all.radius,
-            },
-        }
+    fn radius_of(&self, parameter: &Parameter) -> f64 {
+        let of_vectors = self.options.vector_radius.filter(|_| parameter.limits.is_vector);
+        let own = parameter.limits.radius.or(of_vectors).or(self.options.radius);
+        own.unwrap_or_else(|| rule(self.options, parameter.method, &parameter.dims))
+            * self.turn.schedule
+            * self.turn.factor
     }
 
     fn reference(&self, parameter: &Parameter, weight_rms: f64) -> f64 {

@@ -10,6 +10,7 @@
 //! | `bound.rs` | how far AdamW can go at most: what needs no measuring |
 //! | `muon.rs` | Muon's direction: a momentum made orthogonal |
 //! | `flips.rs` | the flip budget: how much of a step leaves so many trits as they are |
+//! | `radius.rs` | the radius where none is given |
 //! | `schedule.rs` | [`Schedule`]: learning rate and radius as functions of the step |
 //! | `optimizer.rs` | [`Optimizer`]: parameters by name, the count of steps, the radius in force |
 //! | `guard.rs`, `snapshot.rs` | [`Guard`]: batches that are skipped, and steps that are undone |
@@ -47,6 +48,7 @@ mod optimizer;
 mod options;
 mod parameter;
 pub mod problem;
+mod radius;
 mod report;
 mod schedule;
 mod snapshot;

@@ -176,12 +176,12 @@ impl Optimizer {
 
     /// The radius that holds in the next step, before its schedule.
     pub fn radius(&self) -> f64 {
-        self.options.radius * self.progress.factor
+        self.options.common_radius() * self.progress.factor
     }
 
-    /// The radius before refusals.
-    pub fn set_radius(&mut self, radius: f64) -> Result<()> {
-        check_radius(radius)?;
+    /// The radius before refusals; None: by the rule.
+    pub fn set_radius(&mut self, radius: Option<f64>) -> Result<()> {
+        radius.map_or(Ok(()), check_radius)?;
         self.options.radius = radius;
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! How to step: for all parameters, and what one may have of its own.
 
+use super::radius::rule;
 use super::schedule::Schedule;
 use super::update::LARGEST_NORM;
 use crate::tensor::Result;
@@ -78,8 +79,8 @@ pub struct StepOptions {
     pub precision: Precision,
     pub radius_mode: RadiusMode,
     pub radius_base: RadiusBase,
-    /// The longest step, as a share of the rms of the weights.
-    pub radius: f64,
+    /// The longest step, as a share of the rms of the weights; None: by `radius.rs`.
+    pub radius: Option<f64>,
     /// Of vectors; None: the same.
     pub vector_radius: Option<f64>,
     /// The least rms that the radius is taken of: for matrices, and for vectors.
@@ -112,7 +113,7 @@ impl Default for StepOptions {
             precision: Precision::F32,
             radius_mode: RadiusMode::Cap,
             radius_base: RadiusBase::Current,
-            radius: 0.05,
+            radius: None,
             vector_radius: None,
             floor: 1e-3,
             vector_floor: 0.1,
@@ -150,6 +151,11 @@ const LARGEST_EPSILON: f64 = 1.0;
 const LARGEST_MUON_RMS: f64 = 1e3;
 
 impl StepOptions {
+    /// The radius of what has none of its own and does not step by Muon.
+    pub fn common_radius(&self) -> f64 {
+        self.radius.unwrap_or_else(|| rule(self, Method::AdamW, &[]))
+    }
+
     pub fn validate(&self) -> Result<()> {
         check_rate(self.learning_rate)?;
         for (name, beta) in [("beta1", self.beta1), ("beta2", self.beta2), ("momentum", self.momentum)] {
@@ -171,7 +177,7 @@ impl StepOptions {
         let budget = self.flip_budget;
         ensure!((0.0..=1.0).contains(&budget), Argument, "flip_budget is {budget}, expected 0 to 1");
         not_negative("clip", self.clip)?;
-        check_radius(self.radius)?;
+        self.radius.map_or(Ok(()), check_radius)?;
         self.vector_radius.map_or(Ok(()), |radius| not_negative("vector_radius", radius))?;
         self.schedule.validate()?;
         Limits::of(self, &ParameterOptions::of(Kind::Matrix))?;

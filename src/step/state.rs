@@ -74,7 +74,7 @@ impl Optimizer {
             ("version", VERSION.to_string()),
             ("steps", steps.to_string()),
             ("learning_rate", options.learning_rate.to_string()),
-            ("radius", options.radius.to_string()),
+            ("radius", options.radius.unwrap_or(f64::NAN).to_string()),
             ("factor", factor.to_string()),
             ("refused_gradients", refused.gradients.to_string()),
             ("refused_parameters", refused.parameters.to_string()),
@@ -103,8 +103,11 @@ impl Optimizer {
         self.check_tensors(weights, &file, version == FIRST_VERSION)?;
         let rates: [f64; 3] = [metadata.get("learning_rate")?, metadata.get("radius")?, metadata.get("factor")?];
         let [rate, radius, factor] = rates;
-        let sound = check_rate(rate).is_ok() && check_radius(radius).is_ok() && factor > 0.0 && factor <= 1.0;
-        ensure!(sound, Format, "learning_rate {rate}, radius {radius} and factor {factor} are not an optimizer's");
+        // Not a number: by the rule.
+        let radius = (!radius.is_nan()).then_some(radius);
+        let sound =
+            check_rate(rate).is_ok() && radius.map_or(Ok(()), check_radius).is_ok() && factor > 0.0 && factor <= 1.0;
+        ensure!(sound, Format, "learning_rate {rate}, radius {radius:?} and factor {factor} are not an optimizer's");
         let refused = Counters {
             gradients: metadata.get("refused_gradients")?,
             parameters: metadata.get("refused_parameters")?,

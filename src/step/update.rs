@@ -115,7 +115,7 @@ impl Step<'_> {
             gradient_scale: 1.0,
             radius: match options.radius_mode {
                 RadiusMode::Off => f64::INFINITY,
-                _ => options.radius * self.turn.schedule * self.turn.factor,
+                _ => options.common_radius() * self.turn.schedule * self.turn.factor,
             },
             ..Report::default()
         };

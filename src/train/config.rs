@@ -74,7 +74,7 @@ pub struct TrainOptions {
     /// What a step may be at most, or is: see `step/options.rs`.
     pub radius_mode: RadiusMode,
     pub radius_base: RadiusBase,
-    pub radius: f64,
+    pub radius: Option<f64>,
     pub vector_radius: Option<f64>,
     /// The largest share of the trits of a matrix that change in a step.
     pub flip_budget: f64,
@@ -130,7 +130,7 @@ impl Default for TrainOptions {
             precision: Precision::F32,
             radius_mode: RadiusMode::Off,
             radius_base: RadiusBase::Current,
-            radius: 0.05,
+            radius: None,
             vector_radius: None,
             flip_budget: 1.0,
             guard: false,

@@ -80,7 +80,7 @@ fn plain(context: &Context, options: &StepOptions, last: u32) -> Vec<u8> {
 #[test]
 fn a_radius_that_is_not_reached_changes_no_bit() {
     for context in contexts() {
-        let wide = StepOptions { radius: 100.0, ..StepOptions::default() };
+        let wide = StepOptions { radius: Some(100.0), ..StepOptions::default() };
         let expected = plain(&context, &wide, 6);
         for options in [off(), wide] {
             let mut run = Run::all(&context, &options);

@@ -34,7 +34,7 @@ fn an_exact_radius_is_the_length_of_every_step() {
             let options = StepOptions {
                 learning_rate: rate,
                 radius_mode: exact,
-                radius: 0.03,
+                radius: Some(0.03),
                 vector_radius: Some(0.02),
                 ..StepOptions::default()
             };
@@ -102,7 +102,7 @@ fn a_radius_of_zero_moves_nothing_and_neither_does_a_gradient_of_zeros() {
             let start = run.bits();
             assert_eq!(run.step(&zeros).refusal, None);
             assert!(run.bits() == start, "zeros, {mode:?}");
-            run.set_radius(0.0).unwrap();
+            run.set_radius(Some(0.0)).unwrap();
             assert_eq!(run.step(&gradients(1)).ratio, 0.0);
             for i in 0..SHAPES.len() {
                 assert_eq!(run.values(i), super::start(i), "radius 0, {mode:?}");
@@ -168,7 +168,7 @@ fn the_box_holds_and_counts() {
 #[test]
 fn a_parameter_may_have_limits_of_its_own() {
     let context = context(Backend::Simd, 1);
-    let options = StepOptions { radius_mode: RadiusMode::Exact, radius: 0.1, ..StepOptions::default() };
+    let options = StepOptions { radius_mode: RadiusMode::Exact, radius: Some(0.1), ..StepOptions::default() };
     let mut run = Run::new(&context, &options);
     let own = ParameterOptions { floor: Some(5.0), weight_decay: Some(0.0), ..ParameterOptions::of(Kind::Matrix) };
     run.add("a", &[1.0, -1.0], &[2], &own);
@@ -186,7 +186,7 @@ fn a_parameter_may_have_a_radius_and_a_method_of_its_own() {
         let options = StepOptions {
             method: Method::Muon,
             radius_mode: exact,
-            radius: 0.03,
+            radius: Some(0.03),
             vector_radius: Some(0.02),
             ..StepOptions::default()
         };
@@ -230,7 +230,7 @@ fn an_initial_base_does_not_grow_with_the_weights() {
                 method,
                 radius_mode: RadiusMode::Exact,
                 radius_base: base,
-                radius: 0.2,
+                radius: Some(0.2),
                 weight_decay: 0.0,
                 ..StepOptions::default()
             };
@@ -250,4 +250,39 @@ fn an_initial_base_does_not_grow_with_the_weights() {
             }
         }
     }
+}
+
+/// Where no radius is given, an exact one goes by method, horizon and width.
+#[test]
+fn the_rule_says_how_long_exact_steps_are() {
+    let context = context(Backend::Simd, 1);
+    let ratios = |method, total, decay| {
+        let schedule = Schedule { decay, total, warmup: 0, minimum: 1.0 };
+        let options = StepOptions { method, radius_mode: RadiusMode::Exact, schedule, ..StepOptions::default() };
+        let mut run = Run::new(&context, &options);
+        for (name, dims) in [("wide", [128, 256]), ("narrow", [64, 16])] {
+            let values = normal(dims[0] * dims[1], 1, 0, 0.1);
+            run.add(name, &values, &dims, &ParameterOptions::of(Kind::Matrix));
+        }
+        run.add("gains", &[1.0; 65], &[65], &ParameterOptions::of(Kind::Vector));
+        let gradient = |i: usize| {
+            let dims = run.optimizer.parameters()[i].dims.clone();
+            Tensor::from_slice(&normal(dims.iter().product(), 2 + i as u64, 0, 0.1), &dims).unwrap()
+        };
+        let gradients = [0, 1, 2].map(gradient);
+        let report = run.step(&gradients);
+        assert_eq!(report.radius, run.radius());
+        [0, 1, 2].map(|i| run.optimizer.parameters()[i].report.ratio)
+    };
+    let near = |found: [f64; 3], expected: [f64; 3]| {
+        found
+            .iter()
+            .zip(expected)
+            .for_each(|(found, expected)| assert!((found / expected - 1.0).abs() < 1e-5, "{found} {expected}"));
+    };
+    let narrow = 8f64.powf(0.3);
+    near(ratios(Method::AdamW, 0, Decay::Constant), [0.008, 0.008 * narrow, 0.008]);
+    near(ratios(Method::Muon, 1000, Decay::Linear), [0.0135, 0.0135 * narrow, 0.008]);
+    let longer = 4f64.powf(-0.35);
+    near(ratios(Method::AdamW, 4000, Decay::Cosine), [0.008, 0.008 * narrow, 0.008].map(|radius| radius * longer));
 }

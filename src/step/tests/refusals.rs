@@ -84,7 +84,7 @@ fn an_update_that_overflows_is_refused_as_a_whole_and_the_radius_recovers() {
             let options = StepOptions {
                 learning_rate: 1e20,
                 radius_mode: mode,
-                radius: 1e2,
+                radius: Some(1e2),
                 floor: 1e-30,
                 ..StepOptions::default()
             };
@@ -121,7 +121,7 @@ fn an_update_that_overflows_is_refused_as_a_whole_and_the_radius_recovers() {
             assert!(run.is_finite());
             // It grows back by 5% a step, and no further than where it was. Smaller steps, for room.
             run.set_learning_rate(1e-3).unwrap();
-            run.set_radius(1e-2).unwrap();
+            run.set_radius(Some(1e-2)).unwrap();
             let steps_back = ((1.0 / factor).ln() / 1.05f64.ln()).ceil() as i32;
             for back in 1..steps_back {
                 let expected = 1e-2 * factor * 1.05f64.powi(back);
@@ -162,7 +162,7 @@ fn no_input_makes_a_parameter_or_a_state_that_is_not_finite() {
                 weight_decay: choose(&[0.0, 0.1, 1e10, 3e38]),
                 clip: choose(&[0.0, 1e-30, 1.0, 1e18]),
                 radius_mode: [RadiusMode::Off, RadiusMode::Cap, RadiusMode::Exact][choose(&[0.0, 1.0, 2.0]) as usize],
-                radius: choose(&[0.0, 1e-30, 0.05, 1.0, 1e20, 3e38]),
+                radius: Some(choose(&[0.0, 1e-30, 0.05, 1.0, 1e20, 3e38])),
                 floor: choose(&[0.0, 1e-3, 1e10, 3e38]),
                 ..StepOptions::default()
             };

@@ -18,7 +18,7 @@ fn it_is_what_setting_rate_and_radius_by_hand_is() {
         for t in 1..=12u32 {
             let factor = options.schedule.factor(u64::from(t));
             by_hand.set_learning_rate(0.02 * factor).unwrap();
-            by_hand.set_radius(0.05 * factor).unwrap();
+            by_hand.set_radius(Some(0.05 * factor)).unwrap();
             let (found, expected) = (scheduled.step(&gradients(t)), by_hand.step(&gradients(t)));
             assert_eq!(found, expected);
             assert_eq!((found.learning_rate, found.radius), (0.02 * factor, 0.05 * factor));

@@ -18,10 +18,10 @@ fn travelled(context: &Arc<Context>) -> Run {
     bad[2].host_mut::<f32>().unwrap()[1] = f32::NAN;
     assert!(run.step(&bad).refusal.is_some());
     run.set_learning_rate(3e38).unwrap();
-    run.set_radius(3e38).unwrap();
+    run.set_radius(Some(3e38)).unwrap();
     assert_eq!(run.step(&gradients(4)).refusal.unwrap().kind, RefusalKind::Update);
     run.set_learning_rate(1.0 / 30.0).unwrap();
-    run.set_radius(0.1 / 3.0).unwrap();
+    run.set_radius(Some(0.1 / 3.0)).unwrap();
     run
 }
 

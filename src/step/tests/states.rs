@@ -111,7 +111,7 @@ fn a_refusal_leaves_every_code() {
             assert!(run.bits() == bits);
         }
         run.set_learning_rate(3e38).unwrap();
-        run.set_radius(3e38).unwrap();
+        run.set_radius(Some(3e38)).unwrap();
         assert_eq!(run.step(&gradients_of_three(3)).refusal.unwrap().kind, RefusalKind::Update);
         assert!(run.bits() == bits, "{:?}, {:?}", options.method, options.precision);
         let file = Scratch::new().path().join("missing");

@@ -123,7 +123,7 @@ fn a_run_resumed_in_the_midst_of_it_is_the_one_that_never_stopped() {
     let exact = TrainOptions {
         radius_mode: RadiusMode::Exact,
         radius_base: RadiusBase::Initial,
-        radius: 0.03,
+        radius: Some(0.03),
         vector_radius: Some(0.01),
         ..base.clone()
     };
