@@ -12,7 +12,9 @@ one thread.
 Every run is one line of the results file as it ends, and one that is there is not repeated: stop it and go on whenever. A
 run that ends in a NaN is recorded as diverged, and counts as the untrained model. `--report` prints the table and writes the
 figure: for each method its best learning rate, the losses there, the worst mean over the learning rates, and the sensitivity
-of Wortsman et al., arXiv 2309.14322: the mean over the learning rates of min(loss, untrained loss), less the best.
+of Wortsman et al., arXiv 2309.14322: the mean over the learning rates of min(loss, untrained loss), less the best. Runs of
+Setun's trainer stand beside them where step_runs.py has made them: `--set radius_mode=exact` over the same learning rates, and
+over as many radii.
 """
 
 import argparse
@@ -231,12 +233,13 @@ def summary(results, rates, seeds):
 
 
 def print_table(found, whole):
-    print(f"{'method':14} {'best LR':>8}  mean    {'losses at it':24} worst   sensitivity  spike  diverged  CPU s  runs")
+    print(f"{'method':22} {'best LR':>8}  mean    {'losses at it':24} worst   sensitivity  spike  diverged  CPU s  runs")
     for method, s in found.items():
         losses = ", ".join(f"{loss:.4f}" for loss in s["losses"])
-        line = f"{method:14} {s['best_rate']:8g}  {s['best']:.4f}  {losses:24} {s['worst']:.4f}  {s['sensitivity']:.4f}"
+        line = f"{method:22} {s['best_rate']:8g}  {s['best']:.4f}  {losses:24} {s['worst']:.4f}  {s['sensitivity']:.4f}"
+        seconds = "-" if math.isnan(s["seconds"]) else f"{s['seconds']:.1f}"
         rest = "" if s["runs"] == whole else f" of {whole}"
-        print(f"{line:73}      {s['spike']:.2f}  {s['diverged']:8d}  {s['seconds']:5.1f}  {s['runs']}{rest}")
+        print(f"{line:81}      {s['spike']:.2f}  {s['diverged']:8d}  {seconds:>5}  {s['runs']}{rest}")
 
 
 def distance(span):
@@ -274,7 +277,7 @@ def figure(found, rates, title):
         parts.append(f"<text x='{LEFT - 8}' y='{y + 4:.1f}' text-anchor='end'>{i * apart:.6g}</text>")
     parts.append(f"<path d='M{LEFT} {TOP}V{BOTTOM}H{RIGHT}' fill='none' stroke='#333'/>")
     middle = (TOP + BOTTOM) // 2
-    parts.append(f"<text x='{(LEFT + RIGHT) // 2}' y='{BOTTOM + 44}' text-anchor='middle'>starting learning rate</text>")
+    parts.append(f"<text x='{(LEFT + RIGHT) // 2}' y='{BOTTOM + 44}' text-anchor='middle'>starting learning rate, or radius</text>")
     parts.append(f"<text x='18' y='{middle}' text-anchor='middle' transform='rotate(-90 18 {middle})'>validation loss, nats a token</text>")
     for number, (method, s) in enumerate(found.items()):
         # Colours as far from each other as the golden angle makes them, lighter and darker in turn.
@@ -292,8 +295,36 @@ def figure(found, rates, title):
     return "\n".join([*parts, "</svg>", ""])
 
 
+def of_trainer(asked, text, name, method):
+    """The runs of step_runs.py with an exact radius over the option `name`, in the form of those of the methods here."""
+    fixed = {"radius_mode": "exact"} | ({"method": method} if method else {})
+    found = []
+    for result in load(asked.trainer):
+        options = dict(result["options"])
+        over = options.pop(name, None)
+        wanted = {"text": text.digest, "size": "S", "f32": False, "steps": asked.steps, "options": result["options"]}
+        if over is not None and options == fixed and same(result, wanted):
+            untrained, loss = text.untrained_loss(result["seed"]), result["validation_loss"]
+            diverged = result["failure"] is not None or not math.isfinite(loss)
+            found.append({"lr": over, "seed": result["seed"], "validation_loss": loss, "untrained_loss": untrained}
+                         | {"diverged": diverged, "worst_spike": None, "cpu_seconds": math.nan})
+    return found
+
+
+#: Of the trainer: what a line of the figure is called, the option that it is over, and the method.
+TRAINER = [
+    ("Setun, radius by rule", "learning_rate", None),
+    ("Setun, Muon, by rule", "learning_rate", "muon"),
+    ("Setun, over the radius", "radius", None),
+]
+
+
 def report(asked, text):
     results, found = load(asked.results), {}
+    for title, name, method in TRAINER:
+        s = summary(of_trainer(asked, text, name, method), asked.rates, asked.seeds)
+        if s is not None:
+            found[title] = s
     for method in asked.methods:
         of_method = [result for result in results if same(result, key(text, method, result["lr"], result["seed"], asked.steps))]
         s = summary(of_method, asked.rates, asked.seeds)
@@ -325,6 +356,7 @@ def arguments(given=None):
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--trainer", type=Path, default=RESULTS.with_name("step_runs.jsonl"), help="those of step_runs.py")
     parser.add_argument("--report", action="store_true", help="only the table and the figure of the runs that are there")
     parser.add_argument("--figure", type=Path, help="an SVG file; default: beside the results")
     return parser.parse_args(given)
