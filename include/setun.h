@@ -1824,9 +1824,16 @@ typedef struct {
      * Default 1.
      */
     double clip;
-    /** The longest step of what is no vector: its rms, as a share of the rms of the weights. Default 0.05. */
+    /**
+     * The longest step of what is no vector: its rms, as a share of the rms of the weights. NAN = that of the mode: 0.05 as a
+     * cap; where it is exact 0.008 (0.0135 for Muon) (T / 1000)^-0.35 (d / 128)^-0.3, with T total_steps (1000 of none) and
+     * d the smaller dimension of the matrix, which was measured on small language models. Default NAN.
+     */
     double radius;
-    /** The least rms of weights that the radius is a share of. Default 1e-3. */
+    /**
+     * The least rms of weights that the radius is a share of. NAN = that of the mode: 1e-3 as a cap; where it is exact
+     * 1 / sqrt(columns), of a matrix [rows, columns], as layers often begin. Default NAN.
+     */
     double radius_floor;
     /** The same for vectors, which often begin at 0. Default 0.1. */
     double vector_floor;
@@ -2128,14 +2135,14 @@ setun_status setun_optimizer_lr_net(const setun_optimizer *optimizer, setun_lr_n
 setun_status setun_optimizer_report(const setun_optimizer *optimizer, int64_t index, setun_step_report *out);
 
 /**
- * Says the radius of the next step, before the schedule: the options' or the last that was set, and of it
- * what refused updates and undone steps have left.
+ * Says the radius of the next step, before the schedule: the options' or the last that was set (of NAN, that of a
+ * matrix that does not step by Muon), and of it what refused updates and undone steps have left.
  */
 setun_status setun_optimizer_radius(const setun_optimizer *optimizer, double *out);
 
 /**
- * Sets the radius, 0 or more, for a schedule of yours; that of vectors stays. What refused updates have taken of it stays taken,
- * until it has grown back.
+ * Sets the radius, 0 or more, for a schedule of yours, or NAN for that of the mode; that of vectors stays. What refused updates
+ * have taken of it stays taken, until it has grown back.
  */
 setun_status setun_optimizer_set_radius(setun_optimizer *optimizer, double radius);
 
@@ -3036,7 +3043,10 @@ typedef struct {
     double momentum;
     /** The rms of Muon's direction, which the learning rate multiplies. Default 1. */
     double muon_rms;
-    /** rms(step) over rms(weights) of each matrix, at most or exactly, at the peak of the schedule. Default 0.05. */
+    /**
+     * rms(step) over rms(weights) of each matrix, at most or exactly, at the peak of the schedule; NAN = that of the mode, as in
+     * `setun_optimizer_options`, with T the steps of the run. Default NAN.
+     */
     double radius;
     /** The largest share of the trits of a matrix that change in a step; 1 = no limit. Default 1. */
     double flip_budget;
