@@ -13,7 +13,9 @@
 //! budget a is lower where more trits of a ternary parameter would change.
 //!
 //! A radius relative to the weights is that of LARS and LAMB (arXiv 1708.03888, 1904.00962). As a cap it
-//! leaves a good learning rate alone, bit for bit, and bounds one that is too high. Nothing is written
+//! leaves a good learning rate alone, bit for bit, and bounds one that is too high. Exactly it takes the
+//! learning rate's place: without one of yours it goes by method, horizon and width, and nothing is left
+//! to tune; a schedule should bring it down. Nothing is written
 //! before every new value is known to be finite: a step with a NaN or an infinity in a gradient, or that
 //! would put one into a parameter or a state, is refused with SETUN_ERR_STATE, and has changed no byte.
 //! After such an update the radius is a quarter (with the mode off: the learning rate), and grows back by
@@ -49,8 +51,8 @@ pub enum setun_radius_mode {
     Off = 0,
     /// A step that is longer is shrunk to it.
     Cap = 1,
-    /// Every step is scaled to it; the learning rate has no effect. Weights can grow by it in every step:
-    /// let it fall by a schedule, or set a box.
+    /// Every step is scaled to it; the learning rate has no effect, its schedule has. Weights can grow by it in every
+    /// step: let it fall by a schedule, or set a box.
     Exact = 2,
 }
 

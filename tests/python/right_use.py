@@ -530,12 +530,12 @@ SCALES = {"scale_count = 0": ("SHAPE",), "options.group = -1": ("SHAPE",), "opti
 TRAINING = {
     "options.batch_size = 0": ("ARGUMENT",),
     "options.accumulation = 0": ("ARGUMENT",),
-    "options.vector_radius = NaN": ("OK",),  # that of matrices
+    "options.*radius = NaN": ("OK",),  # that of the mode, and that of matrices
     "options.model.struct_size = 0": ("ABI",),
     "options.model.[clwh][oaie]*[hs] = 0": ("ARGUMENT",),  # context_length, layers, width, heads
 }
 # A box that is open to one side or both.
-BOX = {"options.lower = -infinity": ("OK",), "options.upper = infinity": ("OK",), "options.vector_radius = NaN": ("OK",)}
+BOX = {"options.lower = -infinity": ("OK",), "options.upper = infinity": ("OK",), "options.*radius* = NaN": ("OK",)}
 CLUSTERS = {"[ndk] = 0": ("ARGUMENT",), "options.n_init = 0": ("ARGUMENT",)}
 DOCUMENTS = dict(text=b"to be or not", bytes=12, begins=In("int64_t", [0, 3]), ends=In("int64_t", [9, 12]), n=2)
 READ = {"bytes + 1": ("OK",)}
@@ -1075,7 +1075,8 @@ TABLE = {
         more=lambda w, good: [("index = 1", dict(index=1), ("ARGUMENT",), "index")],
     ),
     "setun_optimizer_radius": Entry(lambda w: dict(optimizer=w["setun_optimizer"], out=Out("double"))),
-    "setun_optimizer_set_radius": Entry(lambda w: dict(optimizer=w["setun_optimizer"], radius=0.1)),
+    "setun_optimizer_set_radius": Entry(
+        lambda w: dict(optimizer=w["setun_optimizer"], radius=0.1), expect={"radius = NaN": ("OK",)}),
     "setun_optimizer_set_learning_rate": Entry(lambda w: dict(optimizer=w["setun_optimizer"], learning_rate=0.1)),
     "setun_optimizer_state_bytes": Entry(lambda w: dict(optimizer=w["setun_optimizer"], out=Out("size_t"))),
     "setun_optimizer_save": Entry(lambda w: dict(optimizer=w.stepped_optimizer(), path=w.path("saved-optimizer.safetensors"))),

@@ -230,6 +230,22 @@ class Results(unittest.TestCase):
         printed = self.run_peers("--methods", "adamw", "lion", "--rates", "1e-3")
         self.assertEqual(printed.count("seed 1"), 1)
 
+    def test_runs_of_the_trainer_stand_beside_them(self):
+        self.run_peers("--methods", "adamw", "--rates", "1e-3")
+        digest, trainer = step_peers.Text(self.text).digest, self.folder / "runs.jsonl"
+        run = {"text": digest, "size": "S", "f32": False, "steps": 60, "failure": None}
+        exact = {"radius_mode": "exact"}
+        for options, loss in [({"learning_rate": 1e-3}, 1.5), ({"radius": 1e-3}, 1.25), ({}, 1), ({"learning_rate": 1e-3, "method": "muon"}, 1.125)]:
+            for seed in (1, 2):
+                step_peers.append(trainer, run | {"seed": seed, "options": exact | options, "validation_loss": loss})
+        step_peers.append(trainer, run | {"seed": 1, "options": {"learning_rate": 1e-3}, "validation_loss": 1})
+        step_peers.append(trainer, run | {"seed": 1, "steps": 70, "options": exact | {"learning_rate": 1e-3}, "validation_loss": 1})
+        printed = self.run_peers("--methods", "adamw", "--rates", "1e-3", "--trainer", trainer, "--report")
+        rows = [line for line in printed.splitlines() if line.startswith("Setun")]
+        for row, loss in zip(rows, ["1.5000", "1.1250", "1.2500"], strict=True):
+            self.assertIn(f"0.001  {loss}  {loss}, {loss} ", row)
+        self.assertEqual(printed.count("adamw"), 1)
+
     def test_every_method_trains(self):
         rates = {"schedule_free": 3e-2, "prodigy": 1, "lion": 1e-3}
         text = step_peers.Text(self.text)
