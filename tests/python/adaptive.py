@@ -14,6 +14,7 @@ import statistics
 from pathlib import Path
 
 import quality
+import results
 import train_program
 
 OPTIONS = {
@@ -40,8 +41,8 @@ def geometry(asked):
     return sizes
 
 
-def print_table(asked, text, results):
-    found = [(wanted, quality.find(results, wanted)) for wanted in wanted_runs(asked, text)]
+def print_table(asked, text, there):
+    found = [(wanted, results.find(there, wanted)) for wanted in wanted_runs(asked, text)]
     print(f"\n{'learning rate':>13}  {'options':26} mean   range           runs")
     means = {}
     for rate in asked.rates:
@@ -79,17 +80,16 @@ def arguments():
 def main():
     asked = arguments()
     text = asked.text.read_bytes()
-    results = quality.load(asked.results)
+    found = results.load(asked.results)
     if not asked.table:
         train_program.build()
         for wanted in wanted_runs(asked, text):
-            if quality.find(results, wanted) is not None:
+            if results.find(found, wanted) is not None:
                 continue
-            results.append(quality.measure(asked, wanted, geometry(asked), OPTIONS[wanted["options"]]))
-            with open(asked.results, "a", encoding="utf-8") as file:
-                file.write(json.dumps(results[-1]) + "\n")
-            print(json.dumps(results[-1]), flush=True)
-    print_table(asked, text, results)
+            found.append(quality.measure(asked, wanted, geometry(asked), OPTIONS[wanted["options"]]))
+            results.append(asked.results, found[-1])
+            print(json.dumps(found[-1]), flush=True)
+    print_table(asked, text, found)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import statistics
 from pathlib import Path
 
 import quality
+import results
 import train_program
 
 PLAIN = ["--no-adaptive-lr", "--float-gradients"]
@@ -28,10 +29,10 @@ def key(asked, text, sampling, seed):
     return {"sampling": sampling} | quality.key(asked, text, asked.rate, seed, False)
 
 
-def print_table(asked, text, results):
+def print_table(asked, text, there):
     print(f"\n{'windows drawn':24} mean   range           runs")
     for sampling in SAMPLING:
-        found = [quality.find(results, key(asked, text, sampling, seed)) for seed in asked.seeds]
+        found = [results.find(there, key(asked, text, sampling, seed)) for seed in asked.seeds]
         losses = [result["validation_loss"] for result in found if result is not None]
         if losses:
             runs = ", ".join(f"{loss:.4f}" for loss in losses)
@@ -53,19 +54,18 @@ def arguments():
 def main():
     asked = arguments()
     text = asked.text.read_bytes()
-    results = quality.load(asked.results)
+    found = results.load(asked.results)
     if not asked.table:
         train_program.build()
         for seed in asked.seeds:
             for sampling, options in SAMPLING.items():
                 wanted = key(asked, text, sampling, seed)
-                if quality.find(results, wanted) is not None:
+                if results.find(found, wanted) is not None:
                     continue
-                results.append(quality.measure(asked, wanted, options=[*PLAIN, *options]))
-                with open(asked.results, "a", encoding="utf-8") as file:
-                    file.write(json.dumps(results[-1]) + "\n")
-                print(json.dumps(results[-1]), flush=True)
-    print_table(asked, text, results)
+                found.append(quality.measure(asked, wanted, options=[*PLAIN, *options]))
+                results.append(asked.results, found[-1])
+                print(json.dumps(found[-1]), flush=True)
+    print_table(asked, text, found)
 
 
 if __name__ == "__main__":

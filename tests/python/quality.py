@@ -9,33 +9,23 @@ is not repeated: an interrupted table goes on where it stopped. `--table` prints
 """
 
 import argparse
-import hashlib
 import json
 import statistics
 import time
 from pathlib import Path
 
+import results
 import train_program
 
 
 def key(asked, text, rate, seed, f32):
     return {
-        "text": hashlib.sha256(text).hexdigest()[:16],
+        "text": results.name_of(text),
         "steps": asked.steps,
         "f32": f32,
         "learning_rate": rate,
         "seed": seed,
     }
-
-
-def load(path):
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def find(results, wanted):
-    return next((result for result in results if all(result[k] == v for k, v in wanted.items())), None)
 
 
 def measure(asked, wanted, geometry=train_program.SIZE_S, options=train_program.PLAIN):
@@ -55,11 +45,11 @@ def measure(asked, wanted, geometry=train_program.SIZE_S, options=train_program.
     }
 
 
-def print_table(asked, text, results):
+def print_table(asked, text, there):
     print(f"\n{'model':8} {'learning rate':>13}   mean   range           runs")
     means = {}
     for f32, rate in [(False, asked.rate)] + [(True, rate) for rate in asked.twin_rates]:
-        found = [find(results, key(asked, text, rate, seed, f32)) for seed in asked.seeds]
+        found = [results.find(there, key(asked, text, rate, seed, f32)) for seed in asked.seeds]
         losses = [result["validation_loss"] for result in found if result is not None]
         if not losses:
             continue
@@ -90,19 +80,18 @@ def arguments():
 def main():
     asked = arguments()
     text = asked.text.read_bytes()
-    results = load(asked.results)
+    found = results.load(asked.results)
     if not asked.table:
         train_program.build()
         for seed in asked.seeds:
             for f32, rate in [(False, asked.rate)] + [(True, rate) for rate in asked.twin_rates]:
                 wanted = key(asked, text, rate, seed, f32)
-                if find(results, wanted) is not None:
+                if results.find(found, wanted) is not None:
                     continue
-                results.append(measure(asked, wanted))
-                with open(asked.results, "a", encoding="utf-8") as file:
-                    file.write(json.dumps(results[-1]) + "\n")
-                print(json.dumps(results[-1]), flush=True)
-    print_table(asked, text, results)
+                found.append(measure(asked, wanted))
+                results.append(asked.results, found[-1])
+                print(json.dumps(found[-1]), flush=True)
+    print_table(asked, text, found)
 
 
 if __name__ == "__main__":

@@ -18,13 +18,10 @@ over as many radii.
 """
 
 import argparse
-import hashlib
 import importlib.util
-import json
 import math
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -41,7 +38,8 @@ try:
 except ImportError:
     np = None
 
-from train_program import ROOT
+import results
+from results import ROOT
 
 RESULTS = ROOT / "tests" / "results" / "step_peers.jsonl"
 RATES = [1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0]
@@ -64,7 +62,7 @@ class Text:
     def __init__(self, path, threads=0, geometry=SIZE_S, backend="auto"):
         self.setun = load_module()
         self.path, self.geometry = path, geometry
-        self.digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+        self.digest = results.name_of(Path(path).read_bytes())
         self.context = self.setun.Context(threads=threads, backend=backend)
         self.tokenizer = self.setun.Tokenizer.train("character", path)
         self.dataset = self.setun.Dataset.open(path, self.tokenizer, 0.1)
@@ -151,11 +149,6 @@ def worst_spike(losses):
     return max(spikes, default=None)
 
 
-def commit():
-    run = lambda *command: subprocess.run(["git", "-C", ROOT, *command], capture_output=True, text=True).stdout.strip()
-    return run("rev-parse", "--short=12", "HEAD") + ("+" if run("status", "--porcelain", "--untracked-files=no", "src") else "")
-
-
 def key(text, method, rate, seed, steps):
     """What decides the numbers of a run."""
     kind = step_methods.METHODS[method]
@@ -177,28 +170,12 @@ def measure(text, wanted):
         "last_loss": run.losses[-1] if run.losses else None,
         "training_loss": statistics.fmean(run.losses[-BEFORE:]) if run.losses else None,
         "worst_spike": worst_spike(run.losses),
-        "commit": commit(),
+        "commit": results.commit(),
         "seconds": round(time.monotonic() - begin, 2),
         "cpu_seconds": round(time.process_time() - begin_cpu, 2),
         "threads": text.context.threads,
         "when": time.strftime("%Y-%m-%d %H:%M"),
     }
-
-
-def load(path):
-    """The lines that are whole: a run that was killed may have left half of one."""
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("}")]
-
-
-def append(path, result):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+b") as file:
-        if file.tell() > 0:
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
-        file.write((json.dumps(result) + "\n").encode())
 
 
 # --- the report -------------------------------------------------------------------------------------------------------
@@ -209,10 +186,10 @@ def counted(result):
     return result["untrained_loss"] if result["diverged"] else min(result["validation_loss"], result["untrained_loss"])
 
 
-def summary(results, rates, seeds):
+def summary(runs, rates, seeds):
     """Of the runs of one method: the losses by learning rate, and what the table says."""
-    by_rate = {rate: [r for r in results if r["lr"] == rate and r["seed"] in seeds] for rate in rates}
-    by_rate = {rate: sorted(runs, key=lambda r: r["seed"]) for rate, runs in by_rate.items() if runs}
+    by_rate = {rate: [r for r in runs if r["lr"] == rate and r["seed"] in seeds] for rate in rates}
+    by_rate = {rate: sorted(here, key=lambda r: r["seed"]) for rate, here in by_rate.items() if here}
     if not by_rate:
         return None
     means = {rate: statistics.fmean(map(counted, runs)) for rate, runs in by_rate.items()}
@@ -299,11 +276,11 @@ def of_trainer(asked, text, name, method):
     """The runs of step_runs.py with an exact radius over the option `name`, in the form of those of the methods here."""
     fixed = {"radius_mode": "exact"} | ({"method": method} if method else {})
     found = []
-    for result in load(asked.trainer):
+    for result in results.load(asked.trainer):
         options = dict(result["options"])
         over = options.pop(name, None)
         wanted = {"text": text.digest, "size": "S", "f32": False, "steps": asked.steps, "options": result["options"]}
-        if over is not None and options == fixed and same(result, wanted):
+        if over is not None and options == fixed and results.same(result, wanted):
             untrained, loss = text.untrained_loss(result["seed"]), result["validation_loss"]
             diverged = result["failure"] is not None or not math.isfinite(loss)
             found.append({"lr": over, "seed": result["seed"], "validation_loss": loss, "untrained_loss": untrained}
@@ -320,13 +297,13 @@ TRAINER = [
 
 
 def report(asked, text):
-    results, found = load(asked.results), {}
+    runs, found = results.load(asked.results), {}
     for title, name, method in TRAINER:
         s = summary(of_trainer(asked, text, name, method), asked.rates, asked.seeds)
         if s is not None:
             found[title] = s
     for method in asked.methods:
-        of_method = [result for result in results if same(result, key(text, method, result["lr"], result["seed"], asked.steps))]
+        of_method = [run for run in runs if results.same(run, key(text, method, run["lr"], run["seed"], asked.steps))]
         s = summary(of_method, asked.rates, asked.seeds)
         if s is not None:
             found[method] = s
@@ -340,10 +317,6 @@ def report(asked, text):
     os.chmod(beside.name, 0o644)
     os.replace(beside.name, path)
     print(f"the figure is in {path}")
-
-
-def same(result, wanted):
-    return all(result.get(name) == value for name, value in wanted.items())
 
 
 def arguments(given=None):
@@ -369,18 +342,18 @@ def main(given=None):
     text = Text(asked.text, asked.threads)
     if asked.report:
         return report(asked, text)
-    results = load(asked.results)
+    found = results.load(asked.results)
     for seed in asked.seeds:
         for method in asked.methods:
             for rate in asked.rates:
                 wanted = key(text, method, rate, seed, asked.steps)
-                if any(same(result, wanted) for result in results):
+                if results.find(found, wanted) is not None:
                     continue
-                results.append(measure(text, wanted))
-                append(asked.results, results[-1])
-                loss = results[-1]["validation_loss"]
+                found.append(measure(text, wanted))
+                results.append(asked.results, found[-1])
+                loss = found[-1]["validation_loss"]
                 ending = "diverged" if loss is None else f"{loss:.4f}"
-                print(f"seed {seed} {method:14} {rate:8g}  {ending}  {results[-1]['seconds']:.1f} s", flush=True)
+                print(f"seed {seed} {method:14} {rate:8g}  {ending}  {found[-1]['seconds']:.1f} s", flush=True)
     report(asked, text)
 
 

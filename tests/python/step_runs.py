@@ -9,17 +9,16 @@ prints what is there for the combinations, without running anything.
 """
 
 import argparse
-import hashlib
 import itertools
-import json
 import math
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+import results
+from results import ROOT
+
 sys.path.insert(0, str(ROOT / "c_examples" / "python"))
 
 RESULTS = ROOT / "tests" / "results" / "step_runs.jsonl"
@@ -43,29 +42,15 @@ def value(text):
     return text
 
 
-def commit():
-    found = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True)
-    return found.stdout.strip()
-
-
 def key(asked, text, seed, options):
     return {
-        "text": hashlib.sha256(text).hexdigest()[:16],
+        "text": results.name_of(text),
         "size": asked.size,
         "f32": asked.f32,
         "steps": asked.steps,
         "seed": seed,
         "options": options,
     }
-
-
-def load():
-    lines = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.exists() else []
-    return [json.loads(line) for line in lines]
-
-
-def find(results, wanted):
-    return next((result for result in results if all(result.get(k) == v for k, v in wanted.items())), None)
 
 
 def run(setun, asked, wanted, dataset, vocabulary):
@@ -98,7 +83,7 @@ def run(setun, asked, wanted, dataset, vocabulary):
         "undone": trainer.metrics.undone_steps,
         "failure": failure,
         "seconds": round(time.time() - began, 1),
-        "commit": commit(),
+        "commit": results.commit(),
         "when": time.strftime("%Y-%m-%d %H:%M"),
     }
 
@@ -124,21 +109,19 @@ def main():
     text = asked.text.read_bytes()
     fixed = {name: value(text) for name, text in (item.split("=") for item in asked.set)}
     over = [[(name, value(x)) for x in values.split(",")] for name, values in (item.split("=") for item in asked.over)]
-    results, dataset = load(), None
+    there, dataset = results.load(RESULTS), None
     for chosen in itertools.product(*over):
         options = fixed | dict(chosen)
         row = []
         for seed in asked.seeds:
             wanted = key(asked, text, seed, options)
-            found = find(results, wanted)
+            found = results.find(there, wanted)
             if found is None and not asked.report:
                 if dataset is None:
                     tokenizer = setun.Tokenizer.train("character", asked.text)
                     dataset = setun.Dataset.open(asked.text, tokenizer)
                 found = run(setun, asked, wanted, dataset, tokenizer.vocabulary)
-                RESULTS.parent.mkdir(exist_ok=True)
-                with open(RESULTS, "a", encoding="utf-8") as file:
-                    file.write(json.dumps(found) + "\n")
+                results.append(RESULTS, found)
             row.append(found)
         losses = [found["validation_loss"] for found in row if found is not None]
         mean = f"{statistics.mean(losses):.4f}" if losses else "-"

@@ -14,6 +14,7 @@ try:
     import numpy as np
 
     import step_methods
+    import results
     import step_peers
 except ImportError:
     np = None
@@ -237,9 +238,9 @@ class Results(unittest.TestCase):
         exact = {"radius_mode": "exact"}
         for options, loss in [({"learning_rate": 1e-3}, 1.5), ({"radius": 1e-3}, 1.25), ({}, 1), ({"learning_rate": 1e-3, "method": "muon"}, 1.125)]:
             for seed in (1, 2):
-                step_peers.append(trainer, run | {"seed": seed, "options": exact | options, "validation_loss": loss})
-        step_peers.append(trainer, run | {"seed": 1, "options": {"learning_rate": 1e-3}, "validation_loss": 1})
-        step_peers.append(trainer, run | {"seed": 1, "steps": 70, "options": exact | {"learning_rate": 1e-3}, "validation_loss": 1})
+                results.append(trainer, run | {"seed": seed, "options": exact | options, "validation_loss": loss})
+        results.append(trainer, run | {"seed": 1, "options": {"learning_rate": 1e-3}, "validation_loss": 1})
+        results.append(trainer, run | {"seed": 1, "steps": 70, "options": exact | {"learning_rate": 1e-3}, "validation_loss": 1})
         printed = self.run_peers("--methods", "adamw", "--rates", "1e-3", "--trainer", trainer, "--report")
         rows = [line for line in printed.splitlines() if line.startswith("Setun")]
         for row, loss in zip(rows, ["1.5000", "1.1250", "1.2500"], strict=True):
