@@ -360,7 +360,6 @@ int meta_run(const meta_task *task, const double *weights, const setun_context *
     o.context = context;
     o.radius_mode = SETUN_RADIUS_MODE_EXACT;
     o.radius = o.vector_radius = task->rate;
-    o.radius_floor = 1e-3; /* its matrices are [inputs, outputs], and none begins small */
     o.schedule = SETUN_SCHEDULE_LINEAR; /* 5% of the steps up, then down to 0 in a line */
     o.total_steps = task->steps;
     o.warmup_steps = task->steps / 20;
