@@ -311,7 +311,7 @@ pub fn step_options(options: &setun_optimizer_options) -> Result<StepOptions> {
         seed: options.seed,
         radius: known(options.radius),
         vector_radius: known(options.vector_radius),
-        floor: known(options.radius_floor),
+        floor: options.radius_floor,
         vector_floor: options.vector_floor,
         lower: options.lower,
         upper: options.upper,

@@ -132,8 +132,7 @@ pub struct setun_optimizer_options {
     /// cap; where it is exact 0.008 (0.0135 for Muon) (T / 1000)^-0.35 (d / 128)^-0.3, with T total_steps (1000 of none) and
     /// d the smaller dimension of the matrix, which was measured on small language models. Default NAN.
     pub radius: f64,
-    /// The least rms of weights that the radius is a share of. NAN = that of the mode: 1e-3 as a cap; where it is exact
-    /// 1 / sqrt(columns), of a matrix [rows, columns], as layers often begin. Default NAN.
+    /// The least rms of weights that the radius is a share of. Default 1e-3.
     pub radius_floor: f64,
     /// The same for vectors, which often begin at 0. Default 0.1.
     pub vector_floor: f64,
@@ -199,7 +198,7 @@ unsafe impl Versioned for setun_optimizer_options {
             weight_decay: defaults.weight_decay,
             clip: defaults.clip,
             radius: f64::NAN,
-            radius_floor: f64::NAN,
+            radius_floor: defaults.floor,
             vector_floor: defaults.vector_floor,
             lower: defaults.lower,
             upper: defaults.upper,

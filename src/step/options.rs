@@ -1,6 +1,6 @@
 //! How to step: for all parameters, and what one may have of its own.
 
-use super::radius::{least_rms, rule};
+use super::radius::rule;
 use super::schedule::Schedule;
 use super::update::LARGEST_NORM;
 use crate::tensor::Result;
@@ -83,8 +83,8 @@ pub struct StepOptions {
     pub radius: Option<f64>,
     /// Of vectors; None: the same.
     pub vector_radius: Option<f64>,
-    /// The least rms that the radius is taken of: for matrices (None: by `radius.rs`), and for vectors.
-    pub floor: Option<f64>,
+    /// The least rms that the radius is taken of: for matrices, and for vectors.
+    pub floor: f64,
     pub vector_floor: f64,
     /// The largest share of the trits of a ternary parameter that change in a step; 1: no limit.
     pub flip_budget: f64,
@@ -115,7 +115,7 @@ impl Default for StepOptions {
             radius_base: RadiusBase::Current,
             radius: None,
             vector_radius: None,
-            floor: None,
+            floor: 1e-3,
             vector_floor: 0.1,
             flip_budget: 1.0,
             lower: f64::NEG_INFINITY,
@@ -180,8 +180,8 @@ impl StepOptions {
         self.radius.map_or(Ok(()), check_radius)?;
         self.vector_radius.map_or(Ok(()), |radius| not_negative("vector_radius", radius))?;
         self.schedule.validate()?;
-        Limits::of(self, &ParameterOptions::of(Kind::Matrix), &[])?;
-        Limits::of(self, &ParameterOptions::of(Kind::Vector), &[]).map(|_| ())
+        Limits::of(self, &ParameterOptions::of(Kind::Matrix))?;
+        Limits::of(self, &ParameterOptions::of(Kind::Vector)).map(|_| ())
     }
 }
 
@@ -210,13 +210,11 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Of a parameter of these dimensions.
-    pub fn of(all: &StepOptions, own: &ParameterOptions, dims: &[usize]) -> Result<Limits> {
+    pub fn of(all: &StepOptions, own: &ParameterOptions) -> Result<Limits> {
         let vector = own.kind == Kind::Vector;
-        let of_kind = || if vector { all.vector_floor } else { all.floor.unwrap_or_else(|| least_rms(all, dims)) };
         let limits = Limits {
             weight_decay: own.weight_decay.unwrap_or(if vector { 0.0 } else { all.weight_decay }),
-            floor: own.floor.unwrap_or_else(of_kind),
+            floor: own.floor.unwrap_or(if vector { all.vector_floor } else { all.floor }),
             radius: own.radius,
             is_vector: vector,
             lower: own.lower.unwrap_or(all.lower),

@@ -58,8 +58,7 @@ impl Parameter {
         options: &StepOptions,
         own: &ParameterOptions,
     ) -> Result<Parameter> {
-        let limits =
-            Limits::of(options, own, weights.dims()).map_err(|error| error.within(format_args!("parameter {name}")))?;
+        let limits = Limits::of(options, own).map_err(|error| error.within(format_args!("parameter {name}")))?;
         ensure!(
             matches!(weights.dtype(), DType::F32 | DType::I8),
             DType,
@@ -106,14 +105,13 @@ impl Parameter {
         own: &ParameterOptions,
     ) -> Result<Parameter> {
         let none = || Tensor::zeros(DType::F32, &[0]);
-        let limits = Limits::of(options, own, m.dims())?;
         Ok(Parameter {
             name: name.to_string(),
             dims: m.dims().to_vec(),
             kind: own.kind,
             method: Method::AdamW,
             direction: Direction::AdamW,
-            limits,
+            limits: Limits::of(options, own)?,
             states: States { m, m_scales: none()?, v, v_scales: none()?, next_v: none()? },
             initial_rms: f64::NAN,
             is_of_steps: false,

@@ -194,7 +194,7 @@ fn options_out_of_their_range_are_refused_by_name() {
         ("clip is inf", StepOptions { clip: infinity, ..good() }),
         ("radius is NaN", StepOptions { radius: Some(nan), ..good() }),
         ("radius is -1", StepOptions { radius: Some(-1.0), ..good() }),
-        ("radius_floor is -1", StepOptions { floor: Some(-1.0), ..good() }),
+        ("radius_floor is -1", StepOptions { floor: -1.0, ..good() }),
         ("vector_floor is inf", StepOptions { vector_floor: infinity, ..good() }),
         ("lower is 2, upper is 1", StepOptions { lower: 2.0, upper: 1.0, ..good() }),
         ("lower is NaN", StepOptions { lower: nan, ..good() }),

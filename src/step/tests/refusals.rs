@@ -85,7 +85,7 @@ fn an_update_that_overflows_is_refused_as_a_whole_and_the_radius_recovers() {
                 learning_rate: 1e20,
                 radius_mode: mode,
                 radius: Some(1e2),
-                floor: Some(1e-30),
+                floor: 1e-30,
                 ..StepOptions::default()
             };
             let mut run = Run::new(&context, &options);
@@ -163,7 +163,7 @@ fn no_input_makes_a_parameter_or_a_state_that_is_not_finite() {
                 clip: choose(&[0.0, 1e-30, 1.0, 1e18]),
                 radius_mode: [RadiusMode::Off, RadiusMode::Cap, RadiusMode::Exact][choose(&[0.0, 1.0, 2.0]) as usize],
                 radius: Some(choose(&[0.0, 1e-30, 0.05, 1.0, 1e20, 3e38])),
-                floor: Some(choose(&[0.0, 1e-3, 1e10, 3e38])),
+                floor: choose(&[0.0, 1e-3, 1e10, 3e38]),
                 ..StepOptions::default()
             };
             const N: usize = 9;
