@@ -1726,7 +1726,9 @@ void setun_lr_net_free(setun_lr_net *net);
  * budget a is lower where more trits of a ternary parameter would change.
  *
  * A radius relative to the weights is that of LARS and LAMB (arXiv 1708.03888, 1904.00962). As a cap it
- * leaves a good learning rate alone, bit for bit, and bounds one that is too high. Nothing is written
+ * leaves a good learning rate alone, bit for bit, and bounds one that is too high. Exactly it takes the
+ * learning rate's place: without one of yours it goes by method, horizon and width, and nothing is left
+ * to tune; a schedule should bring it down. Nothing is written
  * before every new value is known to be finite: a step with a NaN or an infinity in a gradient, or that
  * would put one into a parameter or a state, is refused with SETUN_ERR_STATE, and has changed no byte.
  * After such an update the radius is a quarter (with the mode off: the learning rate), and grows back by
@@ -1756,8 +1758,8 @@ typedef enum {
     /** A step that is longer is shrunk to it. */
     SETUN_RADIUS_MODE_CAP = 1,
     /**
-     * Every step is scaled to it; the learning rate has no effect. Weights can grow by it in every step:
-     * let it fall by a schedule, or set a box.
+     * Every step is scaled to it; the learning rate has no effect, its schedule has. Weights can grow by it in every
+     * step: let it fall by a schedule, or set a box.
      */
     SETUN_RADIUS_MODE_EXACT = 2,
 } setun_radius_mode;
@@ -1825,15 +1827,13 @@ typedef struct {
      */
     double clip;
     /**
-     * The longest step of what is no vector: its rms, as a share of the rms of the weights. NAN = that of the mode: 0.05 as a
-     * cap; where it is exact 0.008 (0.0135 for Muon) (T / 1000)^-0.35 (d / 128)^-0.3, with T total_steps (1000 of none) and
-     * d the smaller dimension of the matrix, which was measured on small language models. Default NAN.
+     * The longest step of what is no vector: its rms, as a share of the rms of the weights. NAN = that of the mode: 0.05
+     * as a cap; where it is exact 0.0078 (T / 1000)^-0.45 (d / 128)^-0.25, of Muon 0.0128 (T / 1000)^-0.45, with T
+     * total_steps (1000 of none) and d the smaller dimension of the matrix, which was measured on small language
+     * models. Default NAN.
      */
     double radius;
-    /**
-     * The least rms of weights that the radius is a share of. NAN = that of the mode: 1e-3 as a cap; where it is exact
-     * 1 / sqrt(columns), of a matrix [rows, columns], as layers often begin. Default NAN.
-     */
+    /** The least rms of weights that the radius is a share of. Default 1e-3. */
     double radius_floor;
     /** The same for vectors, which often begin at 0. Default 0.1. */
     double vector_floor;

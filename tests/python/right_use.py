@@ -535,7 +535,7 @@ TRAINING = {
     "options.model.[clwh][oaie]*[hs] = 0": ("ARGUMENT",),  # context_length, layers, width, heads
 }
 # A box that is open to one side or both.
-BOX = {"options.lower = -infinity": ("OK",), "options.upper = infinity": ("OK",), "options.*radius* = NaN": ("OK",)}
+BOX = {"options.lower = -infinity": ("OK",), "options.upper = infinity": ("OK",), "options.*radius = NaN": ("OK",)}
 CLUSTERS = {"[ndk] = 0": ("ARGUMENT",), "options.n_init = 0": ("ARGUMENT",)}
 DOCUMENTS = dict(text=b"to be or not", bytes=12, begins=In("int64_t", [0, 3]), ends=In("int64_t", [9, 12]), n=2)
 READ = {"bytes + 1": ("OK",)}

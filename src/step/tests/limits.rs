@@ -280,9 +280,9 @@ fn the_rule_says_how_long_exact_steps_are() {
             .zip(expected)
             .for_each(|(found, expected)| assert!((found / expected - 1.0).abs() < 1e-5, "{found} {expected}"));
     };
-    let narrow = 8f64.powf(0.3);
-    near(ratios(Method::AdamW, 0, Decay::Constant), [0.008, 0.008 * narrow, 0.008]);
-    near(ratios(Method::Muon, 1000, Decay::Linear), [0.0135, 0.0135 * narrow, 0.008]);
-    let longer = 4f64.powf(-0.35);
-    near(ratios(Method::AdamW, 4000, Decay::Cosine), [0.008, 0.008 * narrow, 0.008].map(|radius| radius * longer));
+    let narrow = 8f64.powf(0.25);
+    near(ratios(Method::AdamW, 0, Decay::Constant), [0.0078, 0.0078 * narrow, 0.0078]);
+    near(ratios(Method::Muon, 1000, Decay::Linear), [0.0128, 0.0128, 0.0078]);
+    let longer = 4f64.powf(-0.45);
+    near(ratios(Method::AdamW, 4000, Decay::Cosine), [0.0078, 0.0078 * narrow, 0.0078].map(|radius| radius * longer));
 }
