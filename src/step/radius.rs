@@ -2,8 +2,7 @@
 //!
 //! ```text
 //! as a cap    0.05: beyond any step of a good run
-//! exactly     AdamW, momentum    0.0078 (T / 1000)^-0.45 (d / 128)^-0.25
-//!             Muon               0.0128 (T / 1000)^-0.45
+//! exactly     r (T / 1000)^-0.45 (d / 128)^-0.25, r = 0.0078, of Muon 0.0128
 //! ```
 //!
 //! T is the length of the schedule, 1000 where it has none, d the smaller dimension of a matrix; of a vector the power of d is left
@@ -29,9 +28,6 @@ pub fn rule(options: &StepOptions, method: Method, dims: &[usize]) -> f64 {
         [rows, columns] => *rows.min(columns).max(&1) as f64,
         _ => WIDTH,
     };
-    let at = match method {
-        Method::Muon => 0.0128,
-        Method::AdamW | Method::Momentum => 0.0078 * (width / WIDTH).powf(-0.25),
-    };
-    at * (total / STEPS).powf(-0.45)
+    let at = if method == Method::Muon { 0.0128 } else { 0.0078 };
+    at * (total / STEPS).powf(-0.45) * (width / WIDTH).powf(-0.25)
 }

@@ -282,7 +282,7 @@ fn the_rule_says_how_long_exact_steps_are() {
     };
     let narrow = 8f64.powf(0.25);
     near(ratios(Method::AdamW, 0, Decay::Constant), [0.0078, 0.0078 * narrow, 0.0078]);
-    near(ratios(Method::Muon, 1000, Decay::Linear), [0.0128, 0.0128, 0.0078]);
+    near(ratios(Method::Muon, 1000, Decay::Linear), [0.0128, 0.0128 * narrow, 0.0078]);
     let longer = 4f64.powf(-0.45);
     near(ratios(Method::AdamW, 4000, Decay::Cosine), [0.0078, 0.0078 * narrow, 0.0078].map(|radius| radius * longer));
 }
