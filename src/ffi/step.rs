@@ -129,8 +129,9 @@ pub struct setun_optimizer_options {
     /// Default 1.
     pub clip: f64,
     /// The longest step of what is no vector: its rms, as a share of the rms of the weights. NAN = that of the mode: 0.05
-    /// as a cap; where it is exact r (T / 1000)^-0.45 (d / 128)^-0.25, with r 0.0078, of Muon 0.0128, T total_steps (1000 of
-    /// none) and d the smaller dimension of the matrix, which was measured on small language models. Default NAN.
+    /// as a cap; where it is exact 0.0078 (T / 1000)^-0.45 (d / 128)^-0.25, of Muon 0.0125 (T / 1000)^-0.55 (d / 128)^-0.25,
+    /// with T total_steps (1000 of none) and d the smaller dimension of the matrix, which was measured on small
+    /// language models. Default NAN.
     pub radius: f64,
     /// The least rms of weights that the radius is a share of. Default 1e-3.
     pub radius_floor: f64,

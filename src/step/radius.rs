@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! as a cap    0.05: beyond any step of a good run
-//! exactly     r (T / 1000)^-0.45 (d / 128)^-0.25, r = 0.0078, of Muon 0.0128
+//! exactly     AdamW, momentum    0.0078 (T / 1000)^-0.45 (d / 128)^-0.25
+//!             Muon               0.0125 (T / 1000)^-0.55 (d / 128)^-0.25
 //! ```
 //!
 //! T is the length of the schedule, 1000 where it has none, d the smaller dimension of a matrix; of a vector the power of d is left
@@ -28,6 +29,6 @@ pub fn rule(options: &StepOptions, method: Method, dims: &[usize]) -> f64 {
         [rows, columns] => *rows.min(columns).max(&1) as f64,
         _ => WIDTH,
     };
-    let at = if method == Method::Muon { 0.0128 } else { 0.0078 };
-    at * (total / STEPS).powf(-0.45) * (width / WIDTH).powf(-0.25)
+    let (at, power) = if method == Method::Muon { (0.0125, -0.55) } else { (0.0078, -0.45) };
+    at * (total / STEPS).powf(power) * (width / WIDTH).powf(-0.25)
 }

@@ -282,7 +282,9 @@ fn the_rule_says_how_long_exact_steps_are() {
     };
     let narrow = 8f64.powf(0.25);
     near(ratios(Method::AdamW, 0, Decay::Constant), [0.0078, 0.0078 * narrow, 0.0078]);
-    near(ratios(Method::Muon, 1000, Decay::Linear), [0.0128, 0.0128 * narrow, 0.0078]);
+    near(ratios(Method::Muon, 1000, Decay::Linear), [0.0125, 0.0125 * narrow, 0.0078]);
+    let [of_muon, of_vectors] = [-0.55, -0.45].map(|power| 4f64.powf(power));
+    near(ratios(Method::Muon, 4000, Decay::Linear), [0.0125 * of_muon, 0.0125 * of_muon * narrow, 0.0078 * of_vectors]);
     let longer = 4f64.powf(-0.45);
     near(ratios(Method::AdamW, 4000, Decay::Cosine), [0.0078, 0.0078 * narrow, 0.0078].map(|radius| radius * longer));
 }
