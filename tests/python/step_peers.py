@@ -127,7 +127,7 @@ class Run:
         try:
             self.write(vector)
         except self.text.setun.Error as error:
-            if error.status != self.text.setun.Status.ERR_ARGUMENT:
+            if error.status != self.text.setun.Status.ARGUMENT:
                 raise
             return False
         return True
