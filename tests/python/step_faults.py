@@ -1,0 +1,397 @@
+"""What one bad batch does to a run, with the guard and without: spikes, what is undone, and the loss at the end.
+
+    nice -n 5 python tests/python/step_faults.py tinyshakespeare.txt
+    python tests/python/step_faults.py tinyshakespeare.txt --report
+
+Needs NumPy. Trains the ternary model of size S for 1000 steps with a setun.Optimizer over the gradients of setun_model_backward:
+characters as tokens, AdamW at 2e-3 with a cosine and 100 steps of warm-up, the rest at the defaults of setun_optimizer_options
+but for what the case changes. After six tenths of the steps one step meets its fault:
+
+    targets     the targets of the batch are drawn at random from the vocabulary
+    gradient    its gradient is multiplied by 1000
+    nan         one element of its gradient is a NaN
+    rate        the learning rate of a step is multiplied by 1000: the first from there on that the guard checks
+    unchecked   the same for the first that it does not
+    left out    none: the batch is left out by hand, which is the best that a guard can do about it
+    nudge       none: one weight is moved by its last bit, which says how far apart rounding alone brings two runs
+
+A run with the guard says before each step that will be checked what the loss of every window of the batch is, and after it again.
+After a step that was skipped, refused or undone, the tensors in the optimizer's checkpoint, the parameters and the model's own
+tensors are compared byte for byte with those before it.
+
+A spike is a loss more than 7 standard deviations above the mean of the 50 before it, those 50's; the loss of a batch with random
+targets is high of itself: it is told apart and no part of this. The final loss is that of the whole last tenth of the text. Every
+run is a line of the results as it ends, and one that is there is not repeated. A fault without the guard is run for the first seed.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import json
+import math
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import step_peers
+from step_peers import BATCH, SIZE_S, append, commit, load, same
+from train_program import ROOT
+
+try:
+    import numpy as np
+except ImportError:
+    np = None
+
+RESULTS = ROOT / "tests" / "results" / "step_faults.jsonl"
+LEARNING_RATE, WARMUP = 2e-3, 100
+#: Losses that a spike is measured against, and how many of their deviations it is.
+BEFORE, SIGMAS = 50, 7.0
+TIMES = 1000.0
+FAULTS = ("none", "targets", "gradient", "nan", "rate", "unchecked", "left out", "nudge")
+HARMLESS = ("none", "left out", "nudge")
+#: Those that a guard should answer as if the batch had never been.
+SKIPPED = ("targets", "gradient", "nan")
+
+
+class Case(NamedTuple):
+    fault: str
+    guard: bool
+    clip: float = 1.0
+    radius_mode: str = "cap"
+
+    @property
+    def setting(self):
+        return self.clip, self.radius_mode
+
+
+CASES = [
+    *(Case(fault, guard) for fault in ("none", "targets", "gradient", "nan") for guard in (True, False)),
+    Case("left out", True),
+    Case("nudge", False),
+    *(Case(*how, 0.0, mode) for mode in ("cap", "off") for how in (("none", True), ("none", False), ("left out", True))),
+    *(Case("gradient", guard, 0.0, mode) for mode in ("cap", "off") for guard in (True, False)),
+    *(Case("none", guard, 1.0, "off") for guard in (True, False)),
+    *(Case(fault, guard, 1.0, "off") for fault in ("rate", "unchecked") for guard in (True, False)),
+    *(Case("rate", guard) for guard in (True, False)),
+]
+
+
+# --- what is measured -------------------------------------------------------------------------------------------------
+
+
+def spikes(losses, corrupt=()):
+    """The share of the losses that are spikes, and by how many deviations the worst was above its mean: (share, worst).
+
+    `corrupt` are steps, from 1, whose losses are no part of it; a loss of None is one that was not computed."""
+    kept = [loss for step, loss in enumerate(losses, 1) if step not in corrupt and loss is not None]
+    found = []
+    for i, loss in enumerate(kept[BEFORE:]):
+        window = kept[i : i + BEFORE]
+        above, deviation = loss - statistics.fmean(window), statistics.stdev(window)
+        found.append(above / deviation if deviation > 0 else math.copysign(math.inf, above) if above else 0.0)
+    if not found:
+        return 0.0, None
+    # A loss that is no number is above any.
+    found = [math.inf if math.isnan(z) else z for z in found]
+    return sum(z > SIGMAS for z in found) / len(found), max(found)
+
+
+def from_clean(loss, clean):
+    """By what percentage a loss is above that of another run."""
+    return math.nan if loss is None or clean is None else 100 * (loss / clean - 1)
+
+
+def read_checkpoint(path):
+    """The tensors of a safetensors file, by name as their bytes, and its metadata."""
+    data = Path(path).read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    metadata = header.pop("__metadata__", {})
+    return {name: data[end + each["data_offsets"][0] : end + each["data_offsets"][1]] for name, each in header.items()}, metadata
+
+
+class Kept:
+    """All that a step may change: the optimizer's checkpoint, its parameters, and what the model has of them."""
+
+    def __init__(self, run):
+        with tempfile.TemporaryDirectory(prefix="setun-") as folder:
+            path = Path(folder, "optimizer.safetensors")
+            run.optimizer.save(path)
+            self.tensors, metadata = read_checkpoint(path)
+        # What a refusal counts, what undoing takes of the radius and what the guard remembers is meant to change.
+        self.steps = metadata["steps"]
+        self.weights = [weight.tobytes() for weight in run.weights]
+        self.model = [run.model.read(index).tobytes() for index in range(len(run.weights))]
+
+    def __eq__(self, other):
+        return vars(self) == vars(other)
+
+
+class Run:
+    def __init__(self, text, case, seed, steps):
+        self.text, self.case, self.seed, self.steps = text, case, seed, steps
+        setun = text.setun
+        self.model = text.model(seed)
+        described = self.model.descriptions()
+        self.weights = [self.model.read(index) for index in range(len(described))]
+        self.gradients = [np.empty(each.shape, np.float32) for each in described]
+        options = setun.OptimizerOptions(clip=case.clip, radius_mode=case.radius_mode)
+        self.interval = options.guard_interval
+        self.optimizer = setun.Optimizer(
+            context=text.context, learning_rate=LEARNING_RATE, schedule="cosine", total_steps=steps,
+            warmup_steps=min(WARMUP, steps // 10), clip=case.clip, radius_mode=case.radius_mode,
+        )
+        for weight, each in zip(self.weights, described):
+            self.optimizer.add(each.name, weight, kind=each.kind)
+        self.losses, self.met, self.taken, self.failure = [], None, 0, None
+        self.skipped, self.undone, self.refused, self.compared, self.differing = [], [], [], 0, []
+        self.guard_seconds = self.probe_seconds = 0.0
+
+    @contextlib.contextmanager
+    def timed(self, name):
+        begin = time.process_time()
+        yield
+        setattr(self, name, getattr(self, name) + time.process_time() - begin)
+
+    def meets(self, t):
+        """Whether the fault is in step t."""
+        if self.met is not None or t < first_bad(self.steps):
+            return False
+        due = (self.taken + 1) % self.interval == 0
+        return {"none": False, "rate": due, "unchecked": not due}.get(self.case.fault, True)
+
+    def windows(self, tokens, targets):
+        losses = [self.model.loss(tokens[i : i + 1], targets[i : i + 1]) for i in range(len(tokens))]
+        return np.array(losses, np.float32)
+
+    def step(self):
+        t, fault = len(self.losses) + 1, None
+        if self.meets(t):
+            self.met, fault = t, self.case.fault
+        tokens, targets = self.text.dataset.batch(BATCH, self.text.geometry["context_length"], step=t - 1, seed=self.seed)
+        if fault == "targets":
+            vocabulary = self.text.tokenizer.vocabulary
+            targets = np.random.default_rng(self.seed).integers(vocabulary, size=targets.shape, dtype=np.uint32)
+        loss, _ = self.model.backward(tokens, targets, gradients=self.gradients, seed=self.seed, step=t - 1)
+        self.losses.append(loss)
+        if fault == "left out":
+            return
+        if fault == "gradient":
+            for gradient in self.gradients:
+                gradient *= np.float32(TIMES)
+        elif fault == "nan":
+            self.gradients[len(self.gradients) // 2].flat[7] = np.nan
+        elif fault == "nudge":
+            weight = self.weights[len(self.weights) // 2]
+            weight.flat[7] = np.nextafter(weight.flat[7], np.float32(np.inf))
+        due = self.case.guard and (self.taken + 1) % self.interval == 0
+        kept = before = None
+        if due or fault:
+            with self.timed("probe_seconds"):
+                kept = Kept(self)
+        if due:
+            with self.timed("guard_seconds"):
+                before = self.windows(tokens, targets)
+        if fault in ("rate", "unchecked"):
+            self.optimizer.set_learning_rate(TIMES * LEARNING_RATE)
+        stays = self.update(t, loss, tokens, targets, before)
+        self.optimizer.set_learning_rate(LEARNING_RATE)
+        for index, weight in enumerate(self.weights):
+            self.model.write(index, weight)
+        self.taken += stays
+        if not stays and kept is not None:
+            with self.timed("probe_seconds"):
+                self.compared += 1
+                if Kept(self) != kept:
+                    self.differing.append(t)
+
+    def update(self, t, loss, tokens, targets, before):
+        """The optimizer's step; whether it was taken, and stays."""
+        setun, refusals = self.text.setun, self.refusals()
+        try:
+            report = self.optimizer.step(self.gradients, loss if self.case.guard else None)
+        except setun.Error:
+            # Of a run that the guard gives up nothing was refused.
+            if self.refusals() == refusals:
+                raise
+            self.refused.append(t)
+            return False
+        if report.outcome == setun.StepOutcome.SKIPPED:
+            self.skipped.append(t)
+            return False
+        if not report.check_due:
+            return True
+        with self.timed("guard_seconds"):
+            for index, weight in enumerate(self.weights):
+                self.model.write(index, weight)
+            undone = self.optimizer.judge(before, self.windows(tokens, targets))
+        if undone:
+            self.undone.append(t)
+        return not undone
+
+    def refusals(self):
+        report = self.optimizer.report()
+        return report.refused_gradients + report.refused_parameters + report.refused_updates
+
+    def to_end(self):
+        """The validation loss; None where the run could not go on."""
+        try:
+            for _ in range(self.steps):
+                self.step()
+        except self.text.setun.Error as error:
+            self.failure = f"step {len(self.losses)}: {error}"
+            return None
+        return self.text.validation(self.model)
+
+
+def first_bad(steps):
+    return 6 * steps // 10
+
+
+def key(text, case, seed, steps):
+    """What decides the numbers of a run."""
+    configuration = {"text": text.digest, "tokenizer": "character", **text.geometry, "batch": BATCH, "ternary": True}
+    configuration |= {"gradients": "int8", "learning_rate": LEARNING_RATE, "schedule": "cosine", "warmup": WARMUP}
+    return {"configuration": configuration, **case._asdict(), "seed": seed, "steps": steps}
+
+
+def measure(text, case, seed, steps):
+    begin = time.process_time()
+    run = Run(text, case, seed, steps)
+    loss = run.to_end()
+    seconds = time.process_time() - begin
+    digest = hashlib.sha256(b"".join(weight.tobytes() for weight in run.weights)).hexdigest()[:16]
+    return key(text, case, seed, steps) | {
+        "validation_loss": loss,
+        "failure": run.failure,
+        "fault_step": run.met,
+        "skipped": run.skipped,
+        "undone": run.undone,
+        "refused": run.refused,
+        "compared": run.compared,
+        "differing": run.differing,
+        "weights": digest,
+        "losses": [round(loss, 5) for loss in run.losses],
+        "cpu_seconds": round(seconds - run.probe_seconds, 2),
+        "guard_seconds": round(run.guard_seconds, 2),
+        "commit": commit(),
+        "when": time.strftime("%Y-%m-%d %H:%M"),
+    }
+
+
+# --- the report -------------------------------------------------------------------------------------------------------
+
+
+def find(results, text, case, seed, steps):
+    return next((result for result in results if same(result, key(text, case, seed, steps))), None)
+
+
+def percents(values):
+    """Each, and their mean where there are several."""
+    told = ", ".join("-" if math.isnan(value) else f"{value:+.2f}" for value in values)
+    known = [value for value in values if not math.isnan(value)]
+    return f"{told} ({statistics.fmean(known):+.2f})" if len(known) > 1 else told
+
+
+def row(case, runs, clean, free, left_out):
+    """A row of the table. The runs of a case by seed; and of the same seeds those without a fault under the same guard and
+    without a guard, and those with the batch left out by hand, None where there is none."""
+    found = [spikes(run["losses"], [run["fault_step"]] if case.fault == "targets" else ()) for run in runs]
+    count = lambda name: ", ".join(str(len(run[name])) for run in runs)
+    compared, differing = sum(run["compared"] for run in runs), sum(len(run["differing"]) for run in runs)
+    at = [run["losses"][run["fault_step"] - 1] for run in runs if run["fault_step"]]
+    loss = lambda run: None if run is None else run["validation_loss"]
+    against = lambda others: percents([from_clean(loss(run), loss(other)) for run, other in zip(runs, others)])
+    equal = [run["weights"] == other["weights"] for run, other in zip(runs, left_out) if other is not None]
+    return [
+        case.fault,
+        "yes" if case.guard else "no",
+        f"{case.clip:g}",
+        case.radius_mode,
+        count("skipped"),
+        count("undone"),
+        count("refused"),
+        f"{compared - differing} of {compared}" if compared else "-",
+        ", ".join(f"{loss:.2f}" for loss in at) if case.fault not in HARMLESS else "-",
+        f"{100 * statistics.fmean(share for share, _ in found):.2f}%",
+        f"{max((worst or 0.0) for _, worst in found):.1f}",
+        ", ".join("stopped" if loss(run) is None else f"{loss(run):.4f}" for run in runs),
+        against(clean) if case.fault != "none" else "",
+        against(free) if case.guard or case.fault != "none" else "",
+        ("yes" if all(equal) else f"{sum(equal)} of {len(equal)}") if equal and case.fault in SKIPPED else "",
+    ]
+
+
+HEAD = ["fault", "guard", "clip", "radius", "skipped", "undone", "refused", "rolled back to the bit", "loss of the bad batch",
+        f"spikes over {SIGMAS:g} sigma", "highest, sigma", "loss at the end, by seed", "% from no fault, same guard (mean)",
+        "% from no fault, no guard (mean)", "same weights as left out"]
+
+
+def table(rows):
+    lines = [HEAD, ["---"] * len(HEAD), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def report(results, text, seeds, steps):
+    rows = []
+    for case in CASES:
+        runs = [run for seed in seeds if (run := find(results, text, case, seed, steps)) is not None]
+        if not runs:
+            continue
+        others = lambda fault, guard: [
+            find(results, text, case._replace(fault=fault, guard=guard), run["seed"], steps) for run in runs
+        ]
+        rows.append(row(case, runs, others("none", case.guard), others("none", False), others("left out", case.guard)))
+    if not rows:
+        sys.exit("there are none of the runs that were asked for")
+    print(table(rows))
+    for case in CASES:
+        runs = [find(results, text, case, seed, steps) for seed in seeds]
+        runs = [run for run in runs if run is not None]
+        for run in runs:
+            if run["failure"]:
+                print(f"\n{case}, seed {run['seed']}: {run['failure']}")
+        if case.fault == "none" and case.guard and runs:
+            free = [find(results, text, case._replace(guard=False), run["seed"], steps) for run in runs]
+            spent, without, checks = (statistics.fmean(values) for values in (
+                [run["cpu_seconds"] for run in runs], [run["cpu_seconds"] for run in free if run] or [math.nan],
+                [run["guard_seconds"] for run in runs],
+            ))
+            print(f"\nthe guard, clip {case.clip:g}, radius {case.radius_mode}: {spent:.1f} s of CPU time a run, {without:.1f} s "
+                  f"without it; of that {checks:.1f} s in the losses of its checks")
+
+
+def arguments(given=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("text", type=Path, help="a UTF-8 file")
+    parser.add_argument("--faults", nargs="+", choices=FAULTS, default=FAULTS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--report", action="store_true", help="only the table of the runs that are there")
+    return parser.parse_args(given)
+
+
+def main(given=None, geometry=SIZE_S):
+    asked = arguments(given)
+    if np is None:
+        sys.exit("step_faults.py needs NumPy, which is not installed")
+    text, results = step_peers.Text(asked.text, threads=1, geometry=geometry), load(asked.results)
+    for seed in asked.seeds if not asked.report else ():
+        for case in CASES:
+            alone = not case.guard and case.fault not in HARMLESS and seed != asked.seeds[0]
+            if case.fault not in asked.faults or alone or find(results, text, case, seed, asked.steps) is not None:
+                continue
+            results.append(measure(text, case, seed, asked.steps))
+            append(asked.results, results[-1])
+            loss = results[-1]["validation_loss"]
+            ending = "stopped" if loss is None else f"{loss:.4f}"
+            print(f"seed {seed} {case}  {ending}  {results[-1]['cpu_seconds']:.1f} s", flush=True)
+    report(results, text, asked.seeds, asked.steps)
+
+
+if __name__ == "__main__":
+    main()
