@@ -1,6 +1,7 @@
 """What one bad batch does to a run, with the guard and without: spikes, what is undone, and the loss at the end.
 
     nice -n 5 python tests/python/step_faults.py tinyshakespeare.txt
+    python tests/python/step_faults.py tinyshakespeare.txt --defaults --faults none targets nudge --seeds 4 5 6 7 8
     python tests/python/step_faults.py tinyshakespeare.txt --report
 
 Needs NumPy. Trains the ternary model of size S for 1000 steps with a setun.Optimizer over the gradients of setun_model_backward:
@@ -290,10 +291,12 @@ def find(results, text, case, seed, steps):
 
 
 def percents(values):
-    """Each, and their mean where there are several."""
+    """Each, and where there are several their mean and its standard error."""
     told = ", ".join("-" if math.isnan(value) else f"{value:+.2f}" for value in values)
     known = [value for value in values if not math.isnan(value)]
-    return f"{told} ({statistics.fmean(known):+.2f})" if len(known) > 1 else told
+    if len(known) < 2:
+        return told
+    return f"{told} ({statistics.fmean(known):+.2f} ± {statistics.stdev(known) / math.sqrt(len(known)):.2f})"
 
 
 def row(case, runs, clean, free, left_out):
@@ -335,39 +338,40 @@ def table(rows):
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-def report(results, text, seeds, steps):
-    rows = []
-    for case in CASES:
+def cost(case, runs, free):
+    """What the guard took of runs without a fault, beside those without it."""
+    mean = lambda name, of: statistics.fmean(run[name] for run in of if run is not None)
+    without = f"{mean('cpu_seconds', free):.1f}" if any(free) else "-"
+    return (
+        f"the guard, clip {case.clip:g}, radius {case.radius_mode}: {mean('cpu_seconds', runs):.1f} s of CPU time a run, {without} s "
+        f"without it; of that {mean('guard_seconds', runs):.1f} s in its checks"
+    )
+
+
+def report(results, text, cases, seeds, steps):
+    rows, below = [], []
+    for case in cases:
         runs = [run for seed in seeds if (run := find(results, text, case, seed, steps)) is not None]
         if not runs:
             continue
         others = lambda fault, guard: [
             find(results, text, case._replace(fault=fault, guard=guard), run["seed"], steps) for run in runs
         ]
-        rows.append(row(case, runs, others("none", case.guard), others("none", False), others("left out", case.guard)))
+        clean, free = others("none", case.guard), others("none", False)
+        rows.append(row(case, runs, clean, free, others("left out", case.guard)))
+        if case.fault == "none" and case.guard:
+            below.append(cost(case, runs, free))
+        below += [f"{case}, seed {run['seed']}: {run['failure']}" for run in runs if run["failure"]]
     if not rows:
         sys.exit("there are none of the runs that were asked for")
-    print(table(rows))
-    for case in CASES:
-        runs = [find(results, text, case, seed, steps) for seed in seeds]
-        runs = [run for run in runs if run is not None]
-        for run in runs:
-            if run["failure"]:
-                print(f"\n{case}, seed {run['seed']}: {run['failure']}")
-        if case.fault == "none" and case.guard and runs:
-            free = [find(results, text, case._replace(guard=False), run["seed"], steps) for run in runs]
-            spent, without, checks = (statistics.fmean(values) for values in (
-                [run["cpu_seconds"] for run in runs], [run["cpu_seconds"] for run in free if run] or [math.nan],
-                [run["guard_seconds"] for run in runs],
-            ))
-            print(f"\nthe guard, clip {case.clip:g}, radius {case.radius_mode}: {spent:.1f} s of CPU time a run, {without:.1f} s "
-                  f"without it; of that {checks:.1f} s in the losses of its checks")
+    print("\n\n".join([table(rows), *below]))
 
 
 def arguments(given=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("text", type=Path, help="a UTF-8 file")
     parser.add_argument("--faults", nargs="+", choices=FAULTS, default=FAULTS)
+    parser.add_argument("--defaults", action="store_true", help="only cases whose clip and radius are the optimizer's defaults")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -380,17 +384,19 @@ def main(given=None, geometry=SIZE_S):
     if np is None:
         sys.exit("step_faults.py needs NumPy, which is not installed")
     text, results = step_peers.Text(asked.text, threads=1, geometry=geometry), load(asked.results)
+    cases = [case for case in CASES if not asked.defaults or case.setting == Case("none", True).setting]
     for seed in asked.seeds if not asked.report else ():
-        for case in CASES:
+        for case in cases:
             alone = not case.guard and case.fault not in HARMLESS and seed != asked.seeds[0]
-            if case.fault not in asked.faults or alone or find(results, text, case, seed, asked.steps) is not None:
+            wanted = case.fault in asked.faults and not alone
+            if not wanted or find(results, text, case, seed, asked.steps) is not None:
                 continue
             results.append(measure(text, case, seed, asked.steps))
             append(asked.results, results[-1])
             loss = results[-1]["validation_loss"]
             ending = "stopped" if loss is None else f"{loss:.4f}"
             print(f"seed {seed} {case}  {ending}  {results[-1]['cpu_seconds']:.1f} s", flush=True)
-    report(results, text, asked.seeds, asked.steps)
+    report(results, text, cases, asked.seeds, asked.steps)
 
 
 if __name__ == "__main__":

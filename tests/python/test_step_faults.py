@@ -56,9 +56,9 @@ class Functions(unittest.TestCase):
     def test_differences(self):
         self.assertAlmostEqual(step_faults.from_clean(2.02, 2.0), 1)
         self.assertTrue(math.isnan(step_faults.from_clean(None, 2.0)))
-        self.assertEqual(step_faults.percents([1.0, -0.5]), "+1.00, -0.50 (+0.25)")
+        self.assertEqual(step_faults.percents([1.0, -0.5]), "+1.00, -0.50 (+0.25 ± 0.75)")
         self.assertEqual(step_faults.percents([0.123]), "+0.12")
-        self.assertEqual(step_faults.percents([1.0, math.nan, 3.0]), "+1.00, -, +3.00 (+2.00)")
+        self.assertEqual(step_faults.percents([1.0, math.nan, 3.0]), "+1.00, -, +3.00 (+2.00 ± 1.00)")
 
     def test_a_checkpoint_is_read(self):
         header = json.dumps({"__metadata__": {"steps": "3"}, "a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
