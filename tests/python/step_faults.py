@@ -1,28 +1,34 @@
 """What one bad batch does to a run, with the guard and without: spikes, what is undone, and the loss at the end.
 
-    nice -n 5 python tests/python/step_faults.py tinyshakespeare.txt
-    python tests/python/step_faults.py tinyshakespeare.txt --defaults --faults none targets nudge --seeds 4 5 6 7 8
+    nice -n 10 python tests/python/step_faults.py tinyshakespeare.txt
+    nice -n 10 python tests/python/step_faults.py tinyshakespeare.txt --defaults --faults none targets nudge --seeds 4 5 6 7 8
     python tests/python/step_faults.py tinyshakespeare.txt --report
 
 Needs NumPy. Trains the ternary model of size S for 1000 steps with a setun.Optimizer over the gradients of setun_model_backward:
 characters as tokens, AdamW at 2e-3 with a cosine and 100 steps of warm-up, the rest at the defaults of setun_optimizer_options
-but for what the case changes. After six tenths of the steps one step meets its fault:
+but for what the case changes. After six tenths of the steps one meets its fault:
 
     targets     the targets of the batch are drawn at random from the vocabulary
-    gradient    its gradient is multiplied by 1000
-    nan         one element of its gradient is a NaN
+    token       the batch, inputs and targets, is one token of the vocabulary again and again
+    ten         ten batches have random targets, spread evenly over the run
+    gradient    the gradient is multiplied by 1000
+    nan         one element of the gradient is a NaN
+    infinite    the loss that the optimizer is told is infinite
     rate        the learning rate of a step is multiplied by 1000: the first from there on that the guard checks
     unchecked   the same for the first that it does not
     left out    none: the batch is left out by hand, which is the best that a guard can do about it
+    ten left out  the same with those of `ten`
     nudge       none: one weight is moved by its last bit, which says how far apart rounding alone brings two runs
+
+"Again" is a caller whose fault was a passing one: what was skipped or refused is evaluated a second time, without the fault.
 
 A run with the guard says before each step that will be checked what the loss of every window of the batch is, and after it again.
 After a step that was skipped, refused or undone, the tensors in the optimizer's checkpoint, the parameters and the model's own
 tensors are compared byte for byte with those before it.
 
-A spike is a loss more than 7 standard deviations above the mean of the 50 before it, those 50's; the loss of a batch with random
-targets is high of itself: it is told apart and no part of this. The final loss is that of the whole last tenth of the text. Every
-run is a line of the results as it ends, and one that is there is not repeated. A fault without the guard is run for the first seed.
+A spike is a loss more than 7 standard deviations above the mean of the 50 before it, those 50's; the loss of a batch that
+is none is high of itself: it is told apart and no part of this. The final loss is that of the whole last tenth of the text. Every
+run is a line of the results as it ends, and one that is there is not repeated.
 """
 
 import argparse
@@ -51,10 +57,12 @@ LEARNING_RATE, WARMUP = 2e-3, 100
 #: Losses that a spike is measured against, and how many of their deviations it is.
 BEFORE, SIGMAS = 50, 7.0
 TIMES = 1000.0
-FAULTS = ("none", "targets", "gradient", "nan", "rate", "unchecked", "left out", "nudge")
-HARMLESS = ("none", "left out", "nudge")
+FAULTS = ("none", "targets", "token", "ten", "gradient", "nan", "infinite", "rate", "unchecked", "left out", "ten left out", "nudge")
+HARMLESS = ("none", "left out", "ten left out", "nudge")
+#: Those whose batch is none, so that its loss says nothing of the model.
+CORRUPT = ("targets", "token", "ten")
 #: Those that a guard should answer as if the batch had never been.
-SKIPPED = ("targets", "gradient", "nan")
+SKIPPED = (*CORRUPT, "gradient", "nan", "infinite")
 
 
 class Case(NamedTuple):
@@ -62,15 +70,26 @@ class Case(NamedTuple):
     guard: bool
     clip: float = 1.0
     radius_mode: str = "cap"
+    again: bool = False
 
     @property
     def setting(self):
         return self.clip, self.radius_mode
 
+    def like(self, fault, guard):
+        """The same with another fault."""
+        return self._replace(fault=fault, guard=guard, again=False)
+
+    @property
+    def model(self):
+        """The fault of the run that this one should end with the weights of."""
+        return "none" if self.again else "ten left out" if self.fault == "ten" else "left out"
+
 
 CASES = [
-    *(Case(fault, guard) for fault in ("none", "targets", "gradient", "nan") for guard in (True, False)),
-    Case("left out", True),
+    *(Case(fault, guard) for fault in ("none", *SKIPPED) for guard in (True, False)),
+    *(Case(fault, True, again=True) for fault in ("ten", "gradient", "nan")),
+    *(Case(fault, True) for fault in ("left out", "ten left out")),
     Case("nudge", False),
     *(Case(*how, 0.0, mode) for mode in ("cap", "off") for how in (("none", True), ("none", False), ("left out", True))),
     *(Case("gradient", guard, 0.0, mode) for mode in ("cap", "off") for guard in (True, False)),
@@ -147,7 +166,9 @@ class Run:
         )
         for weight, each in zip(self.weights, described):
             self.optimizer.add(each.name, weight, kind=each.kind)
-        self.losses, self.met, self.taken, self.failure = [], None, 0, None
+        self.random = np.random.default_rng(seed)
+        #: The losses of all steps; those that met a fault, with the loss that was told of them.
+        self.losses, self.met, self.taken, self.failure = [], {}, 0, None
         self.skipped, self.undone, self.refused, self.compared, self.differing = [], [], [], 0, []
         self.guard_seconds = self.probe_seconds = 0.0
 
@@ -157,29 +178,28 @@ class Run:
         yield
         setattr(self, name, getattr(self, name) + time.process_time() - begin)
 
-    def meets(self, t):
-        """Whether the fault is in step t."""
-        if self.met is not None or t < first_bad(self.steps):
-            return False
+    def fault(self, t):
+        """What is wrong with step t, if anything is."""
+        fault = self.case.fault
+        if fault.startswith("ten"):
+            return {"ten": "targets", "ten left out": "left out"}[fault] if t in ten_steps(self.steps) else None
+        if fault == "none" or self.met or t < 6 * self.steps // 10:
+            return None
         due = (self.taken + 1) % self.interval == 0
-        return {"none": False, "rate": due, "unchecked": not due}.get(self.case.fault, True)
+        return fault if {"rate": due, "unchecked": not due}.get(fault, True) else None
 
-    def windows(self, tokens, targets):
-        losses = [self.model.loss(tokens[i : i + 1], targets[i : i + 1]) for i in range(len(tokens))]
-        return np.array(losses, np.float32)
-
-    def step(self):
-        t, fault = len(self.losses) + 1, None
-        if self.meets(t):
-            self.met, fault = t, self.case.fault
+    def batch(self, t, fault):
         tokens, targets = self.text.dataset.batch(BATCH, self.text.geometry["context_length"], step=t - 1, seed=self.seed)
+        vocabulary = self.text.tokenizer.vocabulary
         if fault == "targets":
-            vocabulary = self.text.tokenizer.vocabulary
-            targets = np.random.default_rng(self.seed).integers(vocabulary, size=targets.shape, dtype=np.uint32)
-        loss, _ = self.model.backward(tokens, targets, gradients=self.gradients, seed=self.seed, step=t - 1)
-        self.losses.append(loss)
-        if fault == "left out":
-            return
+            targets = self.random.integers(vocabulary, size=targets.shape, dtype=np.uint32)
+        elif fault == "token":
+            token = self.random.integers(vocabulary, dtype=np.uint32)
+            tokens, targets = np.full_like(tokens, token), np.full_like(targets, token)
+        return tokens, targets
+
+    def spoil(self, fault):
+        """The gradient or a weight, where that is the fault."""
         if fault == "gradient":
             for gradient in self.gradients:
                 gradient *= np.float32(TIMES)
@@ -188,6 +208,30 @@ class Run:
         elif fault == "nudge":
             weight = self.weights[len(self.weights) // 2]
             weight.flat[7] = np.nextafter(weight.flat[7], np.float32(np.inf))
+
+    def windows(self, tokens, targets):
+        losses = [self.model.loss(tokens[i : i + 1], targets[i : i + 1]) for i in range(len(tokens))]
+        return np.array(losses, np.float32)
+
+    def step(self):
+        t = len(self.losses) + 1
+        fault = self.fault(t)
+        stays = self.attempt(t, fault)
+        if fault and not stays and self.case.again:
+            stays = self.attempt(t, None)
+        self.taken += stays
+
+    def attempt(self, t, fault):
+        """Whether the step was taken, and stays."""
+        tokens, targets = self.batch(t, fault)
+        loss, _ = self.model.backward(tokens, targets, gradients=self.gradients, seed=self.seed, step=t - 1)
+        self.losses[t - 1 :] = [loss]
+        told = math.inf if fault == "infinite" else loss
+        if fault:
+            self.met[t] = told
+        if fault == "left out":
+            return False
+        self.spoil(fault)
         due = self.case.guard and (self.taken + 1) % self.interval == 0
         kept = before = None
         if due or fault:
@@ -198,16 +242,16 @@ class Run:
                 before = self.windows(tokens, targets)
         if fault in ("rate", "unchecked"):
             self.optimizer.set_learning_rate(TIMES * LEARNING_RATE)
-        stays = self.update(t, loss, tokens, targets, before)
+        stays = self.update(t, told, tokens, targets, before)
         self.optimizer.set_learning_rate(LEARNING_RATE)
         for index, weight in enumerate(self.weights):
             self.model.write(index, weight)
-        self.taken += stays
         if not stays and kept is not None:
             with self.timed("probe_seconds"):
                 self.compared += 1
                 if Kept(self) != kept:
                     self.differing.append(t)
+        return stays
 
     def update(self, t, loss, tokens, targets, before):
         """The optimizer's step; whether it was taken, and stays."""
@@ -248,8 +292,8 @@ class Run:
         return self.text.validation(self.model)
 
 
-def first_bad(steps):
-    return 6 * steps // 10
+def ten_steps(steps):
+    return [steps * k // 11 for k in range(1, 11)]
 
 
 def key(text, case, seed, steps):
@@ -268,7 +312,8 @@ def measure(text, case, seed, steps):
     return key(text, case, seed, steps) | {
         "validation_loss": loss,
         "failure": run.failure,
-        "fault_step": run.met,
+        "fault_steps": [*run.met],
+        "fault_losses": [round(loss, 5) for loss in run.met.values()],
         "skipped": run.skipped,
         "undone": run.undone,
         "refused": run.refused,
@@ -299,18 +344,25 @@ def percents(values):
     return f"{told} ({statistics.fmean(known):+.2f} ± {statistics.stdev(known) / math.sqrt(len(known)):.2f})"
 
 
-def row(case, runs, clean, free, left_out):
+def span(losses):
+    """The only one, or the least and the largest."""
+    return f"{min(losses):.2f}" + (f" to {max(losses):.2f}" if len(losses) > 1 else "")
+
+
+def row(case, runs, clean, free, models):
     """A row of the table. The runs of a case by seed; and of the same seeds those without a fault under the same guard and
-    without a guard, and those with the batch left out by hand, None where there is none."""
-    found = [spikes(run["losses"], [run["fault_step"]] if case.fault == "targets" else ()) for run in runs]
+    without a guard, and those whose weights they should end with, None where there is none."""
+    # A batch that is evaluated again is corrupt no more.
+    corrupt = case.fault in CORRUPT and not case.again
+    found = [spikes(run["losses"], run["fault_steps"] if corrupt else ()) for run in runs]
     count = lambda name: ", ".join(str(len(run[name])) for run in runs)
     compared, differing = sum(run["compared"] for run in runs), sum(len(run["differing"]) for run in runs)
-    at = [run["losses"][run["fault_step"] - 1] for run in runs if run["fault_step"]]
+    bad = [run["fault_losses"] for run in runs if run["fault_losses"]]
     loss = lambda run: None if run is None else run["validation_loss"]
     against = lambda others: percents([from_clean(loss(run), loss(other)) for run, other in zip(runs, others)])
-    equal = [run["weights"] == other["weights"] for run, other in zip(runs, left_out) if other is not None]
+    equal = [run["weights"] == other["weights"] for run, other in zip(runs, models) if other is not None]
     return [
-        case.fault,
+        case.fault + (", again" if case.again else ""),
         "yes" if case.guard else "no",
         f"{case.clip:g}",
         case.radius_mode,
@@ -318,19 +370,19 @@ def row(case, runs, clean, free, left_out):
         count("undone"),
         count("refused"),
         f"{compared - differing} of {compared}" if compared else "-",
-        ", ".join(f"{loss:.2f}" for loss in at) if case.fault not in HARMLESS else "-",
+        ", ".join(span(losses) for losses in bad) if case.fault not in HARMLESS else "-",
         f"{100 * statistics.fmean(share for share, _ in found):.2f}%",
         f"{max((worst or 0.0) for _, worst in found):.1f}",
         ", ".join("stopped" if loss(run) is None else f"{loss(run):.4f}" for run in runs),
         against(clean) if case.fault != "none" else "",
         against(free) if case.guard or case.fault != "none" else "",
-        ("yes" if all(equal) else f"{sum(equal)} of {len(equal)}") if equal and case.fault in SKIPPED else "",
+        f"{sum(equal)} of {len(equal)}" if equal and case.fault in SKIPPED else "",
     ]
 
 
-HEAD = ["fault", "guard", "clip", "radius", "skipped", "undone", "refused", "rolled back to the bit", "loss of the bad batch",
+HEAD = ["fault", "guard", "clip", "radius", "skipped", "undone", "refused", "rolled back to the bit", "loss of the bad batch, by seed",
         f"spikes over {SIGMAS:g} sigma", "highest, sigma", "loss at the end, by seed", "% from no fault, same guard (mean)",
-        "% from no fault, no guard (mean)", "same weights as left out"]
+        "% from no fault, no guard (mean)", "same weights as left out by hand (again: as no fault)"]
 
 
 def table(rows):
@@ -354,11 +406,9 @@ def report(results, text, cases, seeds, steps):
         runs = [run for seed in seeds if (run := find(results, text, case, seed, steps)) is not None]
         if not runs:
             continue
-        others = lambda fault, guard: [
-            find(results, text, case._replace(fault=fault, guard=guard), run["seed"], steps) for run in runs
-        ]
+        others = lambda fault, guard: [find(results, text, case.like(fault, guard), run["seed"], steps) for run in runs]
         clean, free = others("none", case.guard), others("none", False)
-        rows.append(row(case, runs, clean, free, others("left out", case.guard)))
+        rows.append(row(case, runs, clean, free, others(case.model, case.guard)))
         if case.fault == "none" and case.guard:
             below.append(cost(case, runs, free))
         below += [f"{case}, seed {run['seed']}: {run['failure']}" for run in runs if run["failure"]]
@@ -387,9 +437,7 @@ def main(given=None, geometry=SIZE_S):
     cases = [case for case in CASES if not asked.defaults or case.setting == Case("none", True).setting]
     for seed in asked.seeds if not asked.report else ():
         for case in cases:
-            alone = not case.guard and case.fault not in HARMLESS and seed != asked.seeds[0]
-            wanted = case.fault in asked.faults and not alone
-            if not wanted or find(results, text, case, seed, asked.steps) is not None:
+            if case.fault not in asked.faults or find(results, text, case, seed, asked.steps) is not None:
                 continue
             results.append(measure(text, case, seed, asked.steps))
             append(asked.results, results[-1])

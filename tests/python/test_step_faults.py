@@ -60,6 +60,22 @@ class Functions(unittest.TestCase):
         self.assertEqual(step_faults.percents([0.123]), "+0.12")
         self.assertEqual(step_faults.percents([1.0, math.nan, 3.0]), "+1.00, -, +3.00 (+2.00 ± 1.00)")
 
+    def test_a_span(self):
+        self.assertEqual(step_faults.span([4.5]), "4.50")
+        self.assertEqual(step_faults.span([4.5, 3.25, 4.0]), "3.25 to 4.50")
+
+    def test_a_row_of_the_table(self):
+        run = {"losses": [*self.CALM[:60], 9.0, *self.CALM[:39]], "fault_steps": [61], "fault_losses": [9.0], "skipped": [61], "undone": [],
+               "refused": [], "compared": 1, "differing": [], "weights": "a", "validation_loss": 2.02}
+        clean = run | {"fault_steps": [], "fault_losses": [], "validation_loss": 2.0}
+        cells = dict(zip(step_faults.HEAD, step_faults.row(Case("targets", True), [run], [clean], [None], [run]), strict=True))
+        self.assertEqual([cells[name] for name in step_faults.HEAD[:4]], ["targets", "yes", "1", "cap"])
+        self.assertEqual((cells["rolled back to the bit"], cells["spikes over 7 sigma"]), ("1 of 1", "0.00%"))
+        self.assertEqual((cells["% from no fault, same guard (mean)"], cells["% from no fault, no guard (mean)"]), ("+1.00", "-"))
+        # The same losses of a batch that is none of the corrupt ones are a spike.
+        cells = step_faults.row(Case("gradient", True), [run | {"differing": [61]}], [clean], [None], [run | {"weights": "b"}])
+        self.assertEqual((cells[7], cells[9], cells[-1]), ("0 of 1", "2.00%", "0 of 1"))
+
     def test_a_checkpoint_is_read(self):
         header = json.dumps({"__metadata__": {"steps": "3"}, "a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
                              "b": {"dtype": "I8", "shape": [2], "data_offsets": [4, 6]}}).encode()
@@ -77,15 +93,15 @@ class Runs(unittest.TestCase):
         self.corpus, self.results = Path(scratch.name, "corpus.txt"), Path(scratch.name, "results", "faults.jsonl")
         write_corpus(self.corpus)
 
-    def measure(self, *case):
+    def measure(self, *case, **more):
         text = step_faults.step_peers.Text(self.corpus, threads=1, geometry=SMALL)
-        return step_faults.measure(text, Case(*case), 1, STEPS)
+        return step_faults.measure(text, Case(*case, **more), 1, STEPS)
 
     def test_what_is_skipped_is_as_if_it_had_never_been(self):
         left_out = self.measure("left out", True)
-        for fault in step_faults.SKIPPED:
+        for fault in ("targets", "token", "gradient", "nan", "infinite"):
             found = self.measure(fault, True)
-            self.assertEqual((found["fault_step"], found["skipped"], found["refused"]), (BAD, [BAD], []), fault)
+            self.assertEqual((found["fault_steps"], found["skipped"], found["refused"]), ([BAD], [BAD], []), fault)
             self.assertGreater(found["compared"], 0)
             self.assertEqual((found["differing"], found["weights"]), ([], left_out["weights"]), fault)
         found = self.measure("nan", False)
@@ -93,6 +109,25 @@ class Runs(unittest.TestCase):
         found = self.measure("targets", False)
         self.assertEqual((found["skipped"], found["compared"]), ([], 0))
         self.assertNotEqual(found["weights"], left_out["weights"])
+        # Of a loss the optimizer knows under the guard alone.
+        self.assertEqual(self.measure("infinite", False)["weights"], self.measure("none", False)["weights"])
+
+    def test_ten_faults(self):
+        steps = step_faults.ten_steps(STEPS)
+        self.assertEqual((steps[0], steps[-1], len(set(steps))), (27, 272, 10))
+        left_out, found = self.measure("ten left out", True), self.measure("ten", True)
+        self.assertEqual((left_out["fault_steps"], left_out["skipped"]), (steps, []))
+        self.assertEqual((found["fault_steps"], found["skipped"], found["compared"]), (steps, steps, 10))
+        self.assertEqual((found["differing"], found["weights"]), ([], left_out["weights"]))
+        self.assertTrue(all(loss > 3 for loss in found["fault_losses"]), found["fault_losses"])
+
+    def test_a_passing_fault_leaves_nothing_behind(self):
+        clean = self.measure("none", True)
+        for fault, count in (("ten", 10), ("gradient", 1), ("nan", 1), ("infinite", 1)):
+            found = self.measure(fault, True, again=True)
+            self.assertEqual((len(found["skipped"]), found["compared"] >= count), (count, True), fault)
+            self.assertEqual((found["weights"], found["losses"]), (clean["weights"], clean["losses"]), fault)
+            self.assertEqual(found["validation_loss"], clean["validation_loss"])
 
     def test_a_difference_is_seen(self):
         text = step_faults.step_peers.Text(self.corpus, threads=1, geometry=SMALL)
@@ -105,8 +140,9 @@ class Runs(unittest.TestCase):
 
     def test_a_step_that_is_undone(self):
         found = self.measure("rate", True, 1.0, "off")
-        self.assertEqual(found["fault_step"] % 16, 0)
-        self.assertIn(found["fault_step"], found["undone"])
+        (step,) = found["fault_steps"]
+        self.assertEqual(step % 16, 0)
+        self.assertIn(step, found["undone"])
         self.assertEqual(found["differing"], [])
 
     def test_a_series_goes_on_where_it_stopped_and_is_reported(self):
@@ -123,11 +159,14 @@ class Runs(unittest.TestCase):
         self.assertTrue(self.results.read_bytes().startswith(kept))
         lines = [json.loads(line) for line in self.results.read_text().splitlines()]
         self.assertTrue(all(len(line["losses"]) == STEPS and line["commit"] for line in lines))
-        # Without the guard for the first seed alone.
-        self.assertEqual([(line["guard"], line["seed"]) for line in lines if line["fault"] == "nan"], [(True, 1), (False, 1), (True, 2)])
+        nan = [(line["guard"], line["again"], line["seed"]) for line in lines if line["fault"] == "nan"]
+        self.assertEqual(nan, [(guard, again, seed) for seed in (1, 2) for guard, again in ((True, False), (False, False), (True, True))])
         rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if line.startswith("| nan")]
-        guarded = dict(zip(step_faults.HEAD, rows[0]))
-        self.assertEqual((guarded["guard"], guarded["skipped"], guarded["same weights as left out"]), ("yes", "1, 1", "yes"))
+        for cells in rows[0], rows[2]:
+            guarded = dict(zip(step_faults.HEAD, cells, strict=True))
+            self.assertEqual((guarded["guard"], guarded["skipped"], cells[-1]), ("yes", "1, 1", "2 of 2"))
+        self.assertEqual([cells[0] for cells in rows], ["nan", "nan", "nan, again"])
+        self.assertIn("+0.00, +0.00", rows[2][-3])
         self.assertEqual(main("--report"), main("--report", "--faults", "rate"))
 
 
