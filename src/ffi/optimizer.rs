@@ -223,7 +223,8 @@ pub unsafe extern "C" fn setun_optimizer_step(
 
 /// The same, under a guard. `loss` is the mean loss of the batch that the gradients are of. A batch whose loss
 /// or gradient norm is no number, or a spike above the last ones, is skipped: the status is OK, the outcome in
-/// `report` SKIPPED, and nothing has changed.
+/// `report` SKIPPED, and nothing has changed. After eight in a row a spike is taken: then it is the run that is at
+/// another level, not its batches.
 ///
 /// Every guard_interval steps `check_due` in the report is 1: then all is kept as it was before the step (in as
 /// much memory as parameters and states take) until `setun_optimizer_judge`, which undoes the step or lets it

@@ -1,8 +1,8 @@
 //! The guard of a run: batches that are no text are skipped before they change anything, and a step that made its own batch worse
 //! is undone. It only ever shrinks a step.
 //!
-//! A loss, and the logarithm of a gradient norm, is compared with a running mean and deviation of those before it: z above
-//! [`GuardOptions::spike`] is a spike. On schedule the batch of a step is evaluated again after it. With d the change of the loss
+//! A loss, and the logarithm of a gradient norm, is compared with a running mean of those before it and with how far they lay from
+//! it: z above [`GuardOptions::spike`] is a spike. Many in a row are no batches but the run's own level. On schedule the batch of a step is evaluated again after it. With d the change of the loss
 //! and e its standard error over the batch's parts, d > 2 e rejects the step. The ratio of the actual to the predicted change, by
 //! which trust-region methods adapt their radius, was tried in its place: in small batches it stays high whatever the radius is,
 //! and cancels the annealing.
@@ -35,17 +35,25 @@ impl GuardOptions {
     }
 }
 
-/// Losses that are seen before any can be a spike, and over how many the mean runs.
+/// Losses that are seen before any can be a spike.
 const FIRST: u64 = 20;
-const WINDOW: f64 = 64.0;
+/// Over how many the mean runs. A loss that falls by s a step is s times as many below it, which counts as deviation: over 64 of
+/// them, the first hundred steps of a run hide what twice their loss is.
+const MEAN_WINDOW: f64 = 8.0;
+/// Over how many the deviations from it do.
+const DEVIATION_WINDOW: f64 = 64.0;
+/// Spikes that are skipped in a row. A batch says nothing of the next one: so many say that the run has come to another level, and
+/// would stay there if nothing were learned.
+const IN_A_ROW: u32 = 8;
 /// The least deviation, as a share of the mean for losses: that of a run which has nothing left to learn.
 const LEAST_SHARE: f64 = 2e-3;
-/// Of logarithms of norms.
-const LEAST_LOGARITHM: f64 = 0.05;
+/// Of logarithms of norms, whose deviation in a calm run is about half of this. A good batch of a text has 2.4 times the norm of
+/// others now and then; what is 3.3 times the mean, e^(6 x 0.2), is a spike.
+const LEAST_LOGARITHM: f64 = 0.2;
 /// Acts among the last 64 steps that are too many.
 const CONSTANTLY: u32 = 32;
 
-/// A running mean and variance.
+/// A running mean, and the mean square of how far each number lay from the mean of those before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Running {
     pub mean: f64,
@@ -60,17 +68,20 @@ impl Running {
 
     /// Exponentially weighted; the first numbers all count alike.
     fn add(&mut self, x: f64, seen: u64) {
-        let rate = (1.0 / (seen as f64 + 1.0)).max(1.0 / WINDOW);
         let difference = x - self.mean;
-        self.mean += rate * difference;
-        self.variance = (1.0 - rate) * (self.variance + rate * difference * difference);
+        self.mean += (1.0 / (seen as f64 + 1.0)).max(1.0 / MEAN_WINDOW) * difference;
+        // The first has none before it.
+        if seen > 0 {
+            let rate = (1.0 / seen as f64).max(1.0 / DEVIATION_WINDOW);
+            self.variance += rate * (difference * difference - self.variance);
+        }
     }
 }
 
 /// What a guard remembers; part of the checkpoints of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Guard {
-    /// Of losses and of logarithms of gradient norms, over so many batches.
+    /// Of losses and of logarithms of gradient norms, over so many batches since the run came to its level.
     pub loss: Running,
     pub norm: Running,
     pub seen: u64,
@@ -93,7 +104,7 @@ impl Guard {
     /// Why the batch with this loss and gradient norm is not to be learned from, if so. Remembers it.
     pub fn look(&mut self, options: &GuardOptions, loss: f64, norm: f64) -> Option<Skip> {
         let logarithm = norm.max(f64::MIN_POSITIVE).ln();
-        let skip = if !(loss.is_finite() && norm.is_finite()) {
+        let mut skip = if !(loss.is_finite() && norm.is_finite()) {
             Some(Skip::NotFinite)
         } else if self.seen < FIRST {
             None
@@ -106,6 +117,11 @@ impl Guard {
                 _ => None,
             }
         };
+        let is_spike = matches!(skip, Some(Skip::Loss { .. } | Skip::Norm { .. }));
+        if is_spike && self.history.trailing_ones() >= IN_A_ROW {
+            (self.loss, self.norm, self.seen) = Default::default();
+            skip = None;
+        }
         self.history = self.history << 1 | u64::from(skip.is_some());
         match skip {
             Some(_) => self.skipped += 1,
@@ -225,8 +241,49 @@ mod tests {
         }
         assert_eq!((guard.loss, guard.norm, guard.seen), (before.loss, before.norm, before.seen));
         assert_eq!((guard.skipped, guard.history), (5, 0b11111));
-        // A loss that falls is no spike, however far.
+        // A loss that falls is no spike, however far, and no norm of three times the mean.
+        assert_eq!(guard.look(&options, 0.01, 3.0), None);
         assert_eq!(guard.look(&options, 0.01, 1e-3), None);
+    }
+
+    /// The loss of a run in its first hundred steps, as that of size S: from 4.2 to 2.5, with noise of .05.
+    #[test]
+    fn a_bad_batch_is_seen_while_the_loss_falls() {
+        let (options, stream) = (GuardOptions::default(), Stream::new(2, Purpose::Test, 0, 0));
+        let fall = |i: u64| 2.4 + 1.8 * (-(i as f64) / 40.0).exp() + 0.05 * f64::from(stream.normal(i));
+        for bad in [50, 70, 90, 120, 180] {
+            let mut guard = Guard::default();
+            for i in 0..bad {
+                assert_eq!(guard.look(&options, fall(i), 1.0), None, "batch {i}");
+            }
+            assert!(matches!(guard.look(&options, 2.0 * fall(bad), 1.0), Some(Skip::Loss { .. })), "batch {bad}");
+        }
+    }
+
+    #[test]
+    fn spikes_in_a_row_are_another_level() {
+        let (options, level) = (GuardOptions::default(), 4.5);
+        for norm in [1.0, 5.0] {
+            let mut guard = Guard::default();
+            losses(500).for_each(|loss| assert_eq!(guard.look(&options, loss, 1.0), None));
+            let loss = if norm > 1.0 { guard.loss.mean } else { level };
+            for i in 0..8 {
+                assert!(guard.look(&options, loss, norm).is_some(), "{i}");
+            }
+            // The ninth is taken, and what comes after is measured by it.
+            assert_eq!(guard.look(&options, loss, norm), None);
+            assert_eq!((guard.loss.mean, guard.seen, guard.skipped), (loss, 1, 8));
+            (0..30).for_each(|_| assert_eq!(guard.look(&options, loss, norm), None));
+            assert!(guard.look(&options, 2.0 * loss, norm).is_some());
+            guard.check_health().unwrap();
+        }
+        // What is no number stays out, however often, and what is no spike after it is nothing new.
+        let mut guard = Guard::default();
+        losses(500).for_each(|loss| assert_eq!(guard.look(&options, loss, 1.0), None));
+        (0..20).for_each(|_| assert_eq!(guard.look(&options, f64::NAN, 1.0), Some(Skip::NotFinite)));
+        let mean = guard.loss.mean;
+        assert_eq!(guard.look(&options, mean, 1.0), None);
+        assert_eq!(guard.seen, 501);
     }
 
     #[test]

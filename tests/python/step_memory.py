@@ -1,14 +1,15 @@
 """What an optimizer takes of a process's memory, a parameter, beside what setun_optimizer_state_bytes says. Linux only.
 
     python3 tests/python/step_memory.py
+    python3 tests/python/step_memory.py --report
 
 In a process of its own for each case, on one thread: an optimizer over ternary parameters whose states are floats or codes of 8
 bits, with the caller's floats as weights, or compact, where the weights are codes of the optimizer's own. It takes three steps along
 one gradient, the largest parameter's, which is there before. Resident memory is Rss of /proc/self/smaps_rollup after malloc_trim,
 less what it was before the optimizer and its parameters existed; a small optimizer has stepped before that, so that pages of the
 library are no part of it. Peaks are VmHWM, begun anew for each phase: while parameters are added (the floats that a compact one
-begins as are there then, and go before the next), in the steps, and in a step that the guard checks and undoes. All numbers are
-bytes a parameter.
+begins as are there then, and go before the next), in the steps, and in a step that the guard checks and undoes. The table is
+in bytes a parameter. Every case is a line of the results, in bytes, and one that is there is not repeated.
 """
 
 import argparse
@@ -19,12 +20,14 @@ import mmap
 import random
 import subprocess
 import sys
+import time
 from array import array
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "c_examples" / "python"))
 
+RESULTS = ROOT / "tests" / "results" / "step_memory.jsonl"
 ROLLUP = Path("/proc/self/smaps_rollup")
 #: The ternary parameters, and the gains of norms, which are vectors of floats.
 WIDTH, HIDDEN, LAYERS = 1024, 4096, 4
@@ -171,24 +174,46 @@ def row(model, case, found):
     return [f"{model}, {found['parameters']:,}", case, each("state_bytes"), f"{said:.3f}", *told]
 
 
-def main():
+def key(model, case):
+    """What decides the numbers of a case."""
+    return {"model": model, "shapes": [list(shape) for shape in MODELS[model]], "case": case, "options": CASES[case], "steps": STEPS}
+
+
+def find(results, model, case):
+    """The last one, if any."""
+    wanted = key(model, case)
+    return next((result for result in reversed(results) if all(result.get(name) == value for name, value in wanted.items())), None)
+
+
+def main(given=None):
+    # Not in the processes that are measured, which need nothing of it.
+    from step_peers import append, commit, load
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES)
-    parser.add_argument("--one", nargs=2, metavar=("CASE", "SHAPES"), help="one case of shapes in JSON, as JSON")
-    asked = parser.parse_args()
-    reason = reason_not_to()
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--report", action="store_true", help="only the table of what is there")
+    asked = parser.parse_args(given)
+    reason = None if asked.report else reason_not_to()
     if reason:
         sys.exit(f"step_memory.py: {reason}")
-    if asked.one:
-        case, shapes = asked.one
-        return print(json.dumps(measure(case, [tuple(shape) for shape in json.loads(shapes)])))
+    results = load(asked.results)
     for cells in HEAD, ["---"] * len(HEAD):
         print("| " + " | ".join(cells) + " |")
     for model in asked.models:
         for case in asked.cases:
-            print("| " + " | ".join(row(model, case, measure_apart(case, MODELS[model]))) + " |", flush=True)
+            found = find(results, model, case)
+            if found is None and not asked.report:
+                when = {"commit": commit(), "when": time.strftime("%Y-%m-%d %H:%M")}
+                found = key(model, case) | measure_apart(case, MODELS[model]) | when
+                append(asked.results, found)
+            if found is not None:
+                print("| " + " | ".join(row(model, case, found)) + " |", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--one"]:
+        print(json.dumps(measure(sys.argv[2], [tuple(shape) for shape in json.loads(sys.argv[3])])))
+    else:
+        main()

@@ -1,6 +1,11 @@
 """The memory of optimizers: what setun_optimizer_state_bytes says, and what the process has of it."""
 
+import contextlib
+import io
+import json
+import tempfile
 import unittest
+from pathlib import Path
 
 import step_memory
 
@@ -30,6 +35,28 @@ class Memory(unittest.TestCase):
     def test_the_others_take_what_they_say(self):
         self.check("f32", 12.001)
         self.check("int8", 6.04)
+
+    def test_what_was_measured_is_not_again(self):
+        def main(*more):
+            printed = io.StringIO()
+            with contextlib.redirect_stdout(printed):
+                step_memory.main(["--results", str(results), "--models", "small", *more])
+            return printed.getvalue()
+
+        step_memory.MODELS["small"] = [(64, 64), (64,)]
+        self.addCleanup(step_memory.MODELS.pop, "small")
+        with tempfile.TemporaryDirectory(prefix="setun-") as folder:
+            results = Path(folder, "results", "memory.jsonl")
+            self.assertEqual(len(main("--report").splitlines()), 2)
+            main("--cases", "int8")
+            kept = results.read_bytes()
+            printed = main("--cases", "int8", "f32")
+            self.assertTrue(results.read_bytes().startswith(kept))
+            lines = [json.loads(line) for line in results.read_text().splitlines()]
+            self.assertEqual([line["case"] for line in lines], ["int8", "f32"])
+            # Of floats: m and v of the matrix and of the vector, and the caller's.
+            self.assertEqual([lines[1][name] for name in ("state_bytes", "weight_bytes", "parameters")], [8 * 4160, 4 * 4160, 4160])
+            self.assertEqual(main("--report", "--cases", "int8", "f32"), printed)
 
     def test_what_fails_says_why(self):
         with self.assertRaisesRegex(RuntimeError, r"(?s)measuring nothing of .* failed: .*KeyError: 'nothing'"):
