@@ -44,7 +44,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import step_peers
-from step_peers import BATCH, SIZE_S, append, commit, load, same
+from results import append, commit, load, same
+from step_peers import BATCH, SIZE_S
 from train_program import ROOT
 
 try:

@@ -187,7 +187,7 @@ def find(results, model, case):
 
 def main(given=None):
     # Not in the processes that are measured, which need nothing of it.
-    from step_peers import append, commit, load
+    from results import append, commit, load
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
