@@ -2,11 +2,12 @@
 
     nice -n 10 python tests/python/step_faults.py tinyshakespeare.txt
     nice -n 10 python tests/python/step_faults.py tinyshakespeare.txt --defaults --faults none targets nudge --seeds 4 5 6 7 8
+    nice -n 10 python tests/python/step_faults.py tinyshakespeare.txt --defaults --faults none targets "left out" --at 60
     python tests/python/step_faults.py tinyshakespeare.txt --report
 
 Needs NumPy. Trains the ternary model of size S for 1000 steps with a setun.Optimizer over the gradients of setun_model_backward:
 characters as tokens, AdamW at 2e-3 with a cosine and 100 steps of warm-up, the rest at the defaults of setun_optimizer_options
-but for what the case changes. After six tenths of the steps one meets its fault:
+but for what the case changes. One step meets its fault, after six tenths of them or from --at on:
 
     targets     the targets of the batch are drawn at random from the vocabulary
     token       the batch, inputs and targets, is one token of the vocabulary again and again
@@ -59,6 +60,8 @@ LEARNING_RATE, WARMUP = 2e-3, 100
 BEFORE, SIGMAS = 50, 7.0
 TIMES = 1000.0
 FAULTS = ("none", "targets", "token", "ten", "gradient", "nan", "infinite", "rate", "unchecked", "left out", "ten left out", "nudge")
+#: Those of which --at says nothing.
+TIMELESS = ("none", "ten", "ten left out")
 HARMLESS = ("none", "left out", "ten left out", "nudge")
 #: Those whose batch is none, so that its loss says nothing of the model.
 CORRUPT = ("targets", "token", "ten")
@@ -72,6 +75,8 @@ class Case(NamedTuple):
     clip: float = 1.0
     radius_mode: str = "cap"
     again: bool = False
+    #: The first step that may meet the fault; None: after six tenths of them.
+    at: int | None = None
 
     @property
     def setting(self):
@@ -79,7 +84,7 @@ class Case(NamedTuple):
 
     def like(self, fault, guard):
         """The same with another fault."""
-        return self._replace(fault=fault, guard=guard, again=False)
+        return self._replace(fault=fault, guard=guard, again=False, at=None if fault in TIMELESS else self.at)
 
     @property
     def model(self):
@@ -184,7 +189,7 @@ class Run:
         fault = self.case.fault
         if fault.startswith("ten"):
             return {"ten": "targets", "ten left out": "left out"}[fault] if t in ten_steps(self.steps) else None
-        if fault == "none" or self.met or t < 6 * self.steps // 10:
+        if fault == "none" or self.met or t < (self.case.at or 6 * self.steps // 10):
             return None
         due = (self.taken + 1) % self.interval == 0
         return fault if {"rate": due, "unchecked": not due}.get(fault, True) else None
@@ -350,12 +355,16 @@ def span(losses):
     return f"{min(losses):.2f}" + (f" to {max(losses):.2f}" if len(losses) > 1 else "")
 
 
+def corrupt_steps(case, run):
+    """Those whose loss is that of a batch that is none: what was skipped and evaluated again is one."""
+    steps = run["fault_steps"] if case.fault in CORRUPT else []
+    return [step for step in steps if not (case.again and step in run["skipped"])]
+
+
 def row(case, runs, clean, free, models):
     """A row of the table. The runs of a case by seed; and of the same seeds those without a fault under the same guard and
     without a guard, and those whose weights they should end with, None where there is none."""
-    # A batch that is evaluated again is corrupt no more.
-    corrupt = case.fault in CORRUPT and not case.again
-    found = [spikes(run["losses"], run["fault_steps"] if corrupt else ()) for run in runs]
+    found = [spikes(run["losses"], corrupt_steps(case, run)) for run in runs]
     count = lambda name: ", ".join(str(len(run[name])) for run in runs)
     compared, differing = sum(run["compared"] for run in runs), sum(len(run["differing"]) for run in runs)
     bad = [run["fault_losses"] for run in runs if run["fault_losses"]]
@@ -363,7 +372,7 @@ def row(case, runs, clean, free, models):
     against = lambda others: percents([from_clean(loss(run), loss(other)) for run, other in zip(runs, others)])
     equal = [run["weights"] == other["weights"] for run, other in zip(runs, models) if other is not None]
     return [
-        case.fault + (", again" if case.again else ""),
+        case.fault + (", again" if case.again else "") + (f", at {case.at}" if case.at else ""),
         "yes" if case.guard else "no",
         f"{case.clip:g}",
         case.radius_mode,
@@ -423,6 +432,7 @@ def arguments(given=None):
     parser.add_argument("text", type=Path, help="a UTF-8 file")
     parser.add_argument("--faults", nargs="+", choices=FAULTS, default=FAULTS)
     parser.add_argument("--defaults", action="store_true", help="only cases whose clip and radius are the optimizer's defaults")
+    parser.add_argument("--at", type=int, help="the first step that may meet the fault; default: after six tenths")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -436,6 +446,7 @@ def main(given=None, geometry=SIZE_S):
         sys.exit("step_faults.py needs NumPy, which is not installed")
     text, results = step_peers.Text(asked.text, threads=1, geometry=geometry), load(asked.results)
     cases = [case for case in CASES if not asked.defaults or case.setting == Case("none", True).setting]
+    cases = [case._replace(at=None if case.fault in TIMELESS else asked.at) for case in cases]
     for seed in asked.seeds if not asked.report else ():
         for case in cases:
             if case.fault not in asked.faults or find(results, text, case, seed, asked.steps) is not None:

@@ -64,6 +64,19 @@ class Functions(unittest.TestCase):
         self.assertEqual(step_faults.span([4.5]), "4.50")
         self.assertEqual(step_faults.span([4.5, 3.25, 4.0]), "3.25 to 4.50")
 
+    def test_steps_of_batches_that_are_none(self):
+        run = {"fault_steps": [90, 181], "skipped": [181]}
+        self.assertEqual(step_faults.corrupt_steps(Case("ten", True), run), [90, 181])
+        self.assertEqual(step_faults.corrupt_steps(Case("ten", True, again=True), run), [90])
+        self.assertEqual(step_faults.corrupt_steps(Case("gradient", True), run), [])
+
+    def test_cases_that_are_compared(self):
+        case = Case("targets", True, 0.0, "off", again=True, at=60)
+        self.assertEqual(case.like("left out", True), Case("left out", True, 0.0, "off", at=60))
+        self.assertEqual(case.like("none", False), Case("none", False, 0.0, "off"))
+        self.assertEqual([Case(fault, True, again=again).model for fault, again in (("nan", False), ("ten", False), ("ten", True))],
+                         ["left out", "ten left out", "none"])
+
     def test_a_row_of_the_table(self):
         run = {"losses": [*self.CALM[:60], 9.0, *self.CALM[:39]], "fault_steps": [61], "fault_losses": [9.0], "skipped": [61], "undone": [],
                "refused": [], "compared": 1, "differing": [], "weights": "a", "validation_loss": 2.02}
