@@ -39,4 +39,6 @@ pub use parameters::{Description, Parameter, ParameterKind, describe};
 pub use sample::{SampleOptions, sample};
 pub use sampler::Sampler;
 pub use transformer::{Draw, Model};
+#[cfg(test)]
+pub use workspace::slice;
 pub use workspace::{Form, MOST_SLICES, Slices, Workspace, slices};

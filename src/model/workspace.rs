@@ -17,6 +17,11 @@ pub fn slices(batch: usize, length: usize) -> usize {
     batch.saturating_mul(length).div_ceil(SLICE_TOKENS).clamp(1, batch).min(MOST_SLICES)
 }
 
+/// Windows of a slice; the last slice has what is left.
+pub fn slice(batch: usize, length: usize) -> usize {
+    batch.div_ceil(slices(batch, length))
+}
+
 /// What decides the memory of a call.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Form {
@@ -41,7 +46,7 @@ impl Slices {
             true => Activations::checkpointing(model, windows, length, products),
             false => Activations::training(model, windows, length, products),
         };
-        let slice = batch.div_ceil(slices(batch, length));
+        let slice = slice(batch, length);
         let rest = batch % slice;
         Ok(Slices { form, activations: make(slice)?, rest: if rest > 0 { Some(make(rest)?) } else { None } })
     }

@@ -2,10 +2,11 @@
 //! is undone. It only ever shrinks a step.
 //!
 //! A loss, and the logarithm of a gradient norm, is compared with a running mean of those before it and with how far they lay from
-//! it: z above [`GuardOptions::spike`] is a spike. Many in a row are no batches but the run's own level. On schedule the batch of a step is evaluated again after it. With d the change of the loss
-//! and e its standard error over the batch's parts, d > 2 e rejects the step. The ratio of the actual to the predicted change, by
-//! which trust-region methods adapt their radius, was tried in its place: in small batches it stays high whatever the radius is,
-//! and cancels the annealing.
+//! it: z above [`GuardOptions::spike`] is a spike. Many in a row are no batches but the run's own level.
+//!
+//! On schedule the batch of a step is evaluated again after it. With d the change of the loss and e its standard error over the
+//! batch's parts, d > 2 e rejects the step. The ratio of the actual to the predicted change, by which trust-region methods adapt
+//! their radius, was tried in its place: in small batches it stays high whatever the radius is, and cancels the annealing.
 
 use crate::tensor::Result;
 use crate::tensor::error::{ensure, error};

@@ -68,20 +68,23 @@ impl Step<'_> {
         report: &Report,
     ) -> Result<()> {
         let (kernels, launch) = (self.context.kernels(), self.context.launch());
+        for (i, parameter) in parameters.iter_mut().enumerate() {
+            parameter.is_bounded = self.has_bound(parameter, &weights.weight(i).values.view());
+        }
+        if parameters.iter().all(|parameter| !parameter.is_bounded) {
+            return Ok(());
+        }
         clear::<f64>(&mut work.norms)?;
         let norms = work.norms.as_mut().expect(MADE);
-        for (i, parameter) in parameters.iter_mut().enumerate() {
+        for (i, _) in parameters.iter().enumerate().filter(|(_, parameter)| parameter.is_bounded) {
             let values = weights.weight(i).values.view();
-            parameter.is_bounded = self.has_bound(parameter, &values);
-            if parameter.is_bounded {
-                (kernels.sum_squares)(launch, &values, &mut norms.view_mut().narrow(i, 1)?)?;
-            }
+            (kernels.sum_squares)(launch, &values, &mut norms.view_mut().narrow(i, 1)?)?;
         }
         let squares = norms.read::<f64>()?;
-        for (parameter, &square) in parameters.iter_mut().zip(squares.iter()) {
+        for (parameter, &square) in parameters.iter_mut().zip(squares.iter()).filter(|(p, _)| p.is_bounded) {
             let weight_rms = square.sqrt() / parameter.root();
             parameter.report.weight_rms = weight_rms;
-            parameter.is_bounded &= self.is_short(parameter, weight_rms, report);
+            parameter.is_bounded = self.is_short(parameter, weight_rms, report);
         }
         Ok(())
     }
@@ -98,6 +101,7 @@ impl Step<'_> {
             && host
             && !holds_flips
             && self.net.is_none()
+            && self.options.radius_mode != RadiusMode::Exact
     }
 
     /// The largest rms of the direction, weight decay in it.

@@ -10,8 +10,7 @@
 //! out. Muon's directions are as long in every one of a matrix's singular vectors, and can be longer.
 //!
 //! The rule is fitted to runs of a ternary model of three sizes over three horizons (the README has the table). Losses are within 1%
-//! over about a factor of two of the radius: its powers are not known better than that. A floor of 1 / sqrt(columns), so that
-//! layers that begin small keep up as they do with AdamW, was better at width 256 (0.5%), and worse at 128 (1%).
+//! over about a factor of two of the radius: its powers are not known better than that.
 
 use super::options::{Method, RadiusMode, StepOptions};
 

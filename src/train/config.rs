@@ -180,7 +180,7 @@ impl TrainOptions {
     }
 
     fn check_accumulation(&self, context_length: usize) -> Result<()> {
-        let most = MOST_SLICES / self.slices(context_length);
+        let most = MOST_SLICES / slices(self.batch_size, context_length);
         ensure!(self.accumulation <= most, Argument, "accumulation is {}, expected at most {most}", self.accumulation);
         Ok(())
     }
@@ -198,17 +198,6 @@ impl TrainOptions {
                 self.accumulation
             )),
         }
-    }
-
-    /// Sequences of a micro-batch that pass through the model together; the last of them are what is left. A function of the
-    /// options alone: the sums of gradients follow it.
-    #[cfg(test)]
-    pub fn slice(&self, context_length: usize) -> usize {
-        self.batch_size.div_ceil(self.slices(context_length))
-    }
-
-    fn slices(&self, context_length: usize) -> usize {
-        slices(self.batch_size, context_length)
     }
 
     /// The same options with `context_length` and `max_steps` filled in, for a model of `model_context` positions and
@@ -262,6 +251,7 @@ fn not_negative(name: &str, value: f64) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::slice;
     use crate::tensor::ErrorKind;
 
     #[test]
@@ -307,13 +297,16 @@ mod tests {
     /// Slices are known once the length of the windows is: each has random numbers of its own.
     #[test]
     fn batches_are_cut_into_equal_slices() {
-        let of = |batch_size, length| TrainOptions { batch_size, ..TrainOptions::default() }.slice(length);
-        assert_eq!([of(12, 64), of(64, 256), of(65, 256), of(1, 1 << 20), of(3, 4096)], [12, 16, 13, 1, 1]);
+        assert_eq!(
+            [slice(12, 64), slice(64, 256), slice(65, 256), slice(1, 1 << 20), slice(3, 4096)],
+            [12, 16, 13, 1, 1]
+        );
         let many = TrainOptions { batch_size: 64, accumulation: 20_000, max_steps: 1, ..TrainOptions::default() };
         many.validate().unwrap();
         let error = many.resolve(256, 1000).unwrap_err();
         assert_eq!(error.message, "accumulation is 20000, expected at most 16384");
-        assert_eq!(many.resolve(64, 1000).unwrap().slice(64), 64);
+        many.resolve(64, 1000).unwrap();
+        assert_eq!(slice(many.batch_size, 64), 64);
     }
 
     #[test]

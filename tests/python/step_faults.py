@@ -44,8 +44,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import results
 import step_peers
-from results import append, commit, load, same
 from step_peers import BATCH, SIZE_S
 from train_program import ROOT
 
@@ -329,7 +329,7 @@ def measure(text, case, seed, steps):
         "losses": [round(loss, 5) for loss in run.losses],
         "cpu_seconds": round(seconds - run.probe_seconds, 2),
         "guard_seconds": round(run.guard_seconds, 2),
-        "commit": commit(),
+        "commit": results.commit(),
         "when": time.strftime("%Y-%m-%d %H:%M"),
     }
 
@@ -337,8 +337,8 @@ def measure(text, case, seed, steps):
 # --- the report -------------------------------------------------------------------------------------------------------
 
 
-def find(results, text, case, seed, steps):
-    return next((result for result in results if same(result, key(text, case, seed, steps))), None)
+def find(there, text, case, seed, steps):
+    return results.find(there, key(text, case, seed, steps))
 
 
 def percents(values):
@@ -410,13 +410,13 @@ def cost(case, runs, free):
     )
 
 
-def report(results, text, cases, seeds, steps):
+def report(there, text, cases, seeds, steps):
     rows, below = [], []
     for case in cases:
-        runs = [run for seed in seeds if (run := find(results, text, case, seed, steps)) is not None]
+        runs = [run for seed in seeds if (run := find(there, text, case, seed, steps)) is not None]
         if not runs:
             continue
-        others = lambda fault, guard: [find(results, text, case.like(fault, guard), run["seed"], steps) for run in runs]
+        others = lambda fault, guard: [find(there, text, case.like(fault, guard), run["seed"], steps) for run in runs]
         clean, free = others("none", case.guard), others("none", False)
         rows.append(row(case, runs, clean, free, others(case.model, case.guard)))
         if case.fault == "none" and case.guard:
@@ -444,19 +444,19 @@ def main(given=None, geometry=SIZE_S):
     asked = arguments(given)
     if np is None:
         sys.exit("step_faults.py needs NumPy, which is not installed")
-    text, results = step_peers.Text(asked.text, threads=1, geometry=geometry), load(asked.results)
+    text, there = step_peers.Text(asked.text, threads=1, geometry=geometry), results.load(asked.results)
     cases = [case for case in CASES if not asked.defaults or case.setting == Case("none", True).setting]
     cases = [case._replace(at=None if case.fault in TIMELESS else asked.at) for case in cases]
     for seed in asked.seeds if not asked.report else ():
         for case in cases:
-            if case.fault not in asked.faults or find(results, text, case, seed, asked.steps) is not None:
+            if case.fault not in asked.faults or find(there, text, case, seed, asked.steps) is not None:
                 continue
-            results.append(measure(text, case, seed, asked.steps))
-            append(asked.results, results[-1])
-            loss = results[-1]["validation_loss"]
+            there.append(measure(text, case, seed, asked.steps))
+            results.append(asked.results, there[-1])
+            loss = there[-1]["validation_loss"]
             ending = "stopped" if loss is None else f"{loss:.4f}"
-            print(f"seed {seed} {case}  {ending}  {results[-1]['cpu_seconds']:.1f} s", flush=True)
-    report(results, text, cases, asked.seeds, asked.steps)
+            print(f"seed {seed} {case}  {ending}  {there[-1]['cpu_seconds']:.1f} s", flush=True)
+    report(there, text, cases, asked.seeds, asked.steps)
 
 
 if __name__ == "__main__":

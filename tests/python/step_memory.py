@@ -179,15 +179,9 @@ def key(model, case):
     return {"model": model, "shapes": [list(shape) for shape in MODELS[model]], "case": case, "options": CASES[case], "steps": STEPS}
 
 
-def find(results, model, case):
-    """The last one, if any."""
-    wanted = key(model, case)
-    return next((result for result in reversed(results) if all(result.get(name) == value for name, value in wanted.items())), None)
-
-
 def main(given=None):
     # Not in the processes that are measured, which need nothing of it.
-    from results import append, commit, load
+    import results
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
@@ -198,16 +192,16 @@ def main(given=None):
     reason = None if asked.report else reason_not_to()
     if reason:
         sys.exit(f"step_memory.py: {reason}")
-    results = load(asked.results)
+    there = results.load(asked.results)
     for cells in HEAD, ["---"] * len(HEAD):
         print("| " + " | ".join(cells) + " |")
     for model in asked.models:
         for case in asked.cases:
-            found = find(results, model, case)
+            found = results.find(there, key(model, case))
             if found is None and not asked.report:
-                when = {"commit": commit(), "when": time.strftime("%Y-%m-%d %H:%M")}
+                when = {"commit": results.commit(), "when": time.strftime("%Y-%m-%d %H:%M")}
                 found = key(model, case) | measure_apart(case, MODELS[model]) | when
-                append(asked.results, found)
+                results.append(asked.results, found)
             if found is not None:
                 print("| " + " | ".join(row(model, case, found)) + " |", flush=True)
 

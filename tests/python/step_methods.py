@@ -67,14 +67,15 @@ class Adam:
         out -= v
         out *= 1 - beta2
         v += out
-        np.divide(v, 1 - beta2**t, out=out)
+        # By the inverse, as Setun's kernels do it.
+        np.multiply(v, 1 / (1 - beta2**t), out=out)
         np.sqrt(out, out=out)
         out += self.epsilon
         if self.nesterov:
             np.multiply(g, (1 - beta1) / (1 - beta1**t), out=spare)
             spare += m * (beta1 / (1 - beta1 ** (t + 1)))
         else:
-            np.divide(m, 1 - beta1**t, out=spare)
+            np.multiply(m, 1 / (1 - beta1**t), out=spare)
         np.divide(spare, out, out=out)
 
 

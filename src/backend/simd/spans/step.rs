@@ -476,9 +476,9 @@ pub fn is_plain(scalars: &StepScalars, tensors: &StepTensors) -> bool {
     scalars.direction == ADAMW && floats(&tensors.p) && floats(&tensors.m) && floats(&tensors.v)
 }
 
-/// Without a box and trits, where there is nothing to count but the sums, which hide behind the divisions. With them it is better
-/// to go by blocks: more instructions than a processor holds at a time would wait for each division. From `at` to `end`, some
-/// multiple of the lanes.
+/// Without a box and trits, where there is nothing to count. With them it is better to go by blocks: more instructions than a
+/// processor holds at a time would wait for each division. From `at` to `end`, some multiple of the lanes; the sums are made
+/// whether they are wanted or not, so that there is one loop.
 unsafe fn plain_step(lanes: &Lanes, tensors: &StepTensors, (at, end): (usize, usize), totals: &mut Totals) {
     let (g, p, m, v) = (tensors.gradient, tensors.p.floats, tensors.m.floats, tensors.v.floats);
     let mut sums = *totals;
