@@ -220,6 +220,7 @@ const struct {
     {NOT_INITIALIZED, "initialization error"},
     {INVALID_DEVICE, "invalid device ordinal"},
     {INVALID_CONTEXT, "invalid device context"},
+    {INVALID_IMAGE, "device kernel image is invalid"},
     {INVALID_PTX, "a PTX JIT compilation failed"},
     {INVALID_HANDLE, "invalid resource handle"},
     {NOT_FOUND, "named symbol not found"},

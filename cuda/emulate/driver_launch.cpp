@@ -59,7 +59,13 @@ API cuModuleLoadDataEx(Module **module, const void *image, unsigned count, int *
     ENTER();
     if (!module || !image) return INVALID_VALUE;
     auto loaded = std::make_unique<Module>();
-    std::string wrong = read_ptx(static_cast<const char *>(image), *loaded);
+    const std::string text = static_cast<const char *>(image);
+    // In the words of a driver, which takes such a text for a binary.
+    if (!is_ptx(text)) {
+        write_log("error   : Binary format for key='0', ident='' is not recognized", count, options, values);
+        return INVALID_IMAGE;
+    }
+    std::string wrong = read_ptx(text, *loaded);
     if (!wrong.empty()) wrong = "ptxas fatal   : " + wrong;
     write_log(wrong, count, options, values);
     if (!wrong.empty()) return INVALID_PTX;

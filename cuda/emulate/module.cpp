@@ -129,10 +129,12 @@ std::string read_entry(const std::string &text, size_t place, size_t module_shar
 
 }  // namespace
 
+bool is_ptx(const std::string &text) { return !word_after(without_comments(text), ".version", 0).empty(); }
+
 std::string read_ptx(const std::string &original, Module &module) {
     std::string text = without_comments(original);
     std::string version = word_after(text, ".version", 0), target = word_after(text, ".target", 0);
-    if (version.empty() || target.compare(0, 3, "sm_")) return "not a text of PTX";
+    if (target.compare(0, 3, "sm_")) return "no .target";
     if (strtod(version.c_str(), nullptr) > 9.0) return "unsupported .version " + version;
     unsigned long architecture = strtoul(target.c_str() + 3, nullptr, 10);
     if (architecture > 90) return "the device is of sm_90, the text for " + target;

@@ -20,6 +20,9 @@ struct Module {
 
 constexpr size_t PLAIN_SHARED = 48 * 1024;
 
+/// Whether a driver would take it for PTX, and not for a binary.
+bool is_ptx(const std::string &text);
+
 /// Why the text cannot be loaded; empty if it was.
 std::string read_ptx(const std::string &text, Module &module);
 

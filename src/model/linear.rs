@@ -16,8 +16,6 @@ pub struct Ternary {
     pub packed: Tensor,
     /// [1] float.
     pub scale: Tensor,
-    /// [1] float: |w| at or below it becomes 0.
-    threshold: Tensor,
 }
 
 pub struct Linear {
@@ -30,13 +28,6 @@ pub struct Linear {
     pub ternary: Option<Ternary>,
 }
 
-impl Ternary {
-    /// Above what magnitude a weight is no 0.
-    pub fn threshold(&self) -> Result<f32> {
-        Ok(self.threshold.read::<f32>()?.first().copied().unwrap_or(f32::NAN))
-    }
-}
-
 impl Linear {
     /// A layer over the float parameter at `index`; `refresh` must follow.
     pub fn trainable(context: &Context, parameter: &Parameter, index: usize, options: &ModelOptions) -> Result<Linear> {
@@ -46,7 +37,6 @@ impl Linear {
             Some(Ternary {
                 packed: context.zeros(DType::U8, &[rows, columns.div_ceil(4)])?,
                 scale: context.zeros(dtype, &[1])?,
-                threshold: context.zeros(dtype, &[1])?,
             })
         } else {
             None
@@ -56,15 +46,21 @@ impl Linear {
 
     /// A layer that only runs: trits packed two bits each, [rows, ceil(columns / 4)], and their scale [1].
     pub fn packed(context: &Context, name: String, columns: usize, packed: Tensor, scale: Tensor) -> Result<Linear> {
-        let threshold = context.zeros(scale.dtype(), &[1])?;
         let rows = packed.dims()[0];
         let (packed, scale) = (context.place(packed)?, context.place(scale)?);
-        let ternary = Some(Ternary { packed, scale, threshold });
+        let ternary = Some(Ternary { packed, scale });
         Ok(Linear { name, rows, columns, master: None, ternary })
     }
 
-    /// Quantizes the float weights anew: after every change to them. `decoded` has room for them where they are codes.
-    pub fn refresh(&mut self, context: &Context, parameters: &[Parameter], decoded: &mut Tensor) -> Result<()> {
+    /// Quantizes the float weights anew: after every change to them. `decoded` has room for them where they are codes; `thresholds`
+    /// has one for each parameter.
+    pub fn refresh(
+        &mut self,
+        context: &Context,
+        parameters: &[Parameter],
+        decoded: &mut Tensor,
+        thresholds: &mut Tensor,
+    ) -> Result<()> {
         let (Some(master), Some(ternary)) = (self.master, &mut self.ternary) else { return Ok(()) };
         let (launch, kernels) = (context.launch(), context.kernels());
         let Parameter { tensor, scales, .. } = &parameters[master];
@@ -75,8 +71,9 @@ impl Linear {
             }
             _ => tensor.view(),
         };
-        (kernels.absmean)(launch, &w, 0, &mut ternary.threshold.view_mut(), &mut ternary.scale.view_mut())?;
-        (kernels.ternarize)(launch, &w, 0, &ternary.threshold.view(), &mut ternary.packed.view_mut())
+        let threshold = &mut thresholds.view_mut().narrow(master, 1)?;
+        (kernels.absmean)(launch, &w, 0, threshold, &mut ternary.scale.view_mut())?;
+        (kernels.ternarize)(launch, &w, 0, &threshold.as_view(), &mut ternary.packed.view_mut())
     }
 
     /// y[m, rows] = x W^T, and what is to be added to it.

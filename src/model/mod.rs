@@ -41,4 +41,4 @@ pub use sampler::Sampler;
 pub use transformer::{Draw, Model};
 #[cfg(test)]
 pub use workspace::slice;
-pub use workspace::{Form, MOST_SLICES, Slices, Workspace, slices};
+pub use workspace::{Form, MOST_SLICES, SLICE_TOKENS, Slices, Workspace, slices};

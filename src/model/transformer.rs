@@ -10,6 +10,7 @@ use crate::backend::{Context, codes};
 use crate::tensor::error::{ensure, error};
 use crate::tensor::random::{Purpose, Stream};
 use crate::tensor::{Cancelled, DType, Float, Result, Tensor, View, ViewMut, never};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 pub struct Layer {
@@ -29,6 +30,8 @@ pub struct Model {
     head: usize,
     /// Room for the floats of the largest parameter of codes; empty where there are none.
     decoded: Tensor,
+    /// Of each parameter, where it is a ternary layer's: |w| at or below it becomes 0. In one tensor, so that a device is asked once.
+    thresholds: Tensor,
     /// Of the rotary embedding: see [`rotations`].
     frequencies: Vec<f64>,
     /// Rotations of positions 0 .. context_length, [context_length, head / 2].
@@ -114,6 +117,7 @@ impl Model {
         rotations(&frequencies, 0, &mut cosine, &mut sine)?;
         Ok(Model {
             decoded: context.zeros(dtype, &[0])?,
+            thresholds: context.zeros(dtype, &[parameters.len()])?,
             context,
             options,
             dtype,
@@ -212,14 +216,19 @@ impl Model {
 
     /// Quantizes the float weights anew: after every change to them.
     pub fn refresh(&mut self) -> Result<()> {
-        let Model { context, parameters, layers, decoded, .. } = self;
-        linears_mut(layers).try_for_each(|linear| linear.refresh(context, parameters, decoded))
+        let Model { context, parameters, layers, decoded, thresholds, .. } = self;
+        linears_mut(layers).try_for_each(|linear| linear.refresh(context, parameters, decoded, thresholds))
+    }
+
+    /// Of each parameter, where it is a ternary layer's: |w| at or below it becomes 0.
+    pub fn thresholds(&self) -> Result<Cow<'_, [f32]>> {
+        self.thresholds.read()
     }
 
     /// Overwrites the parameter `index` with floats, or codes of them where it has codes, and quantizes it anew if it is a linear
     /// layer's.
     pub fn write_parameter(&mut self, index: usize, values: &[f32]) -> Result<()> {
-        let Model { context, parameters, layers, decoded, .. } = self;
+        let Model { context, parameters, layers, decoded, thresholds, .. } = self;
         let Parameter { tensor, scales, .. } = &mut parameters[index];
         if tensor.dtype() == DType::I8 {
             let floats = View::of(values, tensor.dims())?;
@@ -230,7 +239,7 @@ impl Model {
         }
         let mut linears = linears_mut(layers);
         let linear = linears.find(|linear| linear.master == Some(index));
-        linear.map_or(Ok(()), |linear| linear.refresh(context, parameters, decoded))
+        linear.map_or(Ok(()), |linear| linear.refresh(context, parameters, decoded, thresholds))
     }
 
     /// The mean loss in nats of predicting `targets` from `tokens`, both [batch, length].

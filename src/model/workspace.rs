@@ -2,6 +2,7 @@
 //! so that the bits are the trainer's, and in memory that is kept from call to call.
 
 use super::{Activations, Draw, GradientProducts, Gradients, Model};
+use crate::backend::Backend;
 use crate::tensor::{Result, Tensor, never};
 use std::ops::Range;
 
@@ -10,16 +11,29 @@ pub const MOST_SLICES: usize = 1 << 16;
 
 /// Tokens that pass through the model together: enough for its products, few enough that what they leave for the backward pass
 /// costs little memory.
-const SLICE_TOKENS: usize = 4096;
+pub const SLICE_TOKENS: usize = 4096;
 
-/// In how many slices a batch of windows of `length` tokens passes through the model; `batch` is at least 1.
-pub fn slices(batch: usize, length: usize) -> usize {
-    batch.saturating_mul(length).div_ceil(SLICE_TOKENS).clamp(1, batch).min(MOST_SLICES)
+/// As many of a device, whose kernels have that many more threads to fill, where the model is small enough: a token of L layers
+/// of width d leaves about 100 L d bytes, and so a slice at most 4 GB more than with `SLICE_TOKENS`.
+const DEVICE_SLICE_TOKENS: usize = 16_384;
+const DEVICE_SLICE_NUMBERS: usize = 40 << 20;
+
+fn slice_tokens(model: &Model) -> usize {
+    if model.context().backend() != Backend::Cuda {
+        return SLICE_TOKENS;
+    }
+    let numbers = model.options().layers.saturating_mul(model.options().width).max(1);
+    (DEVICE_SLICE_NUMBERS / numbers).clamp(SLICE_TOKENS, DEVICE_SLICE_TOKENS)
+}
+
+/// In how many slices a batch of windows of `length` tokens passes through a model, `tokens` at a time; `batch` is at least 1.
+pub fn slices(batch: usize, length: usize, tokens: usize) -> usize {
+    batch.saturating_mul(length).div_ceil(tokens).clamp(1, batch).min(MOST_SLICES)
 }
 
 /// Windows of a slice; the last slice has what is left.
-pub fn slice(batch: usize, length: usize) -> usize {
-    batch.div_ceil(slices(batch, length))
+pub fn slice(batch: usize, length: usize, tokens: usize) -> usize {
+    batch.div_ceil(slices(batch, length, tokens))
 }
 
 /// What decides the memory of a call.
@@ -46,7 +60,7 @@ impl Slices {
             true => Activations::checkpointing(model, windows, length, products),
             false => Activations::training(model, windows, length, products),
         };
-        let slice = slice(batch, length);
+        let slice = slice(batch, length, slice_tokens(model));
         let rest = batch % slice;
         Ok(Slices { form, activations: make(slice)?, rest: if rest > 0 { Some(make(rest)?) } else { None } })
     }

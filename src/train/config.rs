@@ -1,6 +1,6 @@
 //! What a training run is told. `validate` is the one place that decides whether the numbers make sense.
 
-use crate::model::{MOST_SLICES, Products, slices};
+use crate::model::{MOST_SLICES, Products, SLICE_TOKENS, slices};
 use crate::step::{Decay, GuardOptions, LrNet, Method, Precision, RadiusBase, RadiusMode};
 use crate::tensor::Result;
 use crate::tensor::error::{ensure, error};
@@ -180,7 +180,8 @@ impl TrainOptions {
     }
 
     fn check_accumulation(&self, context_length: usize) -> Result<()> {
-        let most = MOST_SLICES / slices(self.batch_size, context_length);
+        // On a device there are fewer.
+        let most = MOST_SLICES / slices(self.batch_size, context_length, SLICE_TOKENS);
         ensure!(self.accumulation <= most, Argument, "accumulation is {}, expected at most {most}", self.accumulation);
         Ok(())
     }
@@ -297,16 +298,15 @@ mod tests {
     /// Slices are known once the length of the windows is: each has random numbers of its own.
     #[test]
     fn batches_are_cut_into_equal_slices() {
-        assert_eq!(
-            [slice(12, 64), slice(64, 256), slice(65, 256), slice(1, 1 << 20), slice(3, 4096)],
-            [12, 16, 13, 1, 1]
-        );
+        let of = |batch, length| slice(batch, length, SLICE_TOKENS);
+        assert_eq!([of(12, 64), of(64, 256), of(65, 256), of(1, 1 << 20), of(3, 4096)], [12, 16, 13, 1, 1]);
+        assert_eq!([slice(64, 256, 16_384), slice(65, 256, 16_384)], [64, 33]);
         let many = TrainOptions { batch_size: 64, accumulation: 20_000, max_steps: 1, ..TrainOptions::default() };
         many.validate().unwrap();
         let error = many.resolve(256, 1000).unwrap_err();
         assert_eq!(error.message, "accumulation is 20000, expected at most 16384");
         many.resolve(64, 1000).unwrap();
-        assert_eq!(slice(many.batch_size, 64), 64);
+        assert_eq!(of(many.batch_size, 64), 64);
     }
 
     #[test]

@@ -5,22 +5,39 @@ use crate::model::{Model, ParameterKind};
 use crate::step::{Kind, Method, Optimizer, ParameterOptions, Schedule, StepOptions, Weight, Weights};
 use crate::tensor::error::ensure;
 use crate::tensor::{DType, Result};
+use std::cell::OnceCell;
 
 /// The float masters of a model, or the codes in their place; `Model::refresh` must follow a step.
-pub struct ModelWeights<'a>(pub &'a mut Model);
+pub struct ModelWeights<'a> {
+    model: &'a mut Model,
+    /// Read from a device when the first is asked for: they are those of the last `Model::refresh`.
+    thresholds: OnceCell<Vec<f32>>,
+}
+
+impl<'a> ModelWeights<'a> {
+    pub fn new(model: &'a mut Model) -> ModelWeights<'a> {
+        ModelWeights { model, thresholds: OnceCell::new() }
+    }
+}
 
 impl Weights for ModelWeights<'_> {
     fn weight(&mut self, index: usize) -> Weight<'_> {
-        let parameter = &mut self.0.parameters_mut()[index];
+        let parameter = &mut self.model.parameters_mut()[index];
         Weight { values: &mut parameter.tensor, scales: &mut parameter.scales }
     }
 
     fn threshold(&self, index: usize) -> Result<Option<f32>> {
-        if self.0.parameters()[index].kind != ParameterKind::Ternary {
+        if self.model.parameters()[index].kind != ParameterKind::Ternary {
             return Ok(None);
         }
-        let linear = self.0.linears().find(|linear| linear.master == Some(index));
-        linear.and_then(|linear| linear.ternary.as_ref()).map(|ternary| ternary.threshold()).transpose()
+        let all = match self.thresholds.get() {
+            Some(all) => all,
+            None => {
+                let read = self.model.thresholds()?.into_owned();
+                self.thresholds.get_or_init(|| read)
+            }
+        };
+        Ok(Some(all[index]))
     }
 }
 

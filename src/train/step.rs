@@ -215,7 +215,7 @@ impl Work {
         cancelled: Cancelled,
     ) -> Result<()> {
         if due.is_some() {
-            self.optimizer.keep(&mut ModelWeights(model))?;
+            self.optimizer.keep(&mut ModelWeights::new(model))?;
         }
         if let Some(net) = self.optimizer.net_mut() {
             net.observe_loss(done.loss);
@@ -223,7 +223,7 @@ impl Work {
         let mut gradients = Vec::new();
         reserve(&mut gradients, self.gradients.tensors().len())?;
         gradients.extend(self.gradients.tensors().iter().map(Tensor::view));
-        let report = self.optimizer.step(&mut ModelWeights(model), &gradients)?;
+        let report = self.optimizer.step(&mut ModelWeights::new(model), &gradients)?;
         if let Some(refusal) = report.refusal {
             self.optimizer.forget();
             return Err(refusal.error);
@@ -280,7 +280,7 @@ impl Work {
     }
 
     fn take_back(&mut self, model: &mut Model) -> Result<()> {
-        self.optimizer.undo(&mut ModelWeights(model))?;
+        self.optimizer.undo(&mut ModelWeights::new(model))?;
         model.refresh()
     }
 

@@ -162,7 +162,9 @@ fn matrices_of_any_strides_come_to_the_device() {
 fn a_broken_kernel_brings_the_compilers_words() {
     let gpu = gpu();
     let _current = gpu.enter().unwrap();
-    let error = Module::load(c"no ptx").err().expect("no driver compiles this");
+    let broken =
+        c".version 7.0\n.target sm_80\n.address_size 64\n.visible .entry broken()\n{\n    no.instruction;\n}\n";
+    let error = Module::load(broken).err().expect("no driver compiles this");
     assert_eq!(error.kind, ErrorKind::Device);
     let (start, log) = error.message.split_once("(218): ").unwrap_or_else(|| panic!("{error}"));
     assert!(start.starts_with("driver failed: cuModuleLoadDataEx: ") && log.contains("ptx"), "{error}");

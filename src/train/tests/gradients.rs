@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::format::safetensors::File;
-use crate::model::{Draw, Form, GradientProducts, Products, Workspace, slice};
+use crate::model::{Draw, Form, GradientProducts, Products, SLICE_TOKENS, Workspace, slice};
 use crate::tensor::random::{Purpose, Stream};
 
 /// The gradients of a trainer's first step: with a beta1 of 0, what its checkpoint holds as the mean of all so far.
@@ -75,7 +75,7 @@ fn a_loop_of_ones_own_gets_the_trainers_gradients() {
 /// 1025 windows of 8 tokens are three slices, the last one smaller.
 #[test]
 fn a_batch_in_slices_has_the_trainers_gradients_too() {
-    assert_eq!(slice(1025, geometry().context_length), 342);
+    assert_eq!(slice(1025, geometry().context_length, SLICE_TOKENS), 342);
     same_gradients(Backend::Parallel, 1025, INT8, ModelOptions { dropout: 0.3, ..geometry() });
 }
 

@@ -75,7 +75,7 @@ fn fifty_steps_follow_the_reference_on_every_row() {
                 }
             }
             let views: Vec<_> = gradients.tensors().iter().map(Tensor::view).collect();
-            let report = optimizer.step(&mut ModelWeights(&mut model), &views).unwrap();
+            let report = optimizer.step(&mut ModelWeights::new(&mut model), &views).unwrap();
             let (norm, exact) = (report.gradient_norm, norms[step as usize - 1]);
             assert!((norm - exact).abs() < 1e-5 * exact, "{backend:?}, step {step}: norm {norm}, expected {exact}");
             model.refresh().unwrap();

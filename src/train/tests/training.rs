@@ -1,7 +1,7 @@
 //! The loop: what a run learns, how it ends, and what it refuses to do.
 
 use super::*;
-use crate::model::{Activations, GradientProducts, Gradients, Products, file, slice};
+use crate::model::{Activations, GradientProducts, Gradients, Products, SLICE_TOKENS, file, slice};
 use crate::tensor::random::{Purpose, Stream};
 use crate::tensor::{ErrorKind, never};
 use std::collections::BTreeMap;
@@ -94,7 +94,7 @@ fn a_batch_in_slices_is_the_batch() {
         weight_gradient: Products::F32,
         ..options()
     };
-    assert_eq!(slice(options.batch_size, length), 342);
+    assert_eq!(slice(options.batch_size, length, SLICE_TOKENS), 342);
     let (context, dataset) = (context(Backend::Simd, 1), dataset());
     let model = model(&context, geometry());
     let (mut tokens, mut targets) = (vec![0; batch * length], vec![0; batch * length]);
