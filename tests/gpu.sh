@@ -32,7 +32,7 @@ build() {
 gather() {
     strip --strip-debug -o "$folder/tests" "$1"
     strip --strip-unneeded -o "$folder/libsetun.so.0" "$2"
-    cp -f "$3"/{train,benchmark} tests/python/{gpu_report,pytorch_speed,kmeans_pytorch,train_program}.py \
+    cp -f "$3"/{train,benchmark} tests/python/{gpu_report,gpu_profile,pytorch_speed,kmeans_pytorch,train_program}.py \
         c_examples/python/setun.py "$folder"
     if [ -f "$4" ]; then
         cp -f "$4" "$folder/tinyshakespeare.txt"
@@ -147,6 +147,7 @@ run() {
     step "~k-means beside PyTorch" 60 180 clusters
     step "size M, ternary" 110 70 train --seconds 90
     step "~size M, plain" 35 90 speed
+    step "~kernels of a training step" 30 90 profile
     step "~size M of PyTorch" 85 75 pytorch
     step "size M, f32" 90 70 train --seconds 60 --f32
     step "compute-sanitizer" 60 30 sanitizer

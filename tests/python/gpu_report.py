@@ -10,6 +10,7 @@ Each step is a process of its own:
     clusters   k-means of 1M points beside PyTorch: exact and as it is, with TF32 and without, eager and compiled
     train      size M on a text, and its loss on the whole validation split
     speed      size M as PyTorch is timed: no dropout, no validation, without the options that are on by default
+    profile    its steps kernel by kernel (gpu_profile.py)
     pytorch    PyTorch on the same model: ternary by fake quantization, bf16, as it is and compiled
     sanitizer  the parity tests under compute-sanitizer, as far as the time goes
     cpu        comparison and speed of the CPU levels
@@ -47,7 +48,7 @@ SIZE_TINY = {"layers": 1, "width": 32, "heads": 2, "context": 16, "batch": 2}
 PLAIN = ["--no-adaptive-lr", "--float-gradients", "--clusters", "0", "--dropout", "0", "--validation", "0"]
 
 # Steps beyond which the validation loss of this text is not expected to fall: floats learn it by heart sooner.
-MOST_STEPS = {"ternary": 5000, "f32": 3000}
+MOST_STEPS = {"ternary": 1600, "f32": 1200}
 
 # Targets: shares of a ceiling, a loss in nats, a ratio.
 COPY_TARGET, PRODUCT_TARGET, VECTOR_TARGET, LOSS_TARGET, RATIO_TARGET = 0.8, 0.5, 0.8, 1.48, 2.0
@@ -639,6 +640,21 @@ def pytorch(asked):
     return failed
 
 
+def profile(asked):
+    if status := text_or_none():
+        return status
+    began, status = time.monotonic(), 0
+    for kind in ([], ["--f32"]):
+        left = asked.limit - (time.monotonic() - began)
+        environment = {"SETUN_LIBRARY": str(FOLDER / "libsetun.so.0")}
+        code, output, _ = program([sys.executable, FOLDER / "gpu_profile.py", TEXT, *kind], left, environment)
+        say(f"{'f32' if kind else 'ternary'}:\n{output.strip()}")
+        if code == SKIPPED:
+            return skip(output.strip().splitlines()[-1])
+        status = status or code
+    return status
+
+
 def pytorch_rates(torch, size, kind, compiled, data, vocabulary):
     """Tokens a second, five times, and the seconds that the first step took."""
     import pytorch_speed
@@ -882,7 +898,7 @@ def table(_asked):
     return 0
 
 
-STEPS = (parity, device, first, ceilings, kernels, clusters, train, speed, pytorch, sanitizer, cpu, table)
+STEPS = (parity, device, first, ceilings, kernels, clusters, train, speed, profile, pytorch, sanitizer, cpu, table)
 
 
 def main():
