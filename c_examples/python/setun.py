@@ -382,7 +382,7 @@ class ModelOptions(_Options):
 
 
 class SaveOptions(_Options):
-    _fields_ = [("struct_size", c_size_t), ("packing", c_int32), ("rest", c_int32), ("tokenizer", c_void_p)]
+    _fields_ = [("struct_size", c_size_t), ("packing", c_int32), ("rest", c_int32), ("tokenizer", c_void_p), ("codebook", c_int64)]
     _enums = {"packing": Packing, "rest": DType}
 
 
@@ -2614,7 +2614,7 @@ class Model(_Handle):
         return made
 
     def save(self, path, **options):
-        """Writes a safetensors file and returns a FileReport. Options: packing, rest, tokenizer."""
+        """Writes a safetensors file and returns a FileReport. Options: packing, rest, tokenizer, codebook."""
         report = FileReport()
         options = byref(SaveOptions(**options))
         _check(_library.setun_model_save(self._handle, _path(path, "path"), options, byref(report)))

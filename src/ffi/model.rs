@@ -15,7 +15,7 @@
 //!     setun_model_create(NULL, &options, &model);
 //!     setun_model_save(model, "model.safetensors", NULL, NULL);
 
-use super::arguments::{self, check_apart, check_pointer, count, extent, slice, slice_mut, store};
+use super::arguments::{self, check_apart, check_pointer, count, extent, size, slice, slice_mut, store};
 use super::context::{self, setun_context};
 use super::guard::{guard, guard_silent};
 use super::handle::{self, Handle};
@@ -104,9 +104,13 @@ pub struct setun_save_options {
     pub rest: i32,
     /// Stored in the file, where `setun_tokenizer_load` finds it; NULL = none. Default NULL.
     pub tokenizer: *const setun_tokenizer,
+    /// 1 to 256: each matrix that is not packed, so embedding and head, and in the f32 twin all, is written by a
+    /// codebook of its own of so many entries (fewer where it has fewer elements), as `setun_codebook_fit` finds them: up to 16
+    /// entries take 4 bits an element, more take 8. 0: as `rest` says. FULL takes only 0. Default 0.
+    pub codebook: i64,
 }
 
-// SAFETY: repr(C), begins with struct_size, integers and a pointer, no padding at the end.
+// SAFETY: repr(C), begins with struct_size, integers and a pointer, ends with 8 bytes: no padding at the end.
 unsafe impl Versioned for setun_save_options {
     fn defaults() -> Self {
         setun_save_options {
@@ -114,6 +118,7 @@ unsafe impl Versioned for setun_save_options {
             packing: setun_packing::FivePerByte as i32,
             rest: setun_dtype::F16 as i32,
             tokenizer: std::ptr::null(),
+            codebook: 0,
         }
     }
 }
@@ -231,6 +236,7 @@ pub unsafe extern "C" fn setun_model_save(
             options::read(options, "options")
         }?;
         let (packing, rest) = (file_packing(options.packing)?, file_rest(options.rest)?);
+        let how = file::Storage { packing, rest, codebook: size(options.codebook, "codebook")? };
         let tokenizer = match options.tokenizer.is_null() {
             true => None,
             false => {
@@ -240,7 +246,7 @@ pub unsafe extern "C" fn setun_model_save(
         };
         let written = read(model, |model| {
             let json = tokenizer.as_ref().map(|(tokens, json)| fitting(*tokens, model).map(|()| json.as_str()));
-            file::save(model, path, packing, rest, json.transpose()?, &BTreeMap::new())
+            file::save(model, path, how, json.transpose()?, &BTreeMap::new())
         })?;
         if report.is_null() {
             return Ok(());

@@ -2,13 +2,16 @@
 //!
 //! Tensors have the names of `parameters.rs`. A packed linear layer `x.weight` is stored as `x.weight` u8, a row of which is
 //! ceil(columns / 4) bytes of four trits or ceil(columns / 5) of five, or which is flat, of mask and signs, and
-//! `x.weight_scale` f32 [1]; `tensor/packing.rs` defines the bytes. Everything else is f32 or f16. The metadata:
+//! `x.weight_scale` f32 [1]; `tensor/packing.rs` defines the bytes. With a codebook, the other matrices are stored as
+//! `x.weight` u8, flat, codes as `setun_codebook_pack` writes them, and `x.weight_codebook` f32 [entries], ascending. Everything
+//! else is f32 or f16. The metadata:
 //!
 //! ```text
 //! format     "setun-model"
 //! version    "1"
 //! options    the ModelOptions as JSON
 //! packing    "full", "two-bit", "five-per-byte" or "mask-sign"
+//! codebook   the most entries that a codebook has, if matrices have one
 //! tokenizer  the tokenizer as JSON, if there is one
 //! ```
 
@@ -16,11 +19,12 @@ use super::linear::Linear;
 use super::parameters::{Description, Parameter, ParameterKind, describe};
 use super::{Model, ModelOptions};
 use crate::backend::Context;
+use crate::cluster::{self, LineOptions};
 use crate::format::files::{read_file, write_atomic};
 use crate::format::safetensors::{self, Entry, File};
 use crate::quantize::{Matrix, repack};
 use crate::tensor::error::{ensure, error};
-use crate::tensor::{self, DType, Result, Tensor, vec_zeroed};
+use crate::tensor::{self, DType, Result, Tensor, never, vec_zeroed};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -47,6 +51,32 @@ pub enum Rest {
     F16,
 }
 
+/// How a model is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Storage {
+    pub packing: Packing,
+    pub rest: Rest,
+    /// Entries of the codebook that each matrix has which is not packed, or as many as it has elements; 0: they are stored as
+    /// `rest` says.
+    pub codebook: usize,
+}
+
+impl Storage {
+    pub fn new(packing: Packing, rest: Rest) -> Storage {
+        Storage { packing, rest, codebook: 0 }
+    }
+
+    /// Whether linear layers are stored as trits.
+    fn packs(&self, options: &ModelOptions) -> bool {
+        options.quantize_weights && self.packing != Packing::Full
+    }
+
+    /// Whether floats are stored as f16.
+    fn halves(&self) -> bool {
+        self.packing != Packing::Full && self.rest == Rest::F16
+    }
+}
+
 /// The sizes of a written file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileReport {
@@ -61,6 +91,9 @@ pub struct FileReport {
 
 const FORMAT: &str = "setun-model";
 const VERSION: &str = "1";
+
+/// Of a codebook whose codes are bytes.
+const MOST_ENTRIES: usize = 256;
 
 impl Packing {
     const ALL: [Packing; 4] = [Packing::Full, Packing::TwoBit, Packing::FivePerByte, Packing::MaskSign];
@@ -82,18 +115,17 @@ impl Packing {
 
 /// Writes the model; a file that is there is replaced whole or not at all. `extra` goes into the metadata.
 ///
-/// UNSUPPORTED when a model that was loaded packed shall be stored in full; STATE when a weight is not finite; FORMAT when
-/// one is beyond f16.
+/// UNSUPPORTED when a model that was loaded packed shall be stored in full; ARGUMENT for a codebook of more than 256 entries, or
+/// of weights in full; STATE when a weight is not finite; FORMAT when one is beyond f16.
 pub fn save(
     model: &Model,
     path: &Path,
-    packing: Packing,
-    rest: Rest,
+    how: Storage,
     tokenizer_json: Option<&str>,
     extra: &BTreeMap<String, String>,
 ) -> Result<FileReport> {
-    let stored = store_all(model, packing, rest)?;
-    let bytes = encode_stored(&stored, model.options(), packing, tokenizer_json, extra)?;
+    let stored = store_all(model, how)?;
+    let bytes = encode_stored(&stored, model.options(), how, tokenizer_json, extra)?;
     write_atomic(path, &bytes)?;
     Ok(FileReport {
         parameters: model.parameter_count(),
@@ -106,32 +138,38 @@ pub fn save(
 /// The bytes that `save` writes.
 pub fn encode(
     model: &Model,
-    packing: Packing,
-    rest: Rest,
+    how: Storage,
     tokenizer_json: Option<&str>,
     extra: &BTreeMap<String, String>,
 ) -> Result<Vec<u8>> {
-    encode_stored(&store_all(model, packing, rest)?, model.options(), packing, tokenizer_json, extra)
+    encode_stored(&store_all(model, how)?, model.options(), how, tokenizer_json, extra)
 }
 
 fn encode_stored(
     stored: &[Stored],
     options: &ModelOptions,
-    packing: Packing,
+    how: Storage,
     tokenizer_json: Option<&str>,
     extra: &BTreeMap<String, String>,
 ) -> Result<Vec<u8>> {
     let entries: Vec<Entry> = stored.iter().map(Stored::entry).collect();
-    safetensors::encode(&entries, &metadata(options, packing, tokenizer_json, extra)?)
+    safetensors::encode(&entries, &metadata(options, how, tokenizer_json, extra)?)
 }
 
 /// All tensors as they are stored.
-fn store_all(model: &Model, packing: Packing, rest: Rest) -> Result<Vec<Stored<'_>>> {
+fn store_all(model: &Model, how: Storage) -> Result<Vec<Stored<'_>>> {
+    let Storage { packing, codebook, .. } = how;
     ensure!(model.dtype() == DType::F32, DType, "model file: weights are {}, expected f32", model.dtype());
     ensure!(
         packing != Packing::Full || model.trainable(),
         Unsupported,
         "model file: the model was loaded packed; the weights that training needs are not there to be saved"
+    );
+    ensure!(codebook <= MOST_ENTRIES, Argument, "model file: codebook is {codebook}, expected at most {MOST_ENTRIES}");
+    ensure!(
+        codebook == 0 || packing != Packing::Full,
+        Argument,
+        "model file: codebook is {codebook}, expected 0 for weights in full, of which every bit is kept"
     );
     // Of packed layers too: a NaN among the float weights leaves trits that look sound.
     // (Codes of numbers are numbers.)
@@ -140,11 +178,16 @@ fn store_all(model: &Model, packing: Packing, rest: Rest) -> Result<Vec<Stored<'
             return Err(error!(State, "model file: element {element} of {name} is not finite; nothing was written"));
         }
     }
-    let trits = packing.of_trits().filter(|_| packed(model.options(), packing));
+    let trits = packing.of_trits().filter(|_| how.packs(model.options()));
     let mut stored: Vec<Stored> = Vec::new();
     for parameter in model.parameters().iter().filter(|p| !(trits.is_some() && p.kind == ParameterKind::Ternary)) {
         let linear = model.linears().any(|linear| linear.name == parameter.name);
-        stored.push(Stored { linear, ..store(parameter, half(packing, rest))? });
+        if codebook > 0 && parameter.kind != ParameterKind::Vector {
+            let codes = store_codes(model.context(), parameter, codebook)?;
+            stored.extend(codes.map(|stored| Stored { linear, ..stored }));
+        } else {
+            stored.push(Stored { linear, ..store(parameter, how.halves())? });
+        }
     }
     for (linear, packing) in model.linears().filter_map(|linear| Some((linear, trits?))) {
         stored.extend(store_packed(model.context(), linear, packing)?);
@@ -152,27 +195,19 @@ fn store_all(model: &Model, packing: Packing, rest: Rest) -> Result<Vec<Stored<'
     Ok(stored)
 }
 
-/// Whether linear layers are stored as trits.
-fn packed(options: &ModelOptions, packing: Packing) -> bool {
-    options.quantize_weights && packing != Packing::Full
-}
-
-/// Whether floats are stored as f16.
-fn half(packing: Packing, rest: Rest) -> bool {
-    packing != Packing::Full && rest == Rest::F16
-}
-
 fn metadata(
     options: &ModelOptions,
-    packing: Packing,
+    how: Storage,
     tokenizer_json: Option<&str>,
     extra: &BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>> {
     let json = serde_json::to_string(options).map_err(|e| error!(Internal, "the model options have no JSON: {e}"))?;
-    let stored = if packed(options, packing) { packing } else { Packing::Full };
+    let stored = if how.packs(options) { how.packing } else { Packing::Full };
+    let codebook = (how.codebook > 0).then(|| how.codebook.to_string());
     let mut metadata = extra.clone();
     let own = [("format", FORMAT), ("version", VERSION), ("options", &json), ("packing", stored.name())];
-    for (key, value) in own.into_iter().chain(tokenizer_json.map(|json| ("tokenizer", json))) {
+    let more = codebook.as_deref().map(|entries| ("codebook", entries));
+    for (key, value) in own.into_iter().chain(more).chain(tokenizer_json.map(|json| ("tokenizer", json))) {
         let taken = metadata.insert(key.into(), value.into());
         ensure!(taken.is_none(), Argument, "model file: the metadata key {key} is the file format's own");
     }
@@ -209,6 +244,23 @@ fn store(parameter: &Parameter, half: bool) -> Result<Stored<'_>> {
         (DType::F32, bytes)
     };
     Ok(Stored { name: name.clone(), linear: false, dtype, dims: tensor.dims().to_vec(), data })
+}
+
+/// The codes of a matrix, and the entries of its codebook: those that leave the least squared error.
+fn store_codes<'a>(context: &Context, parameter: &'a Parameter, entries: usize) -> Result<[Stored<'a>; 2]> {
+    let (name, values) = (&parameter.name, parameter.floats()?);
+    let how = LineOptions::of(entries.min(values.len()));
+    let found = cluster::fit_line(context, &values, &[], &how, &never).map_err(|error| error.within(name))?;
+    let mut book: Vec<f32> = vec_zeroed(found.entries.len())?;
+    book.iter_mut().zip(&found.entries).for_each(|(to, &entry)| *to = entry as f32);
+    let mut codes = vec_zeroed(cluster::codebook_size(values.len(), book.len())?)?;
+    cluster::pack(context, &values, &book, &mut codes)?;
+    let (bytes, entries) = (codes.len(), book.len());
+    let book = Cow::Owned(bytemuck::cast_slice(&book).to_vec());
+    Ok([
+        Stored { name: name.clone(), linear: false, dtype: DType::U8, dims: vec![bytes], data: Cow::Owned(codes) },
+        Stored { name: codebook_name(name), linear: false, dtype: DType::F32, dims: vec![entries], data: book },
+    ])
 }
 
 /// The trits and the scale of a linear layer.
@@ -249,6 +301,10 @@ fn scale_name(linear: &str) -> String {
     format!("{linear}_scale")
 }
 
+fn codebook_name(matrix: &str) -> String {
+    format!("{matrix}_codebook")
+}
+
 /// Reads a model that `save` wrote. One that is packed runs and cannot be trained. Whatever is wrong with the file's
 /// contents is FORMAT.
 pub fn load(context: Arc<Context>, path: &Path) -> Result<Model> {
@@ -259,13 +315,15 @@ pub fn load(context: Arc<Context>, path: &Path) -> Result<Model> {
 /// The model in a parsed file.
 pub fn decode(context: Arc<Context>, file: &File) -> Result<Model> {
     let (options, packing) = read_metadata(file)?;
-    let trits = packing.of_trits().filter(|_| packed(&options, packing));
+    let trits = packing.of_trits().filter(|_| options.quantize_weights);
     let packed = trits.is_some();
-    check_count(file, &options, packed)?;
+    let has_codebooks = file.metadata().contains_key("codebook");
+    check_count(file, &options, packed, has_codebooks)?;
     let descriptions = describe(&options);
     let mut parameters = Vec::new();
     for description in descriptions.iter().filter(|d| !(packed && d.kind == ParameterKind::Ternary)) {
-        parameters.push(read_floats(&context, file, description)?);
+        let has_codebook = has_codebooks && description.kind != ParameterKind::Vector;
+        parameters.push(read_floats(&context, file, description, has_codebook)?);
     }
     let linear = |parameters: &[Parameter], name: &str, options: &ModelOptions| {
         if let Some(packing) = trits {
@@ -304,28 +362,37 @@ fn read_metadata(file: &File) -> Result<(ModelOptions, Packing)> {
 }
 
 /// Before anything is allocated by the numbers in the metadata: the file has as many tensors as they say.
-fn check_count(file: &File, options: &ModelOptions, packed: bool) -> Result<()> {
+fn check_count(file: &File, options: &ModelOptions, packed: bool, has_codebooks: bool) -> Result<()> {
     let linears = if options.ffn_gated { 7 } else { 6 };
-    let per_layer = 4 + linears + if packed { linears } else { 0 };
-    let expected = options.layers * per_layer + if options.tied_embedding { 2 } else { 3 };
+    // A scale or a codebook beside each.
+    let per_layer = 4 + linears + if packed || has_codebooks { linears } else { 0 };
+    let tables = if options.tied_embedding { 1 } else { 2 };
+    let expected = options.layers * per_layer + 1 + if has_codebooks { 2 * tables } else { tables };
     let found = file.names().count();
     ensure!(found == expected, Format, "the model file has {found} tensors, its geometry needs {expected}");
     Ok(())
 }
 
-fn read_floats(context: &Context, file: &File, description: &Description) -> Result<Parameter> {
+fn read_floats(context: &Context, file: &File, description: &Description, has_codebook: bool) -> Result<Parameter> {
     let Description { name, kind, dims, .. } = description;
     let found = file.tensor(name)?;
-    ensure!(
-        matches!(found.dtype, DType::F32 | DType::F16) && found.dims[..] == dims[..],
-        Format,
-        "tensor {name} is {} {:?}, expected f32 or f16 {dims:?}",
-        found.dtype,
-        found.dims
-    );
+    if !has_codebook {
+        ensure!(
+            matches!(found.dtype, DType::F32 | DType::F16) && found.dims[..] == dims[..],
+            Format,
+            "tensor {name} is {} {:?}, expected f32 or f16 {dims:?}",
+            found.dtype,
+            found.dims
+        );
+    }
+    // Of codes, before anything is allocated by the numbers in the metadata.
+    let book = if has_codebook { Some(read_codebook(file, description)?) } else { None };
     let mut tensor = Tensor::zeros(DType::F32, dims)?;
     let values = tensor.host_mut::<f32>()?;
-    if found.dtype == DType::F16 {
+    if let Some(book) = book {
+        let read = cluster::unpack(context, found.data, &book, values);
+        read.map_err(|e| error!(Format, "tensor {name}: {e}"))?;
+    } else if found.dtype == DType::F16 {
         values.copy_from_slice(&safetensors::f16_bytes_to_f32(found.data)?);
     } else {
         bytemuck::cast_slice_mut(values).copy_from_slice(found.data);
@@ -335,6 +402,32 @@ fn read_floats(context: &Context, file: &File, description: &Description) -> Res
         return Err(error!(Format, "element {element} of tensor {name} is not finite"));
     }
     Parameter::new(name.clone(), *kind, tensor)
+}
+
+/// The entries of a matrix of codes.
+fn read_codebook(file: &File, description: &Description) -> Result<Vec<f32>> {
+    let Description { name, dims, .. } = description;
+    let (codes, own) = (file.tensor(name)?, codebook_name(name));
+    let found = file.tensor(&own)?;
+    ensure!(
+        found.dtype == DType::F32 && found.dims.len() == 1 && (1..=MOST_ENTRIES).contains(&found.dims[0]),
+        Format,
+        "tensor {own} is {} {:?}, expected f32 of 1 to {MOST_ENTRIES} entries",
+        found.dtype,
+        found.dims
+    );
+    let count = dims.iter().try_fold(1usize, |count, &dim| count.checked_mul(dim));
+    let expected = count.map(|count| cluster::codebook_size(count, found.dims[0])).transpose()?;
+    ensure!(
+        codes.dtype == DType::U8 && codes.dims.len() == 1 && Some(codes.dims[0]) == expected,
+        Format,
+        "tensor {name} is {} {:?}, expected u8 {expected:?} for codes of {dims:?}",
+        codes.dtype,
+        codes.dims
+    );
+    let mut book = vec_zeroed(found.dims[0])?;
+    bytemuck::cast_slice_mut(&mut book).copy_from_slice(found.data);
+    Ok(book)
 }
 
 fn read_packed(context: &Context, file: &File, description: &Description, packing: tensor::Packing) -> Result<Linear> {

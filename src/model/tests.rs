@@ -1,6 +1,7 @@
 //! The model against an independent one, and its gradients against central differences, in f64 on the scalar row.
 
 mod decoder;
+mod codebooks;
 mod file;
 mod sample;
 

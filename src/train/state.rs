@@ -2,7 +2,7 @@
 
 use super::adaptive::Adaptive;
 use crate::format::safetensors::{Entry, File, encode};
-use crate::model::file::{self, Packing, Rest};
+use crate::model::file::{self, Packing, Rest, Storage};
 use crate::model::{Model, Parameter};
 use crate::step::{Guard, Optimizer, Part, Progress, part};
 use crate::tensor::error::{ensure, error};
@@ -34,7 +34,7 @@ pub fn check_finite(model: &Model, optimizer: &Optimizer) -> Result<()> {
 
 /// A whole model file: it loads like any other, and trains on.
 pub fn encode_model(model: &Model, tokenizer_json: Option<&str>) -> Result<Vec<u8>> {
-    file::encode(model, Packing::Full, Rest::F32, tokenizer_json, &BTreeMap::new())
+    file::encode(model, Storage::new(Packing::Full, Rest::F32), tokenizer_json, &BTreeMap::new())
 }
 
 /// The name of the learning rate's rule among the states of the optimizer.

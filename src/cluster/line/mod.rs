@@ -51,6 +51,13 @@ pub struct LineOptions {
     pub max_iterations: u64,
 }
 
+impl LineOptions {
+    /// The entries of least squared error, without a constraint.
+    pub fn of(entries: usize) -> LineOptions {
+        LineOptions { entries, constraint: Constraint::None, max_iterations: 1_000_000 }
+    }
+}
+
 pub const MOST_ENTRIES: usize = 1 << 16;
 
 /// A codebook of numbers.

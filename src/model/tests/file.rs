@@ -3,7 +3,7 @@
 use super::super::parameters::ParameterKind;
 use super::*;
 use crate::format::safetensors::{self, Entry, File};
-use crate::model::file::{FileReport, Packing, Rest, decode, encode, load, save};
+use crate::model::file::{FileReport, Packing, Rest, Storage, decode, encode, load, save};
 use crate::model::linear::Linear;
 use crate::tensor::{ErrorKind, never};
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ impl Drop for Scratch {
 }
 
 /// Widths that no packing divides, gains other than 1.
-fn model(quantize: bool, gated: bool, tied: bool) -> Model {
+pub(super) fn model(quantize: bool, gated: bool, tied: bool) -> Model {
     let options = ModelOptions { width: 28, heads: 2, ..small(quantize, gated, tied) };
     let mut model = Model::new(context(Backend::Simd), options, 7).unwrap();
     for parameter in model.parameters_mut().iter_mut().filter(|p| p.kind == ParameterKind::Vector) {
@@ -41,20 +41,20 @@ fn model(quantize: bool, gated: bool, tied: bool) -> Model {
 }
 
 fn bytes(model: &Model, packing: Packing, rest: Rest) -> Vec<u8> {
-    encode(model, packing, rest, None, &BTreeMap::new()).unwrap()
+    encode(model, Storage::new(packing, rest), None, &BTreeMap::new()).unwrap()
 }
 
-fn read(bytes: Vec<u8>) -> crate::tensor::Result<Model> {
+pub(super) fn read(bytes: Vec<u8>) -> crate::tensor::Result<Model> {
     decode(context(Backend::Simd), &File::parse(bytes)?)
 }
 
-fn logits(model: &Model) -> Vec<f32> {
+pub(super) fn logits(model: &Model) -> Vec<f32> {
     let (tokens, _) = text(model.options(), 2, 7);
     let mut activations = Activations::new(model, 2, 7).unwrap();
     model.logits(&mut activations, &tokens).unwrap().slice::<f32>().unwrap().to_vec()
 }
 
-fn trits(model: &Model) -> Vec<(String, Vec<u8>, f32)> {
+pub(super) fn trits(model: &Model) -> Vec<(String, Vec<u8>, f32)> {
     let of = |linear: &linear::Linear| {
         let ternary = linear.ternary.as_ref().unwrap();
         let scale = ternary.scale.host::<f32>().unwrap()[0];
@@ -196,7 +196,7 @@ fn the_report_states_the_sizes() {
     for (packing, rest, linear_bytes, width) in cases {
         let tokenizer = Some("{\"kind\":\"byte\"}");
         let extra = BTreeMap::from([("note".to_string(), "hello".to_string())]);
-        let report = save(&model, &path, packing, rest, tokenizer, &extra).unwrap();
+        let report = save(&model, &path, Storage::new(packing, rest), tokenizer, &extra).unwrap();
         let file_bytes = std::fs::metadata(&path).unwrap().len() as usize;
         assert_eq!(report, FileReport { parameters, linear_parameters, linear_bytes, file_bytes });
         assert_eq!(parameters, model.parameter_count());
@@ -213,9 +213,9 @@ fn the_report_states_the_sizes() {
 fn what_a_model_does_not_have_is_not_saved() {
     let none = BTreeMap::new();
     let packed = read(bytes(&model(true, false, true), Packing::TwoBit, Rest::F32)).unwrap();
-    assert_eq!(encode(&packed, Packing::Full, Rest::F32, None, &none).unwrap_err().kind, ErrorKind::Unsupported);
+    assert_eq!(encode(&packed, Storage::new(Packing::Full, Rest::F32), None, &none).unwrap_err().kind, ErrorKind::Unsupported);
     let taken = BTreeMap::from([("options".to_string(), "mine".to_string())]);
-    let error = encode(&model(false, false, true), Packing::Full, Rest::F32, None, &taken).unwrap_err();
+    let error = encode(&model(false, false, true), Storage::new(Packing::Full, Rest::F32), None, &taken).unwrap_err();
     assert_eq!(error.message, "model file: the metadata key options is the file format's own");
 }
 
@@ -225,7 +225,7 @@ fn unsound_weights_never_replace_a_file() {
     let path = scratch.file();
     let none = BTreeMap::new();
     let mut model = model(true, false, true);
-    save(&model, &path, Packing::FivePerByte, Rest::F16, None, &none).unwrap();
+    save(&model, &path, Storage::new(Packing::FivePerByte, Rest::F16), None, &none).unwrap();
     let good = std::fs::read(&path).unwrap();
     let cases = [
         // A ternary weight, which packing alone would hide.
@@ -242,7 +242,7 @@ fn unsound_weights_never_replace_a_file() {
         let kept = model.parameters_mut()[index].tensor.host_mut::<f32>().unwrap();
         let kept = std::mem::replace(&mut kept[5], value);
         model.refresh().unwrap();
-        let error = save(&model, &path, Packing::FivePerByte, Rest::F16, None, &none).unwrap_err();
+        let error = save(&model, &path, Storage::new(Packing::FivePerByte, Rest::F16), None, &none).unwrap_err();
         assert!(error.kind == kind && error.message.contains(message), "{error}");
         model.parameters_mut()[index].tensor.host_mut::<f32>().unwrap()[5] = kept;
     }
@@ -250,7 +250,7 @@ fn unsound_weights_never_replace_a_file() {
 }
 
 /// The file with its metadata and tensors changed by `change`, written anew.
-fn changed(file: &[u8], change: impl Fn(&mut BTreeMap<String, String>, &mut Vec<(String, Entry)>)) -> Vec<u8> {
+pub(super) fn changed(file: &[u8], change: impl Fn(&mut BTreeMap<String, String>, &mut Vec<(String, Entry)>)) -> Vec<u8> {
     let file = File::parse(file.to_vec()).unwrap();
     let mut metadata = file.metadata().clone();
     let entry = |name: &str| {
