@@ -119,6 +119,8 @@ arguments_result options_read(options *o, int argc, char **argv)
         {"resume-from", ARGUMENT_TEXT, &o->resume_from, NULL, "go on from this checkpoint"},
         {"any-backend", ARGUMENT_FLAG, &o->any_backend, NULL, "resume what another backend or CPU level began"},
         {"export", ARGUMENT_TEXT, &o->export_path, NULL, "the packed model; default: model.safetensors in the folder"},
+        {"packing", ARGUMENT_CHOICE, &o->packing, "five-per-byte|two-bit|mask-sign", "how the trits lie in it"},
+        {"codebook", ARGUMENT_COUNT, &o->codebook, NULL, "entries that its other matrices are written by: 16, 256; 0 = in 16 bits"},
         {"sample", ARGUMENT_COUNT, &o->sample, NULL, "tokens of text to write at the end"},
         {"prompt", ARGUMENT_TEXT, &o->prompt, NULL, "its beginning; default: a piece of the validation text"},
         {"temperature", ARGUMENT_REAL, &o->temperature, NULL, "of the sample"},

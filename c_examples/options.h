@@ -12,7 +12,8 @@ typedef struct {
     int32_t tokenizer;
     int64_t vocabulary;
     double validation;
-    int64_t sample;
+    int64_t sample, codebook;
+    int32_t packing; /* index of its name in the table */
     double temperature;
     /* the run; the fields that the library has are filled in directly */
     setun_model_options model;

@@ -53,14 +53,18 @@ static int report(run *r)
     return results_curve(r);
 }
 
-/* Writes the model that others load: packed, with its tokenizer. Floats cannot be packed, and stay floats. */
+/* Writes the model that others load: packed, with its tokenizer. Floats cannot be packed, and stay floats where no codebook is
+   asked for. */
 static int export(run *r, const char *path)
 {
     setun_save_options o;
     setun_file_report f = {.struct_size = sizeof f};
     setun_save_options_init(&o, sizeof o);
+    static const int32_t packings[] = {SETUN_PACKING_FIVE_PER_BYTE, SETUN_PACKING_TWO_BIT, SETUN_PACKING_MASK_SIGN};
     o.tokenizer = r->tokenizer;
-    if (r->options.f32)
+    o.packing = packings[r->options.packing];
+    o.codebook = r->options.codebook;
+    if (r->options.f32 && o.codebook == 0)
         o.packing = SETUN_PACKING_FULL;
     if (check(setun_model_save(r->model, path, &o, &f), "export") != 0)
         return -1;

@@ -2613,6 +2613,12 @@ typedef struct {
     int32_t rest;
     /** Stored in the file, where `setun_tokenizer_load` finds it; NULL = none. Default NULL. */
     const setun_tokenizer *tokenizer;
+    /**
+     * 1 to 256: each matrix that is not packed, so embedding and head, and in the f32 twin all, is written by a
+     * codebook of its own of so many entries (fewer where it has fewer elements), as `setun_codebook_fit` finds them: up to 16
+     * entries take 4 bits an element, more take 8. 0: as `rest` says. FULL takes only 0. Default 0.
+     */
+    int64_t codebook;
 } setun_save_options;
 
 /** What `setun_model_save` wrote. Set `struct_size` to sizeof(setun_file_report) first. */

@@ -201,6 +201,42 @@ static void replaced_whole(void) {
     setun_model_free(model);
 }
 
+/* Matrices by codebooks: the loaded file answers as the model does that holds its tensors. */
+static void codebooks(void) {
+    static float before[CONTEXT * VOCABULARY], after[CONTEXT * VOCABULARY], values[VOCABULARY * WIDTH];
+    setun_model *model = small(1), *loaded = NULL;
+    setun_save_options options;
+    setun_file_report plain, report;
+    setun_tensor *table = NULL;
+    const char *name = NULL;
+    plain.struct_size = report.struct_size = sizeof report;
+    setun_save_options_init(&options, sizeof options);
+    CHECK(options.codebook == 0);
+    CHECK_OK(setun_model_save(model, "plain", &options, &plain));
+    options.codebook = 257;
+    CHECK_FAILS(setun_model_save(model, "book", &options, NULL), SETUN_ERR_ARGUMENT, "codebook is 257, expected at most 256");
+    options.codebook = -1;
+    CHECK_FAILS(setun_model_save(model, "book", &options, NULL), SETUN_ERR_ARGUMENT, "codebook is -1");
+    options.codebook = 16;
+    options.packing = SETUN_PACKING_FULL;
+    CHECK_FAILS(setun_model_save(model, "book", &options, NULL), SETUN_ERR_ARGUMENT, "codebook is 16, expected 0");
+    CHECK(fopen("book", "rb") == NULL);
+    options.packing = SETUN_PACKING_MASK_SIGN;
+    CHECK_OK(setun_model_save(model, "book", &options, &report));
+    CHECK(report.linear_parameters == plain.linear_parameters && report.parameters == plain.parameters);
+    CHECK_OK(setun_model_load(NULL, "book", &loaded));
+    CHECK_OK(setun_model_tensor(loaded, 0, &name, &table));
+    CHECK(strstr(name, "embed") != NULL);
+    CHECK_OK(setun_tensor_read(table, values, sizeof values));
+    CHECK_OK(setun_model_tensor_write(model, 0, values, VOCABULARY * WIDTH));
+    CHECK_OK(setun_model_forward(model, tokens, 1, CONTEXT, before));
+    CHECK_OK(setun_model_forward(loaded, tokens, 1, CONTEXT, after));
+    CHECK(memcmp(before, after, sizeof before) == 0);
+    setun_tensor_free(table);
+    setun_model_free(model);
+    setun_model_free(loaded);
+}
+
 /* A model without trits: its linear layers are stored as the rest is, whatever packing is asked for. */
 static void twin(void) {
     static float before[CONTEXT * VOCABULARY], after[CONTEXT * VOCABULARY];
@@ -231,6 +267,7 @@ int main(void) {
     forward_and_loss(1);
     forward_and_loss(0);
     refused();
+    codebooks();
     file(SETUN_PACKING_FULL, SETUN_DTYPE_F32, 0);
     file(SETUN_PACKING_TWO_BIT, SETUN_DTYPE_F32, 0);
     file(SETUN_PACKING_FIVE_PER_BYTE, SETUN_DTYPE_F32, 0);

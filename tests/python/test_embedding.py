@@ -610,6 +610,11 @@ class Objects(Embedding):
             self.assertEqual(report.file_bytes, (self.folder / "m.safetensors").stat().st_size)
             loaded = module.Model.load(self.folder / "m.safetensors")
             self.assertEqual(flat(loaded.forward(tokens, 2, 3)), flat(logits))
+            with self.fails("ARGUMENT", "codebook is 16, expected 0"):
+                model.save(self.folder / "m.safetensors", packing="full", codebook=16)
+            small = model.save(self.folder / "c.safetensors", packing="mask_sign", codebook=16)
+            self.assertLess(small.file_bytes, report.file_bytes)
+            self.assertAlmostEqual(module.Model.load(self.folder / "c.safetensors").loss(tokens, tokens, 2, 3), 3.0, delta=1)
             sampler = module.Sampler(loaded, temperature=0)
             with self.fails("STATE", "no prompt"):
                 sampler.next()

@@ -1,4 +1,4 @@
-"""The example programs as their users run them: c_examples/build/{quantize,cluster,step,meta_train,solve,train,generate}."""
+"""The example programs as their users run them: c_examples/build/{quantize,cluster,step,meta_train,solve,train,generate,evaluate}."""
 
 import json
 import math
@@ -707,6 +707,72 @@ class Train(Programs):
                 self.assertIn(expected, errors)
         printed, _ = run("train", "--help")
         self.assertIn("--eval-interval N", printed)
+
+
+class Evaluate(Programs):
+    def measure(self, model, text, *arguments):
+        printed, _ = run("evaluate", "--model", model, "--text", text, "--json", *arguments)
+        return json.loads(printed)
+
+    def test_it_finds_what_training_has_validated(self):
+        # 200 windows of 32 tokens and a target for validation.
+        text = self.folder / "text.txt"
+        text.write_text(TEXT.read_text(encoding="ascii", errors="replace")[: 10 * (200 * 32 + 1)])
+        for more in ([], ["--f32"]):
+            out, _ = self.train(f"run{len(more)}", "--steps", 30, "--sample", 0, *more, text=text)
+            found = self.measure(out / "model.safetensors", text, "--last", .1)
+            self.assertEqual((found["tokens"], found["bytes"]), (6400, 6400))
+            # Embedding and gains of the ternary model are in 16 bits.
+            self.assertAlmostEqual(found["loss"], metrics(out)[-1]["validation_loss"], delta=2e-3 if not more else 1e-5)
+            self.assertAlmostEqual(found["perplexity"], math.exp(found["loss"]), delta=1e-6 * found["perplexity"])
+            self.assertAlmostEqual(found["bits_per_byte"], found["loss"] / math.log(2), delta=1e-6)
+        whole = self.measure(out / "model.safetensors", text)
+        self.assertEqual(whole["tokens"], 10 * 6401 - 1)
+        printed, _ = run("evaluate", "--model", out / "model.safetensors", "--text", text)
+        self.assertRegex(printed, rf"loss {whole['loss']:.4f} nats a token, perplexity [0-9.]+, [0-9.]+ bits a byte: 64009 tokens")
+
+    def test_bits_are_of_bytes_whatever_the_tokens(self):
+        out, _ = self.train("bpe", "--steps", 5, "--sample", 0, "--tokenizer", "bpe", "--vocabulary", 400)
+        found = self.measure(out / "model.safetensors", TEXT)
+        size = TEXT.stat().st_size
+        self.assertTrue(found["tokens"] < size / 1.5 and size - 20 < found["bytes"] < size, found)
+        bits = found["loss"] * found["tokens"] / math.log(2) / found["bytes"]
+        self.assertAlmostEqual(found["bits_per_byte"], bits, delta=1e-6 * bits)
+
+    def test_codebooks_make_the_file_small_and_change_little(self):
+        losses, sizes = {}, {}
+        for entries in (0, 16, 256):
+            out, _ = self.train(f"book{entries}", "--steps", 60, "--sample", 0, "--codebook", entries, "--packing", "mask-sign")
+            model = out / "model.safetensors"
+            losses[entries], sizes[entries] = self.measure(model, TEXT, "--last", .1)["loss"], model.stat().st_size
+        # The embedding has 256 x 32 elements: 16 bits, 8 and 4, and books.
+        self.assertAlmostEqual(sizes[0] - sizes[256], 8192 - 1024, delta=300)
+        self.assertAlmostEqual(sizes[0] - sizes[16], 12288 - 64, delta=300)
+        self.assertAlmostEqual(losses[256], losses[0], delta=5e-3)
+        self.assertAlmostEqual(losses[16], losses[0], delta=5e-2)
+        self.assertNotEqual(losses[16], losses[0])
+
+    def test_mistakes_are_told(self):
+        out, _ = self.train("run", "--steps", 2, "--sample", 0)
+        model = out / "model.safetensors"
+        for arguments, words in (
+            ([], "--model and --text are needed"),
+            (["--model", model, "--text", TEXT, "--last", "0"], "--last is above 0"),
+            (["--model", model, "--text", TEXT, "--threads", 2**40], "--threads is too large"),
+        ):
+            self.assertIn(words, run("evaluate", *arguments, status=2)[1])
+        empty, one = self.folder / "empty.txt", self.folder / "one.txt"
+        empty.write_text("")
+        one.write_text("x")
+        for text, words in ((empty, "0 tokens to measure"), (one, "1 tokens to measure"), (self.folder, "directory"),
+                            (self.folder / "nowhere", "No such file")):
+            self.assertIn(words, run("evaluate", "--model", model, "--text", text, status=1)[1])
+        self.assertIn("(SETUN_ERR_IO)", run("evaluate", "--model", self.folder / "nowhere", "--text", TEXT, status=1)[1])
+        characters, _ = self.train("characters", "--steps", 2, "--sample", 0, "--tokenizer", "character")
+        other = self.folder / "other.txt"
+        other.write_text("a snowman: \u2603", encoding="utf-8")
+        errors = run("evaluate", "--model", characters / "model.safetensors", "--text", other, status=1)[1]
+        self.assertIn("(SETUN_ERR_FORMAT)", errors)
 
 
 class Generate(Programs):
