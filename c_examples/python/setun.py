@@ -2383,13 +2383,23 @@ class Minimum(NamedTuple):
 
 
 def _numbers(array, count, name):
-    """Memory of `count` float64 for a call; None for None, which is no limit."""
-    if array is None:
-        return None
+    """Memory of `count` float64 for a call."""
     view = _view(array, "float64", name)
     if _count(view) != count:
         raise ValueError(f"{name} has {_count(view)} elements, expected {count}")
     return _memory(view)
+
+
+def _limits(array, count, name):
+    """The same; None for None, which is no limit."""
+    return None if array is None else _numbers(array, count, name)
+
+
+def _rows(matrix):
+    """A matrix in one piece, where it is a list of rows."""
+    if isinstance(matrix, (list, tuple)) and any(isinstance(row, (list, tuple)) for row in matrix):
+        return [number for row in matrix for number in (row if isinstance(row, (list, tuple)) else [row])]
+    return matrix
 
 
 class Problem(_Handle):
@@ -2441,7 +2451,7 @@ class Problem(_Handle):
 
     def bounds(self, lower=None, upper=None):
         """lower <= x <= upper, n numbers each, infinite for none; None: none on that side."""
-        lower, upper = _numbers(lower, self._n, "lower"), _numbers(upper, self._n, "upper")
+        lower, upper = _limits(lower, self._n, "lower"), _limits(upper, self._n, "upper")
         _check(_library.setun_problem_bounds(self._handle, lower, upper))
 
     def ball(self, centre, radius):
@@ -2449,15 +2459,17 @@ class Problem(_Handle):
         _check(_library.setun_problem_ball(self._handle, _numbers(centre, self._n, "centre"), radius))
 
     def equalities(self, a, b):
-        """a x = b; a has a row of n numbers for each number of b."""
+        """a x = b; a has a row of n numbers for each number of b, in one piece or as a list of rows."""
         m = len(b)
-        a, b = _numbers(a, m * self._n, "a"), _numbers(b, m, "b")
+        a, b = _numbers(_rows(a), m * self._n, "a"), _numbers(b, m, "b")
         _check(_library.setun_problem_equalities(self._handle, a, b, m))
 
     def inequalities(self, a, lower=None, upper=None):
         """lower <= a x <= upper; a has a row of n numbers for each number of those. None: no limit on that side."""
+        if lower is None and upper is None:
+            raise TypeError("lower and upper are both None, expected a limit on one side")
         m = len(upper if lower is None else lower)
-        a, lower, upper = _numbers(a, m * self._n, "a"), _numbers(lower, m, "lower"), _numbers(upper, m, "upper")
+        a, lower, upper = _numbers(_rows(a), m * self._n, "a"), _limits(lower, m, "lower"), _limits(upper, m, "upper")
         _check(_library.setun_problem_inequalities(self._handle, a, lower, upper, m))
 
     def solve(self, x, progress=None, cancel=None, **options):
@@ -2485,9 +2497,9 @@ class Step(NamedTuple):
 
 
 def trust_region_subproblem(gradient, hessian, radius):
-    """The least gradient's + s'(hessian)s/2 in |s| <= radius, for float64 [n] and [n, n]."""
+    """The least gradient's + s'(hessian)s/2 in |s| <= radius, for float64 [n] and [n, n], which may be a list of rows."""
     n = len(gradient)
-    slope, curvature = _numbers(gradient, n, "gradient"), _numbers(hessian, n * n, "hessian")
+    slope, curvature = _numbers(gradient, n, "gradient"), _numbers(_rows(hessian), n * n, "hessian")
     step, multiplier, value = _made((n,), "float64"), c_double(), c_double()
     outputs = _out(step), byref(multiplier), byref(value)
     _check(_library.setun_trust_region_subproblem(slope, curvature, n, radius, *outputs))

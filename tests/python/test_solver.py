@@ -53,9 +53,11 @@ class Solver(unittest.TestCase):
         self.assertAlmostEqual(math.hypot(*x), 0.5, delta=1e-9)
         problem.equalities([1, 0], [0.25])
         self.assertAlmostEqual(problem.solve([0, 0]).x[0], 0.25, delta=1e-12)
-        problem.equalities([1, 0], [0.25])  # says nothing new
+        problem.equalities([[1, 0]], [0.25])  # says nothing new
         with self.assertRaisesRegex(setun.Error, "others before it imply") as raised:
             problem.equalities([2, 0], [0.75])
+        with self.assertRaisesRegex(TypeError, "lower and upper are both None"):
+            problem.inequalities([1, 1])
         self.assertEqual(raised.exception.status, setun.Status.ARGUMENT)
         problem.bounds(lower=[1, 1])
         with self.assertRaisesRegex(setun.Error, "no common point"):
@@ -83,6 +85,11 @@ class Solver(unittest.TestCase):
         for objective, gradient, error in wrong:
             self.assertRaises(error, setun.Problem(2, objective, gradient).solve, [9, 9])
         self.assertRaises(TypeError, setun.Problem, 2, bowl, None)
+        # A forgotten `return`, and no start.
+        for gradient, product, x, name in ((lambda x: None, None, [9, 9], "the gradient"), (bowl_gradient, lambda x, v: None, [9, 9], "the product"),
+                                           (bowl_gradient, None, None, "x")):
+            with self.assertRaisesRegex(TypeError, f"{name} is a NoneType, expected an array of float64"):
+                setun.Problem(2, bowl, gradient, product).solve(x)
         self.assertRaisesRegex(ValueError, "x has 3 elements, expected 2", setun.Problem(2, bowl, bowl_gradient).solve, [1, 2, 3])
         with self.assertRaisesRegex(setun.Error, "objective is NaN"):
             setun.Problem(2, lambda x: math.nan, bowl_gradient).solve([1, 2])
