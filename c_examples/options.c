@@ -72,6 +72,7 @@ arguments_result options_read(options *o, int argc, char **argv)
         {"untied", ARGUMENT_FLAG, &o->untied, NULL, "an output layer of its own"},
         {"dropout", ARGUMENT_REAL, &o->model.dropout, NULL, "share of block outputs dropped in training"},
         {"f32", ARGUMENT_FLAG, &o->f32, NULL, "the same model in plain floats, to compare with"},
+        {"start", ARGUMENT_TEXT, &o->start, NULL, "a model file to go on from, whatever it holds: geometry and tokenizer are its own"},
         {NULL, ARGUMENT_FLAG, NULL, NULL, "Training"},
         {"batch", ARGUMENT_COUNT, &o->train.batch_size, NULL, "windows of text a step"},
         {"accumulation", ARGUMENT_COUNT, &o->train.accumulation, NULL, "batches added up before a step"},

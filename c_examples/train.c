@@ -39,10 +39,29 @@ static int open_context(run *r)
 static int open_text(run *r)
 {
     const options *o = &r->options;
-    if (check(setun_tokenizer_train(o->tokenizer, o->text, o->vocabulary, &r->tokenizer), "tokenizer") != 0 ||
+    /* The numbers of a model mean the tokens that it was trained with. */
+    setun_status status = o->start != NULL ? setun_tokenizer_load(o->start, &r->tokenizer)
+                                           : setun_tokenizer_train(o->tokenizer, o->text, o->vocabulary, &r->tokenizer);
+    if (check(status, "tokenizer") != 0 ||
         check(setun_tokenizer_vocabulary(r->tokenizer, &r->options.model.vocabulary), "tokenizer") != 0)
         return -1;
     return check(setun_dataset_open(o->text, r->tokenizer, o->validation, &r->dataset), "text");
+}
+
+/* A new model, or one to train of the file that --start names, whose geometry it has. */
+static int open_model(run *r)
+{
+    options *o = &r->options;
+    setun_model *loaded = NULL;
+    if (o->start == NULL)
+        return check(setun_model_create(r->context, &o->model, &r->model), "model");
+    int result = check(setun_model_load(r->context, o->start, &loaded), "start") == 0 &&
+                         check(setun_model_copy(loaded, !o->f32, &r->model), "start") == 0 &&
+                         check(setun_model_describe(r->model, &o->model), "start") == 0
+                     ? 0
+                     : -1;
+    setun_model_free(loaded);
+    return result;
 }
 
 static int open_trainer(run *r)
@@ -52,7 +71,7 @@ static int open_trainer(run *r)
     o->train.progress = progress_step;
     o->train.user_data = &r->progress;
     o->train.cancel = r->cancel;
-    if (check(setun_model_create(r->context, &o->model, &r->model), "model") != 0 ||
+    if (open_model(r) != 0 ||
         check(setun_trainer_create(r->model, r->dataset, r->tokenizer, &o->train, &r->trainer), "trainer") != 0)
         return -1;
     return from == NULL ? 0 : check(setun_trainer_resume(r->trainer, from, o->any_backend), "resume");

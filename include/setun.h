@@ -2655,6 +2655,16 @@ setun_status setun_model_create(const setun_context *context, const setun_model_
 setun_status setun_model_load(const setun_context *context, const char *path, setun_model **out);
 
 /**
+ * Copies a model into one that can be trained, on the same context: to fine-tune what was loaded packed, to make a model ternary
+ * that was trained in floats (`quantize_weights` non-zero), or the other way round (0). Weights that are floats are copied; packed
+ * ones become floats that are quantized to the same trits and, but for rounding, scales, or for a model in floats scale * t.
+ * Free it with `setun_model_free`. Returns ARGUMENT, STATE, MEMORY.
+ */
+setun_status setun_model_copy(const setun_model *model,
+                              int32_t quantize_weights,
+                              setun_model **out);
+
+/**
  * Writes the model to a safetensors file; a file that is there is replaced whole or not at all. NULL
  * options = the defaults: 1.6 bits a ternary weight. `report`, unless NULL, learns the sizes. A model
  * without ternary weights has no trits to pack: its linear layers are written like the rest.

@@ -1489,6 +1489,12 @@ public:
         return model(detail::made<setun_model>(
             [&](auto out) { return setun_model_load(where.get(), detail::c_string("path", path), out); }));
     }
+    /** A copy that can be trained: of what was loaded packed, or with weights of the other kind. */
+    model copy(bool quantize_weights = true) const
+    {
+        return model(
+            detail::made<setun_model>([&](auto out) { return setun_model_copy(get(), quantize_weights ? 1 : 0, out); }));
+    }
     file_report save(const std::string &path, const setun_save_options &options = save_options()) const
     {
         auto report = detail::empty<file_report>();

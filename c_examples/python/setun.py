@@ -970,6 +970,7 @@ SIGNATURES = {
     "dataset_batch": [_p, _i, _u, _u, _n, _n, _p, _p],
     "model_create": [_p, _p, _p],
     "model_load": [_p, _s, _p],
+    "model_copy": [_p, c_int32, _p],
     "model_save": [_p, _s, _p, _p],
     "model_describe": [_p, _p],
     "model_parameters": [_p, _p],
@@ -2623,6 +2624,12 @@ class Model(_Handle):
     def load(cls, path, context=None):
         made = cls.__new__(cls)
         made._take(_library.setun_model_load, _context(context), _path(path, "path"))
+        return made
+
+    def copy(self, quantize_weights=True):
+        """A model that can be trained, from one that was loaded packed, or whose weights are of the other kind."""
+        made = Model.__new__(Model)
+        made._take(_library.setun_model_copy, self._handle, int(quantize_weights))
         return made
 
     def save(self, path, **options):

@@ -25,7 +25,7 @@ use super::options::{self, Versioned};
 use super::pack::setun_packing;
 use super::tensor::{setun_dtype, setun_tensor};
 use super::text::{check_tokens, setun_tokenizer};
-use crate::model::{Activations, Model, file};
+use crate::model::{Activations, Model, file, trainable};
 use crate::tensor::never;
 use std::collections::BTreeMap;
 use std::ffi::c_char;
@@ -209,6 +209,24 @@ pub unsafe extern "C" fn setun_model_load(
         let model = file::load(context::resolve(context)?, unsafe { arguments::path(path, "path") }?)?;
         // SAFETY: NULL is checked; a valid pointer is the caller's contract.
         unsafe { handle::give(out, ModelObject::new(model)?) }
+    })
+}
+
+/// Copies a model into one that can be trained, on the same context: to fine-tune what was loaded packed, to make a model ternary
+/// that was trained in floats (`quantize_weights` non-zero), or the other way round (0). Weights that are floats are copied; packed
+/// ones become floats that are quantized to the same trits and, but for rounding, scales, or for a model in floats scale * t.
+/// Free it with `setun_model_free`. Returns ARGUMENT, STATE, MEMORY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setun_model_copy(
+    model: *const setun_model,
+    quantize_weights: i32,
+    out: *mut *mut setun_model,
+) -> setun_status {
+    guard("model_copy", || {
+        check_pointer(out, "out")?;
+        let copy = read(model, |model| trainable(model, quantize_weights != 0))?;
+        // SAFETY: NULL is checked; a valid pointer is the caller's contract.
+        unsafe { handle::give(out, ModelObject::new(copy)?) }
     })
 }
 

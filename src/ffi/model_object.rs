@@ -7,9 +7,8 @@ use super::model::{setun_model, setun_model_options};
 use super::pack::setun_packing;
 use super::tensor::setun_dtype;
 use crate::model::{Description, Model, ModelOptions, Workspace, describe, file};
-use crate::quantize::{self, Group, Matrix, Packing};
 use crate::tensor::error::{ensure, error};
-use crate::tensor::{DType, Result, Tensor};
+use crate::tensor::{Result, Tensor};
 use parking_lot::RwLock;
 use std::ffi::{CStr, CString};
 use std::sync::Arc;
@@ -139,13 +138,8 @@ pub fn copy(model: &Model, name: &CStr) -> Result<Tensor> {
         return Tensor::from_slice(&parameter.floats()?, parameter.tensor.dims());
     }
     let linear = model.linears().find(|linear| linear.name == name);
-    let missing = || error!(Internal, "the model has no tensor {name}");
-    let (linear, ternary) = linear.and_then(|l| Some((l, l.ternary.as_ref()?))).ok_or_else(missing)?;
-    let matrix = Matrix::new(linear.rows, linear.columns, Packing::TwoBit)?;
-    let scale = ternary.scale.read::<f32>()?.first().copied().ok_or_else(missing)?;
-    let mut copy = Tensor::zeros(DType::F32, &[linear.rows, linear.columns])?;
-    quantize::dequantize(model.context(), &matrix, Group::Matrix, &ternary.packed.read()?, &[scale], copy.host_mut()?)?;
-    Ok(copy)
+    let effective = linear.map(|linear| linear.effective(model.context())).transpose()?.flatten();
+    effective.ok_or_else(|| error!(Internal, "the model has no tensor {name}"))
 }
 
 /// The sizes of a batch of windows: at least one token, and no longer than the model's context.

@@ -6,6 +6,7 @@
 use super::transformer::Pass;
 use super::{ModelOptions, Parameter};
 use crate::backend::{Context, TOKENS, codes};
+use crate::quantize::{Group, Matrix, dequantize};
 use crate::tensor::random::Purpose;
 use crate::tensor::{DType, Packing, Result, Shape, Tensor, View, ViewMut};
 use serde::Serialize;
@@ -50,6 +51,16 @@ impl Linear {
         let (packed, scale) = (context.place(packed)?, context.place(scale)?);
         let ternary = Some(Ternary { packed, scale });
         Ok(Linear { name, rows, columns, master: None, ternary })
+    }
+
+    /// The weights that it multiplies by, [rows, columns] f32 on the host: scale * t. None in the f32 twin.
+    pub fn effective(&self, context: &Context) -> Result<Option<Tensor>> {
+        let Some(ternary) = &self.ternary else { return Ok(None) };
+        let matrix = Matrix::new(self.rows, self.columns, Packing::TwoBit)?;
+        let scale = ternary.scale.read::<f32>()?;
+        let mut values = Tensor::zeros(DType::F32, &[self.rows, self.columns])?;
+        dequantize(context, &matrix, Group::Matrix, &ternary.packed.read()?, &scale, values.host_mut()?)?;
+        Ok(Some(values))
     }
 
     /// Quantizes the float weights anew: after every change to them. `decoded` has room for them where they are codes; `thresholds`

@@ -12,10 +12,12 @@
 //! | `sample.rs` | from logits to a token |
 //! | `sampler.rs` | a text that grows token by token |
 //! | `workspace.rs` | gradients of a batch, slice by slice, in memory that is kept |
+//! | `copy.rs` | a model to go on training from, of a packed one or of the other kind |
 //! | `file.rs` | the model as a .safetensors file |
 
 mod activations;
 mod attention;
+mod copy;
 mod decoder;
 mod feed_forward;
 pub mod file;
@@ -32,6 +34,7 @@ mod transformer;
 mod workspace;
 
 pub use activations::{Activations, Gradients};
+pub use copy::trainable;
 pub use decoder::{Decoder, KvCache};
 pub use linear::{GradientProducts, Products};
 pub use options::ModelOptions;

@@ -2,6 +2,7 @@
 
 use super::ModelOptions;
 use crate::backend::CODES;
+use crate::tensor::error::error;
 use crate::tensor::random::{Purpose, Stream};
 use crate::tensor::{DType, Result, Tensor, vec_zeroed};
 use std::borrow::Cow;
@@ -121,4 +122,10 @@ pub fn initialize(description: &Description, index: usize, seed: u64, dtype: DTy
         }
     }
     Ok(tensor)
+}
+
+/// The index of a parameter by name; FORMAT if there is none.
+pub fn find(parameters: &[Parameter], name: &str) -> Result<usize> {
+    let index = parameters.iter().position(|parameter| parameter.name == name);
+    index.ok_or_else(|| error!(Format, "model: the parameter {name} is missing"))
 }

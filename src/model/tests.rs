@@ -1,7 +1,8 @@
 //! The model against an independent one, and its gradients against central differences, in f64 on the scalar row.
 
-mod decoder;
 mod codebooks;
+mod copy;
+mod decoder;
 mod file;
 mod sample;
 

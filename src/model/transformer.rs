@@ -5,7 +5,7 @@ use super::activations::{Activations, Backward, Gradients};
 use super::attention::Attention;
 use super::feed_forward::FeedForward;
 use super::linear::{Linear, Norm};
-use super::parameters::{self, Parameter, ParameterKind};
+use super::parameters::{self, Parameter, ParameterKind, find};
 use crate::backend::{Context, codes};
 use crate::tensor::error::{ensure, error};
 use crate::tensor::random::{Purpose, Stream};
@@ -521,10 +521,4 @@ fn mean(losses: &Tensor) -> Result<f64> {
         return Ok(losses.read::<f64>()?.iter().sum::<f64>() / n);
     }
     Ok(losses.read::<f32>()?.iter().map(|&loss| f64::from(loss)).sum::<f64>() / n)
-}
-
-/// The index of a parameter by name.
-fn find(parameters: &[Parameter], name: &str) -> Result<usize> {
-    let index = parameters.iter().position(|parameter| parameter.name == name);
-    index.ok_or_else(|| error!(Format, "model: the parameter {name} is missing"))
 }

@@ -443,6 +443,8 @@ void loop()
     }
     const std::vector<setun::span<float>> room(gradients.begin(), gradients.end());
     const std::vector<std::uint32_t> tokens{1, 2, 3, 4, 5, 6}, targets{2, 3, 4, 5, 6, 7};
+    assert(model.copy().forward(tokens, 1, 6) == model.forward(tokens, 1, 6));
+    assert(model.copy(false).describe().quantize_weights == 0);
     setun::backward_options options;
     double first = 0, last = 0;
     for (std::uint64_t step = 0; step < 20; step++) {

@@ -237,6 +237,53 @@ static void codebooks(void) {
     setun_model_free(loaded);
 }
 
+/* What was loaded packed goes on training from a copy, which answers as it did; floats are copied as they are. */
+static void copies(void) {
+    static float before[CONTEXT * VOCABULARY], after[CONTEXT * VOCABULARY];
+    setun_model *model = small(1), *loaded = NULL, *copy = NULL, *twin = NULL, *back = NULL;
+    setun_model_options made;
+    double loss = 0;
+    int64_t count = 0, i;
+    CHECK_OK(setun_model_save(model, "packed", NULL, NULL));
+    CHECK_OK(setun_model_load(NULL, "packed", &loaded));
+    CHECK_OK(setun_model_copy(loaded, 1, &copy));
+    CHECK_OK(setun_model_forward(loaded, tokens, 1, CONTEXT, before));
+    CHECK_OK(setun_model_forward(copy, tokens, 1, CONTEXT, after));
+    for (i = 0; i < CONTEXT * VOCABULARY; i++) CHECK_NEAR(after[i], before[i], 1e-4);
+    CHECK_OK(setun_model_tensor_count(copy, &count));
+    {
+        float *gradients[64];
+        static float room[64][VOCABULARY * WIDTH > WIDTH * HIDDEN ? VOCABULARY * WIDTH : WIDTH * HIDDEN];
+        CHECK(count <= 64);
+        for (i = 0; i < count; i++) gradients[i] = room[i];
+        CHECK_STATUS(setun_model_backward(loaded, tokens, targets, 1, CONTEXT, NULL, &loss, gradients, count),
+                     SETUN_ERR_UNSUPPORTED);
+        CHECK_OK(setun_model_backward(copy, tokens, targets, 1, CONTEXT, NULL, &loss, gradients, count));
+    }
+    /* To floats and back, nothing is lost. */
+    CHECK_OK(setun_model_copy(model, 0, &twin));
+    setun_model_options_init(&made, sizeof made);
+    CHECK_OK(setun_model_describe(twin, &made));
+    CHECK(made.quantize_weights == 0);
+    CHECK_OK(setun_model_copy(twin, 1, &back));
+    CHECK_OK(setun_model_forward(model, tokens, 1, CONTEXT, before));
+    CHECK_OK(setun_model_forward(back, tokens, 1, CONTEXT, after));
+    CHECK(memcmp(before, after, sizeof before) == 0);
+    CHECK_OK(setun_model_forward(twin, tokens, 1, CONTEXT, after));
+    CHECK(memcmp(before, after, sizeof before) != 0);
+    setun_model_free(twin);
+    twin = NULL;
+    CHECK_OK(setun_model_copy(loaded, 0, &twin));
+    CHECK_OK(setun_model_forward(twin, tokens, 1, CONTEXT, after));
+    CHECK_FAILS(setun_model_copy(NULL, 1, &copy), SETUN_ERR_ARGUMENT, "model is NULL");
+    CHECK_FAILS(setun_model_copy(model, 1, NULL), SETUN_ERR_ARGUMENT, "out is NULL");
+    setun_model_free(back);
+    setun_model_free(twin);
+    setun_model_free(copy);
+    setun_model_free(loaded);
+    setun_model_free(model);
+}
+
 /* A model without trits: its linear layers are stored as the rest is, whatever packing is asked for. */
 static void twin(void) {
     static float before[CONTEXT * VOCABULARY], after[CONTEXT * VOCABULARY];
@@ -268,6 +315,7 @@ int main(void) {
     forward_and_loss(0);
     refused();
     codebooks();
+    copies();
     file(SETUN_PACKING_FULL, SETUN_DTYPE_F32, 0);
     file(SETUN_PACKING_TWO_BIT, SETUN_DTYPE_F32, 0);
     file(SETUN_PACKING_FIVE_PER_BYTE, SETUN_DTYPE_F32, 0);

@@ -1242,6 +1242,7 @@ TABLE = {
     "setun_model_load": Entry(
         lambda w: dict(context=w["setun_context"], path=w.model_file(), out=Out(ctypes.c_void_p)), null=("context",)
     ),
+    "setun_model_copy": Entry(lambda w: dict(model=w["setun_model"], quantize_weights=1, out=Out(ctypes.c_void_p))),
     "setun_model_save": Entry(
         lambda w: dict(model=w["setun_model"], path=w.path("saved.safetensors"),
                        options=w.options("setun_save_options", tokenizer=w["setun_tokenizer"]),

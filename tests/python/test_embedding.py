@@ -615,6 +615,14 @@ class Objects(Embedding):
             small = model.save(self.folder / "c.safetensors", packing="mask_sign", codebook=16)
             self.assertLess(small.file_bytes, report.file_bytes)
             self.assertAlmostEqual(module.Model.load(self.folder / "c.safetensors").loss(tokens, tokens, 2, 3), 3.0, delta=1)
+            packed = module.Model.load(self.folder / "c.safetensors")
+            copy = packed.copy()
+            self.assertAlmostEqual(copy.loss(tokens, tokens, 2, 3), packed.loss(tokens, tokens, 2, 3), delta=1e-4)
+            dataset = module.Dataset.from_tokens([i % 20 for i in range(2000)], 20)
+            with self.fails("UNSUPPORTED", "loaded packed"):
+                module.Trainer(packed, dataset, batch_size=2, max_steps=2)
+            self.assertTrue(module.Trainer(copy, dataset, batch_size=2, max_steps=2, n_clusters=0).run())
+            self.assertEqual(packed.copy(False).options.quantize_weights, 0)
             sampler = module.Sampler(loaded, temperature=0)
             with self.fails("STATE", "no prompt"):
                 sampler.next()

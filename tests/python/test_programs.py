@@ -752,6 +752,22 @@ class Evaluate(Programs):
         self.assertAlmostEqual(losses[16], losses[0], delta=5e-2)
         self.assertNotEqual(losses[16], losses[0])
 
+    def test_training_goes_on_from_what_was_exported(self):
+        out, _ = self.train("first", "--steps", 80, "--sample", 0, "--tokenizer", "character")
+        first = self.measure(out / "model.safetensors", TEXT, "--last", .1)["loss"]
+        for more in ([], ["--f32"], ["--width", 16]):  # the geometry is that of the file
+            again, printed = self.train("-".join(["again", *map(str, more)]), "--steps", 40, "--sample", 0, "--start",
+                                        out / "model.safetensors", "--lr", "1e-3", *more)
+            self.assertIn("2 layers x 32", printed)
+            self.assertLess(metrics(again)[0]["loss"], first + 0.3)
+            found = self.measure(again / "model.safetensors", TEXT, "--last", .1)["loss"]
+            self.assertLess(found, first + 0.05)
+        # And a model in floats becomes a ternary one.
+        back, _ = self.train("back", "--steps", 40, "--sample", 0, "--start", self.folder / "again---f32" / "model.safetensors")
+        self.assertLess(self.measure(back / "model.safetensors", TEXT, "--last", .1)["loss"], first + 0.3)
+        errors = run("train", "--text", TEXT, "--out", self.folder / "no", "--start", self.folder / "nowhere", status=1)[1]
+        self.assertIn("nowhere", errors)
+
     def test_mistakes_are_told(self):
         out, _ = self.train("run", "--steps", 2, "--sample", 0)
         model = out / "model.safetensors"

@@ -28,7 +28,8 @@ fn the_file_answers_as_the_model_that_holds_its_matrices() {
             let mut model = model(quantize, gated, tied);
             let file = bytes(&model, Packing::FivePerByte, codebook);
             let loaded = read(file.clone()).unwrap();
-            for (p, own) in loaded.parameters().iter().flat_map(|p| model.parameters().iter().map(move |own| (p, own))) {
+            for (p, own) in loaded.parameters().iter().flat_map(|p| model.parameters().iter().map(move |own| (p, own)))
+            {
                 if p.name != own.name {
                     continue;
                 }
@@ -79,7 +80,10 @@ fn what_no_codebook_holds_is_refused() {
         encode(model, Storage { packing, rest: Rest::F32, codebook }, None, &BTreeMap::new()).unwrap_err()
     };
     let error = refuse(&model, Packing::TwoBit, 257);
-    assert_eq!((error.kind, &*error.message), (ErrorKind::Argument, "model file: codebook is 257, expected at most 256"));
+    assert_eq!(
+        (error.kind, &*error.message),
+        (ErrorKind::Argument, "model file: codebook is 257, expected at most 256")
+    );
     let error = refuse(&model, Packing::Full, 16);
     assert!(error.kind == ErrorKind::Argument && error.message.contains("codebook is 16, expected 0"), "{error}");
     model.parameters_mut()[0].tensor.host_mut::<f32>().unwrap()[3] = 3e18;
@@ -103,7 +107,8 @@ fn a_wrong_codebook_says_what_is_wrong() {
     };
     let parsed = File::parse(file.clone()).unwrap();
     let codes = parsed.tensor(table).unwrap().data.to_vec();
-    let entries: Vec<f32> = parsed.tensor(book).unwrap().data.as_chunks::<4>().0.iter().map(|&x| f32::from_le_bytes(x)).collect();
+    let entries: Vec<f32> =
+        parsed.tensor(book).unwrap().data.as_chunks::<4>().0.iter().map(|&x| f32::from_le_bytes(x)).collect();
     let floats = |x: &[f32]| bytemuck::cast_slice::<f32, u8>(x).to_vec();
     let mut wrong = codes.clone();
     wrong[7] = 0x51;

@@ -213,7 +213,10 @@ fn the_report_states_the_sizes() {
 fn what_a_model_does_not_have_is_not_saved() {
     let none = BTreeMap::new();
     let packed = read(bytes(&model(true, false, true), Packing::TwoBit, Rest::F32)).unwrap();
-    assert_eq!(encode(&packed, Storage::new(Packing::Full, Rest::F32), None, &none).unwrap_err().kind, ErrorKind::Unsupported);
+    assert_eq!(
+        encode(&packed, Storage::new(Packing::Full, Rest::F32), None, &none).unwrap_err().kind,
+        ErrorKind::Unsupported
+    );
     let taken = BTreeMap::from([("options".to_string(), "mine".to_string())]);
     let error = encode(&model(false, false, true), Storage::new(Packing::Full, Rest::F32), None, &taken).unwrap_err();
     assert_eq!(error.message, "model file: the metadata key options is the file format's own");
@@ -250,7 +253,10 @@ fn unsound_weights_never_replace_a_file() {
 }
 
 /// The file with its metadata and tensors changed by `change`, written anew.
-pub(super) fn changed(file: &[u8], change: impl Fn(&mut BTreeMap<String, String>, &mut Vec<(String, Entry)>)) -> Vec<u8> {
+pub(super) fn changed(
+    file: &[u8],
+    change: impl Fn(&mut BTreeMap<String, String>, &mut Vec<(String, Entry)>),
+) -> Vec<u8> {
     let file = File::parse(file.to_vec()).unwrap();
     let mut metadata = file.metadata().clone();
     let entry = |name: &str| {

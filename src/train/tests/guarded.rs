@@ -229,7 +229,8 @@ fn compact_training_keeps_codes_and_writes_floats() {
             let ternary = parameter.kind == crate::model::ParameterKind::Ternary;
             assert_eq!(parameter.tensor.dtype() == DType::I8, ternary, "{}", parameter.name);
         }
-        file::save(&guard, &path, file::Storage::new(file::Packing::Full, file::Rest::F32), None, &BTreeMap::new()).unwrap();
+        file::save(&guard, &path, file::Storage::new(file::Packing::Full, file::Rest::F32), None, &BTreeMap::new())
+            .unwrap();
     }
     let loaded = Arc::new(RwLock::new(file::load(context.clone(), &path).unwrap()));
     {

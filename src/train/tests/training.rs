@@ -287,7 +287,14 @@ fn a_trainer_must_fit_its_model_and_text() {
     let scratch = Scratch::new();
     let path = scratch.path().join("packed.safetensors");
     let whole = model(&context, geometry());
-    file::save(&whole.read(), &path, file::Storage::new(file::Packing::TwoBit, file::Rest::F32), None, &BTreeMap::new()).unwrap();
+    file::save(
+        &whole.read(),
+        &path,
+        file::Storage::new(file::Packing::TwoBit, file::Rest::F32),
+        None,
+        &BTreeMap::new(),
+    )
+    .unwrap();
     let packed = Arc::new(RwLock::new(file::load(context.clone(), &path).unwrap()));
     let error = Trainer::new(packed, dataset(), None, options()).err().unwrap();
     assert_eq!(error.kind, ErrorKind::Unsupported);
