@@ -548,9 +548,10 @@ class Train(Programs):
 
         picture = xml.parse(out / "loss.svg")
         lines = [len(line.get("points").split()) for line in picture.iter("{http://www.w3.org/2000/svg}polyline")]
-        self.assertEqual(lines, [12, 3])
+        self.assertEqual(lines, [12, 3, 12, 12, 12])  # losses, learning rate, length of steps, flips
         words = " ".join(text.text for text in picture.iter("{http://www.w3.org/2000/svg}text"))
-        self.assertIn(f"validation, last {losses[-1]['validation_loss']:.3f}", words)
+        self.assertIn(f"validation, last {losses[-1]['validation_loss']:.4g}", words)
+        self.assertIn(f"share of trits, last {losses[-1]['flip_rate']:.2g}", words)
 
         model = out / "model.safetensors"
         self.assertIn(f"{model.stat().st_size} bytes", printed)
