@@ -113,6 +113,7 @@ mutate 'no barrier before the one row is read' ternary_rows.cuh 's/bring(p, x);\
 mutate 'a row of weights past the last' ternary_rows.cuh 's/static_cast<unsigned>(r) < rows/static_cast<unsigned>(r) <= rows/'
 mutate 'a band of tiles that is too high' tiles.cuh 's/min(BAND, down - band \* BAND)/BAND/'
 mutate 'a slab that is read before it is written' tiles.cuh 's/__syncwarp();\n#pragma unroll 1/\n#pragma unroll 1/'
+mutate 'no barrier between stages of floats' float_tiles.cuh 's/if (part % 2) __syncthreads();//'
 mutate 'no barrier after few rows are cleared' ternary_rows.cuh 's/of_block\[i\] = 0;\n            __syncthreads();/of_block[i] = 0;/'
 mutate 'no barrier before few rows are read' ternary_rows.cuh \
     's/hand_over(sums, of_block);\n            __syncthreads();/hand_over(sums, of_block);/'
