@@ -76,8 +76,9 @@ struct FloatSide {
         next = data + static_cast<long long>(first + side) * side_stride + static_cast<long long>(begin + depth) * depth_stride;
         side_left = static_cast<int>(min(count - first, static_cast<u64>(COUNT))) - side;
         depth_left = static_cast<int>(end - begin) - depth;
+        // Then fours are whole and aligned.
         vector = (ALONG ? depth_stride : side_stride) == 1 && (ALONG ? side_stride : depth_stride) % 4 == 0 &&
-                 is_aligned(data, 16);
+                 (ALONG ? end - begin : count) % 4 == 0 && is_aligned(data, 16);
     }
 
     /// Loads what the thread has of the next stage; zeros past the end.
@@ -85,21 +86,28 @@ struct FloatSide {
         const long long down = ALONG ? side_stride : depth_stride, across = ALONG ? depth_stride : side_stride;
         const int across_left = ALONG ? depth_left : side_left, down_left = ALONG ? side_left : depth_left;
         const float *from = next;
+        // Of the rows of a stage that there are.
+        const int rows = across_left > 0 ? down_left : 0;
+        if (vector) {
 #pragma unroll
-        for (int i = 0; i < OWN; ++i) {
-            float4 four = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-            if (i * STEP < down_left) {
-                if (vector && across_left >= 4) {
-                    four = load4(from);
-                } else {
-                    if (across_left > 0) four.x = from[0];
+            for (int i = 0; i < OWN; ++i) {
+                fours[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+                if (i * STEP < rows) fours[i] = load4(from);
+                from += STEP * down;
+            }
+        } else {
+#pragma unroll
+            for (int i = 0; i < OWN; ++i) {
+                float4 four = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+                if (i * STEP < rows) {
+                    four.x = from[0];
                     if (across_left > 1) four.y = from[across];
                     if (across_left > 2) four.z = from[2 * across];
                     if (across_left > 3) four.w = from[3 * across];
                 }
+                fours[i] = four;
+                from += STEP * down;
             }
-            fours[i] = four;
-            from += STEP * down;
         }
         next += DEPTH * depth_stride;
         depth_left -= DEPTH;
@@ -238,6 +246,24 @@ __device__ __forceinline__ void multiply_planes(const unsigned char *a, const un
 #pragma unroll
                 for (int c = 0; c < 4; ++c) sums[i][j][c] += parts[j][c];
         }
+    }
+}
+
+/// Brings `steps` stages and multiplies them, two at a time being in shared memory: bring(step) puts one there, multiply(step)
+/// takes it. While a stage is multiplied, the next one is brought: by half of the warps before they multiply, by the others
+/// after it, so that the tensor cores are not idle while all warps bring.
+template <class Bring, class Multiply>
+__device__ __forceinline__ void in_stages(unsigned steps, Bring bring, Multiply multiply) {
+    const unsigned bring_first = warp_number() / 4 % 2;
+#pragma unroll 1
+    for (unsigned part = 0; part < 2 * (steps + 1); ++part) {
+        const unsigned step = part / 2;
+        if (part % 2 != bring_first) {
+            if (step < steps) bring(step);
+        } else if (step > 0) {
+            multiply(step - 1);
+        }
+        if (part % 2) __syncthreads();
     }
 }
 

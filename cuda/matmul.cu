@@ -19,19 +19,22 @@ __device__ __forceinline__ void product(const FloatProduct &p) {
     const int row = warp_number() / ACROSS * WARP_ROWS, column = warp_number() % ACROSS * WARP_COLUMNS;
     float sums[WARP_ROWS / 16][WARP_COLUMNS / 8][4] = {};
     const unsigned steps = begin < end ? (end - begin + A::DEPTH - 1) / A::DEPTH : 0;
-    for (unsigned step = 0; step <= steps; ++step) {
-        // While a stage is multiplied, the next one is on its way; after the last there is nothing: zeros.
-        a.load();
-        b.load();
-        if (step > 0) {
-            const unsigned char *const stage = shared + (step - 1) % 2 * STAGE;
+    a.load();
+    b.load();
+    in_stages(
+        steps,
+        [&](unsigned step) {
+            unsigned char *const stage = shared + step % 2 * STAGE;
+            a.store(stage);
+            b.store(stage + 3 * A::PLANE);
+            // The next one is on its way until it is stored; after the last there is nothing: zeros.
+            a.load();
+            b.load();
+        },
+        [&](unsigned step) {
+            const unsigned char *const stage = shared + step % 2 * STAGE;
             multiply_planes<A, B, 3, WARP_ROWS, WARP_COLUMNS>(stage, stage + 3 * A::PLANE, row, column, sums);
-        }
-        unsigned char *const stage = shared + step % 2 * STAGE;
-        a.store(stage);
-        b.store(stage + 3 * A::PLANE);
-        __syncthreads();
-    }
+        });
     write_sums<WARP_ROWS, WARP_COLUMNS>(p.c + blockIdx.y * p.m * p.n, first_row + row, first_column + column, p.m, p.n,
                                         p.accumulate, sums);
 }
@@ -104,21 +107,25 @@ __device__ __forceinline__ void product_with_trits(const BackwardProduct &with) 
     const int row = warp_number() / ACROSS * WARP_ROWS, column = warp_number() % ACROSS * WARP_COLUMNS;
     float sums[WARP_ROWS / 16][WARP_COLUMNS / 8][4] = {};
     const unsigned steps = begin < end ? (end - begin + A::DEPTH - 1) / A::DEPTH : 0;
-    for (unsigned step = 0; step <= steps; ++step) {
-        a.load();
-        b.load();
-        load_factors();
-        if (step > 0) {
-            const unsigned char *const stage = shared + (step - 1) % 2 * STAGE;
+    a.load();
+    b.load();
+    load_factors();
+    in_stages(
+        steps,
+        [&](unsigned step) {
+            unsigned char *const stage = shared + step % 2 * STAGE;
+            a.store(stage, [&](float4 four) {
+                return make_float4(four.x * factors[0], four.y * factors[1], four.z * factors[2], four.w * factors[3]);
+            });
+            b.store(stage + 3 * A::PLANE);
+            a.load();
+            b.load();
+            load_factors();
+        },
+        [&](unsigned step) {
+            const unsigned char *const stage = shared + step % 2 * STAGE;
             multiply_planes<A, B, 1, WARP_ROWS, WARP_COLUMNS>(stage, stage + 3 * A::PLANE, row, column, sums);
-        }
-        unsigned char *const stage = shared + step % 2 * STAGE;
-        a.store(stage, [&](float4 four) {
-            return make_float4(four.x * factors[0], four.y * factors[1], four.z * factors[2], four.w * factors[3]);
         });
-        b.store(stage + 3 * A::PLANE);
-        __syncthreads();
-    }
     write_sums<WARP_ROWS, WARP_COLUMNS>(p.c + blockIdx.y * p.m * p.n, first_row + row, first_column + column, p.m, p.n,
                                         p.accumulate, sums);
 }

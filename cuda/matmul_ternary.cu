@@ -17,22 +17,72 @@ __device__ __forceinline__ bool are_fours(const TernaryProduct &p) {
     return p.n % 4 == 0 && is_aligned(p.y, 16) && is_aligned(p.base, 16);
 }
 
-/// Four columns side by side, of which some may be beyond the last.
-__device__ __forceinline__ void write_four(const TernaryProduct &p, bool fours, u64 row, u64 column, const float (&values)[4]) {
-    if (!fours) {
+/// What comes out of a number of a tile: an integer sum, or, with scales by groups, a sum over them.
+__device__ __forceinline__ float scaled(int sum, float of_row, float of_column) {
+    return __fmul_rn(__int2float_rn(sum), __fmul_rn(of_row, of_column));
+}
+__device__ __forceinline__ float scaled(float total, float of_row, float) { return __fmul_rn(total, of_row); }
+
+/// Writes the numbers of a tile.
+template <class Tile, class T>
+__device__ __forceinline__ void write_tile(const TernaryProduct &p, u64 first_row, u64 first_column,
+                                           const T (&numbers)[Tile::DOWN_FRAGMENTS][Tile::ACROSS_FRAGMENTS][4]) {
+    constexpr bool WHOLE = T(1) / T(2) == T(0);
+    // Past the last column, the scale of it.
+    auto of_column = [&](u64 column) { return WHOLE ? p.weight_scales[p.groups == 0 ? 0 : min(column, p.n - 1)] : 1.0f; };
+    if (!are_fours(p)) {
+        Tile::each_four(numbers, [&](int i, int j, const Four<T> &four) {
+            const u64 row = first_row + i, column = first_column + j;
 #pragma unroll
-        for (int c = 0; c < 4; ++c)
-            if (column + c < p.n) write(p, row, column + c, values[c]);
+            for (int c = 0; c < 4; ++c)
+                if (row < p.m && column + c < p.n)
+                    write(p, row, column + c, scaled(four.of[c], p.scales[row], of_column(column + c)));
+        });
         return;
     }
-    const u64 at = row * p.n + column;
-    float4 four = make_float4(values[0], values[1], values[2], values[3]);
-    if (p.base != nullptr) {
-        const float4 base = load4(p.base + at);
-        four = make_float4(__fadd_rn(base.x, four.x), __fadd_rn(base.y, four.y), __fadd_rn(base.z, four.z),
-                           __fadd_rn(base.w, four.w));
+    const u64 row = first_row + Tile::own_row(), column = first_column + Tile::own_column();
+    float of_columns[Tile::FOURS][4];
+    bool inside[Tile::FOURS];
+#pragma unroll
+    for (int j = 0; j < Tile::FOURS; ++j) {
+        inside[j] = column + 16 * j < p.n;
+#pragma unroll
+        for (int c = 0; c < 4; ++c) of_columns[j][c] = of_column(column + 16 * j + c);
     }
-    store4(p.y + at, four);
+#pragma unroll
+    for (int i = 0; i < Tile::DOWN_FRAGMENTS; ++i) {
+        // What is read of 16 rows is on its way together, before any of them is written. Where there is no base, -0 changes
+        // nothing.
+        float4 base[2][Tile::FOURS];
+        float of_rows[2];
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const u64 at = min(row + 16 * i + 8 * half, p.m - 1);
+            const float *const from = p.base + at * p.n + column;
+            of_rows[half] = p.scales[at];
+#pragma unroll
+            for (int j = 0; j < Tile::FOURS; ++j) {
+                base[half][j] = make_float4(-0.0f, -0.0f, -0.0f, -0.0f);
+                if (p.base != nullptr && inside[j]) base[half][j] = load4(from + 16 * j);
+            }
+        }
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const u64 at = row + 16 * i + 8 * half;
+            if (at >= p.m) return;
+            float *const to = p.y + at * p.n + column;
+#pragma unroll
+            for (int j = 0; j < Tile::FOURS; ++j) {
+                const Four<T> four = Tile::four_of(numbers, i, half, j);
+                float4 &y = base[half][j];
+                y.x = __fadd_rn(y.x, scaled(four.of[0], of_rows[half], of_columns[j][0]));
+                y.y = __fadd_rn(y.y, scaled(four.of[1], of_rows[half], of_columns[j][1]));
+                y.z = __fadd_rn(y.z, scaled(four.of[2], of_rows[half], of_columns[j][2]));
+                y.w = __fadd_rn(y.w, scaled(four.of[3], of_rows[half], of_columns[j][3]));
+                if (inside[j]) store4(to + 16 * j, y);
+            }
+        }
+    }
 }
 
 /// Of a product whose rows are one group each, or all of them.
@@ -44,16 +94,7 @@ __device__ __forceinline__ void whole_rows(const TernaryProduct &p) {
     const auto trits = [&](int j) { return first_column + j < p.n ? p.trits + (first_column + j) * (p.k / 4) : nullptr; };
     typename Tile::Sums sums;
     Tile::sum(p.k, typename Tile::Source(p, first_row, trits), sums, [](typename Tile::Sums &, unsigned) {});
-    const bool fours = are_fours(p);
-    Tile::each_four(sums, [&](int i, int j, const Four<int> &four) {
-        const u64 row = first_row + i, column = first_column + j;
-        if (row >= p.m || column >= p.n) return;
-        float values[4];
-#pragma unroll
-        for (int c = 0; c < 4; ++c)
-            values[c] = __fmul_rn(__int2float_rn(four.of[c]), whole_scale(p, row, min(column + c, p.n - 1)));
-        write_four(p, fours, row, column, values);
-    });
+    write_tile<Tile>(p, first_row, first_column, sums);
 }
 
 /// Of a product with several groups in a row: a float total beside every integer sum.
@@ -64,11 +105,11 @@ __device__ __forceinline__ void by_groups(const TernaryProduct &p) {
     const u64 first_row = static_cast<u64>(down) * ROWS, first_column = static_cast<u64>(across) * COLUMNS;
     // Where the scales of a lane's columns are; columns past the last take those of the last.
     u64 scales[Tile::ACROSS_FRAGMENTS][2];
-    const int lane_column = warp_number() % Tile::ACROSS * (8 * Tile::ACROSS_FRAGMENTS) + lane_number() % 4 * 2;
 #pragma unroll
     for (int j = 0; j < Tile::ACROSS_FRAGMENTS; ++j)
 #pragma unroll
-        for (int c = 0; c < 2; ++c) scales[j][c] = min(first_column + lane_column + 8 * j + c, p.n - 1) * p.groups;
+        for (int c = 0; c < 2; ++c)
+            scales[j][c] = min(first_column + Tile::own_column() + j / 2 * 16 + j % 2 * 2 + c, p.n - 1) * p.groups;
     const auto trits = [&](int j) { return first_column + j < p.n ? p.trits + (first_column + j) * (p.k / 4) : nullptr; };
     typename Tile::Sums sums;
     typename Tile::Totals totals;
@@ -99,16 +140,7 @@ __device__ __forceinline__ void by_groups(const TernaryProduct &p) {
         ++group;
         group_end = min(group_end + p.width, p.k);
     });
-    const bool fours = are_fours(p);
-    Tile::each_four(totals, [&](int i, int j, const Four<float> &four) {
-        const u64 row = first_row + i, column = first_column + j;
-        if (row >= p.m || column >= p.n) return;
-        const float scale = p.scales[row];
-        float values[4];
-#pragma unroll
-        for (int c = 0; c < 4; ++c) values[c] = __fmul_rn(four.of[c], scale);
-        write_four(p, fours, row, column, values);
-    });
+    write_tile<Tile>(p, first_row, first_column, totals);
 }
 
 /// Tiles of 128 x 256, a block for each.
@@ -151,6 +183,16 @@ __device__ __forceinline__ void few_rows(const TernaryProduct &p) {
         const float scale = GROUPED ? p.scales[row] : whole_scale(p, row, column);
         write(p, row, column, __fmul_rn(totals[o], scale));
     }
+}
+
+/// One row of x, of at most 48 K columns.
+extern "C" __global__ void __launch_bounds__(THREADS, 4) matmul_ternary_1(TernaryProduct p) {
+    const u64 first = static_cast<u64>(blockIdx.x) * OneToken::OF_BLOCK + warp_number() * OneToken::ROWS;
+    // Each of the first lanes has a row.
+    const u64 column = first + lane_number();
+    const int total = OneToken::sum(p, first);
+    if (lane_number() < OneToken::ROWS && column < p.n)
+        write(p, 0, column, __fmul_rn(__int2float_rn(total), whole_scale(p, 0, column)));
 }
 
 /// Up to 8 rows of x; 16 rows of the weights a block, which are few.
@@ -233,6 +275,35 @@ matmul_ternary_two_bit(const unsigned char *from, u64 from_row, unsigned *to, u6
                 word ^= (code ^ 1u) << 2 * c;
             }
         to[i] = word;
+    }
+}
+
+/// Trits of two bits t[rows, columns] turned, to [columns, 16 * to_row]; both have rows of so many words. A thread for each word of
+/// 16 rows and 16 columns; past the last row there are zeros.
+extern "C" __global__ void __launch_bounds__(THREADS)
+matmul_ternary_turn(const unsigned *from, u64 from_row, unsigned *to, u64 to_row, u64 rows, u64 columns) {
+    const u64 count = (columns + WORD - 1) / WORD * to_row;
+    for (u64 i = global_thread(); i < count; i += global_threads()) {
+        const u64 down = i % to_row, across = i / to_row;
+        unsigned words[WORD];
+#pragma unroll
+        for (int r = 0; r < WORD; ++r)
+            words[r] = WORD * down + r < rows ? from[(WORD * down + r) * from_row + across] : 0x55555555u;
+        // Squares of 16 entries, then of 8, 4 and 2, change what is right above with what is left below.
+#pragma unroll
+        for (int side = WORD / 2; side > 0; side /= 2) {
+            const unsigned right = side == 8 ? 0xFFFFu : side == 4 ? 0x00FF00FFu : side == 2 ? 0x0F0F0F0Fu : 0x33333333u;
+#pragma unroll
+            for (int r = 0; r < WORD; ++r) {
+                if (r & side) continue;
+                const unsigned change = (words[r] >> 2 * side ^ words[r + side]) & right;
+                words[r] ^= change << 2 * side;
+                words[r + side] ^= change;
+            }
+        }
+#pragma unroll
+        for (int c = 0; c < WORD; ++c)
+            if (WORD * across + c < columns) to[(WORD * across + c) * to_row + down] = words[c];
     }
 }
 

@@ -47,15 +47,97 @@ __device__ __forceinline__ unsigned row_of(const QkvProduct &p, unsigned j) {
     return j - in_head + in_head / 2 + in_head % 2 * (p.head / 2);
 }
 
-/// An element from its sum; without columns, 0 whatever the scales are.
-__device__ __forceinline__ float element(const TernaryProduct &product, float sum, u64 token) {
-    return product.k == 0 ? 0.0f : __fmul_rn(sum, __fmul_rn(product.scales[token], *product.weight_scales));
+/// With which the sums of a token become elements; without columns, 0 whatever the scales are.
+__device__ __forceinline__ float scale_of(const TernaryProduct &product, u64 token) {
+    return product.k == 0 ? 0.0f : __fmul_rn(product.scales[token], *product.weight_scales);
 }
+
+__device__ __forceinline__ float element(int sum, float scale) { return __fmul_rn(__int2float_rn(sum), scale); }
 
 /// The pair (u, v), elements i and i + head / 2 of a head, by the angles of the token's position: as rope.
 __device__ __forceinline__ float2 turn(const QkvProduct &p, u64 token, unsigned i, float u, float v) {
     const u64 at = static_cast<u64>(static_cast<unsigned>(token) % p.length) * (p.head / 2) + i;
     return rotated(u, v, p.cosine[at], p.sine[at]);
+}
+
+/// The same for heads of whole 32 elements: 16 side by side, and the 16 that they are turned with. So what a lane has of a tile
+/// are four pairs, and both sides of them lie together in memory.
+__device__ __forceinline__ unsigned wide_row_of(const QkvProduct &p, unsigned j) {
+    const unsigned in_head = j % p.head;
+    return j - in_head + in_head / 32 * 16 + in_head % 16 + in_head / 16 % 2 * (p.head / 2);
+}
+
+/// What a lane has of a tile, in the order of the memory, where fours are aligned.
+template <class Tile>
+__device__ __forceinline__ void write_plain(const QkvProduct &p, const TernaryProduct &product, u64 row, unsigned column,
+                                            const typename Tile::Sums &sums) {
+    const unsigned n = static_cast<unsigned>(product.n);
+#pragma unroll
+    for (int i = 0; i < 2 * Tile::DOWN_FRAGMENTS; ++i) {
+        const u64 at = row + 8 * i;
+        if (at >= p.m) return;
+        const float scale = scale_of(product, at);
+        float *const to = product.y + at * n + column;
+#pragma unroll
+        for (int j = 0; j < Tile::FOURS; ++j) {
+            const Four<int> four = Tile::four_of(sums, i / 2, i % 2, j);
+            float values[4];
+#pragma unroll
+            for (int c = 0; c < 4; ++c) values[c] = element(four.of[c], scale);
+            if (column + 16 * j < n) store4(to + 16 * j, make_float4(values[0], values[1], values[2], values[3]));
+        }
+    }
+}
+
+/// What a lane has of a turned tile of wide rows: fours 2 j and 2 j + 1 are the two sides of four pairs.
+template <class Tile>
+__device__ __forceinline__ void write_turned(const QkvProduct &p, const TernaryProduct &product, u64 row, unsigned column,
+                                             const typename Tile::Sums &sums) {
+    constexpr int PAIRS = Tile::FOURS / 2;
+    const unsigned n = static_cast<unsigned>(product.n), half = p.head / 2;
+    // Of the first sides: the row of the weights, and the place in the first half of a head.
+    unsigned places[PAIRS], in_half[PAIRS];
+#pragma unroll
+    for (int j = 0; j < PAIRS; ++j) {
+        places[j] = wide_row_of(p, column + 32 * j);
+        in_half[j] = places[j] % p.head;
+    }
+#pragma unroll
+    for (int i = 0; i < Tile::DOWN_FRAGMENTS; ++i) {
+        // What is read of 16 rows is on its way together, before any of them is written.
+        float4 cosine[2][PAIRS], sine[2][PAIRS];
+        float scales[2];
+#pragma unroll
+        for (int k = 0; k < 2; ++k) {
+            const u64 at = min(row + 16 * i + 8 * k, p.m - 1);
+            const u64 angles = static_cast<u64>(static_cast<unsigned>(at) % p.length) * half;
+            scales[k] = scale_of(product, at);
+#pragma unroll
+            for (int j = 0; j < PAIRS; ++j) {
+                cosine[k][j] = load4(p.cosine + angles + in_half[j]);
+                sine[k][j] = load4(p.sine + angles + in_half[j]);
+            }
+        }
+#pragma unroll
+        for (int k = 0; k < 2; ++k) {
+            const u64 at = row + 16 * i + 8 * k;
+            if (at >= p.m) return;
+            float *const to = product.y + at * n;
+#pragma unroll
+            for (int j = 0; j < PAIRS; ++j) {
+                const Four<int> u = Tile::four_of(sums, i, k, 2 * j), v = Tile::four_of(sums, i, k, 2 * j + 1);
+                const float c[4] = {cosine[k][j].x, cosine[k][j].y, cosine[k][j].z, cosine[k][j].w};
+                const float s[4] = {sine[k][j].x, sine[k][j].y, sine[k][j].z, sine[k][j].w};
+                float2 pairs[4];
+#pragma unroll
+                for (int l = 0; l < 4; ++l)
+                    pairs[l] = rotated(element(u.of[l], scales[k]), element(v.of[l], scales[k]), c[l], s[l]);
+                if (column + 32 * j >= n) continue;
+                store4(to + places[j], make_float4(pairs[0].x, pairs[1].x, pairs[2].x, pairs[3].x));
+                store4(to + places[j] + half, make_float4(pairs[0].y, pairs[1].y, pairs[2].y, pairs[3].y));
+            }
+        }
+    }
 }
 
 template <class Tile, int ROWS, int COLUMNS>
@@ -66,51 +148,46 @@ __device__ __forceinline__ void tile_of_three(const QkvProduct &p) {
     const TernaryProduct product = product_of(p, COLUMNS, across, turned);
     const u64 first_row = static_cast<u64>(down) * ROWS;
     const unsigned first_column = across * COLUMNS, n = static_cast<unsigned>(product.n);
+    const bool fours = n % 4 == 0 && is_aligned(product.y, 16);
+    const bool wide = turned && fours && p.head % 32 == 0 && is_aligned(p.cosine, 16) && is_aligned(p.sine, 16);
     const auto trits = [&](int j) -> const unsigned char * {
         const unsigned column = first_column + j;
         if (column >= n) return nullptr;
-        return product.trits + static_cast<u64>(turned ? row_of(p, column) : column) * (product.k / 4);
+        const unsigned row = wide ? wide_row_of(p, column) : turned ? row_of(p, column) : column;
+        return product.trits + static_cast<u64>(row) * (product.k / 4);
     };
     typename Tile::Sums sums;
     Tile::sum(product.k, typename Tile::Source(product, first_row, trits), sums, [](typename Tile::Sums &, unsigned) {});
-    const bool fours = n % 4 == 0 && is_aligned(product.y, 16), pairs = p.head % 4 == 0 && is_aligned(product.y, 8);
+    const u64 own_row = first_row + Tile::own_row();
+    const unsigned own_column = first_column + Tile::own_column();
+    if (wide) {
+        write_turned<Tile>(p, product, own_row, own_column, sums);
+        return;
+    }
+    if (!turned && fours) {
+        write_plain<Tile>(p, product, own_row, own_column, sums);
+        return;
+    }
     Tile::each_four(sums, [&](int i, int j, const Four<int> &four) {
         const u64 row = first_row + i;
         const unsigned column = first_column + j;
-        if (row >= p.m || column >= n) return;
-        float values[4];
-#pragma unroll
-        for (int c = 0; c < 4; ++c) values[c] = element(product, __int2float_rn(four.of[c]), row);
+        if (row >= p.m) return;
+        const float scale = scale_of(product, row);
         float *const to = product.y + row * n;
-        if (!turned) {
-            if (fours) {
-                store4(to + column, make_float4(values[0], values[1], values[2], values[3]));
-                return;
+        // Heads, and so the rows of what is turned, have an even number of elements: there is no half of a pair.
+#pragma unroll
+        for (int c = 0; c < 4; c += 2) {
+            if (column + c >= n) return;
+            const float u = element(four.of[c], scale), v = element(four.of[c + 1], scale);
+            if (turned) {
+                const float2 pair = turn(p, row, (column + c) % p.head / 2, u, v);
+                const unsigned at = row_of(p, column + c);
+                to[at] = pair.x;
+                to[at + p.head / 2] = pair.y;
+            } else {
+                to[column + c] = u;
+                if (column + c + 1 < n) to[column + c + 1] = v;
             }
-#pragma unroll
-            for (int c = 0; c < 4; ++c)
-                if (column + c < n) to[column + c] = values[c];
-            return;
-        }
-        // Heads, and so the rows, have an even number of elements: there is no half of a pair.
-        float2 turned_pairs[2];
-        unsigned at[2];
-#pragma unroll
-        for (int pair = 0; pair < 2; ++pair) {
-            const unsigned j = min(column + 2 * pair, n - 2);
-            at[pair] = row_of(p, j);
-            turned_pairs[pair] = turn(p, row, j % p.head / 2, values[2 * pair], values[2 * pair + 1]);
-        }
-        if (pairs) {
-            *reinterpret_cast<float2 *>(to + at[0]) = make_float2(turned_pairs[0].x, turned_pairs[1].x);
-            *reinterpret_cast<float2 *>(to + at[0] + p.head / 2) = make_float2(turned_pairs[0].y, turned_pairs[1].y);
-            return;
-        }
-#pragma unroll
-        for (int pair = 0; pair < 2; ++pair) {
-            if (column + 2 * pair >= n) break;
-            to[at[pair]] = turned_pairs[pair].x;
-            to[at[pair] + p.head / 2] = turned_pairs[pair].y;
         }
     });
 }
@@ -145,7 +222,7 @@ __device__ __forceinline__ void few_of_three(const QkvProduct &p) {
         const unsigned column = first + number % Few::ROWS;
         const u64 token = number / Few::ROWS;
         const bool inside = token < p.m && column < n;
-        const float value = inside ? element(product, totals[o], token) : 0.0f;
+        const float value = inside ? __fmul_rn(totals[o], scale_of(product, token)) : 0.0f;
         // The other of the pair, in the lane beside.
         const float other = __shfl_xor_sync(ALL_LANES, value, 1);
         if (!inside) continue;

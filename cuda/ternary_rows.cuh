@@ -156,3 +156,98 @@ struct FewTokens {
         }
     }
 };
+
+/// One row of x: without the tensor cores, which would multiply seven more. A warp has ROWS rows of the weights, which its lanes
+/// read side by side, 16 bytes each.
+///
+/// Byte i of a word has the trits 4 i + s at bits 2 s and 2 s + 1. Under masks its bytes are codes times 1, 4 and 16, to be
+/// multiplied by every fourth number of x; what codes are larger than trits, once the sum of x, is taken from the sums at last.
+struct OneToken {
+    static constexpr int ROWS = 4, OF_BLOCK = ROWS * (THREADS / 32);
+    /// Words of a row that a warp takes at once, and x of as many columns.
+    static constexpr unsigned WORDS = 4 * 32, COLUMNS = WORDS * WORD;
+
+    /// x in shared memory: of every 16 numbers, every fourth one together; zeros up to whole COLUMNS. A lane's words lie 32
+    /// places apart.
+    static __device__ __forceinline__ void bring(const TernaryProduct &p, uint4 *x) {
+        const unsigned count = (p.k + COLUMNS - 1) / COLUMNS * WORDS;
+        for (unsigned i = threadIdx.x; i < count; i += THREADS) {
+            const uint4 codes = i < p.k / WORD ? reinterpret_cast<const uint4 *>(p.codes)[i] : make_uint4(0, 0, 0, 0);
+            const unsigned low[2] = {__byte_perm(codes.x, codes.y, 0x5140), __byte_perm(codes.z, codes.w, 0x5140)};
+            const unsigned high[2] = {__byte_perm(codes.x, codes.y, 0x7362), __byte_perm(codes.z, codes.w, 0x7362)};
+            x[i / WORDS * WORDS + i % 4 * 32 + i % WORDS / 4] =
+                make_uint4(__byte_perm(low[0], low[1], 0x5410), __byte_perm(low[0], low[1], 0x7632),
+                           __byte_perm(high[0], high[1], 0x5410), __byte_perm(high[0], high[1], 0x7632));
+        }
+    }
+
+    /// `row` bytes a row, of which there are `rows`.
+    static __device__ __forceinline__ void load(const unsigned char *trits, unsigned row, unsigned rows, unsigned word,
+                                                uint4 (&four)[ROWS]) {
+        const bool inside = 4 * word < row;
+        trits += 4 * word;
+#pragma unroll
+        for (int r = 0; r < ROWS; ++r) {
+            four[r] = make_uint4(0, 0, 0, 0);
+            if (inside && static_cast<unsigned>(r) < rows) four[r] = *reinterpret_cast<const uint4 *>(trits);
+            trits += row;
+        }
+    }
+
+    /// Sums of codes times 1, times 4 and times 16.
+    struct Sums {
+        int of_rows[ROWS][3], of_x;
+    };
+
+    static __device__ __forceinline__ void multiply(unsigned word, const uint4 &x, int (&sums)[3]) {
+        sums[0] = __dp4a(static_cast<int>(word & 0x03030303u), static_cast<int>(x.x), sums[0]);
+        sums[1] = __dp4a(static_cast<int>(word & 0x0C0C0C0Cu), static_cast<int>(x.y), sums[1]);
+        sums[2] = __dp4a(static_cast<int>(word & 0x30303030u), static_cast<int>(x.z), sums[2]);
+        sums[0] = __dp4a(static_cast<int>(word >> 6 & 0x03030303u), static_cast<int>(x.w), sums[0]);
+    }
+
+    static __device__ __forceinline__ void multiply(const uint4 (&trits)[ROWS], const uint4 *x, Sums &sums) {
+#pragma unroll
+        for (int place = 0; place < 4; ++place) {
+            const uint4 of_x = x[32 * place + lane_number()];
+            const unsigned fours[4] = {of_x.x, of_x.y, of_x.z, of_x.w};
+#pragma unroll
+            for (int s = 0; s < 4; ++s) sums.of_x = __dp4a(0x01010101, static_cast<int>(fours[s]), sums.of_x);
+#pragma unroll
+            for (int r = 0; r < ROWS; ++r) {
+                const unsigned words[4] = {trits[r].x, trits[r].y, trits[r].z, trits[r].w};
+                multiply(words[place], of_x, sums.of_rows[r]);
+            }
+        }
+    }
+
+    /// The product with row first + lane of the weights, in the first ROWS lanes. Called by the whole block, which has room for x.
+    static __device__ __forceinline__ int sum(const TernaryProduct &p, u64 first) {
+        DYNAMIC_SHARED(uint4, x);
+        const unsigned row = p.k / 4, words = p.k / WORD, lane = lane_number();
+        const unsigned rows = first < p.n ? static_cast<unsigned>(min(p.n - first, static_cast<u64>(ROWS))) : 0;
+        const unsigned char *const trits = p.trits + first * row;
+        uint4 step[ROWS], next[ROWS];
+        load(trits, row, rows, 4 * lane, step);
+        bring(p, x);
+        __syncthreads();
+        Sums sums = {};
+#pragma unroll 1
+        for (unsigned word = 0; word < words; word += WORDS) {
+            // The next step is on its way while this one is multiplied.
+            load(trits, row, rows, word + WORDS + 4 * lane, next);
+            multiply(step, x + word, sums);
+#pragma unroll
+            for (int r = 0; r < ROWS; ++r) step[r] = next[r];
+        }
+        int own = 0;
+#pragma unroll
+        for (int r = 0; r < ROWS; ++r) {
+            const int (&of_row)[3] = sums.of_rows[r];
+            const int sum = of_row[0] + of_row[1] / 4 + of_row[2] / 16 - sums.of_x;
+            const int total = static_cast<int>(__reduce_add_sync(ALL_LANES, static_cast<unsigned>(sum)));
+            if (lane == static_cast<unsigned>(r)) own = total;
+        }
+        return own;
+    }
+};

@@ -81,7 +81,7 @@ struct TernaryTile {
         /// NULL where there is no row.
         const unsigned char *trits[TRIT_COPIES];
 
-        /// `trits(j)` is where row j of the tile's trits begins.
+        /// `trits_of(j)` is where the trits of column j of the tile begin.
         template <class Trits>
         __device__ __forceinline__ Source(const TernaryProduct &p, u64 first_row, Trits trits_of) {
             const u64 row = first_row + threadIdx.x / CODE_CHUNKS;
@@ -90,7 +90,7 @@ struct TernaryTile {
 #pragma unroll
             for (int i = 0; i < CODE_COPIES; ++i) code_rows |= static_cast<unsigned>(row + i * CODE_STEP < p.m) << i;
 #pragma unroll
-            for (int i = 0; i < TRIT_COPIES; ++i) trits[i] = trits_of(threadIdx.x / TRIT_CHUNKS + i * TRIT_STEP);
+            for (int i = 0; i < TRIT_COPIES; ++i) trits[i] = trits_of(column_of(threadIdx.x / TRIT_CHUNKS + i * TRIT_STEP));
         }
 
         /// Begins to copy the next stage, of columns from `column` on.
@@ -172,14 +172,44 @@ struct TernaryTile {
         }
     }
 
-    /// Calls each(row, column, four) for what the warp has of the tile, when all stages are done.
+    /// Of the rows of trits as they lie in a stage, which column of the tile each is. Of every 16, a lane's sums are four that
+    /// follow each other, so that they go from its registers to memory in one piece.
+    static __device__ __forceinline__ int column_of(int place) {
+        return place / 16 * 16 + place % 8 / 2 * 4 + place / 8 % 2 * 2 + place % 2;
+    }
+
+    /// A lane has, of its warp's part of the tile, the rows own_row() + 16 i + 8 half and the columns own_column() + 16 j + c.
+    static constexpr int FOURS = ACROSS_FRAGMENTS / 2;
+    static __device__ __forceinline__ int own_row() { return warp_number() / ACROSS * WARP_ROWS + lane_number() / 4; }
+    static __device__ __forceinline__ int own_column() {
+        return warp_number() % ACROSS * WARP_COLUMNS + 4 * (lane_number() % 4);
+    }
+    template <class T>
+    static __device__ __forceinline__ Four<T> four_of(const T (&numbers)[DOWN_FRAGMENTS][ACROSS_FRAGMENTS][4], int i, int half,
+                                                      int j) {
+        return {{numbers[i][2 * j][2 * half], numbers[i][2 * j][2 * half + 1], numbers[i][2 * j + 1][2 * half],
+                 numbers[i][2 * j + 1][2 * half + 1]}};
+    }
+
+    /// Calls each(row, column, four) for what a lane has of the tile, one after the other, where there is no need for speed: the
+    /// fours wait in shared memory, where the stages were, as many as there is room for.
     template <class T, class Each>
     static __device__ __forceinline__ void each_four(const T (&numbers)[DOWN_FRAGMENTS][ACROSS_FRAGMENTS][4], Each each) {
-        static_assert(WARPS * Slab<WARP_COLUMNS>::SIZE * 4 <= STAGES * STAGE, "slabs take the place of the stages");
-        DYNAMIC_SHARED(T, shared);
-        const int row = warp_number() / ACROSS * WARP_ROWS, column = warp_number() % ACROSS * WARP_COLUMNS;
+        constexpr int BLOCK = 32 * WARPS, ROOM = STAGES * STAGE / (sizeof(Four<T>) * BLOCK * 2 * FOURS);
+        constexpr int DOWN = ROOM >= DOWN_FRAGMENTS ? DOWN_FRAGMENTS : ROOM >= DOWN_FRAGMENTS / 2 ? DOWN_FRAGMENTS / 2 : 1;
+        static_assert(ROOM >= DOWN, "fours take the place of the stages");
+        DYNAMIC_SHARED(Four<T>, shared);
+        Four<T> *const own = shared + threadIdx.x;
         __syncthreads();
-        in_fours<WARP_ROWS, WARP_COLUMNS>(shared + warp_number() * Slab<WARP_COLUMNS>::SIZE, numbers,
-                                          [&](int i, int j, const Four<T> &four) { each(row + i, column + j, four); });
+#pragma unroll
+        for (int first = 0; first < DOWN_FRAGMENTS; first += DOWN) {
+#pragma unroll
+            for (int i = 0; i < 2 * DOWN; ++i)
+#pragma unroll
+                for (int j = 0; j < FOURS; ++j) own[(i * FOURS + j) * BLOCK] = four_of(numbers, first + i / 2, i % 2, j);
+#pragma unroll 1
+            for (int f = 0; f < 2 * DOWN * FOURS; ++f)
+                each(own_row() + 16 * first + f / FOURS * 8, own_column() + f % FOURS * 16, own[f * BLOCK]);
+        }
     }
 };

@@ -11,6 +11,13 @@ inline int __clz(int x) { return x == 0 ? 32 : __builtin_clz(unsigned(x)); }
 inline int __ffs(int x) { return __builtin_ffs(x); }
 
 /// Four bytes of the eight in (y, x), by the low three bits of each nibble; the fourth bit spreads the byte's sign.
+/// sum plus the products of four signed bytes each.
+inline int __dp4a(int a, int b, int sum) {
+    unsigned total = unsigned(sum);
+    for (int i = 0; i < 4; ++i) total += unsigned(int8_t(a >> 8 * i) * int8_t(b >> 8 * i));
+    return int(total);
+}
+
 inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {
     uint64_t bytes = uint64_t(y) << 32 | x;
     unsigned result = 0;

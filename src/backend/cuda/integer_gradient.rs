@@ -1,12 +1,12 @@
 //! The gradients of a ternary layer in integers. See cuda/integer_gradient.cu.
 
-use super::argument::{Last, Philox, Pointer, Struct, arguments};
-use super::matmul_ternary::{Columns, codes_of, trits_of};
+use super::argument::{Philox, Pointer, Struct, arguments};
+use super::matmul_ternary::{Columns, TernaryProduct, UNIT, WORD, codes_of, trits_of};
 use super::module::Kernel;
-use super::stage::{Stage, THREADS, blocks_of};
+use super::stage::{Stage, THREADS, blocks_of, narrow};
 use crate::backend::Launch;
 use crate::backend::scalar::integer_gradient::{TOKENS, check_columns, check_transposed, check_weight};
-use crate::tensor::error::{Result, ensure};
+use crate::tensor::error::{Result, error};
 use crate::tensor::random::Stream;
 use crate::tensor::{DType, Packing, View, ViewMut};
 
@@ -71,33 +71,12 @@ pub fn weight_gradient(launch: &Launch, g: &View, scales: &View, codes: &View, d
         pitch: of_token.pitch as u64,
     };
     let tile = Tile::of([n, k], stage.gpu.multiprocessors() as usize);
-    let kernel = if tile == Tile::LARGE { Kernel::weight_gradient } else { Kernel::weight_gradient_small };
-    // Three stages of both factors.
-    let shared = 3 * (tile.rows * 128 + 128 * 128) as u32;
     // SAFETY: kernel(product), a block for each tile.
-    unsafe { stage.gpu.launch(kernel, tile.grid([n, k])?, [tile.threads, 1, 1], shared, arguments![&product]) }?;
+    unsafe {
+        stage.gpu.launch(tile.kernel, tile.grid([n, k])?, [tile.threads, 1, 1], tile.shared, arguments![&product])
+    }?;
     stage.finish()
 }
-
-/// As cuda/integer_gradient.cu has it.
-#[repr(C)]
-struct TransposedProduct {
-    codes: Pointer,
-    scales: Pointer,
-    trits: Pointer,
-    weight_scale: Pointer,
-    dx: Pointer,
-    m: u64,
-    n: u64,
-    k: u64,
-    codes_pitch: u64,
-    trits_pitch: u64,
-    accumulate: Last<i32>,
-}
-
-// SAFETY: const signed char *codes; const float *scales; const unsigned *trits; const float *weight_scale; float *dx; u64 m, n,
-// k, codes_pitch, trits_pitch; int accumulate.
-unsafe impl Struct for TransposedProduct {}
 
 pub fn matmul_ternary_transposed(
     launch: &Launch,
@@ -110,7 +89,6 @@ pub fn matmul_ternary_transposed(
 ) -> Result<()> {
     check_transposed(codes, scales.count(), packed.dims(), weight_scale.count(), dx.dims())?;
     let (m, n, k) = (codes.dim(0), codes.dim(1), dx.dim(1));
-    ensure!(k <= 1 << 31, Unsupported, "matmul_ternary_transposed: {k} columns are too many for cuda");
     let mut stage = Stage::new(launch)?;
     let (codes, scales) = (stage.input(codes, DType::I8)?, stage.input(scales, DType::F32)?);
     let (packed, weight_scale) = (stage.input(packed, DType::U8)?, stage.input(weight_scale, DType::F32)?);
@@ -118,64 +96,94 @@ pub fn matmul_ternary_transposed(
     if m == 0 || k == 0 {
         return stage.finish();
     }
-    let (of_codes, of_trits) = (Columns::plain(n, 16), Columns::plain(k, 16));
-    let product = TransposedProduct {
+    let (of_codes, of_trits) = (Columns::plain(n, UNIT), Columns::plain(k, WORD));
+    let trits = trits_of(&mut stage, Packing::TwoBit, packed, n, of_trits, 4)?;
+    let product = TernaryProduct {
         codes: codes_of(&mut stage, codes, m, of_codes)?,
         scales,
-        trits: trits_of(&mut stage, Packing::TwoBit, packed, n, of_trits, 4)?,
-        weight_scale,
-        dx,
+        trits: turned(&mut stage, trits, [n, k], [of_trits.pitch, of_codes.pitch])?,
+        weight_scales: weight_scale,
+        base: if accumulate { dx } else { Pointer(0) },
+        y: dx,
         m: m as u64,
-        n: n as u64,
-        k: k as u64,
-        codes_pitch: of_codes.pitch as u64,
-        trits_pitch: (of_trits.pitch / 16) as u64,
-        accumulate: i32::from(accumulate).into(),
+        n: k as u64,
+        k: narrow(of_codes.pitch)?,
+        width: narrow(of_codes.pitch)?,
+        groups: 0.into(),
     };
-    let tile = Tile::of([m, k], stage.gpu.multiprocessors() as usize);
-    let kernel =
-        if tile == Tile::LARGE { Kernel::matmul_ternary_transposed } else { Kernel::matmul_ternary_transposed_small };
-    // Three stages of codes, two of trits.
-    let shared = (3 * tile.rows * 128 + 2 * 128 * 128) as u32;
-    // SAFETY: kernel(product), a block for each tile.
-    unsafe { stage.gpu.launch(kernel, tile.grid([m, k])?, [tile.threads, 1, 1], shared, arguments![&product]) }?;
+    product.launch(&stage, false)?;
     stage.finish()
 }
 
-/// So many rows by 128 columns.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Trits t[n, k] as [k, n], with rows of so many trits: so the product is that of a layer's output, and takes its kernels.
+fn turned(stage: &mut Stage, trits: Pointer, [n, k]: [usize; 2], [from, to]: [usize; 2]) -> Result<Pointer> {
+    if n == 0 {
+        return Ok(trits);
+    }
+    let bytes = k.checked_mul(to / 4);
+    let by_columns =
+        stage.scratch(bytes.ok_or_else(|| error!(Memory, "matmul: {k} rows of {to} trits do not fit in memory"))?)?;
+    let (from_row, to_row) = (from / WORD, to / WORD);
+    let threads = k.div_ceil(WORD).saturating_mul(to_row);
+    let arguments = arguments![trits, from_row as u64, by_columns, to_row as u64, n as u64, k as u64];
+    // SAFETY: matmul_ternary_turn(from, from_row, to, to_row, rows, columns).
+    unsafe { stage.launch(Kernel::matmul_ternary_turn, threads.div_ceil(THREADS as usize), THREADS, arguments) }?;
+    Ok(by_columns)
+}
+
+/// What a block has of the gradient to the weights. All of the depth is its own: the sums of blocks of tokens are added as floats,
+/// one after the other.
+#[derive(Clone, Copy)]
 struct Tile {
+    kernel: Kernel,
     rows: usize,
+    columns: usize,
     threads: u32,
+    /// Bytes of its stages.
+    shared: u32,
+    /// How long a tile takes, in cycles for 32 tokens: the shared memory sets the pace.
+    cost: usize,
 }
 
 impl Tile {
-    const COLUMNS: usize = 128;
-    const LARGE: Tile = Tile { rows: 128, threads: 256 };
-    const SMALL: Tile = Tile { rows: 32, threads: 128 };
+    const ALL: [Tile; 3] = [
+        Tile::new(Kernel::weight_gradient, [128, 128], 256, 3 * 128, 300),
+        Tile::new(Kernel::weight_gradient_medium, [64, 128], 128, 4 * 128, 185),
+        Tile::new(Kernel::weight_gradient_small, [32, 64], 128, 4 * 256, 95),
+    ];
 
-    /// That with which what is left idle is least, where a small one takes half as long again for what it does.
+    /// `depth`: tokens in all stages.
+    const fn new(kernel: Kernel, [rows, columns]: [usize; 2], threads: u32, depth: usize, cost: usize) -> Tile {
+        Tile { kernel, rows, columns, threads, shared: ((rows + columns) * depth) as u32, cost }
+    }
+
+    /// That with which the busiest multiprocessor is done first.
     fn of(sizes: [usize; 2], multiprocessors: usize) -> Tile {
-        let cost = |tile: Tile, factor| tile.count(sizes).div_ceil(multiprocessors) * tile.rows * factor;
-        if cost(Tile::LARGE, 2) <= cost(Tile::SMALL, 3) { Tile::LARGE } else { Tile::SMALL }
+        let cost = |tile: &Tile| tile.count(sizes).div_ceil(multiprocessors).saturating_mul(tile.cost);
+        Tile::ALL.into_iter().min_by_key(cost).expect("there are tiles")
     }
 
     fn count(&self, [rows, columns]: [usize; 2]) -> usize {
-        rows.div_ceil(self.rows) * columns.div_ceil(Tile::COLUMNS)
+        rows.div_ceil(self.rows).saturating_mul(columns.div_ceil(self.columns))
     }
 
     fn grid(&self, [rows, columns]: [usize; 2]) -> Result<[u32; 3]> {
-        Ok([blocks_of(&[rows.div_ceil(self.rows), columns.div_ceil(Tile::COLUMNS)])?, 1, 1])
+        Ok([blocks_of(&[rows.div_ceil(self.rows), columns.div_ceil(self.columns)])?, 1, 1])
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Tile;
+    use super::{Kernel, Tile};
 
     #[test]
     fn tiles_are_small_where_they_are_few() {
-        assert!(Tile::of([384, 1536], 132) == Tile::SMALL && Tile::of([4096, 4096], 132) == Tile::LARGE);
-        assert!(Tile::of([1, 1], 4) == Tile::SMALL);
+        let kernel = |n, k| Tile::of([n, k], 132).kernel;
+        assert_eq!(kernel(4096, 4096), Kernel::weight_gradient);
+        assert_eq!(kernel(384, 1536), Kernel::weight_gradient_medium);
+        assert_eq!(kernel(384, 384), Kernel::weight_gradient_small);
+        assert_eq!(kernel(1, 1), Kernel::weight_gradient_small);
+        // What every device of compute capability 8 has.
+        assert!(Tile::ALL.iter().all(|tile| tile.shared <= 99 << 10));
     }
 }

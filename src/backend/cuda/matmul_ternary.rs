@@ -34,7 +34,7 @@ unsafe impl Struct for TernaryProduct {}
 /// Columns of codes and trits come in units of so many.
 pub const UNIT: usize = 64;
 /// Trits in a word, and codes in 16 bytes.
-const WORD: usize = 16;
+pub const WORD: usize = 16;
 /// Narrower groups are not widened to units, which would take more than eight times the memory.
 const LEAST_WIDTH: usize = 8;
 
@@ -197,11 +197,19 @@ pub fn matmul_ternary(
         unsafe { stage.launch(Kernel::matmul_ternary_narrow_groups, blocks, THREADS, arguments) }?;
         return stage.finish();
     }
-    let form = Form::of([m, n], groups.per_row > 1, stage.gpu.multiprocessors() as usize);
-    let (grid, block) = (form.grid([m, n])?, [form.threads, 1, 1]);
-    // SAFETY: kernel(product), a block for each tile.
-    unsafe { stage.gpu.launch(form.kernel, grid, block, form.shared(), arguments![&product]) }?;
+    product.launch(&stage, groups.per_row > 1)?;
     stage.finish()
+}
+
+impl TernaryProduct {
+    /// By whole units of columns; `grouped`: with several scales a row.
+    pub fn launch(&self, stage: &Stage, grouped: bool) -> Result<()> {
+        let sizes = [self.m as usize, self.n as usize];
+        let form = Form::of(sizes, self.k as usize, grouped, stage.gpu.multiprocessors() as usize);
+        let (grid, block) = (form.grid(sizes)?, [form.threads, 1, 1]);
+        // SAFETY: kernel(product), a block for each tile.
+        unsafe { stage.gpu.launch(form.kernel, grid, block, form.shared_for(self.k as usize), arguments![self]) }
+    }
 }
 
 /// The base, or zeros, whatever the scales are.
@@ -236,10 +244,13 @@ impl Form {
     }
 
     /// With which what is left idle is least. The bits do not depend on it: integers have no roundings.
-    fn of([m, n]: [usize; 2], grouped: bool, multiprocessors: usize) -> Form {
+    fn of([m, n]: [usize; 2], k: usize, grouped: bool, multiprocessors: usize) -> Form {
         if m <= 16 {
             // Two blocks for every multiprocessor keep the memory busy; then x is read less often by larger ones.
             let narrow = n.div_ceil(32) < 2 * multiprocessors;
+            if m == 1 && !grouped && !narrow && k <= Form::MOST_OF_ONE {
+                return Form::few(Kernel::matmul_ternary_1, 1, 32);
+            }
             return match (m <= 8, grouped, narrow) {
                 (true, true, _) => Form::few(Kernel::matmul_ternary_8_groups, 8, 16),
                 (false, true, _) => Form::few(Kernel::matmul_ternary_16_groups, 16, 16),
@@ -250,30 +261,42 @@ impl Form {
             };
         }
         let forms = if grouped { Form::BY_GROUPS } else { Form::WHOLE_ROWS };
-        let cost = |(percent, form): &&(usize, Form)| {
-            form.rounds([m, n], multiprocessors) * form.rows * form.columns * percent
+        let cost = |(form, percent, end): &&(Form, usize, usize)| {
+            let (tiles, size) = (form.tiles([m, n]), form.rows * form.columns);
+            // Where a multiprocessor has one block of few threads, nothing is done while that waits.
+            let alone = if tiles <= multiprocessors && form.threads < 256 { 13 } else { 10 };
+            let rounds = tiles.div_ceil(multiprocessors).saturating_mul(alone);
+            rounds.saturating_mul(size).saturating_mul(k.saturating_mul(*percent) / 100 + end)
         };
-        forms.iter().min_by_key(cost).expect("there are forms").1
+        forms.iter().min_by_key(cost).expect("there are forms").0
     }
 
-    /// With how much longer than in the largest a product takes in each, in percent.
-    const WHOLE_ROWS: &[(usize, Form)] = &[
-        (100, Form::tile(Kernel::matmul_ternary_large, 128, 256, 256)),
-        (110, Form::tile(Kernel::matmul_ternary_medium, 128, 128, 128)),
-        (170, Form::tile(Kernel::matmul_ternary_small, 64, 64, 128)),
+    /// With how much longer than in the largest a column of x takes in each, in percent, and as how many columns it takes to
+    /// write a tile: where two blocks or more share a multiprocessor, one multiplies while another one writes.
+    const WHOLE_ROWS: &[(Form, usize, usize)] = &[
+        (Form::tile(Kernel::matmul_ternary_large, 128, 256, 256), 100, 600),
+        (Form::tile(Kernel::matmul_ternary_medium, 128, 128, 128), 110, 300),
+        (Form::tile(Kernel::matmul_ternary_small, 64, 64, 128), 170, 200),
     ];
-    const BY_GROUPS: &[(usize, Form)] = &[
-        (100, Form::tile(Kernel::matmul_ternary_groups, 128, 128, 256)),
-        (150, Form::tile(Kernel::matmul_ternary_groups_small, 64, 64, 128)),
+    const BY_GROUPS: &[(Form, usize, usize)] = &[
+        (Form::tile(Kernel::matmul_ternary_groups, 128, 128, 256), 100, 600),
+        (Form::tile(Kernel::matmul_ternary_groups_small, 64, 64, 128), 150, 200),
     ];
 
-    /// How many tiles the busiest multiprocessor has.
-    fn rounds(&self, [m, n]: [usize; 2], multiprocessors: usize) -> usize {
-        (m.div_ceil(self.rows) * n.div_ceil(self.columns)).div_ceil(multiprocessors)
+    fn tiles(&self, [m, n]: [usize; 2]) -> usize {
+        m.div_ceil(self.rows).saturating_mul(n.div_ceil(self.columns))
     }
 
     fn grid(&self, [m, n]: [usize; 2]) -> Result<[u32; 3]> {
         Ok([blocks_of(&[m.div_ceil(self.rows), n.div_ceil(self.columns)])?, 1, 1])
+    }
+
+    /// Columns of the one row of x that is kept whole in shared memory, and what is padded to a multiple.
+    const MOST_OF_ONE: usize = 48 << 10;
+    const OF_ONE: usize = 2048;
+
+    fn shared_for(&self, k: usize) -> u32 {
+        if self.kernel == Kernel::matmul_ternary_1 { k.next_multiple_of(Form::OF_ONE) as u32 } else { self.shared() }
     }
 
     /// Four stages of 128 columns.
@@ -370,13 +393,17 @@ mod tests {
 
     #[test]
     fn tiles_are_large_where_there_are_many() {
-        let kernel = |m, n| Form::of([m, n], false, 132).kernel;
-        assert_eq!(kernel(1, 4096), Kernel::matmul_ternary_8_narrow);
-        assert_eq!(kernel(8, 32_768), Kernel::matmul_ternary_8);
-        assert_eq!(kernel(9, 32_768), Kernel::matmul_ternary_16);
-        assert_eq!(kernel(4096, 4096), Kernel::matmul_ternary_large);
-        assert_eq!(kernel(16_384, 384), Kernel::matmul_ternary_medium);
-        assert_eq!(kernel(768, 512), Kernel::matmul_ternary_small);
-        assert_eq!(Form::of([4096, 4096], false, 132).shared(), 4 * (128 * 128 + 256 * 32));
+        let kernel = |m, n, k| Form::of([m, n], k, false, 132).kernel;
+        assert_eq!(kernel(1, 4096, 4096), Kernel::matmul_ternary_8_narrow);
+        assert_eq!(kernel(1, 32_768, 4096), Kernel::matmul_ternary_1);
+        assert_eq!(kernel(1, 32_768, 1 << 20), Kernel::matmul_ternary_8);
+        assert_eq!(kernel(8, 32_768, 4096), Kernel::matmul_ternary_8);
+        assert_eq!(kernel(9, 32_768, 4096), Kernel::matmul_ternary_16);
+        assert_eq!(kernel(4096, 4096, 4096), Kernel::matmul_ternary_large);
+        assert_eq!(kernel(16_384, 384, 1536), Kernel::matmul_ternary_medium);
+        assert_eq!(kernel(768, 512, 128), Kernel::matmul_ternary_small);
+        // Of few columns, the writing is what takes time.
+        assert_eq!(kernel(16_384, 1536, 384), Kernel::matmul_ternary_medium);
+        assert_eq!(Form::of([4096, 4096], 4096, false, 132).shared(), 4 * (128 * 128 + 256 * 32));
     }
 }

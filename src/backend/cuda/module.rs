@@ -84,17 +84,16 @@ kernels! {
     }
     matmul_ternary {
         matmul_ternary_large, matmul_ternary_medium, matmul_ternary_small, matmul_ternary_groups,
-        matmul_ternary_groups_small, matmul_ternary_8, matmul_ternary_8_narrow, matmul_ternary_8_groups,
+        matmul_ternary_groups_small, matmul_ternary_1, matmul_ternary_8, matmul_ternary_8_narrow, matmul_ternary_8_groups,
         matmul_ternary_16, matmul_ternary_16_narrow, matmul_ternary_16_groups, matmul_ternary_narrow_groups,
-        matmul_ternary_codes,
+        matmul_ternary_codes, matmul_ternary_turn,
         matmul_ternary_two_bit, matmul_ternary_five, matmul_ternary_mask_sign,
     }
     matmul_ternary_qkv {
         matmul_ternary_qkv, matmul_ternary_qkv_small, matmul_ternary_qkv_8, matmul_ternary_qkv_16,
     }
     integer_gradient {
-        quantize_columns, weight_gradient, weight_gradient_small, matmul_ternary_transposed,
-        matmul_ternary_transposed_small,
+        quantize_columns, weight_gradient, weight_gradient_medium, weight_gradient_small,
     }
     scheme {
         absmean_groups, mean_above_groups, absmean_blocks, absmean_of_blocks, mean_above_blocks, mean_above_of_blocks,

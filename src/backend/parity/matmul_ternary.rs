@@ -105,6 +105,11 @@ fn several_blocks_and_panels_of_several_groups() {
     for [m, n, k] in [[800, 150, 36], [100, 70, 4100], [257, 65, 1030], [3, 1500, 1025], [1, 70, 20_001]] {
         Weights::new(Packing::TwoBit, n, k, 0).check(&codes(m, k));
     }
+    // One row of x and many of the weights.
+    for [n, k] in [[256, 64], [259, 2048], [301, 2113], [290, 6100], [270, 20_001], [260, 49_153]] {
+        Weights::new(Packing::TwoBit, n, k, 0).check(&codes(1, k));
+        Weights::new(Packing::TwoBit, n, k, k).check(&codes(1, k));
+    }
 }
 
 /// A scale a row, groups that end inside of bytes, of words, of planes and of panels, and that leave a rest.
