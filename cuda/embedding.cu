@@ -128,12 +128,13 @@ embedding_backward(const unsigned *tokens, const float *dy, float *dtable, u64 n
         // Another tile may not have room.
         const bool full = __syncthreads_or(used > LIST - TILE);
         if (!full && base + TILE < n) continue;
-        sort_places(list, count);
+        const unsigned found = count;
+        // Which waits until every thread knows it.
+        sort_places(list, found);
         if (pairs)
-            add_rows(list, count, reinterpret_cast<const float2 *>(dy), reinterpret_cast<float2 *>(dtable), d / 2);
+            add_rows(list, found, reinterpret_cast<const float2 *>(dy), reinterpret_cast<float2 *>(dtable), d / 2);
         else
-            add_rows(list, count, dy, dtable, d);
-        __syncthreads();
+            add_rows(list, found, dy, dtable, d);
         if (threadIdx.x == 0) count = 0;
         __syncthreads();
     }

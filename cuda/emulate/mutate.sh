@@ -91,10 +91,10 @@ mutate 'no barrier in the sort' embedding.cu 's/            }\n            __syn
 mutate 'sorting that stops too early' embedding.cu 's/size <= length/size < length/'
 mutate 'a list that is filled too far' embedding.cu 's/used > LIST - TILE/used > LIST/'
 mutate 'no barrier before the list is used anew' embedding.cu \
-    's/__syncthreads();\n        if (threadIdx.x == 0) count = 0;/if (threadIdx.x == 0) count = 0;/'
+    's/        if (threadIdx.x == 0) count = 0;\n        __syncthreads();/        if (threadIdx.x == 0) count = 0;/'
 mutate 'a token past the last' embedding.cu 's/first + i >= n/first + i > n/'
 mutate 'the last row not stored' embedding.cu 's/if (to != nullptr \&\& present) \*to = sum;\n    }/if (count > 1 \&\& present) *to = sum;\n    }/'
-mutate 'a token taken for the one before' embedding.cu 's/place >> ROW_BITS != list/place >> ROW_BITS > 1 + list/'
+mutate 'a token taken for the one before' embedding.cu 's/!= list\[k - 1\] >> ROW_BITS/> 1 + (list[k - 1] >> ROW_BITS)/'
 
 check=check_products
 mutate 'a stage that is not waited for' ternary_tiles.cuh 's/wait_for_groups<STAGES - 2>/wait_for_groups<STAGES - 1>/'
