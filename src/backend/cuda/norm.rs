@@ -131,11 +131,11 @@ pub unsafe fn backward(stage: &mut Stage, kernels: Backward, to: &impl Struct, g
     // SAFETY: passed on to the caller.
     unsafe {
         match d {
-            0..=HELD_BY_WARP => {
+            0..=512 => {
                 let shared = (THREADS as usize / 32 * d * size_of::<f32>()) as u32;
                 stage.gpu.launch(kernels[0], [chunks as u32, 1, 1], [THREADS, 1, 1], shared, arguments)
             }
-            ..=8192 => stage.launch(kernels[0], chunks, d.div_ceil(HELD_BY_WARP) as u32 * 32, arguments),
+            513..=8192 => stage.launch(kernels[0], chunks, d.div_ceil(HELD_BY_WARP) as u32 * 32, arguments),
             _ => {
                 let means = stage.scratch(m as usize * size_of::<f32>())?;
                 stage.launch(kernels[1], m as usize, MOST_THREADS, arguments![to, &norm, means])?;
