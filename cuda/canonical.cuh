@@ -30,6 +30,32 @@ __device__ __forceinline__ float canonical_block(unsigned count, Term term) {
     return fold_lanes(sum);
 }
 
+/// Adds steps of STEP terms of every lane to its sum, as long as there are whole ones, and takes `i` past them. No load crosses
+/// the barrier: all of a step are asked for before the first of them is waited for.
+template <int STEP, class Term>
+__device__ __forceinline__ void add_whole_steps(float &sum, unsigned &i, unsigned count, Term term) {
+    while (i - lane_number() + 32 * STEP <= count) {
+        float terms[STEP];
+#pragma unroll
+        for (int s = 0; s < STEP; ++s) terms[s] = term(i + 32 * s);
+        __syncwarp();
+#pragma unroll
+        for (int s = 0; s < STEP; ++s) sum = __fadd_rn(sum, terms[s]);
+        i += 32 * STEP;
+    }
+}
+
+/// The same sum where a launch may have few warps, of which each then has to have much in flight.
+template <class Term>
+__device__ __forceinline__ float canonical_block_of_few(unsigned count, Term term) {
+    float sum = 0.0f;
+    unsigned i = lane_number();
+    add_whole_steps<64>(sum, i, count, term);
+    add_whole_steps<16>(sum, i, count, term);
+    for (; i < count; i += 32) sum = __fadd_rn(sum, term(i));
+    return fold_lanes(sum);
+}
+
 /// The sum in index order, in f64, of `count` block sums; in every thread. Called by a block of one dimension and whole warps.
 ///
 /// Where no partial sum is rounded, every order gives the same bits. All sums are multiples of the least unit in the last

@@ -53,35 +53,43 @@ __device__ inline void sort_places(u64 *list, unsigned count) {
 __device__ __forceinline__ float2 plus(float2 a, float2 b) { return make_float2(__fadd_rn(a.x, b.x), __fadd_rn(a.y, b.y)); }
 __device__ __forceinline__ float plus(float a, float b) { return __fadd_rn(a, b); }
 
-/// Adds the rows of dy that a sorted list names into those of the table, each `width` vectors long.
+/// Adds the rows of dy that a sorted list names into those of the table, each `width` vectors long. Of a step's places a warp
+/// first finds at which another token begins; then nothing stands between the loads of their rows.
 template <class Vector>
 __device__ __forceinline__ void add_rows(const u64 *list, unsigned count, const Vector *dy, Vector *dtable, u64 width) {
-    // Loads of so many rows are in flight together.
-    constexpr int STEP = 16;
-    auto row_of = [&](unsigned k) { return dtable + (list[k] >> ROW_BITS) * gridDim.x * width + blockIdx.x * width; };
-    for (u64 column = blockIdx.y * THREADS + threadIdx.x; column < width; column += gridDim.y * THREADS) {
-        Vector sum = Vector();
+    // So many rows are in flight together.
+    constexpr unsigned STEP = sizeof(Vector) == 8 ? 32 : 16;
+    constexpr u64 ROW = (1ull << ROW_BITS) - 1;
+    auto row_of = [&](u64 place) { return dtable + ((place >> ROW_BITS) * gridDim.x + blockIdx.x) * width; };
+    for (u64 base = blockIdx.y * THREADS; base < width; base += gridDim.y * THREADS) {
+        // Of columns that are not there, the last one again, which is not stored.
+        const bool present = base + threadIdx.x < width;
+        const u64 column = present ? base + threadIdx.x : width - 1;
+        Vector sum = Vector(), *to = nullptr;
         for (unsigned from = 0; from < count; from += STEP) {
+            const unsigned k = from + lane_number(), here = min(count - from, STEP);
+            const u64 place = list[min(k, count - 1)];
+            const bool begin = k < count && (k == 0 || place >> ROW_BITS != list[k - 1] >> ROW_BITS);
+            if (begin) prefetch(row_of(place) + min(base + warp_number() * 32, width - 1));
+            const unsigned begins = __ballot_sync(ALL_LANES, begin);
             Vector values[STEP];
-            bool begins[STEP];
 #pragma unroll
-            for (int s = 0; s < STEP; ++s) {
-                const unsigned k = from + s;
-                begins[s] = k < count && (k == 0 || list[k] >> ROW_BITS != list[k - 1] >> ROW_BITS);
-                if (begins[s]) prefetch(row_of(k) + column);
-                values[s] = k < count ? dy[(list[k] & ((1ull << ROW_BITS) - 1)) * width + column] : Vector();
-            }
+            for (unsigned s = 0; s < STEP; ++s)
+                values[s] = s < here ? dy[(list[from + s] & ROW) * width + column] : Vector();
+            // No load crosses the barrier: all are asked for before the first of them is waited for.
+            __syncwarp();
 #pragma unroll
-            for (int s = 0; s < STEP; ++s) {
-                const unsigned k = from + s;
-                if (begins[s]) {
-                    if (k > 0) row_of(k - 1)[column] = sum;
-                    sum = row_of(k)[column];
+            for (unsigned s = 0; s < STEP; ++s) {
+                // The same for all lanes.
+                if (begins >> s & 1) {
+                    if (to != nullptr && present) *to = sum;
+                    to = row_of(list[from + s]) + column;
+                    sum = *to;
                 }
-                if (k < count) sum = plus(sum, values[s]);
+                if (s < here) sum = plus(sum, values[s]);
             }
         }
-        if (count > 0) row_of(count - 1)[column] = sum;
+        if (to != nullptr && present) *to = sum;
     }
 }
 
@@ -120,12 +128,13 @@ embedding_backward(const unsigned *tokens, const float *dy, float *dtable, u64 n
         // Another tile may not have room.
         const bool full = __syncthreads_or(used > LIST - TILE);
         if (!full && base + TILE < n) continue;
-        sort_places(list, count);
+        const unsigned found = count;
+        // Which waits until every thread knows it.
+        sort_places(list, found);
         if (pairs)
-            add_rows(list, count, reinterpret_cast<const float2 *>(dy), reinterpret_cast<float2 *>(dtable), d / 2);
+            add_rows(list, found, reinterpret_cast<const float2 *>(dy), reinterpret_cast<float2 *>(dtable), d / 2);
         else
-            add_rows(list, count, dy, dtable, d);
-        __syncthreads();
+            add_rows(list, found, dy, dtable, d);
         if (threadIdx.x == 0) count = 0;
         __syncthreads();
     }

@@ -2,12 +2,12 @@
 // 8 bits; and the gradients through the latter two. Names end as in norm.cu.
 #include "norm.cuh"
 
-extern "C" __global__ void __launch_bounds__(THREADS) rms_norm_quantize_256(Plain x, Norm norm, Codes codes) {
-    norm_by_warps<8, 4>(x, norm, codes);
+extern "C" __global__ void __launch_bounds__(THREADS, 3) rms_norm_quantize_512(Plain x, Norm norm, Codes codes) {
+    norm_of_512(x, norm, codes);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) rms_norm_quantize_1024(Plain x, Norm norm, Codes codes) {
-    norm_by_warps<32, 1>(x, norm, codes);
+extern "C" __global__ void __launch_bounds__(THREADS, 2) rms_norm_quantize_2048(Plain x, Norm norm, Codes codes) {
+    norm_of_2048(x, norm, codes);
 }
 
 extern "C" __global__ void __launch_bounds__(1024) rms_norm_quantize_16384(Plain x, Norm norm, Codes codes) {
@@ -19,14 +19,14 @@ extern "C" __global__ void __launch_bounds__(1024) rms_norm_quantize_long(Plain 
     norm_of_long_rows(x, norm, codes);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
-squared_relu_norm_quantize_256(SquaredRelu x, Norm norm, Codes codes) {
-    norm_by_warps<8, 4>(x, norm, codes);
+extern "C" __global__ void __launch_bounds__(THREADS, 3)
+squared_relu_norm_quantize_512(SquaredRelu x, Norm norm, Codes codes) {
+    norm_of_512(x, norm, codes);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
-squared_relu_norm_quantize_1024(SquaredRelu x, Norm norm, Codes codes) {
-    norm_by_warps<32, 1>(x, norm, codes);
+extern "C" __global__ void __launch_bounds__(THREADS, 2)
+squared_relu_norm_quantize_2048(SquaredRelu x, Norm norm, Codes codes) {
+    norm_of_2048(x, norm, codes);
 }
 
 extern "C" __global__ void __launch_bounds__(1024) squared_relu_norm_quantize_16384(SquaredRelu x, Norm norm, Codes codes) {
@@ -38,14 +38,14 @@ extern "C" __global__ void __launch_bounds__(1024) squared_relu_norm_quantize_lo
     norm_of_long_rows(x, norm, codes);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
-gated_squared_relu_norm_quantize_256(GatedSquaredRelu hidden, Norm norm, Codes codes) {
-    norm_by_warps<8, 4>(hidden, norm, codes);
+extern "C" __global__ void __launch_bounds__(THREADS, 2)
+gated_squared_relu_norm_quantize_512(GatedSquaredRelu hidden, Norm norm, Codes codes) {
+    norm_of_512(hidden, norm, codes);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
-gated_squared_relu_norm_quantize_1024(GatedSquaredRelu hidden, Norm norm, Codes codes) {
-    norm_by_warps<32, 1>(hidden, norm, codes);
+gated_squared_relu_norm_quantize_2048(GatedSquaredRelu hidden, Norm norm, Codes codes) {
+    norm_of_2048(hidden, norm, codes);
 }
 
 extern "C" __global__ void __launch_bounds__(1024)
@@ -60,21 +60,10 @@ gated_squared_relu_norm_quantize_long(GatedSquaredRelu hidden, Norm norm, Codes 
 }
 
 /// Within a tolerance.
-extern "C" __global__ void __launch_bounds__(THREADS)
-squared_relu_norm_backward_256(SquaredReluGradient to, NormGradient norm) {
-    norm_backward_by_warps<8>(to, norm);
-}
-
-/// Within a tolerance.
-extern "C" __global__ void __launch_bounds__(THREADS)
-squared_relu_norm_backward_1024(SquaredReluGradient to, NormGradient norm) {
-    norm_backward_by_warps<32>(to, norm);
-}
-
-/// Within a tolerance.
 extern "C" __global__ void __launch_bounds__(512)
 squared_relu_norm_backward_8192(SquaredReluGradient to, NormGradient norm) {
-    norm_backward_by_blocks(to, norm);
+    DYNAMIC_SHARED(float, of_warps);
+    norm_backward_held(to, norm, of_warps);
 }
 
 /// Within a tolerance.
@@ -90,21 +79,10 @@ squared_relu_norm_backward_long(SquaredReluGradient to, NormGradient norm, const
 }
 
 /// Within a tolerance.
-extern "C" __global__ void __launch_bounds__(THREADS)
-gated_squared_relu_norm_backward_256(GatedSquaredReluGradient to, NormGradient norm) {
-    norm_backward_by_warps<8>(to, norm);
-}
-
-/// Within a tolerance.
-extern "C" __global__ void __launch_bounds__(THREADS)
-gated_squared_relu_norm_backward_1024(GatedSquaredReluGradient to, NormGradient norm) {
-    norm_backward_by_warps<32>(to, norm);
-}
-
-/// Within a tolerance.
 extern "C" __global__ void __launch_bounds__(512)
 gated_squared_relu_norm_backward_8192(GatedSquaredReluGradient to, NormGradient norm) {
-    norm_backward_by_blocks(to, norm);
+    DYNAMIC_SHARED(float, of_warps);
+    norm_backward_held(to, norm, of_warps);
 }
 
 /// Within a tolerance.

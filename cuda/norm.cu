@@ -3,13 +3,13 @@
 #include "norm.cuh"
 
 /// Within a tolerance: the definition sums in f64.
-extern "C" __global__ void __launch_bounds__(THREADS) rms_norm_256(Plain x, Norm norm, Floats y) {
-    norm_by_warps<8, 4>(x, norm, y);
+extern "C" __global__ void __launch_bounds__(THREADS, 3) rms_norm_512(Plain x, Norm norm, Floats y) {
+    norm_of_512(x, norm, y);
 }
 
 /// Within a tolerance: the definition sums in f64.
-extern "C" __global__ void __launch_bounds__(THREADS) rms_norm_1024(Plain x, Norm norm, Floats y) {
-    norm_by_warps<32, 1>(x, norm, y);
+extern "C" __global__ void __launch_bounds__(THREADS, 2) rms_norm_2048(Plain x, Norm norm, Floats y) {
+    norm_of_2048(x, norm, y);
 }
 
 /// Within a tolerance: the definition sums in f64.
@@ -24,18 +24,9 @@ extern "C" __global__ void __launch_bounds__(1024) rms_norm_long(Plain x, Norm n
 }
 
 /// Within a tolerance.
-extern "C" __global__ void __launch_bounds__(THREADS) rms_norm_backward_256(PlainGradient to, NormGradient norm) {
-    norm_backward_by_warps<8>(to, norm);
-}
-
-/// Within a tolerance.
-extern "C" __global__ void __launch_bounds__(THREADS) rms_norm_backward_1024(PlainGradient to, NormGradient norm) {
-    norm_backward_by_warps<32>(to, norm);
-}
-
-/// Within a tolerance.
 extern "C" __global__ void __launch_bounds__(512) rms_norm_backward_8192(PlainGradient to, NormGradient norm) {
-    norm_backward_by_blocks(to, norm);
+    DYNAMIC_SHARED(float, of_warps);
+    norm_backward_held(to, norm, of_warps);
 }
 
 /// Within a tolerance.
@@ -57,8 +48,20 @@ extern "C" __global__ void __launch_bounds__(1024) add_chunks(const float *sums,
     const u64 i = static_cast<u64>(blockIdx.x) * 32 + lane_number();
     const u64 run = (chunks + 31) / 32, start = warp_number() * run, end = min(chunks, start + run);
     float sum = 0.0f;
+    u64 chunk = start;
+    // The barrier keeps the loads of a step together.
+    constexpr int STEP = 16;
+    for (; chunk + STEP <= end; chunk += STEP) {
+        float values[STEP] = {};
+#pragma unroll
+        for (int s = 0; s < STEP; ++s)
+            if (i < d) values[s] = sums[(chunk + s) * d + i];
+        __syncwarp();
+#pragma unroll
+        for (int s = 0; s < STEP; ++s) sum += values[s];
+    }
     if (i < d)
-        for (u64 chunk = start; chunk < end; ++chunk) sum += sums[chunk * d + i];
+        for (; chunk < end; ++chunk) sum += sums[chunk * d + i];
     runs[warp_number()][lane_number()] = sum;
     __syncthreads();
     if (warp_number() > 0 || i >= d) return;

@@ -1,14 +1,14 @@
 // The canonical sum of squares, and the search for what is not finite.
 #include "canonical.cuh"
 
-/// sums[ceil(count / 4096)]: a warp for each block.
+/// sums[ceil(count / 4096)]: a warp for each canonical block, in blocks of up to THREADS threads.
 extern "C" __global__ void __launch_bounds__(THREADS) sum_squares_blocks(const float *x, float *sums, u64 count) {
     const u64 blocks = count / CANONICAL_BLOCK + (count % CANONICAL_BLOCK > 0);
-    const u64 warps = static_cast<u64>(gridDim.x) * (THREADS / 32);
-    for (u64 block = static_cast<u64>(blockIdx.x) * (THREADS / 32) + warp_number(); block < blocks; block += warps) {
+    const u64 warps = global_threads() / 32;
+    for (u64 block = global_thread() / 32; block < blocks; block += warps) {
         const float *const from = x + block * CANONICAL_BLOCK;
         const unsigned here = static_cast<unsigned>(min(count - block * CANONICAL_BLOCK, static_cast<u64>(CANONICAL_BLOCK)));
-        const float sum = canonical_block(here, [=](unsigned i) { return __fmul_rn(from[i], from[i]); });
+        const float sum = canonical_block_of_few(here, [=](unsigned i) { return __fmul_rn(from[i], from[i]); });
         if (lane_number() == 0) sums[block] = sum;
     }
 }

@@ -144,14 +144,14 @@ __device__ __forceinline__ Unit unit_of(const Groups &groups, u64 unit, u64 unit
     return {group, range.start + skipped, static_cast<unsigned>(min(left, static_cast<u64>(CANONICAL_BLOCK)))};
 }
 
-/// sums[groups, units]: a warp for each canonical block.
+/// sums[groups, units]: a warp for each canonical block, in blocks of up to THREADS threads.
 extern "C" __global__ void __launch_bounds__(THREADS)
 absmean_blocks(const float *w, Groups groups, u64 units, Divisor by_units, float *sums) {
-    const u64 count = groups.rows * groups.per_row * units, warps = static_cast<u64>(gridDim.x) * WARPS;
-    for (u64 i = static_cast<u64>(blockIdx.x) * WARPS + warp_number(); i < count; i += warps) {
+    const u64 count = groups.rows * groups.per_row * units, warps = global_threads() / 32;
+    for (u64 i = global_thread() / 32; i < count; i += warps) {
         const Unit unit = unit_of(groups, i, units, by_units);
         const float *const from = w + unit.start;
-        const float sum = canonical_block(unit.count, [=](unsigned i) { return fabsf(from[i]); });
+        const float sum = canonical_block_of_few(unit.count, [=](unsigned i) { return fabsf(from[i]); });
         if (lane_number() == 0) sums[i] = sum;
     }
 }

@@ -24,7 +24,7 @@ void sum_of_squares(Numbers &numbers, size_t count, unsigned grid) {
     size_t blocks = (count + 4095) / 4096;
     Array<float> on_x(x), sums(blocks);
     Array<double> sum(std::vector<double>{0.5});
-    LAUNCH(sum_squares_blocks, grid, 256, 0, on_x.data(), sums.data(), count);
+    LAUNCH(sum_squares_blocks, grid, 32 * (grid % 8 + 1), 0, on_x.data(), sums.data(), count);
     LAUNCH(add_block_sums, 1, 64, 0, sums.data(), sum.data(), blocks);
     same("sum_squares", {expected}, sum.values());
 }
@@ -58,9 +58,18 @@ void quantize(Numbers &numbers, size_t m, size_t k) {
     }
     Array<float> on_x(x), on_scales(m);
     Array<signed char> on_codes(m * k);
+    auto found = [&] {
+        same("codes", codes, on_codes.values());
+        same("scales", scales, on_scales.values());
+    };
     LAUNCH(quantize_activations_wide, 2, 256, 0, on_x.data(), 1e-5f, on_codes.data(), on_scales.data(), m, k);
-    same("codes", codes, on_codes.values());
-    same("scales", scales, on_scales.values());
+    found();
+    if (k > 2048) return;
+    LAUNCH(quantize_activations_2048, 2, 256, 0, on_x.data(), 1e-5f, on_codes.data(), on_scales.data(), m, k);
+    found();
+    if (k > 512) return;
+    LAUNCH(quantize_activations_512, 2, 256, 0, on_x.data(), 1e-5f, on_codes.data(), on_scales.data(), m, k);
+    found();
 }
 
 void embed(Numbers &numbers, size_t n, size_t v, size_t d, unsigned grid) {

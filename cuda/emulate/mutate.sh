@@ -78,22 +78,23 @@ mutate 'the size of one warp left out' canonical.cuh 's/size = __dadd_rn(size, s
 mutate 'numbers in order, one lane off' canonical.cuh 's/base + 32 + lane_number()/base + 31 + lane_number()/'
 mutate 'lanes folded from 8 on' canonical.cuh \
     's/distance = 16; distance > 0; distance \/= 2) lane/distance = 8; distance > 0; distance \/= 2) lane/'
-mutate 'the last of a block left out' canonical.cuh 's/for (; i < count; i += 32)/for (; i + 1 < count; i += 32)/'
-mutate 'a step past the end of a block' canonical.cuh 's/i + 32 \* (STEP - 1) < count/i < count/'
+mutate 'the last of a block left out' canonical.cuh 's/for (; i < count; i += 32)/for (; i + 1 < count; i += 32)/g'
+mutate 'a step past the end of a block' canonical.cuh 's/i - lane_number() + 32 \* STEP <= count/i - lane_number() < count/'
 mutate 'blocks of another size' canonical.cuh 's/CANONICAL_BLOCK = 4096/CANONICAL_BLOCK = 2048/'
 mutate 'no barrier before the values of warps are written' device.cuh \
     's/__syncthreads();\n\(    if (lane_number() == 0) of_warps\)/\1/g'
 mutate 'no barrier before the values of warps are read' device.cuh \
     's/= value;\n    __syncthreads();\n    return __reduce_max/= value;\n    return __reduce_max/'
 mutate 'a vector of another thread' activation.cu 's/\(q = thread + static_cast<u64>(VECTORS) \* count\)/\1 + 1/g'
-mutate 'the rest of a row left out' activation.cu 's/\(i = 4 \* quads + thread; i < k\)/\1 \/ 4 * 4/g'
+mutate 'the rest of a row left out' activation.cu 's/quads : 0) + thread; i < k;/quads : 0) + thread; i < k \/ 4 * 4;/'
 mutate 'no barrier in the sort' embedding.cu 's/            }\n            __syncthreads();/            }/'
 mutate 'sorting that stops too early' embedding.cu 's/size <= length/size < length/'
 mutate 'a list that is filled too far' embedding.cu 's/used > LIST - TILE/used > LIST/'
 mutate 'no barrier before the list is used anew' embedding.cu \
-    's/__syncthreads();\n        if (threadIdx.x == 0) count = 0;/if (threadIdx.x == 0) count = 0;/'
+    's/        if (threadIdx.x == 0) count = 0;\n        __syncthreads();/        if (threadIdx.x == 0) count = 0;/'
 mutate 'a token past the last' embedding.cu 's/first + i >= n/first + i > n/'
-mutate 'the last row not stored' embedding.cu 's/if (count > 0) row_of/if (count > 1) row_of/'
+mutate 'the last row not stored' embedding.cu 's/if (to != nullptr \&\& present) \*to = sum;\n    }/if (count > 1 \&\& present) *to = sum;\n    }/'
+mutate 'a token taken for the one before' embedding.cu 's/!= list\[k - 1\] >> ROW_BITS/> 1 + (list[k - 1] >> ROW_BITS)/'
 
 check=check_products
 mutate 'a stage that is not waited for' ternary_tiles.cuh 's/wait_for_groups<STAGES - 2>/wait_for_groups<STAGES - 1>/'

@@ -7,9 +7,6 @@ use crate::backend::Launch;
 use crate::backend::scalar::activation::check;
 use crate::tensor::{DType, Result, View, ViewMut};
 
-/// Rows up to this take a warp, longer ones a block.
-const WARP_ROW: usize = 1024;
-
 pub fn quantize_activations(
     launch: &Launch,
     x: &View,
@@ -23,11 +20,13 @@ pub fn quantize_activations(
     let x = stage.input(x, DType::F32)?;
     let (codes, scales) = (stage.output(codes, DType::I8)?, stage.output(scales, DType::F32)?);
     let arguments = arguments![x, least as f32, codes, scales, m as u64, k as u64];
-    // SAFETY: quantize_activations(x, least, codes, scales, m, k), and the other has the same.
+    // SAFETY: quantize_activations_512(x, least, codes, scales, m, k), and the others have the same: a warp for each row, or a
+    // block.
     unsafe {
-        match k <= WARP_ROW {
-            true => stage.warps(Kernel::quantize_activations, m, arguments),
-            false => stage.launch(Kernel::quantize_activations_wide, m, THREADS, arguments),
+        match k {
+            0..=512 => stage.warps(Kernel::quantize_activations_512, m, arguments),
+            513..=2048 => stage.warps(Kernel::quantize_activations_2048, m, arguments),
+            _ => stage.launch(Kernel::quantize_activations_wide, m, THREADS, arguments),
         }
     }?;
     stage.finish()

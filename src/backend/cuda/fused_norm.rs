@@ -19,12 +19,12 @@ pub fn rms_norm_quantize(
     inverse_rms: &mut ViewMut,
 ) -> Result<()> {
     const KERNELS: Forward = [
-        Kernel::rms_norm_quantize_256,
-        Kernel::rms_norm_quantize_1024,
+        Kernel::rms_norm_quantize_512,
+        Kernel::rms_norm_quantize_2048,
         Kernel::rms_norm_quantize_16384,
         Kernel::rms_norm_quantize_long,
     ];
-    // SAFETY: rms_norm_quantize_256({x}, norm, {codes, scales}) and so on.
+    // SAFETY: rms_norm_quantize_512({x}, norm, {codes, scales}) and so on.
     unsafe { quantize("rms_norm_quantize", launch, KERNELS, [x], gain, epsilon, codes, scales, inverse_rms) }
 }
 
@@ -38,12 +38,12 @@ pub fn squared_relu_norm_quantize(
     inverse_rms: &mut ViewMut,
 ) -> Result<()> {
     const KERNELS: Forward = [
-        Kernel::squared_relu_norm_quantize_256,
-        Kernel::squared_relu_norm_quantize_1024,
+        Kernel::squared_relu_norm_quantize_512,
+        Kernel::squared_relu_norm_quantize_2048,
         Kernel::squared_relu_norm_quantize_16384,
         Kernel::squared_relu_norm_quantize_long,
     ];
-    // SAFETY: squared_relu_norm_quantize_256({x}, norm, {codes, scales}) and so on.
+    // SAFETY: squared_relu_norm_quantize_512({x}, norm, {codes, scales}) and so on.
     unsafe { quantize("squared_relu_norm_quantize", launch, KERNELS, [x], gain, epsilon, codes, scales, inverse_rms) }
 }
 
@@ -59,13 +59,13 @@ pub fn gated_squared_relu_norm_quantize(
 ) -> Result<()> {
     const NAME: &str = "gated_squared_relu_norm_quantize";
     const KERNELS: Forward = [
-        Kernel::gated_squared_relu_norm_quantize_256,
-        Kernel::gated_squared_relu_norm_quantize_1024,
+        Kernel::gated_squared_relu_norm_quantize_512,
+        Kernel::gated_squared_relu_norm_quantize_2048,
         Kernel::gated_squared_relu_norm_quantize_16384,
         Kernel::gated_squared_relu_norm_quantize_long,
     ];
     check_same(NAME, gate, &[up.dims()])?;
-    // SAFETY: gated_squared_relu_norm_quantize_256({gate, up}, norm, {codes, scales}) and so on.
+    // SAFETY: gated_squared_relu_norm_quantize_512({gate, up}, norm, {codes, scales}) and so on.
     unsafe { quantize(NAME, launch, KERNELS, [gate, up], gain, epsilon, codes, scales, inverse_rms) }
 }
 
@@ -109,8 +109,6 @@ pub fn squared_relu_norm_backward(
 ) -> Result<()> {
     const NAME: &str = "squared_relu_norm backward";
     const KERNELS: Backward = [
-        Kernel::squared_relu_norm_backward_256,
-        Kernel::squared_relu_norm_backward_1024,
         Kernel::squared_relu_norm_backward_8192,
         Kernel::squared_relu_norm_backward_means,
         Kernel::squared_relu_norm_backward_long,
@@ -124,7 +122,7 @@ pub fn squared_relu_norm_backward(
     let (inverse_rms, dy) = (stage.input(inverse_rms, DType::F32)?, stage.input(dy, DType::F32)?);
     let (dx, dgain) = (stage.output(dx, DType::F32)?, stage.update(dgain, DType::F32)?);
     let given = Gradient { gain, inverse_rms, dy, dgain, m, d };
-    // SAFETY: squared_relu_norm_backward_256({x, dx}, norm) and so on.
+    // SAFETY: squared_relu_norm_backward_8192({x, dx}, norm) and so on.
     unsafe { backward(&mut stage, KERNELS, &Pointers([x, dx]), &given) }?;
     stage.finish()
 }
@@ -142,8 +140,6 @@ pub fn gated_squared_relu_norm_backward(
 ) -> Result<()> {
     const NAME: &str = "gated_squared_relu_norm backward";
     const KERNELS: Backward = [
-        Kernel::gated_squared_relu_norm_backward_256,
-        Kernel::gated_squared_relu_norm_backward_1024,
         Kernel::gated_squared_relu_norm_backward_8192,
         Kernel::gated_squared_relu_norm_backward_means,
         Kernel::gated_squared_relu_norm_backward_long,
@@ -159,7 +155,7 @@ pub fn gated_squared_relu_norm_backward(
     let (dgate, dup) = (stage.output(dgate, DType::F32)?, stage.output(dup, DType::F32)?);
     let dgain = stage.update(dgain, DType::F32)?;
     let given = Gradient { gain, inverse_rms, dy, dgain, m, d };
-    // SAFETY: gated_squared_relu_norm_backward_256({gate, up, dgate, dup}, norm) and so on.
+    // SAFETY: gated_squared_relu_norm_backward_8192({gate, up, dgate, dup}, norm) and so on.
     unsafe { backward(&mut stage, KERNELS, &Pointers([gate, up, dgate, dup]), &given) }?;
     stage.finish()
 }

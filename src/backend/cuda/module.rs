@@ -48,7 +48,9 @@ macro_rules! kernels {
 kernels! {
     elementwise { fill, add, scale, dropout, clamp }
     reduce { sum_squares_blocks, add_block_sums, first_non_finite }
-    activation { quantize_activations, quantize_activations_wide, dequantize_activations }
+    activation {
+        quantize_activations_512, quantize_activations_2048, quantize_activations_wide, dequantize_activations,
+    }
     rope { rope }
     embedding { embedding, embedding_backward }
     feed_forward { squared_relu, squared_relu_backward, gated_squared_relu, gated_squared_relu_backward }
@@ -59,17 +61,16 @@ kernels! {
     }
     attention_cached { attention_cached, attention_cached_join }
     norm {
-        rms_norm_256, rms_norm_1024, rms_norm_16384, rms_norm_long, rms_norm_backward_256, rms_norm_backward_1024,
+        rms_norm_512, rms_norm_2048, rms_norm_16384, rms_norm_long,
         rms_norm_backward_8192, rms_norm_backward_means, rms_norm_backward_long, add_chunks,
     }
     fused_norm {
-        rms_norm_quantize_256, rms_norm_quantize_1024, rms_norm_quantize_16384, rms_norm_quantize_long,
-        squared_relu_norm_quantize_256, squared_relu_norm_quantize_1024, squared_relu_norm_quantize_16384,
-        squared_relu_norm_quantize_long, gated_squared_relu_norm_quantize_256,
-        gated_squared_relu_norm_quantize_1024, gated_squared_relu_norm_quantize_16384,
-        gated_squared_relu_norm_quantize_long, squared_relu_norm_backward_256, squared_relu_norm_backward_1024,
+        rms_norm_quantize_512, rms_norm_quantize_2048, rms_norm_quantize_16384, rms_norm_quantize_long,
+        squared_relu_norm_quantize_512, squared_relu_norm_quantize_2048, squared_relu_norm_quantize_16384,
+        squared_relu_norm_quantize_long, gated_squared_relu_norm_quantize_512,
+        gated_squared_relu_norm_quantize_2048, gated_squared_relu_norm_quantize_16384,
+        gated_squared_relu_norm_quantize_long,
         squared_relu_norm_backward_8192, squared_relu_norm_backward_means, squared_relu_norm_backward_long,
-        gated_squared_relu_norm_backward_256, gated_squared_relu_norm_backward_1024,
         gated_squared_relu_norm_backward_8192, gated_squared_relu_norm_backward_means,
         gated_squared_relu_norm_backward_long,
     }

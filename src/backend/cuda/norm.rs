@@ -28,27 +28,36 @@ pub struct Norm {
 // SAFETY: const float *gain; double epsilon; float *inverse_rms; u64 m, d.
 unsafe impl Struct for Norm {}
 
-/// The kernels of a forward operation: for rows of up to 256, 1024 and 16384 numbers, and for longer ones.
+/// The kernels of a forward operation: for rows of up to 512, 2048 and 16384 numbers, and for longer ones.
 pub type Forward = [Kernel; 4];
-/// The same of a gradient: for rows of up to 256, 1024 and 8192 numbers, and the two steps for longer ones.
-pub type Backward = [Kernel; 5];
+/// The same of a gradient: for rows of up to 8192 numbers, and the two steps for longer ones.
+pub type Backward = [Kernel; 3];
 
-/// Rows of up to 256 numbers that a warp takes at a time.
-const ROWS_OF_WARP: usize = 4;
+/// Rows of up to 512 numbers that a warp takes at a time.
+const ROWS_OF_WARP: usize = 2;
 /// Numbers of a row that a thread of a block holds.
 const FORWARD_HELD: usize = 16;
-const BACKWARD_HELD: usize = 16;
-/// Chunks of rows at most, and rows of a chunk at least: where a warp has a row, where a block has one, and where a row is not
-/// held.
-const MOST_CHUNKS: usize = 512;
-const LEAST_ROWS: [usize; 3] = [8, 4, 16];
+/// Numbers of a row that a warp holds of a gradient.
+const HELD_BY_WARP: usize = 16 * 32;
+/// Chunks of rows at most, and rows of a chunk at least: where a warp has a row, where a small block has one, where a block has
+/// one, and where a row is not held. Every chunk costs a sum of dgain in memory; all of them together have to be enough warps
+/// to wait for what they read.
+fn chunks_of(d: usize) -> (usize, usize) {
+    match d {
+        0..=512 => (512, 8),
+        513..=1024 => (1024, 8),
+        1025..=8192 => (512, 4),
+        _ => (512, 16),
+    }
+}
+
 /// Columns of a tile of long rows, and those that a block of `add_chunks` adds.
 const COLUMNS_OF_TILE: usize = THREADS as usize;
 const COLUMNS_OF_SUM: usize = 32;
 
 /// Threads of a block that holds a row.
-fn threads(d: usize, held: usize) -> u32 {
-    d.div_ceil(held).next_multiple_of(32) as u32
+fn threads(d: usize) -> u32 {
+    d.div_ceil(FORWARD_HELD).next_multiple_of(32) as u32
 }
 
 /// # Safety
@@ -65,11 +74,11 @@ pub unsafe fn forward<const S: usize, const O: usize>(
     // SAFETY: passed on to the caller.
     unsafe {
         match d {
-            0..=256 => stage.warps(kernels[0], m.div_ceil(ROWS_OF_WARP), arguments),
-            257..=1024 => stage.warps(kernels[1], m, arguments),
-            1025..=16384 => {
+            0..=512 => stage.warps(kernels[0], m.div_ceil(ROWS_OF_WARP), arguments),
+            513..=2048 => stage.warps(kernels[1], m, arguments),
+            2049..=16384 => {
                 let blocks = m.clamp(1, MOST_BLOCKS) as u32;
-                let (threads, shared) = (threads(d, FORWARD_HELD), (d * size_of::<f32>()) as u32);
+                let (threads, shared) = (threads(d), (d * size_of::<f32>()) as u32);
                 stage.gpu.launch(kernels[2], [blocks, 1, 1], [threads, 1, 1], shared, arguments)
             }
             _ => stage.launch(kernels[3], m, MOST_THREADS, arguments),
@@ -111,8 +120,8 @@ pub unsafe fn backward(stage: &mut Stage, kernels: Backward, to: &impl Struct, g
     if m == 0 || d == 0 {
         return Ok(());
     }
-    let least = LEAST_ROWS[usize::from(d > 1024) + usize::from(d > 8192)];
-    let rows = m.div_ceil(MOST_CHUNKS).max(least);
+    let (most, least) = chunks_of(d);
+    let rows = m.div_ceil(most).max(least);
     let chunks = m.div_ceil(rows);
     let sums = stage.scratch(chunks * d * size_of::<f32>())?;
     let inverse_d = ((1.0 / d as f64) as f32).into();
@@ -122,15 +131,17 @@ pub unsafe fn backward(stage: &mut Stage, kernels: Backward, to: &impl Struct, g
     // SAFETY: passed on to the caller.
     unsafe {
         match d {
-            0..=256 => stage.launch(kernels[0], chunks, THREADS, arguments),
-            257..=1024 => stage.launch(kernels[1], chunks, THREADS, arguments),
-            1025..=8192 => stage.launch(kernels[2], chunks, threads(d, BACKWARD_HELD), arguments),
+            0..=512 => {
+                let shared = (THREADS as usize / 32 * d * size_of::<f32>()) as u32;
+                stage.gpu.launch(kernels[0], [chunks as u32, 1, 1], [THREADS, 1, 1], shared, arguments)
+            }
+            513..=8192 => stage.launch(kernels[0], chunks, d.div_ceil(HELD_BY_WARP) as u32 * 32, arguments),
             _ => {
                 let means = stage.scratch(m as usize * size_of::<f32>())?;
-                stage.launch(kernels[3], m as usize, MOST_THREADS, arguments![to, &norm, means])?;
+                stage.launch(kernels[1], m as usize, MOST_THREADS, arguments![to, &norm, means])?;
                 let tiles = d.div_ceil(COLUMNS_OF_TILE);
                 let (grid, arguments) = ([(chunks * tiles) as u32, 1, 1], arguments![to, &norm, means, tiles as u64]);
-                stage.gpu.launch(kernels[4], grid, [THREADS, 1, 1], 0, arguments)
+                stage.gpu.launch(kernels[2], grid, [THREADS, 1, 1], 0, arguments)
             }
         }
     }?;
@@ -148,14 +159,14 @@ pub fn rms_norm(
     inverse_rms: &mut ViewMut,
 ) -> Result<()> {
     const KERNELS: Forward =
-        [Kernel::rms_norm_256, Kernel::rms_norm_1024, Kernel::rms_norm_16384, Kernel::rms_norm_long];
+        [Kernel::rms_norm_512, Kernel::rms_norm_2048, Kernel::rms_norm_16384, Kernel::rms_norm_long];
     check("rms_norm", x, gain.count(), y.dims(), inverse_rms.count())?;
     let (m, d) = (x.dim(0) as u64, x.dim(1) as u64);
     let mut stage = Stage::new(launch)?;
     let (x, gain) = (stage.input(x, DType::F32)?, stage.input(gain, DType::F32)?);
     let (y, inverse_rms) = (stage.output(y, DType::F32)?, stage.output(inverse_rms, DType::F32)?);
     let norm = Norm { gain, epsilon, inverse_rms, m, d };
-    // SAFETY: rms_norm_256({x}, norm, {y}) and so on.
+    // SAFETY: rms_norm_512({x}, norm, {y}) and so on.
     unsafe { forward(&stage, KERNELS, Pointers([x]), &norm, Pointers([y])) }?;
     stage.finish()
 }
@@ -181,13 +192,8 @@ pub fn rms_norm_backward(
     dx: &mut ViewMut,
     dgain: &mut ViewMut,
 ) -> Result<()> {
-    const KERNELS: Backward = [
-        Kernel::rms_norm_backward_256,
-        Kernel::rms_norm_backward_1024,
-        Kernel::rms_norm_backward_8192,
-        Kernel::rms_norm_backward_means,
-        Kernel::rms_norm_backward_long,
-    ];
+    const KERNELS: Backward =
+        [Kernel::rms_norm_backward_8192, Kernel::rms_norm_backward_means, Kernel::rms_norm_backward_long];
     check("rms_norm backward", x, gain.count(), dy.dims(), inverse_rms.count())?;
     check("rms_norm backward", x, dgain.count(), dx.dims(), inverse_rms.count())?;
     let (m, d) = (x.dim(0), x.dim(1));
@@ -197,7 +203,7 @@ pub fn rms_norm_backward(
     let dx = stage.sum(dx, DType::F32, accumulate)?;
     let dgain = stage.update(dgain, DType::F32)?;
     let to = PlainGradient { x, dx, accumulate: u32::from(accumulate).into() };
-    // SAFETY: rms_norm_backward_256({x, dx, accumulate}, norm) and so on.
+    // SAFETY: rms_norm_backward_8192({x, dx, accumulate}, norm) and so on.
     unsafe { backward(&mut stage, KERNELS, &to, &Gradient { gain, inverse_rms, dy, dgain, m, d }) }?;
     stage.finish()
 }

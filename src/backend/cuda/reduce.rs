@@ -15,7 +15,7 @@ pub fn sum_squares(launch: &Launch, x: &View, sum: &mut ViewMut) -> Result<()> {
     let (x, sum) = (stage.input(x, DType::F32)?, stage.update(sum, DType::F64)?);
     let sums = stage.scratch(blocks * size_of::<f32>())?;
     // SAFETY: sum_squares_blocks(x, sums, count), a warp for each block.
-    unsafe { stage.warps(Kernel::sum_squares_blocks, blocks, arguments![x, sums, count as u64]) }?;
+    unsafe { stage.few_warps(Kernel::sum_squares_blocks, blocks, arguments![x, sums, count as u64]) }?;
     // SAFETY: add_block_sums(sums, total, count).
     unsafe { stage.launch(Kernel::add_block_sums, 1, MOST_THREADS, arguments![sums, sum, blocks as u64]) }?;
     stage.finish()

@@ -31,7 +31,7 @@ pub fn absmean(launch: &Launch, w: &View, group: usize, thresholds: &mut ViewMut
     let sums = stage.scratch(groups.count() * units * size_of::<f32>())?;
     let arguments = arguments![w, &given, units as u64, &by_units, sums];
     // SAFETY: absmean_blocks(w, groups, units, by_units, sums).
-    unsafe { stage.warps(Kernel::absmean_blocks, groups.count() * units, arguments) }?;
+    unsafe { stage.few_warps(Kernel::absmean_blocks, groups.count() * units, arguments) }?;
     let arguments = arguments![&given, units as u64, sums, thresholds, scales];
     // SAFETY: absmean_of_blocks(groups, units, sums, thresholds, scales).
     unsafe { stage.launch(Kernel::absmean_of_blocks, groups.count(), adding(units), arguments) }?;

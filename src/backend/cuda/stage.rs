@@ -174,6 +174,17 @@ impl<'v> Stage<'v> {
         unsafe { self.launch(kernel, count.div_ceil(THREADS as usize / 32), THREADS, arguments) }
     }
 
+    /// The same for one whose warps may be so few that they should not share a multiprocessor before each has one: blocks have
+    /// up to [`THREADS`] threads.
+    ///
+    /// # Safety
+    /// As [`Gpu::launch`].
+    pub unsafe fn few_warps(&self, kernel: Kernel, count: usize, arguments: &[Argument]) -> Result<()> {
+        let warps = count.div_ceil(self.gpu.multiprocessors() as usize).clamp(1, THREADS as usize / 32);
+        // SAFETY: passed on to the caller.
+        unsafe { self.launch(kernel, count.div_ceil(warps), 32 * warps as u32, arguments) }
+    }
+
     /// Copies what was written to the host, if any of it belongs there.
     pub fn finish(self) -> Result<()> {
         if self.downloads.is_empty() {

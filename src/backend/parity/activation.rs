@@ -4,16 +4,22 @@ use super::{EXACT, SIZES, check, dirty, integers, normal};
 use crate::tensor::{DType, Tensor};
 
 fn shapes() -> impl Iterator<Item = [usize; 2]> {
-    SIZES.into_iter().flat_map(|columns| [[1, columns], [5, columns]]).chain([[0, 8], [300, 384], [2, 40_001]])
+    let odd = SIZES.into_iter().flat_map(|columns| [[1, columns], [5, columns]]);
+    let wide = [511, 512, 513, 516, 1536, 2047, 2048, 2049, 2052, 8192, 8196].map(|columns| [3, columns]);
+    odd.chain(wide).chain([[0, 8], [300, 384], [2, 40_001]])
 }
 
 fn quantized(name: &str, x: &Tensor) {
+    quantized_from(name, 1e-5, x);
+}
+
+fn quantized_from(name: &str, least: f64, x: &Tensor) {
     check(name, EXACT, |row| {
         let (mut codes, mut scales) = (dirty(DType::I8, x.dims()), dirty(DType::F32, &x.dims()[..1]));
         (row.kernels.quantize_activations)(
             &row.launch,
             &x.view(),
-            1e-5,
+            least,
             &mut codes.view_mut(),
             &mut scales.view_mut(),
         )?;
@@ -45,6 +51,20 @@ fn halves_round_to_even_and_extremes_are_clipped() {
     for value in [0.0, 1e-6, -3e-7, f32::NAN, f32::INFINITY] {
         let tensor = Tensor::from_slice(&[value; 70], &[2, 35]).unwrap();
         quantized(&format!("quantize_activations of nothing but {value}"), &tensor);
+    }
+}
+
+/// Where 127 / absmax is more than a float holds, every number that is not 0 is clipped.
+#[test]
+fn a_least_maximum_of_nothing() {
+    for width in [35, 40, 600, 4000] {
+        for size in [0.0, 1e-44, 1e-38, 3e-37, 1e-30] {
+            let mut x = normal(&[3, width], 6);
+            x.host_mut::<f32>().unwrap().iter_mut().for_each(|x| *x *= size);
+            for least in [0.0, 1e-40, 1e-30] {
+                quantized_from(&format!("quantize_activations of {width} times {size} from {least}"), least, &x);
+            }
+        }
     }
 }
 

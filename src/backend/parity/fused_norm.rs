@@ -72,6 +72,23 @@ fn what_is_not_finite() {
     }
 }
 
+/// Where the squares are nothing, nor epsilon, numbers become infinite, and those that are past the end of a row stay out of it.
+#[test]
+fn rows_of_nothing() {
+    for d in [40, 392, 600, 1104, 1544, 2104] {
+        let (mut x, gain) = (normal(&[3, d], 41), normal(&[d], 43));
+        x.host_mut::<f32>().unwrap().iter_mut().enumerate().for_each(|(i, x)| *x = [1e-30, -1e-35, 0.0][i / d]);
+        check(&format!("rms_norm_quantize of {d} without squares"), EXACT, |row| {
+            let [mut codes, mut scales, mut inverse] = outputs([3, d]);
+            let (to, scales_to) = (&mut codes.view_mut(), &mut scales.view_mut());
+            let call = row.kernels.rms_norm_quantize;
+            call(&row.launch, &x.view(), &gain.view(), 0.0, to, scales_to, &mut inverse.view_mut())?;
+            assert_eq!(scales.host::<f32>()?[..2], [f32::INFINITY; 2]);
+            Ok(vec![codes, scales, inverse])
+        });
+    }
+}
+
 /// The inverse root mean squares of rows.
 fn inverses(hidden: &[f32], [m, d]: [usize; 2]) -> Tensor {
     let mean = |row: &[f32]| row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / d as f64;

@@ -2,7 +2,28 @@ use super::{SIZES, check, dirty, normal, tolerance};
 use crate::tensor::{DType, Tensor};
 
 /// About where a GPU's kernels for one width end and those for the next begin.
-pub const LONG: [(usize, usize); 6] = [(70, 1025), (17, 8193), (3, 9001), (2, 12_288), (1, 16_384), (2, 17_000)];
+pub const LONG: [(usize, usize); 20] = [
+    (19, 385),
+    (17, 512),
+    (3, 513),
+    (40, 768),
+    (9, 1023),
+    (2, 1024),
+    (70, 1025),
+    (5, 1535),
+    (9, 1536),
+    (3, 1537),
+    (2, 2047),
+    (3, 2048),
+    (2, 2049),
+    (1, 8192),
+    (17, 8193),
+    (3, 9001),
+    (2, 12_288),
+    (1, 16_384),
+    (2, 16_385),
+    (2, 17_000),
+];
 
 /// Rows and widths: the odd sizes, those of the reference models, and enough rows for many chunks.
 fn shapes() -> impl Iterator<Item = (usize, usize)> {
