@@ -56,7 +56,7 @@ impl Rows {
 
     /// Rows of bytes; those that fill their bytes with `trits` each, as one row: nothing lies between them.
     pub fn of_bytes(rows: usize, columns: usize, trits: usize) -> (Rows, u64) {
-        let (rows, columns) = if columns % trits == 0 { (1, rows * columns) } else { (rows, columns) };
+        let (rows, columns) = if columns.is_multiple_of(trits) { (1, rows * columns) } else { (rows, columns) };
         (Rows::new(rows, columns.div_ceil(trits)), columns as u64)
     }
 

@@ -150,7 +150,7 @@ pub fn deternarize(launch: &Launch, packed: &View, group: usize, scales: &View, 
 /// would, with its groups.
 fn as_one_row(mut groups: Groups) -> (Groups, Rows, u64) {
     let Groups { rows, columns, width, whole, .. } = groups;
-    if columns % 4 == 0 && (whole || columns % width == 0) {
+    if columns.is_multiple_of(4) && (whole || columns.is_multiple_of(width)) {
         groups.per_row *= if whole { 1 } else { rows };
         (groups.rows, groups.columns) = (1, rows * columns);
     }
