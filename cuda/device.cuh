@@ -69,6 +69,51 @@ __device__ __forceinline__ void write_four(float *x, u64 row, u64 column, u64 co
     if (column + 3 < columns) to[3] = four.w;
 }
 
+/// All 64 bits of x * y, which the compiler else makes a product of numbers of 64 bits, where one is a constant.
+__device__ __forceinline__ u64 wide_product(unsigned x, unsigned y) {
+#ifdef SETUN_EMULATE
+    return static_cast<u64>(x) * y;
+#else
+    u64 product;
+    asm("mul.wide.u32 %0, %1, %2;" : "=l"(product) : "r"(x), "r"(y));
+    return product;
+#endif
+}
+
+/// x * y + z with one rounding, where that is what is meant: roundings.awk knows it by its comment.
+__device__ __forceinline__ float fused(float x, float y, float z) {
+#ifdef SETUN_EMULATE
+    return __fmaf_rn(x, y, z);
+#else
+    float sum;
+    asm("fma.rn.f32 %0, %1, %2, %3; // one rounding" : "=f"(sum) : "f"(x), "f"(y), "f"(z));
+    return sum;
+#endif
+}
+
+/// Four bytes of the eight in (y, x), of which the nibbles of `selector` tell; from 8 on, all bits of one are its sign, which
+/// __byte_perm does not know.
+__device__ __forceinline__ unsigned bytes_or_signs(unsigned x, unsigned y, unsigned selector) {
+#ifdef SETUN_EMULATE
+    return permuted_bytes(x, y, selector);
+#else
+    unsigned found;
+    asm("prmt.b32 %0, %1, %2, %3;" : "=r"(found) : "r"(x), "r"(y), "r"(selector));
+    return found;
+#endif
+}
+
+/// max(x, y), NaN where one of them is.
+__device__ __forceinline__ float max_or_nan(float x, float y) {
+#ifdef SETUN_EMULATE
+    return x > y || x != x ? x : y;
+#else
+    float found;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(found) : "f"(x), "f"(y));
+    return found;
+#endif
+}
+
 // --- what several operations mean alike -------------------------------------------------------------------------------
 
 /// max(x, 0), where NaN stays NaN.

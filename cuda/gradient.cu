@@ -12,15 +12,14 @@ __device__ __forceinline__ float4 load_some(const float *x, u64 left, bool vecto
     return make_float4(left > 0 ? x[0] : 0.0f, left > 1 ? x[1] : 0.0f, left > 2 ? x[2] : 0.0f, left > 3 ? x[3] : 0.0f);
 }
 
-__device__ __forceinline__ void store_some(signed char *to, u64 left, char4 codes, bool vector) {
+__device__ __forceinline__ void store_some(signed char *to, u64 left, unsigned codes, bool vector) {
     if (vector && left >= 4) {
-        *reinterpret_cast<char4 *>(to) = codes;
+        *reinterpret_cast<unsigned *>(to) = codes;
         return;
     }
-    if (left > 0) to[0] = codes.x;
-    if (left > 1) to[1] = codes.y;
-    if (left > 2) to[2] = codes.z;
-    if (left > 3) to[3] = codes.w;
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+        if (left > i) to[i] = static_cast<signed char>(codes >> 8 * i);
 }
 
 // --- int8 codes ------------------------------------------------------------------------------------------------------
@@ -36,17 +35,88 @@ __device__ __forceinline__ float scale_of(float absmax) {
     return fminf(fmaxf(__fdiv_rn(absmax, 127.0f), 1.17549435e-38f), largest);
 }
 
-__device__ __forceinline__ signed char rounded(float g, float scale, unsigned word) {
+__device__ __forceinline__ int rounded(float g, float scale, unsigned word) {
     const float magnitude = fminf(fabsf(__fdiv_rn(g, scale)), 127.0f), below = floorf(magnitude);
     const int code = __float2int_rz(below) + (uniform(word) < __fsub_rn(magnitude, below));
-    return static_cast<signed char>(g < 0.0f ? -code : code);
+    return g < 0.0f ? -code : code;
 }
 
+/// The lowest bytes of four numbers.
+__device__ __forceinline__ unsigned lowest_bytes(unsigned x, unsigned y, unsigned z, unsigned w) {
+    return __byte_perm(__byte_perm(x, y, 0x0040), __byte_perm(z, w, 0x0040), 0x5410);
+}
+
+/// A byte for each of four numbers: all its bits are the sign.
+__device__ __forceinline__ unsigned sign_bytes(float x, float y, float z, float w) {
+    const unsigned low = bytes_or_signs(__float_as_uint(x), __float_as_uint(y), 0x00FB);
+    return __byte_perm(low, bytes_or_signs(__float_as_uint(z), __float_as_uint(w), 0x00FB), 0x5410);
+}
+
+__device__ __forceinline__ unsigned rounded_four_exactly(float4 g, float scale, uint4 words) {
+    return lowest_bytes(rounded(g.x, scale, words.x), rounded(g.y, scale, words.y), rounded(g.z, scale, words.z),
+                        rounded(g.w, scale, words.w));
+}
+
+/// A scale in units of 2^-24, which is what random numbers are in. The fast way takes words of `least` and more: none where the
+/// scale is below 2^-75.
+struct Units {
+    float scale, unit, inverse;
+    unsigned least;
+
+    __device__ __forceinline__ explicit Units(float s) : scale(s) {
+        unit = __fmul_rn(s, 1.0f / 16777216.0f);
+        inverse = __frcp_rn(unit);
+        least = s >= 2.64697796e-23f ? 256u : 0xFFFFFFFFu;
+    }
+
+    /// |g| / unit. From 1/2 on, it is rounded as IEEE 754 demands: with the inverse rounded to nearest, what is rounded at the
+    /// end differs from the true quotient by so little that a midpoint can lie between only where 2^24 or 2^25 times the first
+    /// mantissa is within 5 of the second times an odd number, and all such pairs have been tried. Smaller quotients stay below
+    /// any random number but 0, whatever their last bits are.
+    __device__ __forceinline__ float quotient(float g) const {
+        const float first = __fmul_rn(g, inverse);
+        return fabsf(fused(fused(-first, unit, g), inverse, first));
+    }
+
+    /// The codes of four numbers that are finite, by random numbers none of which is 0.
+    __device__ __forceinline__ unsigned fast(float4 g, uint4 words) const {
+        // The last place of 2^47 is worth 2^24, so that a sum that is rounded down ends in the whole part.
+        constexpr float WHOLE = 140737488355328.0f;
+        const float q[4] = {quotient(g.x), quotient(g.y), quotient(g.z), quotient(g.w)};
+        const unsigned random[4] = {words.x, words.y, words.z, words.w};
+        float sum[4], difference[4];
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            sum[i] = __fadd_rd(q[i], WHOLE);
+            const float rest = __fsub_rn(q[i], __fsub_rn(sum[i], WHOLE));
+            // Below 0 where the random number is less.
+            difference[i] = __fsub_rn(__uint2float_rn(random[i] >> 8), rest);
+        }
+        unsigned codes = lowest_bytes(__float_as_uint(sum[0]), __float_as_uint(sum[1]), __float_as_uint(sum[2]),
+                                      __float_as_uint(sum[3]));
+        codes += sign_bytes(difference[0], difference[1], difference[2], difference[3]) & 0x01010101u;
+        // The largest quotient may be a little above 127. Then ~c + 1 of the negative ones, without a carry between bytes.
+        codes -= codes >> 7 & 0x01010101u;
+        const unsigned negative = sign_bytes(g.x, g.y, g.z, g.w);
+        return ((codes ^ negative) & 0x7F7F7F7Fu) + (negative & 0x01010101u) ^ (negative & 0x80808080u);
+    }
+};
+
+__device__ __forceinline__ unsigned least_of(uint4 words) { return min(min(words.x, words.y), min(words.z, words.w)); }
+
+/// max(largest, |x|) of four, where NaN is the largest.
+__device__ __forceinline__ float larger_or_nan(float largest, float4 x) {
+    largest = max_or_nan(max_or_nan(largest, fabsf(x.x)), fabsf(x.y));
+    return max_or_nan(max_or_nan(largest, fabsf(x.z)), fabsf(x.w));
+}
+
+constexpr unsigned INFINITE = 0x7F800000u;
+
 /// Of elements i .. i + 4 of all, i being a multiple of 4.
-__device__ __forceinline__ char4 rounded_four(float4 g, float scale, const Stream &stream, u64 i) {
+__device__ __forceinline__ unsigned rounded_four(float4 g, const Units &by, const Stream &stream, u64 i) {
     const uint4 words = philox(stream, i / 4);
-    return make_char4(rounded(g.x, scale, words.x), rounded(g.y, scale, words.y), rounded(g.z, scale, words.z),
-                      rounded(g.w, scale, words.w));
+    if (least_of(words) >= by.least && __float_as_uint(larger_or_nan(0.0f, g)) < INFINITE) return by.fast(g, words);
+    return rounded_four_exactly(g, by.scale, words);
 }
 
 /// One block, elements start .. start + count of g, by `threads` threads of which this one is number `thread`; `largest` gives
@@ -69,7 +139,7 @@ __device__ __forceinline__ void quantize_block(const float *g, const Stream &str
 #pragma unroll
     for (int v = 0; v < KEPT; ++v) absmax = larger(absmax, kept[v]);
     for (u64 i = 4 * thread + KEPT * step; i < count; i += step) absmax = larger(absmax, load_some(from + i, left(i), vector));
-    const float s = scale_of(__uint_as_float(largest(__float_as_uint(absmax))));
+    const Units s(scale_of(__uint_as_float(largest(__float_as_uint(absmax)))));
 #pragma unroll
     for (int v = 0; v < KEPT; ++v) {
         const u64 i = 4 * thread + v * step;
@@ -79,24 +149,57 @@ __device__ __forceinline__ void quantize_block(const float *g, const Stream &str
         const float4 four = load_some(from + i, left(i), vector);
         store_some(to + i, left(i), rounded_four(four, s, stream, start + i), codes_vector);
     }
-    if (thread == 0) *scale = s;
+    if (thread == 0) *scale = s.scale;
 }
 
-/// A warp for each block: for blocks of up to 1024.
+/// A warp for each block of at most 256 elements, which are whole vectors: two of a lane.
+__device__ __forceinline__ void quantize_fours(const float4 *g, const Stream &stream, u64 fours, unsigned block_fours, u64 blocks,
+                                               unsigned *codes, float *scales) {
+    const u64 warps = static_cast<u64>(gridDim.x) * WARPS;
+    for (u64 b = static_cast<u64>(blockIdx.x) * WARPS + warp_number(); b < blocks; b += warps) {
+        const u64 start = b * block_fours, first = start + lane_number(), second = first + 32;
+        const unsigned here = static_cast<unsigned>(min(static_cast<u64>(block_fours), fours - start));
+        const bool has_first = lane_number() < here, has_second = lane_number() + 32 < here;
+        const float4 zeros = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        const float4 x = has_first ? g[first] : zeros, y = has_second ? g[second] : zeros;
+        const unsigned most = __reduce_max_sync(ALL_LANES, __float_as_uint(larger_or_nan(larger_or_nan(0.0f, x), y)));
+        unsigned bits = most;
+        if (most > INFINITE) bits = __reduce_max_sync(ALL_LANES, __float_as_uint(larger(larger(0.0f, x), y)));
+        const Units by(scale_of(__uint_as_float(bits)));
+        const uint4 x_words = philox(stream, first), y_words = philox(stream, second);
+        unsigned x_codes, y_codes;
+        if (min(least_of(x_words), least_of(y_words)) >= by.least && most < INFINITE) {
+            x_codes = by.fast(x, x_words);
+            y_codes = by.fast(y, y_words);
+        } else {
+            x_codes = rounded_four_exactly(x, by.scale, x_words);
+            y_codes = rounded_four_exactly(y, by.scale, y_words);
+        }
+        if (has_first) codes[first] = x_codes;
+        if (has_second) codes[second] = y_codes;
+        if (lane_number() == 0) scales[b] = by.scale;
+    }
+}
+
+/// A warp for each of so many blocks of up to 1024.
 extern "C" __global__ void __launch_bounds__(THREADS)
-quantize_gradients(const float *g, Stream stream, u64 count, u64 block, signed char *codes, float *scales) {
-    const u64 blocks = count / block + (count % block > 0), warps = static_cast<u64>(gridDim.x) * WARPS;
+quantize_gradients(const float *g, Stream stream, u64 count, u64 block, u64 blocks, signed char *codes, float *scales) {
+    if (block <= 256 && count % 4 == 0 && is_aligned(g, 16) && is_aligned(codes, 4)) {
+        quantize_fours(reinterpret_cast<const float4 *>(g), stream, count / 4, static_cast<unsigned>(block / 4), blocks,
+                       reinterpret_cast<unsigned *>(codes), scales);
+        return;
+    }
+    const u64 warps = static_cast<u64>(gridDim.x) * WARPS;
     for (u64 b = static_cast<u64>(blockIdx.x) * WARPS + warp_number(); b < blocks; b += warps)
-        quantize_block<4>(g, stream, b * block, min(block, count - b * block), codes, scales + b, lane_number(), 32,
+        quantize_block<2>(g, stream, b * block, min(block, count - b * block), codes, scales + b, lane_number(), 32,
                           [](unsigned bits) { return __reduce_max_sync(ALL_LANES, bits); });
 }
 
 /// A block of threads for each block.
 extern "C" __global__ void __launch_bounds__(THREADS)
-quantize_gradients_wide(const float *g, Stream stream, u64 count, u64 block, signed char *codes, float *scales) {
-    const u64 blocks = count / block + (count % block > 0);
+quantize_gradients_wide(const float *g, Stream stream, u64 count, u64 block, u64 blocks, signed char *codes, float *scales) {
     for (u64 b = blockIdx.x; b < blocks; b += gridDim.x)
-        quantize_block<8>(g, stream, b * block, min(block, count - b * block), codes, scales + b, threadIdx.x, THREADS,
+        quantize_block<4>(g, stream, b * block, min(block, count - b * block), codes, scales + b, threadIdx.x, THREADS,
                           [](unsigned bits) { return block_max(bits); });
 }
 
@@ -141,7 +244,7 @@ quantize_gradients_by(const float *g, Stream stream, u64 count, u64 block, u64 t
         const u64 i = 4 * threadIdx.x;
         if (i >= tile.count) continue;
         const float4 four = load_some(g + tile.start + i, tile.count - i, vector);
-        const char4 found = rounded_four(four, scales[tile.block], stream, tile.start + i);
+        const unsigned found = rounded_four(four, Units(scales[tile.block]), stream, tile.start + i);
         store_some(codes + tile.start + i, tile.count - i, found, codes_vector);
     }
 }

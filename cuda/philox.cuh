@@ -15,8 +15,7 @@ __device__ __forceinline__ uint4 philox(const Stream &stream, unsigned long long
     unsigned c1 = stream.purpose << 24 | (static_cast<unsigned>(block >> 32) & 0x00FFFFFFu);
 #pragma unroll
     for (int round = 0; round < 10; ++round) {
-        const unsigned long long p0 = static_cast<unsigned long long>(0xD2511F53u) * c0;
-        const unsigned long long p1 = static_cast<unsigned long long>(0xCD9E8D57u) * c2;
+        const u64 p0 = wide_product(c0, 0xD2511F53u), p1 = wide_product(c2, 0xCD9E8D57u);
         c0 = static_cast<unsigned>(p1 >> 32) ^ c1 ^ k0;
         c1 = static_cast<unsigned>(p1);
         c2 = static_cast<unsigned>(p0 >> 32) ^ c3 ^ k1;

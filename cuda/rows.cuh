@@ -23,11 +23,10 @@ struct Entry {
     u64 row, at;
 };
 
-/// Calls store(entry, load(entry)) for every entry; some loads are in flight together. Blocks have THREADS threads; any number
-/// of blocks will do.
-template <class Load, class Store>
+/// Calls store(entry, load(entry)) for every entry; STEP loads of a thread are in flight together. Blocks have THREADS threads;
+/// any number of blocks will do.
+template <int STEP = 4, class Load, class Store>
 __device__ __forceinline__ void each_entry(const Rows &rows, Load load, Store store) {
-    constexpr int STEP = 4;
     constexpr u64 TILE = static_cast<u64>(THREADS) * STEP;
     const u64 count = rows.rows * rows.length;
     for (u64 base = blockIdx.x * TILE; base < count; base += gridDim.x * TILE) {
@@ -69,4 +68,15 @@ __device__ __forceinline__ unsigned spread(unsigned codes) {
     const unsigned two = (codes | codes << 12) & 0x000F000Fu;
     // Codes are 0 to 3: with the highest bits set, no byte borrows from the next.
     return ((((two | two << 6) & 0x03030303u) | 0x80808080u) - 0x01010101u) ^ 0x80808080u;
+}
+
+/// The same of the sixteen of a word.
+__device__ __forceinline__ uint4 spread_word(unsigned codes) {
+    // By code: 0 is -1, 1 is 0, 2 is 1. __byte_perm takes a byte for each of four nibbles.
+    constexpr unsigned MEANINGS = 0x020100FFu;
+    const unsigned even = codes & 0x33333333u, odd = codes >> 2 & 0x33333333u;
+    const unsigned e[2] = {__byte_perm(MEANINGS, 0, even), __byte_perm(MEANINGS, 0, even >> 16)};
+    const unsigned o[2] = {__byte_perm(MEANINGS, 0, odd), __byte_perm(MEANINGS, 0, odd >> 16)};
+    return make_uint4(__byte_perm(e[0], o[0], 0x5140), __byte_perm(e[0], o[0], 0x7362), __byte_perm(e[1], o[1], 0x5140),
+                      __byte_perm(e[1], o[1], 0x7362));
 }

@@ -207,6 +207,42 @@ struct Shared {
     unsigned whole;
 };
 
+/// Whether all weights, which are those of one row, are fours that have one value each and can be vectors.
+__device__ __forceinline__ bool are_fours(const Shared &shared, const void *w, u64 rows, u64 columns) {
+    return rows == 1 && columns % 4 == 0 && is_aligned(w, 16) &&
+           (shared.whole || (shared.width % 4 == 0 && shared.width < 1u << 28));
+}
+
+/// Calls store(i, load(i), their value) for so many of them.
+template <class Load, class Store>
+__device__ __forceinline__ void each_four(const Shared &shared, u64 fours, Load load, Store store) {
+    constexpr int STEP = 4;
+    constexpr u64 TILE = static_cast<u64>(THREADS) * STEP;
+    const float whole = shared.whole ? shared.values[0] : 0.0f;
+    // ceil(2^(31 + shift) / width), with which the quotients of numbers below 2^31 are exact as those of 64 bits are.
+    const unsigned magic = static_cast<unsigned>(shared.by_width.magic + 0xFFFFFFFFull >> 32);
+    for (u64 base = blockIdx.x * TILE; base < fours; base += gridDim.x * TILE) {
+        const u64 first = shared.whole ? 0 : quotient(4 * base, shared.by_width);
+        const unsigned from = static_cast<unsigned>(4 * base - first * shared.width);
+        decltype(load(0)) loaded[STEP] = {};
+        float values[STEP];
+#pragma unroll
+        for (int s = 0; s < STEP; ++s) {
+            const u64 i = base + s * THREADS + threadIdx.x;
+            const unsigned past = from + 4 * (s * THREADS + threadIdx.x);
+            values[s] = whole;
+            if (i < fours) loaded[s] = load(i);
+            if (i < fours && !shared.whole)
+                values[s] = shared.values[first + (__umulhi(2 * past, magic) >> shared.by_width.shift)];
+        }
+#pragma unroll
+        for (int s = 0; s < STEP; ++s) {
+            const u64 i = base + s * THREADS + threadIdx.x;
+            if (i < fours) store(i, loaded[s], values[s]);
+        }
+    }
+}
+
 /// The values for the four weights of a row from `column` on; past the last column any.
 __device__ __forceinline__ float4 shared_by_four(const Shared &shared, u64 row, u64 column, u64 columns) {
     if (shared.whole) {
@@ -234,11 +270,24 @@ __device__ __forceinline__ unsigned code_of(float weight, float threshold) {
     return 1u + (weight > threshold) - (weight < -threshold);
 }
 
-/// packed[rows, ceil(columns / 4)]: a byte a thread, `bytes` being its rows.
+/// The codes of four weights that share a threshold.
+__device__ __forceinline__ unsigned codes_of(float4 weights, float threshold) {
+    return code_of(weights.x, threshold) | code_of(weights.y, threshold) << 2 | code_of(weights.z, threshold) << 4 |
+           code_of(weights.w, threshold) << 6;
+}
+
+/// packed[rows, ceil(columns / 4)]: a byte a thread, `bytes` being its rows. Rows that fill their bytes and their groups are
+/// given as one.
 extern "C" __global__ void __launch_bounds__(THREADS)
 ternarize(const float *w, Rows bytes, u64 columns, Shared thresholds, unsigned char *packed) {
+    if (are_fours(thresholds, w, bytes.rows, columns)) {
+        each_four(
+            thresholds, bytes.length, [&](u64 i) { return load4(w + 4 * i); },
+            [&](u64 i, float4 weights, float h) { packed[i] = static_cast<unsigned char>(codes_of(weights, h)); });
+        return;
+    }
     const bool vector = is_aligned(w, 16) && columns % 4 == 0;
-    each_entry(
+    each_entry<1>(
         bytes,
         [&](Entry byte) {
             // Past the last column 0, of which every rule makes t = 0.
@@ -268,10 +317,24 @@ __device__ __forceinline__ uint4 four_words(const Stream &stream, u64 i) {
     return make_uint4(first.w, second.x, second.y, second.z);
 }
 
+/// The codes of four weights that share a scale.
+__device__ __forceinline__ unsigned rounded_codes(float4 weights, float scale, uint4 words) {
+    return rounded_code(weights.x, scale, words.x) | rounded_code(weights.y, scale, words.y) << 2 |
+           rounded_code(weights.z, scale, words.z) << 4 | rounded_code(weights.w, scale, words.w) << 6;
+}
+
 extern "C" __global__ void __launch_bounds__(THREADS)
 ternarize_stochastic(const float *w, Rows bytes, u64 columns, Shared scales, Stream stream, unsigned char *packed) {
+    if (are_fours(scales, w, bytes.rows, columns)) {
+        each_four(
+            scales, bytes.length, [&](u64 i) { return load4(w + 4 * i); },
+            [&](u64 i, float4 weights, float s) {
+                packed[i] = static_cast<unsigned char>(rounded_codes(weights, s, philox(stream, i)));
+            });
+        return;
+    }
     const bool vector = is_aligned(w, 16) && columns % 4 == 0;
-    each_entry(
+    each_entry<1>(
         bytes,
         [&](Entry byte) {
             // Past the last column 0, of which every rule makes t = 0.
@@ -296,8 +359,17 @@ struct FourTrits {
 
 extern "C" __global__ void __launch_bounds__(THREADS)
 deternarize(const unsigned char *packed, Rows bytes, u64 columns, Shared scales, float *w) {
+    if (are_fours(scales, w, bytes.rows, columns)) {
+        each_four(
+            scales, bytes.length, [&](u64 i) -> unsigned { return packed[i]; },
+            [&](u64 i, unsigned codes, float s) {
+                const auto weight = [&](int i) { return __fmul_rn(s, __int2float_rn(static_cast<int>(codes >> 2 * i & 3) - 1)); };
+                store4(w + 4 * i, make_float4(weight(0), weight(1), weight(2), weight(3)));
+            });
+        return;
+    }
     const bool vector = is_aligned(w, 16) && columns % 4 == 0;
-    each_entry(
+    each_entry<1>(
         bytes,
         [&](Entry byte) {
             return FourTrits{packed[byte.row * bytes.length + byte.at],

@@ -10,7 +10,6 @@ inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __clz(int x) { return x == 0 ? 32 : __builtin_clz(unsigned(x)); }
 inline int __ffs(int x) { return __builtin_ffs(x); }
 
-/// Four bytes of the eight in (y, x), by the low three bits of each nibble; the fourth bit spreads the byte's sign.
 /// sum plus the products of four signed bytes each.
 inline int __dp4a(int a, int b, int sum) {
     unsigned total = unsigned(sum);
@@ -18,7 +17,8 @@ inline int __dp4a(int a, int b, int sum) {
     return int(total);
 }
 
-inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {
+/// Four bytes of the eight in (y, x), by the low three bits of each nibble; the fourth bit spreads the byte's sign: prmt of PTX.
+inline unsigned permuted_bytes(unsigned x, unsigned y, unsigned selector) {
     uint64_t bytes = uint64_t(y) << 32 | x;
     unsigned result = 0;
     for (int i = 0; i < 4; ++i) {
@@ -28,6 +28,11 @@ inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {
         result |= byte << 8 * i;
     }
     return result;
+}
+
+/// The same without the fourth bits, which the compiler takes away.
+inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {
+    return permuted_bytes(x, y, selector & 0x7777);
 }
 
 inline unsigned __umulhi(unsigned x, unsigned y) { return unsigned(uint64_t(x) * y >> 32); }
@@ -54,7 +59,14 @@ inline float __fadd_rn(float x, float y) { return x + y; }
 inline float __fsub_rn(float x, float y) { return x - y; }
 inline float __fmul_rn(float x, float y) { return x * y; }
 inline float __fdiv_rn(float x, float y) { return x / y; }
+inline float __frcp_rn(float x) { return 1.0f / x; }
 inline float __fsqrt_rn(float x) { return sqrtf(x); }
+
+/// The sum rounded down: the one that is rounded to nearest, or the one below it where that is too large.
+inline float __fadd_rd(float x, float y) {
+    const float sum = x + y, of_y = sum - x, error = (x - (sum - of_y)) + (y - of_y);
+    return error < 0.0f ? std::nextafter(sum, -HUGE_VALF) : sum;
+}
 inline float __fmaf_rn(float x, float y, float z) { return fmaf(x, y, z); }
 inline double __dadd_rn(double x, double y) { return x + y; }
 inline double __dmul_rn(double x, double y) { return x * y; }

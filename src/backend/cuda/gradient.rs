@@ -11,6 +11,8 @@ use crate::tensor::{DType, Result, View, ViewMut};
 
 /// Blocks up to this take a warp, longer ones a block of threads.
 const WARP_BLOCK: usize = 1024;
+/// Warps a multiprocessor that blocks are dealt to: more than it has at a time, but so few that each does several.
+const WARPS: usize = 256;
 /// From here on, and where blocks are too few for the device, several blocks of threads share one.
 const LONG_BLOCK: usize = 1 << 16;
 /// Elements of a tile of such a block.
@@ -37,13 +39,14 @@ pub fn quantize_gradients(
     let (codes, scales) = (stage.output(codes, DType::I8)?, stage.output(scales, DType::F32)?);
     let stream = Philox::from(stream);
     let (n, size) = (count as u64, block as u64);
-    let few = blocks < 2 * stage.gpu.multiprocessors() as usize;
+    let multiprocessors = stage.gpu.multiprocessors() as usize;
+    let few = blocks < 2 * multiprocessors;
     if block < LONG_BLOCK || !few {
-        let arguments = arguments![g, &stream, n, size, codes, scales];
-        // SAFETY: quantize_gradients(g, stream, count, block, codes, scales), and the other has the same.
+        let arguments = arguments![g, &stream, n, size, blocks as u64, codes, scales];
+        // SAFETY: quantize_gradients(g, stream, count, block, blocks, codes, scales), and the other has the same.
         unsafe {
             match block <= WARP_BLOCK {
-                true => stage.warps(Kernel::quantize_gradients, blocks, arguments),
+                true => stage.warps(Kernel::quantize_gradients, blocks.min(WARPS * multiprocessors), arguments),
                 false => stage.launch(Kernel::quantize_gradients_wide, blocks, THREADS, arguments),
             }
         }?;

@@ -134,8 +134,8 @@ fn decode(
         return Ok(false);
     }
     let (bad, given) = (begin_check(&mut stage, form, from, bytes.count())?, Form::from(form));
-    let arguments = arguments![from, &given, bad, to];
-    // SAFETY: kernel(mask_sign, form, bad, to), a warp for each block.
+    let arguments = arguments![from, bytes.count() as u64, &given, bad, to];
+    // SAFETY: kernel(mask_sign, bytes, form, bad, to), a warp for each block.
     unsafe { stage.warps(kernel, form.blocks, arguments) }?;
     stage.finish_if_sound(bad)
 }

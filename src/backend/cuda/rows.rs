@@ -54,6 +54,27 @@ impl Rows {
         Rows { rows: rows as u64, length: length as u64, by_length: Divisor::new(length.max(1)) }
     }
 
+    /// Rows of bytes; those that fill their bytes with `trits` each, as one row: nothing lies between them.
+    pub fn of_bytes(rows: usize, columns: usize, trits: usize) -> (Rows, u64) {
+        let (rows, columns) = if columns.is_multiple_of(trits) { (1, rows * columns) } else { (rows, columns) };
+        (Rows::new(rows, columns.div_ceil(trits)), columns as u64)
+    }
+
+    /// Parts of 16 bytes of rows of `length`, which are shorter at both ends of a row (cuda/parts.cuh).
+    pub fn parts(rows: usize, length: usize) -> Rows {
+        Rows::new(rows, length / 16 + 2)
+    }
+
+    /// Blocks of threads for all entries, where a thread takes four of them together if there is one row.
+    pub fn wide_blocks(&self) -> usize {
+        if self.rows == 1 { entry_blocks((self.length as usize).div_ceil(4)) } else { self.blocks() }
+    }
+
+    /// Blocks of threads of which each has a row.
+    pub fn thread_blocks(&self) -> usize {
+        (self.rows as usize).div_ceil(THREADS as usize)
+    }
+
     /// Blocks of threads for all entries.
     pub fn blocks(&self) -> usize {
         entry_blocks((self.rows * self.length) as usize)

@@ -101,8 +101,9 @@ pub fn ternarize(launch: &Launch, w: &View, group: usize, thresholds: &View, pac
     let mut stage = Stage::new(launch)?;
     let (w, thresholds) = (stage.input(w, DType::F32)?, stage.input(thresholds, DType::F32)?);
     let packed = stage.output(packed, DType::U8)?;
-    let (bytes, thresholds) = (bytes_of(&groups), Shared::new(&groups, thresholds));
-    let arguments = arguments![w, &bytes, groups.columns as u64, &thresholds, packed];
+    let (groups, bytes, columns) = as_one_row(groups);
+    let thresholds = Shared::new(&groups, thresholds);
+    let arguments = arguments![w, &bytes, columns, &thresholds, packed];
     // SAFETY: ternarize(w, bytes, columns, thresholds, packed).
     unsafe { stage.launch(Kernel::ternarize, bytes.blocks(), THREADS, arguments) }?;
     stage.finish()
@@ -122,8 +123,9 @@ pub fn ternarize_stochastic(
     let mut stage = Stage::new(launch)?;
     let (w, scales) = (stage.input(w, DType::F32)?, stage.input(scales, DType::F32)?);
     let packed = stage.output(packed, DType::U8)?;
-    let (bytes, scales, stream) = (bytes_of(&groups), Shared::new(&groups, scales), Philox::from(stream));
-    let arguments = arguments![w, &bytes, groups.columns as u64, &scales, &stream, packed];
+    let (groups, bytes, columns) = as_one_row(groups);
+    let (scales, stream) = (Shared::new(&groups, scales), Philox::from(stream));
+    let arguments = arguments![w, &bytes, columns, &scales, &stream, packed];
     // SAFETY: ternarize_stochastic(w, bytes, columns, scales, stream, packed).
     unsafe { stage.launch(Kernel::ternarize_stochastic, bytes.blocks(), THREADS, arguments) }?;
     stage.finish()
@@ -136,14 +138,22 @@ pub fn deternarize(launch: &Launch, packed: &View, group: usize, scales: &View, 
     let mut stage = Stage::new(launch)?;
     let (packed, scales) = (stage.input(packed, DType::U8)?, stage.input(scales, DType::F32)?);
     let w = stage.output(w, DType::F32)?;
-    let (bytes, scales) = (bytes_of(&groups), Shared::new(&groups, scales));
-    let arguments = arguments![packed, &bytes, groups.columns as u64, &scales, w];
+    let (groups, bytes, columns) = as_one_row(groups);
+    let scales = Shared::new(&groups, scales);
+    let arguments = arguments![packed, &bytes, columns, &scales, w];
     // SAFETY: deternarize(packed, bytes, columns, scales, w).
     unsafe { stage.launch(Kernel::deternarize, bytes.blocks(), THREADS, arguments) }?;
     stage.finish()
 }
 
-/// The packed bytes, two bits a trit.
-fn bytes_of(groups: &Groups) -> Rows {
-    Rows::new(groups.rows, groups.columns.div_ceil(4))
+/// The packed bytes, two bits a trit, and the columns. Rows that fill their bytes and their groups lie together as one row
+/// would, with its groups.
+fn as_one_row(mut groups: Groups) -> (Groups, Rows, u64) {
+    let Groups { rows, columns, width, whole, .. } = groups;
+    if columns.is_multiple_of(4) && (whole || columns.is_multiple_of(width)) {
+        groups.per_row *= if whole { 1 } else { rows };
+        (groups.rows, groups.columns) = (1, rows * columns);
+    }
+    let bytes = Rows::new(groups.rows, groups.columns.div_ceil(4));
+    (groups, bytes, groups.columns as u64)
 }

@@ -28,7 +28,7 @@ pub fn check_trits(launch: &Launch, packing: Packing, packed: &View, [rows, colu
             if used > 0 {
                 let arguments = arguments![bytes, &rows, used as u32, bad];
                 // SAFETY: check_two_bit_ends(packed, bytes, used, bad), a thread for each row.
-                unsafe { stage.launch(Kernel::check_two_bit_ends, rows.blocks(), THREADS, arguments) }?;
+                unsafe { stage.launch(Kernel::check_two_bit_ends, rows.thread_blocks(), THREADS, arguments) }?;
             }
         }
     }
@@ -58,7 +58,7 @@ fn check_five(stage: &Stage, bytes: Pointer, [rows, columns]: [usize; 2], bad: P
     let rows = Rows::new(rows, width);
     let arguments = arguments![bytes, &rows, 3u32.pow(used as u32), bad];
     // SAFETY: check_five_ends(five, bytes, power, bad), a thread for each row.
-    unsafe { stage.launch(Kernel::check_five_ends, rows.blocks(), THREADS, arguments) }
+    unsafe { stage.launch(Kernel::check_five_ends, rows.thread_blocks(), THREADS, arguments) }
 }
 
 pub fn pack_two_bit(launch: &Launch, trits: &View, packed: &mut ViewMut) -> Result<()> {
@@ -66,10 +66,10 @@ pub fn pack_two_bit(launch: &Launch, trits: &View, packed: &mut ViewMut) -> Resu
     check_packed("pack_two_bit", packed.dims(), rows, columns, 4)?;
     let mut stage = Stage::new(launch)?;
     let (trits, packed) = (stage.input(trits, DType::I8)?, stage.output(packed, DType::U8)?);
-    let bytes = Rows::new(rows, columns.div_ceil(4));
-    let arguments = arguments![trits, &bytes, columns as u64, packed];
+    let (bytes, columns) = Rows::of_bytes(rows, columns, 4);
+    let arguments = arguments![trits, &bytes, columns, packed];
     // SAFETY: pack_two_bit(trits, bytes, columns, packed).
-    unsafe { stage.launch(Kernel::pack_two_bit, bytes.blocks(), THREADS, arguments) }?;
+    unsafe { stage.launch(Kernel::pack_two_bit, bytes.wide_blocks(), THREADS, arguments) }?;
     stage.finish()
 }
 
@@ -78,10 +78,10 @@ pub fn unpack_two_bit(launch: &Launch, packed: &View, trits: &mut ViewMut) -> Re
     check_packed("unpack_two_bit", packed.dims(), rows, columns, 4)?;
     let mut stage = Stage::new(launch)?;
     let (packed, trits) = (stage.input(packed, DType::U8)?, stage.output(trits, DType::I8)?);
-    let bytes = Rows::new(rows, columns.div_ceil(4));
-    let arguments = arguments![packed, &bytes, columns as u64, trits];
+    let (bytes, columns) = Rows::of_bytes(rows, columns, 4);
+    let arguments = arguments![packed, &bytes, columns, trits];
     // SAFETY: unpack_two_bit(packed, bytes, columns, trits).
-    unsafe { stage.launch(Kernel::unpack_two_bit, bytes.blocks(), THREADS, arguments) }?;
+    unsafe { stage.launch(Kernel::unpack_two_bit, bytes.wide_blocks(), THREADS, arguments) }?;
     stage.finish()
 }
 
@@ -93,10 +93,10 @@ pub fn pack_five(launch: &Launch, packed: &View, columns: usize, five: &mut View
     let (from, to) = (stage.input(packed, DType::U8)?, stage.output(five, DType::U8)?);
     let bad = stage.number(false)?;
     check_two_bit(&stage, from, packed.count(), bad)?;
-    let bytes = Rows::new(rows, columns.div_ceil(5));
-    let arguments = arguments![from, columns.div_ceil(4) as u64, &bytes, columns as u64, bad, to];
-    // SAFETY: pack_five(packed, from, bytes, columns, bad, five).
-    unsafe { stage.launch(Kernel::pack_five, bytes.blocks(), THREADS, arguments) }?;
+    let (bytes, parts) = (Rows::new(rows, columns.div_ceil(5)), Rows::parts(rows, columns.div_ceil(5)));
+    let arguments = arguments![from, columns.div_ceil(4) as u64, &bytes, &parts, columns as u64, bad, to];
+    // SAFETY: pack_five(packed, from, bytes, parts, columns, bad, five).
+    unsafe { stage.launch(Kernel::pack_five, parts.blocks(), THREADS, arguments) }?;
     if stage.finish_if_sound(bad)? {
         return Ok(());
     }
@@ -111,10 +111,10 @@ pub fn unpack_five(launch: &Launch, five: &View, columns: usize, packed: &mut Vi
     let (from, to) = (stage.input(five, DType::U8)?, stage.output(packed, DType::U8)?);
     let bad = stage.number(false)?;
     check_five(&stage, from, [rows, columns], bad)?;
-    let bytes = Rows::new(rows, columns.div_ceil(4));
-    let arguments = arguments![from, columns.div_ceil(5) as u64, &bytes, bad, to];
-    // SAFETY: unpack_five(five, from, bytes, bad, packed).
-    unsafe { stage.launch(Kernel::unpack_five, bytes.blocks(), THREADS, arguments) }?;
+    let (bytes, parts) = (Rows::new(rows, columns.div_ceil(4)), Rows::parts(rows, columns.div_ceil(4)));
+    let arguments = arguments![from, columns.div_ceil(5) as u64, &bytes, &parts, bad, to];
+    // SAFETY: unpack_five(five, from, bytes, parts, bad, packed).
+    unsafe { stage.launch(Kernel::unpack_five, parts.blocks(), THREADS, arguments) }?;
     if stage.finish_if_sound(bad)? {
         return Ok(());
     }
@@ -128,10 +128,10 @@ pub fn five_trits(launch: &Launch, five: &View, trits: &mut ViewMut) -> Result<(
     let (from, to) = (stage.input(five, DType::U8)?, stage.output(trits, DType::I8)?);
     let bad = stage.number(false)?;
     check_five(&stage, from, [rows, columns], bad)?;
-    let fours = Rows::new(rows, columns.div_ceil(4));
-    let arguments = arguments![from, columns.div_ceil(5) as u64, &fours, columns as u64, bad, to];
-    // SAFETY: five_trits(five, from, fours, columns, bad, trits).
-    unsafe { stage.launch(Kernel::five_trits, fours.blocks(), THREADS, arguments) }?;
+    let (fours, parts) = (Rows::new(rows, columns.div_ceil(4)), Rows::parts(rows, columns));
+    let arguments = arguments![from, columns.div_ceil(5) as u64, &fours, &parts, columns as u64, bad, to];
+    // SAFETY: five_trits(five, from, fours, parts, columns, bad, trits).
+    unsafe { stage.launch(Kernel::five_trits, parts.blocks(), THREADS, arguments) }?;
     if stage.finish_if_sound(bad)? {
         return Ok(());
     }

@@ -39,6 +39,23 @@ fn quantize_gradients() {
     }
 }
 
+/// What is infinite takes the end of the codes.
+#[test]
+fn gradients_that_are_not_finite() {
+    for bad in [f32::INFINITY, f32::NEG_INFINITY, f32::MAX, -f32::MAX] {
+        for (n, block) in [(1000, 32), (1024, 256), (1023, 256), (5000, 4096), (150_000, 140_000)] {
+            check(&format!("quantize_gradients {n} by {block} with {bad}"), EXACT, |row| {
+                let (mut g, blocks) = (normal(&[n], 48), n.div_ceil(block));
+                g.host_mut::<f32>()?.iter_mut().skip(77).step_by(331).for_each(|g| *g = bad);
+                let (mut codes, mut scales) = (dirty(DType::I8, &[n]), dirty(DType::F32, &[blocks]));
+                let outputs = (&mut codes.view_mut(), &mut scales.view_mut());
+                (row.kernels.quantize_gradients)(&row.launch, &g.view(), stream(), block, outputs.0, outputs.1)?;
+                Ok(vec![codes, scales])
+            });
+        }
+    }
+}
+
 #[test]
 fn dequantize_gradients() {
     for n in SIZES.into_iter().chain([70_001]) {

@@ -28,9 +28,32 @@ fn mask_and_sign_and_back() {
     }
 }
 
+/// No signs, or one for each trit: those of a block begin anywhere in a word, and end there.
+#[test]
+fn matrices_of_one_trit() {
+    for [rows, columns] in [[1, 32], [3, 96], [3, 2080], [5, 1056], [2, 131_072], [3, 2051]] {
+        for trit in [-1i8, 0, 1] {
+            check(&format!("pack_mask_sign {rows} x {columns} of {trit}"), EXACT, |row| {
+                let trits = Tensor::from_slice(&vec![trit; rows * columns], &[rows, columns])?;
+                let mut two_bit = dirty(DType::U8, &[rows, columns.div_ceil(4)]);
+                (row.kernels.pack_two_bit)(&row.launch, &trits.view(), &mut two_bit.view_mut())?;
+                let (bytes, mut again) = (pack(row, &two_bit, columns)?, dirty(DType::I8, &[rows, columns]));
+                (row.kernels.mask_sign_trits)(&row.launch, &bytes.view(), &mut again.view_mut())?;
+                assert_eq!(again.host::<i8>()?, trits.host::<i8>()?);
+                Ok(vec![bytes])
+            });
+        }
+    }
+}
+
 #[test]
 fn damage_is_told_alike() {
-    let (rows, columns) = (9, 461);
+    for columns in [461, 480] {
+        damage_of(9, columns);
+    }
+}
+
+fn damage_of(rows: usize, columns: usize) {
     let two_bit = packed(rows, columns, 9);
     let form = MaskSign::new(rows, columns);
     // Offsets, masks and their padding, signs, all over.

@@ -6,10 +6,12 @@ use crate::backend::scalar;
 use crate::backend::simd::Level;
 use crate::tensor::{DType, Packing, Result, Tensor};
 
-/// [rows, columns]: odd widths, widths that fill bytes, and enough for several chunks.
+/// [rows, columns]: odd widths, widths that fill bytes, rows that end and begin anywhere in a vector, and enough for several
+/// chunks.
 pub fn shapes() -> impl Iterator<Item = [usize; 2]> {
     let odd = SIZES.into_iter().flat_map(|columns| [[1, columns], [3, columns]]);
-    odd.chain([[0, 8], [2, 20], [7, 128], [3, 1000], [5, 1003], [70, 1024], [600, 129], [1, 140_000], [1, 140_003]])
+    let long = [[0, 8], [2, 20], [7, 128], [3, 1000], [5, 1003], [70, 1024], [600, 129], [1, 140_000], [1, 140_003]];
+    odd.chain(long).chain((300..345).map(|columns| [5, columns]))
 }
 
 /// Random trits, two bits each.
