@@ -1,0 +1,186 @@
+"""Models that are trained, exported in several ways, and measured as the files that came out: bytes against loss.
+
+    python3 tests/python/recipe_runs.py tinyshakespeare.txt --size S256 --seeds 1 2 3
+    python3 tests/python/recipe_runs.py tinyshakespeare.txt --size S --f32 --set learning_rate=2e-3 radius_mode=off
+    python3 tests/python/recipe_runs.py peps.txt --tokenizer byte --size S --report
+
+Each run is a line of tests/results/recipe_runs.jsonl, under what it was made with: the validation loss of the trainer (the whole
+last 10% of the text, nats a token), and for each export its bytes, everything in it, and the loss of the loaded file on the same
+windows. Muon by the rule for an exact radius, unless `--set` says otherwise; batches drawn evenly, gradients as floats. A run that
+is there already is not repeated. `--report` prints what is there for all sizes of a text, without running anything.
+"""
+
+import argparse
+import math
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import results
+from results import ROOT
+from step_runs import PLAIN, value
+
+sys.path.insert(0, str(ROOT / "c_examples" / "python"))
+
+RESULTS = ROOT / "tests" / "results" / "recipe_runs.jsonl"
+#: Layers, width, heads, context and batch.
+SIZES = {
+    "XS": (2, 64, 2, 64, 12),
+    "XS128": (2, 128, 4, 64, 12),
+    "S64": (4, 64, 2, 64, 12),
+    "S": (4, 128, 4, 64, 12),
+    "S256": (4, 256, 4, 64, 12),
+    "S512": (4, 512, 8, 64, 12),
+    "M": (6, 384, 6, 256, 64),
+}
+RECIPE = {"method": "muon", "radius_mode": "exact"}
+#: What a model is written as: packing, what else there is, entries of a codebook.
+EXPORTS = {
+    False: {
+        "five a byte, f16": ("five_per_byte", "f16", 0),
+        "five a byte, 256 entries": ("five_per_byte", "f16", 256),
+        "five a byte, 16 entries": ("five_per_byte", "f16", 16),
+        "mask and sign, 16 entries": ("mask_sign", "f16", 16),
+    },
+    True: {
+        "f32": ("full", "f32", 0),
+        "f16": ("five_per_byte", "f16", 0),
+        "256 entries": ("five_per_byte", "f16", 256),
+        "16 entries": ("five_per_byte", "f16", 16),
+    },
+}
+
+
+def key(asked, text, seed, options):
+    return {
+        "text": results.name_of(text),
+        "tokenizer": asked.tokenizer,
+        "size": asked.size,
+        "f32": asked.f32,
+        "steps": asked.steps,
+        "seed": seed,
+        "options": options,
+        "backend": asked.backend,
+    }
+
+
+def loss_of(model, windows, length, batch):
+    """The mean over windows of tokens, each with a target behind it, as a trainer validates."""
+    total, count = 0.0, (len(windows) - 1) // length
+    for first in range(0, count, batch):
+        rows = min(batch, count - first)
+        at = first * length
+        tokens, targets = windows[at : at + rows * length], windows[at + 1 : at + rows * length + 1]
+        total += rows * model.loss(tokens, targets, rows, length)
+    return total / count
+
+
+def measure_exports(setun, asked, model, windows, context):
+    """Bytes and loss of each file that the model is written as."""
+    found = {}
+    _, _, _, length, batch = SIZES[asked.size]
+    with tempfile.TemporaryDirectory(prefix="setun-") as folder:
+        path = Path(folder) / "model.safetensors"
+        for name, (packing, rest, codebook) in EXPORTS[asked.f32].items():
+            report = model.save(path, packing=packing, rest=rest, codebook=codebook)
+            loaded = setun.Model.load(path, context)
+            found[name] = [report.file_bytes, loss_of(loaded, windows, length, batch)]
+            loaded.close()
+    return found
+
+
+def run(setun, asked, wanted, text):
+    layers, width, heads, length, batch = SIZES[asked.size]
+    context = setun.Context(backend=asked.backend, threads=asked.threads)
+    tokenizer = setun.Tokenizer.train(asked.tokenizer, text)
+    dataset = setun.Dataset.open(text, tokenizer)
+    model = setun.Model(
+        context, vocabulary=tokenizer.vocabulary, layers=layers, width=width, heads=heads, context_length=length,
+        hidden=4 * width, quantize_weights=not asked.f32, seed=wanted["seed"],
+    )
+    trainer = setun.Trainer(
+        model, dataset, batch_size=batch, max_steps=asked.steps, seed=wanted["seed"], quantize_weights=not asked.f32,
+        log_interval=100, **(PLAIN | wanted["options"]),
+    )
+    began, failure, validation, files = time.time(), None, None, {}
+    try:
+        for _ in range(asked.steps):
+            trainer.step()
+        validation = trainer.evaluate()
+    except setun.Error as error:
+        failure = str(error)
+    seconds = round(time.time() - began, 1)
+    if failure is None:
+        tokens = tokenizer.encode(text.read_bytes())
+        validated = math.ceil(len(tokens) * 0.1 * (1 - 1e-12))
+        files = measure_exports(setun, asked, model, tokens[len(tokens) - validated :], context)
+    return wanted | {
+        "parameters": model.parameters,
+        "tokens": asked.steps * batch * length,
+        "validation_loss": validation,
+        "files": files,
+        "failure": failure,
+        "seconds": seconds,
+        "commit": results.commit(),
+        "when": time.strftime("%Y-%m-%d %H:%M"),
+    }
+
+
+def print_runs(runs):
+    """One line for the runs of one configuration over their seeds."""
+    first, losses = runs[0], [run["validation_loss"] for run in runs if run["validation_loss"] is not None]
+    name = " ".join(f"{n}={v}" for n, v in first["options"].items() if RECIPE.get(n) != v) or "recipe"
+    kind = "f32" if first["f32"] else "ternary"
+    mean = f"{statistics.mean(losses):.4f}" if losses else "-"
+    print(f"{first['size']:6} {kind:8} {first['steps']:6} {name:44} {mean} ({', '.join(f'{loss:.4f}' for loss in losses)})"
+          f"{' ' + str(first['failure']) if first['failure'] else ''}", flush=True)
+    for export in first["files"]:
+        of = [run["files"][export] for run in runs if export in run["files"]]
+        print(f"       {export:28} {round(statistics.mean(size for size, _ in of)):9} bytes  {statistics.mean(loss for _, loss in of):.4f}")
+
+
+def report(there, text):
+    groups = {}
+    for found in there:
+        if found["text"] == results.name_of(text):
+            wanted = {name: found[name] for name in ("tokenizer", "size", "f32", "steps", "options", "backend")}
+            groups.setdefault(repr(wanted), []).append(found)
+    for runs in groups.values():
+        print_runs(sorted(runs, key=lambda found: found["seed"]))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("text", type=Path, help="a UTF-8 file")
+    parser.add_argument("--tokenizer", choices=["character", "byte"], default="character")
+    parser.add_argument("--size", choices=SIZES, default="S")
+    parser.add_argument("--f32", action="store_true", help="the f32 twin")
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--set", nargs="*", default=[], help="option=value")
+    parser.add_argument("--backend", choices=["auto", "simd", "parallel", "cuda"], default="auto")
+    parser.add_argument("--threads", type=int, default=0, help="the numbers do not depend on them")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--report", action="store_true", help="only print what is there")
+    asked = parser.parse_args()
+    text, there = asked.text.read_bytes(), results.load(asked.results)
+    if asked.report:
+        return report(there, text)
+    import setun
+
+    options = RECIPE | {name: value(text) for name, text in (item.split("=") for item in asked.set)}
+    runs = []
+    for seed in asked.seeds:
+        wanted = key(asked, text, seed, options)
+        found = results.find(there, wanted)
+        if found is None:
+            found = run(setun, asked, wanted, asked.text)
+            results.append(asked.results, found)
+        runs.append(found)
+    print_runs(runs)
+
+
+if __name__ == "__main__":
+    main()
