@@ -128,7 +128,7 @@ struct Tiled {
 }
 
 /// The largest magnitudes of two tiles, by warp.
-const LARGEST: usize = 8 * size_of::<u32>();
+const LARGEST: usize = 2 * (THREADS as usize / 32) * size_of::<u32>();
 
 const FORWARD: Tiled =
     Tiled { kernels: [Kernel::attention_32, Kernel::attention_64], tiles: 3, beside: LARGEST, products: 1 };
