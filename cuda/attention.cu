@@ -256,7 +256,8 @@ __device__ __forceinline__ void gradient_of_keys(const AttentionSizes &sizes, co
 #pragma unroll
                         for (int c = 0; c < 4; ++c) {
                             const unsigned query = pass + 8 * j + own_column + c % 2, key = first_key + own_row + 8 * (c / 2);
-                            if (query >= queries_here || key >= sizes.visible(first_query + query)) p[j][c] = dlogits[j][c] = 0.0f;
+                            const bool seen = query < queries_here && key < sizes.visible(first_query + query);
+                            if (!seen) p[j][c] = dlogits[j][c] = 0.0f;
                         }
                 }
                 const float to_v = back.y * WEIGHT_UNIT, to_k = back.x * (sizes.scale * WEIGHT_UNIT);

@@ -137,7 +137,7 @@ __device__ __forceinline__ Scale scale_of_block(const unsigned *largest) {
 }
 
 /// Copies a strip to a tile that the block has read, and gives the factor that takes the tile back to it. `largest`: room for
-/// 4 numbers. `also` is done when all have read what was there before.
+/// 4 numbers.
 template <int WIDTH>
 __device__ __forceinline__ float load_tile(unsigned char *tile, const Strip &strip, unsigned *largest) {
     const Loaded<WIDTH> loaded(strip);
@@ -150,7 +150,8 @@ __device__ __forceinline__ float load_tile(unsigned char *tile, const Strip &str
     return scale.back;
 }
 
-/// The same of two strips, to a tile and the next; `largest` has room for 8 numbers.
+/// The same of two strips, to a tile and the next; `largest` has room for 8 numbers. `also` is done when all have read what was
+/// there before.
 template <int WIDTH, class Also>
 __device__ __forceinline__ float2 load_tiles(unsigned char *tiles, const Strip &first, const Strip &second, unsigned *largest,
                                              Also also) {
