@@ -100,11 +100,11 @@ impl Chunks {
 
 // --- by tiles -----------------------------------------------------------------------------------------------------------
 
-/// Rows of a tile, and floats between those of weights (cuda/attention.cuh).
+/// Rows of a tile, and threads of a block (cuda/attention.cuh).
 const TILE: usize = 64;
-const WEIGHT_PITCH: usize = TILE + 4;
+const THREADS: u32 = 128;
 /// Widths that there are kernels for.
-const WIDTHS: [usize; 3] = [32, 64, 128];
+const WIDTHS: [usize; 2] = [32, 64];
 
 /// As cuda/attention.cu has it.
 #[repr(C)]
@@ -117,33 +117,33 @@ struct TileGrid {
 // SAFETY: unsigned tiles, chunks; u64 units.
 unsafe impl Struct for TileGrid {}
 
-/// The kernels of an operation by width, and the floats of shared memory that they need for tiles of `size` floats.
+/// The kernels of an operation by width, and what they need of shared memory: so many tiles of high and low halves of f16, and
+/// beside them so many bytes.
 struct Tiled {
-    kernels: [Kernel; 3],
-    shared: fn(size: usize) -> usize,
+    kernels: [Kernel; 2],
+    tiles: usize,
+    beside: usize,
+    /// Products of tiles with tiles, f32, which wait there for the other chunks of a head.
+    products: usize,
 }
 
-/// Weights take the place of a tile.
-const FORWARD: Tiled = Tiled {
-    kernels: [Kernel::attention_32, Kernel::attention_64, Kernel::attention_128],
-    shared: |size| 2 * size + size.max(TILE * WEIGHT_PITCH),
-};
-/// Weights have their own, and there are two numbers for each query.
+/// The largest magnitudes of two tiles, by warp.
+const LARGEST: usize = 2 * (THREADS as usize / 32) * size_of::<u32>();
+
+const FORWARD: Tiled =
+    Tiled { kernels: [Kernel::attention_32, Kernel::attention_64], tiles: 3, beside: LARGEST, products: 1 };
+/// With two numbers for each query.
 const KEYS: Tiled = Tiled {
-    kernels: [
-        Kernel::attention_backward_keys_32,
-        Kernel::attention_backward_keys_64,
-        Kernel::attention_backward_keys_128,
-    ],
-    shared: |size| 4 * size + TILE * WEIGHT_PITCH + 2 * TILE,
+    kernels: [Kernel::attention_backward_keys_32, Kernel::attention_backward_keys_64],
+    tiles: 4,
+    beside: LARGEST + 2 * TILE * size_of::<f32>(),
+    products: 2,
 };
 const QUERIES: Tiled = Tiled {
-    kernels: [
-        Kernel::attention_backward_queries_32,
-        Kernel::attention_backward_queries_64,
-        Kernel::attention_backward_queries_128,
-    ],
-    shared: |size| 3 * size + size.max(TILE * WEIGHT_PITCH),
+    kernels: [Kernel::attention_backward_queries_32, Kernel::attention_backward_queries_64],
+    tiles: 4,
+    beside: LARGEST,
+    products: 2,
 };
 
 /// How a kernel runs: a block for each tile of `rows` queries or keys of each of `heads` heads, times the chunks of a head.
@@ -151,26 +151,28 @@ struct Run {
     kernel: Kernel,
     grid: TileGrid,
     blocks: u32,
-    threads: u32,
     shared: u32,
 }
 
 impl Tiled {
     /// The width that holds a head, or the widest; but no wider than the device has shared memory for.
     fn run(&self, stage: &Stage, sizes: &Sizes, rows: usize, heads: usize) -> Result<Run> {
-        let bytes = |width: usize| (self.shared)(TILE * (width + 4)) * size_of::<f32>();
+        let chunks = |width: usize| sizes.head.div_ceil(width).max(1);
+        let bytes = |width: usize| {
+            let waiting = if chunks(width) > 1 { self.products * TILE * TILE * size_of::<f32>() } else { 0 };
+            self.tiles * TILE * width * 2 * size_of::<u16>() + self.beside + waiting
+        };
         let room = stage.gpu.shared_memory();
         let mut i = WIDTHS.iter().position(|&width| sizes.head <= width).unwrap_or(WIDTHS.len() - 1);
         while i > 0 && bytes(WIDTHS[i]) > room {
             i -= 1;
         }
-        let (tiles, chunks) = (rows.div_ceil(TILE), sizes.head.div_ceil(WIDTHS[i]).max(1));
+        let (tiles, chunks) = (rows.div_ceil(TILE), chunks(WIDTHS[i]));
         let units = sizes.batch * heads * chunks;
         Ok(Run {
             kernel: self.kernels[i],
             grid: TileGrid { tiles: tiles as u32, chunks: chunks as u32, units: units as u64 },
             blocks: blocks_of(&[sizes.batch, heads, chunks, tiles])?,
-            threads: if WIDTHS[i] > 64 { 256 } else { 128 },
             shared: bytes(WIDTHS[i]) as u32,
         })
     }
@@ -199,7 +201,7 @@ pub fn attention(launch: &Launch, q: &View, k: &View, v: &View, o: &mut ViewMut,
         let run = FORWARD.run(&stage, &sizes, sizes.queries, sizes.heads)?;
         let arguments = arguments![&given, &run.grid, q, k, v, o, log_sum];
         // SAFETY: attention_32(sizes, grid, q, k, v, o, log_sum), and the others have the same.
-        unsafe { stage.gpu.launch(run.kernel, [run.blocks, 1, 1], [run.threads, 1, 1], run.shared, arguments) }?;
+        unsafe { stage.gpu.launch(run.kernel, [run.blocks, 1, 1], [THREADS, 1, 1], run.shared, arguments) }?;
     }
     stage.finish()
 }
@@ -231,21 +233,21 @@ pub fn attention_backward(
     }
     let given = AttentionSizes::new(&sizes)?;
     let products = stage.scratch(rows * size_of::<f32>())?;
-    // SAFETY: attention_backward_products(sizes, rows, o, d_o, products), a warp for each row.
+    // SAFETY: attention_backward_products(sizes, rows, o, d_o, products), a warp for each two rows.
     unsafe {
         let arguments = arguments![&given, rows as u64, o, d_o, products];
-        stage.warps(Kernel::attention_backward_products, rows, arguments)
+        stage.warps(Kernel::attention_backward_products, rows.div_ceil(2), arguments)
     }?;
     // Also where there are no queries: then these are zeros.
     let run = KEYS.run(&stage, &sizes, sizes.keys, sizes.kv_heads)?;
     let arguments = arguments![&given, &run.grid, q, k, v, log_sum, products, d_o, dk, dv];
     // SAFETY: attention_backward_keys_32(sizes, grid, q, k, v, log_sum, products, d_o, dk, dv), and the others have the same.
-    unsafe { stage.gpu.launch(run.kernel, [run.blocks, 1, 1], [run.threads, 1, 1], run.shared, arguments) }?;
+    unsafe { stage.gpu.launch(run.kernel, [run.blocks, 1, 1], [THREADS, 1, 1], run.shared, arguments) }?;
     if rows > 0 {
         let run = QUERIES.run(&stage, &sizes, sizes.queries, sizes.heads)?;
         let arguments = arguments![&given, &run.grid, q, k, v, log_sum, products, d_o, dq];
         // SAFETY: attention_backward_queries_32(sizes, grid, q, k, v, log_sum, products, d_o, dq), and the others have the same.
-        unsafe { stage.gpu.launch(run.kernel, [run.blocks, 1, 1], [run.threads, 1, 1], run.shared, arguments) }?;
+        unsafe { stage.gpu.launch(run.kernel, [run.blocks, 1, 1], [THREADS, 1, 1], run.shared, arguments) }?;
     }
     stage.finish()
 }

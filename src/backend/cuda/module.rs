@@ -55,9 +55,8 @@ kernels! {
     embedding { embedding, embedding_backward }
     feed_forward { squared_relu, squared_relu_backward, gated_squared_relu, gated_squared_relu_backward }
     attention {
-        attention_backward_products, attention_32, attention_64, attention_128, attention_backward_keys_32,
-        attention_backward_keys_64, attention_backward_keys_128, attention_backward_queries_32,
-        attention_backward_queries_64, attention_backward_queries_128, attention_few, attention_few_join,
+        attention_backward_products, attention_32, attention_64, attention_backward_keys_32, attention_backward_keys_64,
+        attention_backward_queries_32, attention_backward_queries_64, attention_few, attention_few_join,
     }
     attention_cached { attention_cached, attention_cached_join }
     norm {

@@ -91,6 +91,66 @@ fn attention_backward() {
     }
 }
 
+/// Numbers far from 1, each kind by a power of two of its own, give what those near 1 give, times powers of two.
+#[test]
+fn attention_of_other_magnitudes() {
+    let power = |exponent: i32| 2f32.powi(exponent);
+    let times = |mut x: Tensor, exponent: i32| -> Result<Tensor> {
+        x.host_mut::<f32>()?.iter_mut().for_each(|x| *x *= power(exponent));
+        Ok(x)
+    };
+    // Of k, v and d_o; that of q is the inverse of that of k, so that the logits stay.
+    for (of_k, of_v, of_o) in [(20, -40, -30), (-20, 40, 30), (30, 0, -60)] {
+        for [b, tq, tk, h, g, e] in [[1, 70, 90, 2, 1, 64], [1, 40, 40, 1, 1, 20], [1, 66, 66, 1, 1, 72]] {
+            let name = format!("magnitudes 2^{of_k}, 2^{of_v} and 2^{of_o}, head of {e}");
+            check(&name, BACKWARD, |row| {
+                let q = times(normal(&[b, tq, h, e], 14), -of_k)?;
+                let (k, v) = (times(normal(&[b, tk, g, e], 15), of_k)?, times(normal(&[b, tk, g, e], 16), of_v)?);
+                let d_o = times(normal(&[b, tq, h, e], 17), of_o)?;
+                let (mut o, mut log_sum) = (dirty(DType::F32, q.dims()), dirty(DType::F32, &[b, h, tq]));
+                let (mut dq, mut dk) = (dirty(DType::F32, q.dims()), dirty(DType::F32, k.dims()));
+                let mut dv = dirty(DType::F32, k.dims());
+                let inputs = (&q.view(), &k.view(), &v.view());
+                let outputs = (&mut o.view_mut(), &mut log_sum.view_mut());
+                (row.kernels.attention)(&row.launch, inputs.0, inputs.1, inputs.2, outputs.0, outputs.1)?;
+                (row.kernels.attention_backward)(
+                    &row.launch,
+                    inputs.0,
+                    inputs.1,
+                    inputs.2,
+                    &o.view(),
+                    &log_sum.view(),
+                    &d_o.view(),
+                    &mut dq.view_mut(),
+                    &mut dk.view_mut(),
+                    &mut dv.view_mut(),
+                )?;
+                let (dq, dk) = (times(dq, -of_o - of_v - of_k)?, times(dk, -of_o - of_v + of_k)?);
+                Ok(vec![times(o, -of_v)?, log_sum, dq, dk, times(dv, -of_o)?])
+            });
+        }
+    }
+}
+
+/// NaN in a query shows in what is computed from it, and nowhere else.
+#[test]
+fn what_is_not_a_number_shows() {
+    let (tq, h, e) = (80, 2, 64);
+    check("attention of a query that is not a number", FORWARD, |row| {
+        let mut q = normal(&[1, tq, h, e], 14);
+        q.host_mut::<f32>()?[(33 * h + 1) * e + 5] = f32::NAN;
+        let (k, v) = (normal(&[1, tq, h, e], 15), normal(&[1, tq, h, e], 16));
+        let (mut o, mut log_sum) = (dirty(DType::F32, q.dims()), dirty(DType::F32, &[1, h, tq]));
+        let (o_view, log_sum_view) = (&mut o.view_mut(), &mut log_sum.view_mut());
+        (row.kernels.attention)(&row.launch, &q.view(), &k.view(), &v.view(), o_view, log_sum_view)?;
+        for (i, o) in o.host::<f32>()?.iter().enumerate() {
+            assert_eq!(o.is_nan(), i / e == 33 * h + 1, "element {i} is {o}");
+        }
+        assert!(log_sum.host::<f32>()?.iter().enumerate().all(|(i, x)| x.is_nan() == (i == tq + 33)));
+        Ok(vec![o, log_sum])
+    });
+}
+
 /// A query must not see later keys: changing them changes nothing.
 #[test]
 fn attention_is_causal() {
