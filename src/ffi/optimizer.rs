@@ -223,13 +223,14 @@ pub unsafe extern "C" fn setun_optimizer_step(
 
 /// The same, under a guard. `loss` is the mean loss of the batch that the gradients are of. A batch whose loss
 /// or gradient norm is no number, or a spike above the last ones, is skipped: the status is OK, the outcome in
-/// `report` SKIPPED, and nothing has changed. After eight in a row a spike is taken: then it is the run that is at
-/// another level, not its batches.
+/// `report` SKIPPED, and nothing has changed. After eight spikes in a row the next is taken: then it is the run that is
+/// at another level, not its batches.
 ///
 /// Every guard_interval steps `check_due` in the report is 1: then all is kept as it was before the step (in as
 /// much memory as parameters and states take) until `setun_optimizer_judge`, which undoes the step or lets it
-/// stay; without it, the next step lets it stay. Returns as `setun_optimizer_step`, and STATE where more than
-/// half of the last 64 batches were skipped or undone.
+/// stay; without it, the next step lets it stay. Returns as `setun_optimizer_step`, and STATE where the batch would be
+/// skipped and with it more than half of the last 64 were, or undone. After a failure the guard has not seen the batch:
+/// it may come again.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_optimizer_step_guarded(
     optimizer: *mut setun_optimizer,
@@ -256,7 +257,8 @@ pub unsafe extern "C" fn setun_optimizer_step_guarded(
 /// parts of its batch, n at least 1. Where their mean has risen by more than guard_tolerance standard errors of
 /// that rise (or of one part: at all), or is no number, the step is undone bit for bit, the radius is a quarter
 /// (with the mode off: the learning rate) and grows back by 5% a step, and `undone`, unless NULL, becomes 1,
-/// else 0. Returns STATE (no step waits for it), ARGUMENT.
+/// else 0. Returns STATE (no step waits for it; or, once the step is undone, more than half of the last 64 batches
+/// were skipped or undone), ARGUMENT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_optimizer_judge(
     optimizer: *mut setun_optimizer,

@@ -289,7 +289,7 @@ unsafe impl Versioned for setun_step_report {
 
 pub fn c_report(report: &Report) -> setun_step_report {
     let outcome = match report.refusal.as_ref().map(|refusal| refusal.kind) {
-        None if report.is_skipped => setun_step_outcome::Skipped,
+        None if report.skip.is_some() => setun_step_outcome::Skipped,
         None => setun_step_outcome::Taken,
         Some(RefusalKind::Gradient) => setun_step_outcome::BadGradient,
         Some(RefusalKind::Parameter) => setun_step_outcome::BadParameter,

@@ -7,7 +7,7 @@ use super::options::{Kind, Method, RadiusBase, RadiusMode};
 use super::parameter::{Parameter, Weight, Weights};
 use super::radius::rule;
 use super::report::{ParameterReport, Refusal, RefusalKind, Report};
-use super::update::{LARGEST_NORM, MADE, SUMS, Step, Work, clear, read_states};
+use super::update::{LARGEST_NORM, MADE, SUMS, Step, Work, clear, clip_scale, read_states};
 use crate::backend::{Direction, StepRule};
 use crate::tensor::error::error;
 use crate::tensor::{DType, Device, Result, View};
@@ -141,10 +141,7 @@ impl Step<'_> {
             all += square;
         }
         report.gradient_norm = all.sqrt();
-        let clip = self.options.clip;
-        if clip > 0.0 && report.gradient_norm > clip {
-            report.gradient_scale = clip / report.gradient_norm;
-        }
+        report.gradient_scale = clip_scale(self.options, report.gradient_norm);
         if is_safe(report.gradient_norm) {
             return Ok(None);
         }

@@ -1,5 +1,8 @@
 //! What a step did.
 
+use super::guard::Skip;
+use super::options::{RadiusMode, StepOptions};
+use super::update::Turn;
 use crate::tensor::Error;
 
 /// Why a step was refused. Nothing has changed then, but for the radius after an update that was too large.
@@ -82,9 +85,25 @@ pub struct Report {
     pub refused: Counters,
     /// What refusals and undone steps have left of the radius.
     pub factor: f64,
-    /// Batches skipped and steps undone so far; whether this batch was skipped, and whether this step can be undone.
+    /// Batches skipped and steps undone so far; why this batch was skipped, if it was, and whether this step can be undone.
     pub skipped: u64,
     pub undone: u64,
-    pub is_skipped: bool,
+    pub skip: Option<Skip>,
     pub check_due: bool,
+}
+
+impl Report {
+    /// Before anything was done.
+    pub(super) fn of(options: &StepOptions, turn: &Turn) -> Report {
+        Report {
+            step: turn.number - 1,
+            learning_rate: options.learning_rate * turn.schedule,
+            gradient_scale: 1.0,
+            radius: match options.radius_mode {
+                RadiusMode::Off => f64::INFINITY,
+                _ => options.common_radius() * turn.schedule * turn.factor,
+            },
+            ..Report::default()
+        }
+    }
 }

@@ -14,7 +14,7 @@
 use super::bound::first_impossible;
 use super::lr_net::LrNet;
 use super::muon;
-use super::options::{Method, RadiusMode, StepOptions};
+use super::options::{Method, StepOptions};
 use super::parameter::{Parameter, Weights};
 use super::report::{ParameterReport, Report};
 use super::weights::Held;
@@ -37,6 +37,8 @@ pub(super) const SUMS: usize = 5;
 pub struct Work {
     /// One a gradient, and `SUMS` a parameter: f64.
     pub(super) norms: Option<Tensor>,
+    /// Of all gradients together, where that is asked for: one f64.
+    all: Option<Tensor>,
     pub(super) sums: Option<Tensor>,
     /// The same sums, of steps that were taken.
     pub(super) done: Option<Tensor>,
@@ -108,17 +110,7 @@ impl Step<'_> {
     ) -> Result<Report> {
         check_gradients(parameters, gradients)?;
         self.reserve(work, parameters, gradients)?;
-        let options = self.options;
-        let mut report = Report {
-            step: self.turn.number - 1,
-            learning_rate: options.learning_rate * self.turn.schedule,
-            gradient_scale: 1.0,
-            radius: match options.radius_mode {
-                RadiusMode::Off => f64::INFINITY,
-                _ => options.common_radius() * self.turn.schedule * self.turn.factor,
-            },
-            ..Report::default()
-        };
+        let mut report = Report::of(self.options, &self.turn);
         report.refusal = self.measure_all(work, parameters, weights, gradients, &mut report)?;
         if report.refusal.is_some() {
             // What was measured was not done.
@@ -236,6 +228,23 @@ pub fn step_alone(
     let turn = Turn { number, schedule: options.schedule.factor(number), factor: 1.0, draw: number };
     let step = Step { context, options, turn, net: None, progress: 0.0 };
     step.take(&mut Work::default(), std::slice::from_mut(parameter), weights, &[*gradient])
+}
+
+/// The sum of the squares of all gradients.
+pub(super) fn sum_squares(context: &Context, work: &mut Work, gradients: &[View]) -> Result<f64> {
+    let device = gradients.first().map_or(Device::Host, View::device);
+    made(&mut work.all, context, device, DType::F64, &[1])?;
+    clear::<f64>(&mut work.all)?;
+    let all = work.all.as_mut().expect(MADE);
+    for gradient in gradients {
+        (context.kernels().sum_squares)(context.launch(), gradient, &mut all.view_mut())?;
+    }
+    Ok(all.read::<f64>()?[0])
+}
+
+/// What clipping multiplies gradients of this norm by.
+pub(super) fn clip_scale(options: &StepOptions, norm: f64) -> f64 {
+    if options.clip > 0.0 && norm > options.clip { options.clip / norm } else { 1.0 }
 }
 
 fn check_gradients(parameters: &[Parameter], gradients: &[View]) -> Result<()> {
