@@ -231,10 +231,11 @@ impl Optimizer {
         self.snapshot = None;
     }
 
-    /// Takes back the step since `keep`, bit for bit, and shrinks the radius.
+    /// Takes back the step since `keep`, bit for bit, and shrinks the radius. After an error (a device) it can be tried again.
     pub fn undo(&mut self, weights: &mut dyn Weights) -> Result<()> {
-        let Some(snapshot) = self.snapshot.take() else { return Ok(()) };
+        let Some(snapshot) = &self.snapshot else { return Ok(()) };
         snapshot.restore(&mut self.parameters, weights)?;
+        let Some(snapshot) = self.snapshot.take() else { return Ok(()) };
         self.net = snapshot.net;
         let Progress { guard, refused, .. } = self.progress;
         self.progress = Progress { guard, refused, ..snapshot.progress };
@@ -319,8 +320,11 @@ impl Optimizer {
         Ok(())
     }
 
-    /// A network for the rates and radii from now on; None: none.
+    /// A network for the rates and radii from now on, whatever is undone; None: none.
     pub fn set_net(&mut self, net: Option<LrNet>) {
+        if let Some(snapshot) = &mut self.snapshot {
+            snapshot.net.clone_from(&net);
+        }
         self.net = net;
     }
 
