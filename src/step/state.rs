@@ -261,8 +261,9 @@ impl<'a> Metadata<'a> {
 
     fn guard(&self) -> Result<Guard> {
         let text = self.text("guard")?;
-        let numbers: Vec<f64> = text.split(' ').filter_map(|word| word.parse().ok()).collect();
-        Guard::from_numbers(&numbers).ok_or_else(|| error!(Format, "guard is {text:?}, which is no guard's"))
+        let numbers: std::result::Result<Vec<f64>, _> = text.split(' ').map(str::parse).collect();
+        let guard = numbers.ok().and_then(|numbers| Guard::from_numbers(&numbers));
+        guard.ok_or_else(|| error!(Format, "guard is {text:?}, which is no guard's"))
     }
 
     fn get<T: FromStr>(&self, key: &str) -> Result<T> {

@@ -92,6 +92,7 @@ fn a_damaged_file_changes_nothing() {
         (r#""steps":"3""#, r#""steps":"0""#, "which no 0 steps leave"),
         (r#""factor":"0.25""#, r#""factor":"1.25""#, "factor 1.25 are not an optimizer's"),
         (r#""guard":"0 0"#, r#""guard":"0 x"#, "which is no guard's"),
+        (r#""guard":"0 0"#, r#""guard":"0  "#, "which is no guard's"),
         (r#""refused_updates":"1""#, r#""refused_updatez":"1""#, "its metadata lacks refused_updates"),
     ] {
         let message = replaced(from, to);
