@@ -120,6 +120,8 @@ impl Step<'_> {
         if norm <= LEAST_RMS * (count as f64).sqrt() {
             // Without a direction only weight decay is left, which takes part in a step of another.
             self.note(parameter, 0.0, 0.0, parameter.report.weight_rms, report);
+            // Not by the radius.
+            parameter.report.held = false;
             return Ok(());
         }
         let mut muon = std::mem::take(&mut work.muon);
