@@ -300,7 +300,8 @@ pub(super) fn note_moments(parameter: &mut Parameter, sums: &[f64; SUMS], all: &
     let [_, _, gm, mm, v] = *sums;
     let gradient = parameter.report.gradient_norm * all.gradient_scale;
     parameter.report.cosine = gm / (gradient * mm.sqrt());
-    parameter.report.signal = mm / v;
+    // Of momentum there is an m, and no v.
+    parameter.report.signal = if v > 0.0 { mm / v } else { f64::NAN };
 }
 
 /// What the network multiplies rate and radius by.

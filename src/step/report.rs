@@ -32,7 +32,7 @@ pub struct Counters {
 }
 
 /// One parameter's part of a step.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ParameterReport {
     /// The norm of its gradient, before clipping.
     pub gradient_norm: f64,
@@ -55,6 +55,26 @@ pub struct ParameterReport {
     /// The cosine of gradient and first moment, and the mean of m^2 over that of v; NaN where there is none of them.
     pub cosine: f64,
     pub signal: f64,
+}
+
+/// Of a step that was not taken.
+impl Default for ParameterReport {
+    fn default() -> Self {
+        ParameterReport {
+            gradient_norm: 0.0,
+            learning_rate: 0.0,
+            step_rms: 0.0,
+            weight_rms: 0.0,
+            ratio: 0.0,
+            held: false,
+            clamped: 0,
+            flips: 0,
+            trits: 0,
+            flip_share: 1.0,
+            cosine: f64::NAN,
+            signal: f64::NAN,
+        }
+    }
 }
 
 /// A step of all parameters together.
