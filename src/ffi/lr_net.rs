@@ -59,15 +59,16 @@ pub struct setun_lr_net_observation {
     pub struct_size: usize,
     /// A `setun_parameter_kind`; SETUN_PARAMETER_KIND_AUTO is a matrix. Default SETUN_PARAMETER_KIND_AUTO.
     pub kind: i32,
-    /// rms(step) / rms(weights) of the last step. Seen by its logarithm, from 1e-6 to 1.
+    /// rms(step) / rms(weights) of the last step (in a `setun_optimizer` the ratio of its report). Seen by its
+    /// logarithm, from 1e-6 to 1.
     pub relative_step: f64,
     /// The share of trits that the last step changed; 0 where there are none. Seen by its logarithm, from 1e-6.
     pub flip_rate: f64,
     /// The cosine of the gradient and of m, the running mean of the gradients before it.
     pub cosine: f64,
-    /// mean(m^2) / mean(v), v being the running mean of squares, both with this gradient and Adam's corrections:
-    /// .05 for noise alone with a beta1 of .9, 1 for gradients that stay the same. Seen by its logarithm, from
-    /// 1e-2 to 1.
+    /// mean(m^2) / mean(v), v being the running mean of squares, both of the gradients before this one and with
+    /// Adam's corrections: .05 for noise alone with a beta1 of .9, 1 for gradients that stay the same. Seen by its
+    /// logarithm, from 1e-2 to 1.
     pub signal: f64,
     /// The share of the run that is over: t / T, 0 to 1.
     pub progress: f64,

@@ -237,11 +237,12 @@ impl Step<'_> {
 
     /// What the network is told of the parameter.
     fn observation(&self, parameter: &Parameter) -> Observation {
-        let (options, before) = (self.options, self.turn.number as f64 - 1.0);
-        let Parameter { kind, report, previous, .. } = parameter;
-        // Means as they were before this step, each with Adam's correction.
-        let part = |beta: f64| 1.0 - beta.powf(before);
-        let signal = report.signal * part(options.beta2) / part(options.beta1).powi(2);
+        let (options, number) = (self.options, self.turn.number as f64);
+        let Parameter { kind, report, previous, direction, .. } = parameter;
+        // Means as they were before this step, each with Adam's correction; but for factors of v, which are the next ones.
+        let part = |beta: f64, gradients: f64| 1.0 - beta.powf(gradients);
+        let in_v = if *direction == Direction::Factored { number } else { number - 1.0 };
+        let signal = report.signal * part(options.beta2, in_v) / part(options.beta1, number - 1.0).powi(2);
         Observation {
             kind: *kind,
             relative_step: previous.relative_step,

@@ -42,7 +42,7 @@ pub struct Parameter {
     pub proposal: Option<Proposal>,
 }
 
-/// Of a step: rms(step) / rms(w), and the share of trits that changed; 0 before the first.
+/// Of a step: rms(step) as a share of what the radius is a share of, and the share of trits that changed; 0 before the first.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Previous {
     pub relative_step: f64,

@@ -41,7 +41,8 @@ pub struct ParameterReport {
     /// rms of the step, before the box, and of the weights, before the step.
     pub step_rms: f64,
     pub weight_rms: f64,
-    /// step_rms / max(weight_rms, floor), which the radius bounds; 0 where both are 0.
+    /// step_rms / max(weight_rms, floor), with the rms before the first step where the radius is a share of that: what the radius
+    /// bounds; 0 where both are 0.
     pub ratio: f64,
     /// Whether the radius made the step another than the learning rate asked for.
     pub held: bool,
