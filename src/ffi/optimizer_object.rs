@@ -7,8 +7,8 @@ use super::step::{
 };
 use super::train::setun_schedule;
 use crate::step::{
-    Batch, Decay, GuardOptions, Held, Kind, Method, Optimizer, ParameterOptions, Precision, RadiusBase, RadiusMode, Report,
-    Schedule, StepOptions,
+    Batch, Decay, GuardOptions, Held, Kind, Method, Optimizer, ParameterOptions, Precision, RadiusBase, RadiusMode,
+    Report, Schedule, StepOptions,
 };
 use crate::tensor::error::{ensure, error};
 use crate::tensor::{DType, Result, Tensor, View, reserve};
@@ -171,11 +171,12 @@ impl OptimizerObject {
 
     /// Of ternary parameters, where something looks at the trits that change: a flip budget, or the network.
     fn find_thresholds(&mut self) -> Result<()> {
-        if self.optimizer.options().flip_budget < 1.0 || self.optimizer.net().is_some() {
-            let context = self.optimizer.context().clone();
-            self.weights.find_thresholds(&context, self.optimizer.parameters())?;
+        if self.optimizer.options().flip_budget >= 1.0 && self.optimizer.net().is_none() {
+            self.weights.forget_thresholds();
+            return Ok(());
         }
-        Ok(())
+        let context = self.optimizer.context().clone();
+        self.weights.find_thresholds(&context, self.optimizer.parameters())
     }
 
     /// The gradients at the pointers.

@@ -260,7 +260,7 @@ pub struct setun_step_report {
     /// For a bad update.
     pub refused_updates: i64,
     /// Trits that changed in this step, and how many there are where that is known: of ternary parameters, while
-    /// flip_budget is below 1.
+    /// flip_budget is below 1, or with a network.
     pub flips: i64,
     pub trits: i64,
     /// Of one parameter, what the flip budget left of its step; 1 where it did not hold it.

@@ -6,6 +6,7 @@ mod bounded;
 mod flips;
 mod guard;
 mod limits;
+mod lr_net;
 mod muon;
 mod refusals;
 mod schedule;
