@@ -43,8 +43,8 @@ pub type setun_objective_callback =
 pub type setun_gradient_callback =
     Option<unsafe extern "C" fn(n: i64, x: *const f64, gradient: *mut f64, user_data: *mut c_void) -> i32>;
 
-/// Writes the Hessian of f at x [n] times v [n] to `product` [n]. x is always where the gradient was asked for
-/// last. Returns as the objective does.
+/// Writes the Hessian of f at x [n] times v [n] to `product` [n]. x is the best point so far, at which the gradient was
+/// asked for before (not always last). Returns as the objective does.
 pub type setun_product_callback = Option<
     unsafe extern "C" fn(n: i64, x: *const f64, v: *const f64, product: *mut f64, user_data: *mut c_void) -> i32,
 >;

@@ -238,3 +238,30 @@ fn many_variables_in_bounds() {
     let far = (0..n).map(|i| (x[i] - aim(i).min(1.0)).abs()).fold(0.0, f64::max);
     assert!(far < 1e-8, "{far:e} {report:?}");
 }
+
+/// Where a gradient is no number the solve stays, and goes on asking for products at the point before.
+#[test]
+fn products_are_asked_for_at_the_best_point() {
+    use std::cell::RefCell;
+    let (known, elsewhere) = (RefCell::new(Vec::new()), RefCell::new(0));
+    let g = |x: &[f64], g: &mut [f64]| {
+        rosenbrock_gradient(x, g);
+        // Stripes on the way.
+        let bad = (40.0 * (x[0] + x[1])).sin() > 0.5;
+        *elsewhere.borrow_mut() += i32::from(bad);
+        match bad {
+            true => g.fill(f64::NAN),
+            false => *known.borrow_mut() = x.to_vec(),
+        }
+    };
+    let h = |x: &[f64], v: &[f64], hv: &mut [f64]| {
+        assert_eq!(x, *known.borrow());
+        let [a, b, c] = [1200.0 * x[0] * x[0] - 400.0 * x[1] + 2.0, -400.0 * x[0], 200.0];
+        (hv[0], hv[1]) = (a * v[0] + b * v[1], b * v[0] + c * v[1]);
+    };
+    let mut functions =
+        Closures { f: rosenbrock, g, h: Some(h), iterations: 0, stop_at: u64::MAX, cancel_at: u64::MAX };
+    let mut x = [-1.2, 1.0];
+    let report = Problem::new(2).unwrap().solve(&mut functions, &mut x, &SolveOptions::default()).unwrap();
+    assert!(*elsewhere.borrow() > 3 && report.products > 3 && report.f < 4.0, "{report:?} at {x:?}");
+}
