@@ -7,8 +7,8 @@ use super::options::{Kind, Method, RadiusBase, RadiusMode};
 use super::parameter::{Parameter, Weight, Weights};
 use super::radius::rule;
 use super::report::{ParameterReport, Refusal, RefusalKind, Report};
-use super::update::{LARGEST_NORM, MADE, SUMS, Step, Work, clear, clip_scale, read_states};
-use crate::backend::{Direction, StepRule};
+use super::update::{LARGEST_NORM, MADE, Step, Work, clear, clip_scale, read_states};
+use crate::backend::{Direction, STEP_SUMS, StepRule};
 use crate::tensor::error::error;
 use crate::tensor::{DType, Device, Result, View};
 
@@ -42,7 +42,7 @@ impl Step<'_> {
             self.sums(work, i, &rule, parameter, weights.weight(i), gradient)?;
         }
         let sums = work.sums.as_ref().expect(MADE).read::<f64>()?;
-        for (i, (parameter, sums)) in parameters.iter_mut().zip(sums.as_chunks::<SUMS>().0).enumerate() {
+        for (i, (parameter, sums)) in parameters.iter_mut().zip(sums.as_chunks::<STEP_SUMS>().0).enumerate() {
             let norms = if parameter.is_bounded {
                 let weight_rms = parameter.report.weight_rms;
                 [self.longest_direction(parameter, weight_rms), weight_rms].map(|rms| rms * parameter.root())
@@ -165,7 +165,7 @@ impl Step<'_> {
         gradient: &View,
     ) -> Result<()> {
         let none = work.none.as_ref().expect(MADE).view();
-        let sums = &mut work.sums.as_mut().expect(MADE).view_mut().narrow(i * SUMS, SUMS)?;
+        let sums = &mut work.sums.as_mut().expect(MADE).view_mut().narrow(i * STEP_SUMS, STEP_SUMS)?;
         let [m, m_scales, v, v_scales] = read_states(parameter, none);
         let (p, p_scales) = (weight.values.view(), weight.scales.view());
         let gradient = &gradient.reshape(&parameter.dims)?;
@@ -297,7 +297,7 @@ impl Step<'_> {
 }
 
 /// What the sums of `step_sums` say of the means.
-pub(super) fn note_moments(parameter: &mut Parameter, sums: &[f64; SUMS], all: &Report) {
+pub(super) fn note_moments(parameter: &mut Parameter, sums: &[f64; STEP_SUMS], all: &Report) {
     let [_, _, gm, mm, v] = *sums;
     let gradient = parameter.report.gradient_norm * all.gradient_scale;
     parameter.report.cosine = gm / (gradient * mm.sqrt());

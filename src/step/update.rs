@@ -18,7 +18,7 @@ use super::options::{Method, StepOptions};
 use super::parameter::{Parameter, Weights};
 use super::report::{ParameterReport, Report};
 use super::weights::Held;
-use crate::backend::{Context, Direction, FLIP_BINS, StepRule};
+use crate::backend::{Context, Direction, FLIP_BINS, STEP_SUMS, StepRule};
 use crate::tensor::error::{ensure, error};
 use crate::tensor::{DType, Device, Element, Result, Tensor, View};
 use bytemuck::Zeroable;
@@ -29,13 +29,10 @@ pub const LARGEST_NORM: f64 = 9.223e18;
 /// A tensor of more elements is cut into chunks, which start sooner on threads that are awake.
 const LARGE: usize = 32_768;
 
-/// Sums of `Kernels::step_sums`.
-pub(super) const SUMS: usize = 5;
-
 /// What steps of the same parameters work in.
 #[derive(Default)]
 pub struct Work {
-    /// One a gradient, and `SUMS` a parameter: f64.
+    /// One a gradient, and `STEP_SUMS` a parameter: f64.
     pub(super) norms: Option<Tensor>,
     /// Of all gradients together, where that is asked for: one f64.
     all: Option<Tensor>,
@@ -137,8 +134,8 @@ impl Step<'_> {
         let (context, count) = (self.context, parameters.len());
         let device = gradients.first().map_or(Device::Host, View::device);
         made(&mut work.norms, context, device, DType::F64, &[count])?;
-        made(&mut work.sums, context, device, DType::F64, &[count * SUMS])?;
-        made(&mut work.done, context, device, DType::F64, &[count * SUMS])?;
+        made(&mut work.sums, context, device, DType::F64, &[count * STEP_SUMS])?;
+        made(&mut work.done, context, device, DType::F64, &[count * STEP_SUMS])?;
         let bins = if self.options.flip_budget < 1.0 { count * FLIP_BINS } else { 0 };
         made(&mut work.bins, context, device, DType::U32, &[bins])?;
         made(&mut work.counts, context, device, DType::U32, &[count * 2])?;

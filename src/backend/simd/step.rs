@@ -20,6 +20,7 @@ use std::ptr::null_mut;
 
 const _: () = assert!(chunks::LEAST.is_multiple_of(BLOCK) && BLOCK.is_multiple_of(CODES));
 const _: () = assert!(FLIP_BINS == crate::backend::scalar::step::FLIP_BINS);
+const _: () = assert!(STEP_SUMS == crate::backend::scalar::step::SUMS);
 
 fn scalars(rule: &StepRule) -> StepScalars {
     StepScalars {
