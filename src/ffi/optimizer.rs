@@ -198,8 +198,9 @@ pub unsafe extern "C" fn setun_optimizer_read(
 /// step is refused.
 ///
 /// Returns ARGUMENT (another count; NULL, misaligned; a gradient that overlaps a parameter), STATE (refused,
-/// naming parameter and element: no parameter and no state has changed; or no parameters; or busy), ABI,
-/// MEMORY.
+/// naming parameter and element: no parameter and no state has changed; or no parameters; or busy), ABI, MEMORY
+/// (nothing has changed; only where the products of Muon, or a device, find none in the midst of a step, parameters
+/// before that one have stepped).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_optimizer_step(
     optimizer: *mut setun_optimizer,

@@ -18,7 +18,7 @@ use super::options::{Method, StepOptions};
 use super::parameter::{Parameter, Weights};
 use super::report::{ParameterReport, Report};
 use super::weights::Held;
-use crate::backend::{Context, Direction, FLIP_BINS, STEP_SUMS, StepRule};
+use crate::backend::{Context, Direction, FLIP_BINS, STEP_SUMS, StepRule, sums_scratch, with_scratch};
 use crate::tensor::error::{ensure, error};
 use crate::tensor::{DType, Device, Element, Result, Tensor, View};
 use bytemuck::Zeroable;
@@ -84,7 +84,8 @@ pub struct Step<'a> {
 
 impl Step<'_> {
     /// The step of the parameters along one gradient for each, in their order. A refused step is a report too. An error (memory,
-    /// shapes) has changed nothing either.
+    /// shapes) has changed nothing either; but where the products that make Muon's direction, or a device, find no memory when the
+    /// turn of a matrix comes, those before it have stepped.
     pub fn take(
         &self,
         work: &mut Work,
@@ -117,6 +118,9 @@ impl Step<'_> {
             return Ok(report);
         }
         self.hold_flips(work, parameters, weights, gradients, &report)?;
+        // So that the sums of what is written find room.
+        let largest = parameters.iter().map(Parameter::count).max().unwrap_or(0);
+        with_scratch::<f32, _>(sums_scratch(largest), |_| ())?;
         for i in 0..parameters.len() {
             self.apply(work, i, &mut parameters[i], weights, &gradients[i], &report)?;
         }

@@ -22,6 +22,10 @@ pub const CODES: usize = 256;
 const LEAST_SCALE: f32 = f32::MIN_POSITIVE;
 /// Of `step_sums`: the squares of direction and parameter, gradient times m, the squares of m, and v.
 pub const SUMS: usize = 5;
+/// The floats of scratch memory in which any row finds the sums of so many elements: those of each block.
+pub const fn sums_scratch(count: usize) -> usize {
+    SUMS * count.div_ceil(BLOCK)
+}
 /// Bins of `step_flips`: eight an octave, over sixteen octaves; number 0 takes what is below.
 pub const FLIP_BINS: usize = 8 * 16 + 1;
 /// The bits of 2^-16, below the first octave.
