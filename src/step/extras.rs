@@ -15,6 +15,8 @@ use crate::tensor::error::ensure;
 pub const INITIAL: &str = "initial_rms";
 const PREVIOUS: &str = "previous";
 const NET: &str = "lr_net.";
+/// Of the network's parts the one that has a row for each parameter.
+pub const STATES: &str = "lr_net.states";
 
 impl Optimizer {
     pub fn extras(&self) -> Result<Vec<(String, Part)>> {

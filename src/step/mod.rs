@@ -65,6 +65,5 @@ pub use options::{Kind, Method, ParameterOptions, Precision, RadiusBase, RadiusM
 pub use parameter::{Parameter, Weight, Weights};
 pub use report::{RefusalKind, Report};
 pub use schedule::{Decay, Schedule};
-pub use state::part;
 pub use update::step_alone;
 pub use weights::Held;

@@ -11,6 +11,7 @@
 //! is read whole and checked before anything changes.
 
 use super::bound::first_impossible;
+use super::extras::STATES;
 use super::guard::Guard;
 use super::lr_net::Part;
 use super::optimizer::{Optimizer, Progress};
@@ -20,13 +21,12 @@ use super::report::Counters;
 use super::weights::Held;
 use crate::backend::Direction;
 use crate::format::files::{read_file, write_atomic};
-use crate::format::safetensors::{Entry, File, encode};
+use crate::format::safetensors::{Entry, File, checksum, encode};
 use crate::tensor::error::{ensure, error};
 use crate::tensor::{DType, Result, Tensor, vec_zeroed};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::str::FromStr;
-use xxhash_rust::xxh3::Xxh3;
 
 const FORMAT: &str = "setun-optimizer";
 const VERSION: &str = "2";
@@ -118,7 +118,7 @@ impl Optimizer {
         ensure!(progress.steps <= MOST_STEPS, Format, "steps is {}, expected at most {MOST_STEPS}", progress.steps);
         self.check_values(weights, &file, progress.steps)?;
         if version == VERSION {
-            self.restore_extras(&|name| part(&file, name))?;
+            self.restore_extras(&|name| Part::of(&file, name))?;
         }
         // From here on nothing can fail.
         for (i, parameter) in self.parameters_mut().iter_mut().enumerate() {
@@ -148,7 +148,7 @@ impl Optimizer {
         let mut ours = 0;
         for (i, parameter) in self.parameters().iter().enumerate() {
             for (name, tensor) in named(parameter, weights.tensors(i)) {
-                check_tensor(file, &name, tensor.dtype(), tensor.dims())?;
+                file.check(&name, tensor.dtype(), tensor.dims())?;
                 ours += 1;
             }
         }
@@ -158,14 +158,10 @@ impl Optimizer {
         ensure!(there == ours, Format, "it holds {there} tensors, the optimizer has {ours}: other parameters");
         for (name, extra) in extras {
             // Of the network's states there are as many as parameters have stepped.
-            let dims = if name == "lr_net.states" { file.tensor(&name)?.dims.to_vec() } else { extra.dims };
-            check_tensor(file, &name, DType::F64, &dims)?;
+            let dims = if name == STATES { file.tensor(&name)?.dims.to_vec() } else { extra.dims };
+            file.check(&name, DType::F64, &dims)?;
         }
-        let mut data = Vec::new();
-        for name in file.names() {
-            data.push(file.tensor(name)?.data);
-        }
-        let (found, said) = (checksum(data.iter().copied()), Metadata(file).text("xxh3")?);
+        let (found, said) = (file.checksum()?, Metadata(file).text("xxh3")?);
         ensure!(found == said, Format, "damaged: its tensors have the checksum {found}, its header says {said}");
         Ok(())
     }
@@ -200,13 +196,6 @@ impl Optimizer {
     }
 }
 
-fn check_tensor(file: &File, name: &str, dtype: DType, dims: &[usize]) -> Result<()> {
-    let found = file.tensor(name)?;
-    let fits = found.dtype == dtype && found.dims == dims;
-    ensure!(fits, Format, "{name} is {} {:?}, expected {dtype} {dims:?}", found.dtype, found.dims);
-    Ok(())
-}
-
 /// Codes have scales, and some directions no v: those are not there.
 fn is_kept(tensor: &Tensor) -> bool {
     tensor.count() > 0 || tensor.dims() != [0]
@@ -219,14 +208,6 @@ fn named<'a>(parameter: &'a Parameter, [values, scales]: [&'a Tensor; 2]) -> Vec
     all.filter(|(_, tensor)| is_kept(tensor))
         .map(|(what, tensor)| (format!("{what}.{}", parameter.name), tensor))
         .collect()
-}
-
-/// A tensor of f64 of the file.
-pub fn part(file: &File, name: &str) -> Result<Part> {
-    let found = file.tensor(name)?;
-    ensure!(found.dtype == DType::F64, Format, "{name} is {}, expected f64", found.dtype);
-    let values = found.data.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
-    Ok(Part { dims: found.dims.to_vec(), values })
 }
 
 fn bytes(tensor: &Tensor) -> Result<&[u8]> {
@@ -243,12 +224,6 @@ fn floats(file: &File, name: &str) -> Result<Vec<f32>> {
     let mut floats: Vec<f32> = vec_zeroed(data.len() / size_of::<f32>())?;
     bytemuck::cast_slice_mut(&mut floats).copy_from_slice(data);
     Ok(floats)
-}
-
-fn checksum<'a>(data: impl Iterator<Item = &'a [u8]>) -> String {
-    let mut sum = Xxh3::new();
-    data.for_each(|data| sum.update(data));
-    format!("{:016x}", sum.digest())
 }
 
 struct Metadata<'a>(&'a File);
