@@ -193,15 +193,6 @@ impl File {
         values.extend(eights.iter().map(|bytes| f64::from_le_bytes(*bytes)));
         Ok((dims, values))
     }
-
-    /// Of the bytes of all tensors, in the order of their names; see [`checksum`].
-    pub fn checksum(&self) -> Result<String> {
-        let mut all = Vec::new();
-        for name in self.names() {
-            all.push(self.tensor(name)?.data);
-        }
-        Ok(checksum(all))
-    }
 }
 
 /// The xxh3-64 of these bytes one after the other, in hexadecimal digits.

@@ -2,13 +2,13 @@
 //! `_scale` behind the word for the scales of codes; what extras.rs lists; and in the metadata what else a step depends on:
 //!
 //! ```text
-//! "format": "setun-optimizer", "version": "2", "steps", "learning_rate", "radius", "factor",
+//! "format": "setun-optimizer", "version": "3", "steps", "learning_rate", "radius", "factor",
 //! "refused_gradients", "refused_parameters", "refused_updates", "guard": its numbers, "xxh3": of the tensors' bytes in the
-//! order of their names
+//! order of their names, then of these keys and values in the order of the keys, a 0 after each, but for "xxh3"
 //! ```
 //!
-//! Version 1 has neither extras nor guard, and floats only. Numbers are written so that reading gives the same bits. A file
-//! is read whole and checked before anything changes.
+//! Version 2 has a checksum of the tensors alone, version 1 neither extras nor guard beside that, and floats only. Numbers are
+//! written so that reading gives the same bits. A file is read whole and checked before anything changes.
 
 use super::bound::first_impossible;
 use super::extras::STATES;
@@ -29,8 +29,10 @@ use std::path::Path;
 use std::str::FromStr;
 
 const FORMAT: &str = "setun-optimizer";
-const VERSION: &str = "2";
+const VERSION: &str = "3";
+const SECOND_VERSION: &str = "2";
 const FIRST_VERSION: &str = "1";
+const CHECKSUM: &str = "xxh3";
 /// Beyond any run; f64 counts so far exactly.
 const MOST_STEPS: u64 = 1 << 53;
 
@@ -63,11 +65,13 @@ impl Optimizer {
             }
         }
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        let sum = checksum(entries.iter().map(|entry| entry.data));
-        encode(&entries, &self.metadata(sum))
+        let mut metadata = self.metadata();
+        let sum = checksum(entries.iter().map(|entry| entry.data).chain(summed(&metadata)));
+        metadata.insert(CHECKSUM.to_string(), sum);
+        encode(&entries, &metadata)
     }
 
-    fn metadata(&self, checksum: String) -> BTreeMap<String, String> {
+    fn metadata(&self) -> BTreeMap<String, String> {
         let (options, Progress { steps, factor, refused, guard }) = (self.options(), self.progress());
         let fields = [
             ("format", FORMAT.to_string()),
@@ -80,7 +84,6 @@ impl Optimizer {
             ("refused_parameters", refused.parameters.to_string()),
             ("refused_updates", refused.updates.to_string()),
             ("guard", guard.to_numbers().map(|x| x.to_string()).join(" ")),
-            ("xxh3", checksum),
         ];
         fields.into_iter().map(|(key, value)| (key.to_string(), value)).collect()
     }
@@ -98,8 +101,8 @@ impl Optimizer {
         let format = metadata.text("format")?;
         ensure!(format == FORMAT, Format, "it is a {format}, expected a {FORMAT}");
         let version = metadata.text("version")?;
-        let known = [VERSION, FIRST_VERSION].contains(&version);
-        ensure!(known, Format, "its version is {version}, this library knows {FIRST_VERSION} and {VERSION}");
+        let known = [VERSION, SECOND_VERSION, FIRST_VERSION].contains(&version);
+        ensure!(known, Format, "its version is {version}, this library knows {FIRST_VERSION} to {VERSION}");
         self.check_tensors(weights, &file, version == FIRST_VERSION)?;
         let rates: [f64; 3] = [metadata.get("learning_rate")?, metadata.get("radius")?, metadata.get("factor")?];
         let [rate, radius, factor] = rates;
@@ -117,7 +120,7 @@ impl Optimizer {
         let progress = Progress { steps: metadata.get("steps")?, factor, refused, guard };
         ensure!(progress.steps <= MOST_STEPS, Format, "steps is {}, expected at most {MOST_STEPS}", progress.steps);
         self.check_values(weights, &file, progress.steps)?;
-        if version == VERSION {
+        if version != FIRST_VERSION {
             self.restore_extras(&|name| Part::of(&file, name))?;
         }
         // From here on nothing can fail.
@@ -161,8 +164,15 @@ impl Optimizer {
             let dims = if name == STATES { file.tensor(&name)?.dims.to_vec() } else { extra.dims };
             file.check(&name, DType::F64, &dims)?;
         }
-        let (found, said) = (file.checksum()?, Metadata(file).text("xxh3")?);
-        ensure!(found == said, Format, "damaged: its tensors have the checksum {found}, its header says {said}");
+        let (metadata, mut data) = (Metadata(file), Vec::new());
+        for name in file.names() {
+            data.push(file.tensor(name)?.data);
+        }
+        if metadata.text("version")? == VERSION {
+            data.extend(summed(file.metadata()));
+        }
+        let (found, said) = (checksum(data), metadata.text(CHECKSUM)?);
+        ensure!(found == said, Format, "damaged: it has the checksum {found}, its header says {said}");
         Ok(())
     }
 
@@ -224,6 +234,12 @@ fn floats(file: &File, name: &str) -> Result<Vec<f32>> {
     let mut floats: Vec<f32> = vec_zeroed(data.len() / size_of::<f32>())?;
     bytemuck::cast_slice_mut(&mut floats).copy_from_slice(data);
     Ok(floats)
+}
+
+/// What of the metadata the checksum is of.
+fn summed(metadata: &BTreeMap<String, String>) -> impl Iterator<Item = &[u8]> {
+    let fields = metadata.iter().filter(|(key, _)| *key != CHECKSUM);
+    fields.flat_map(|(key, value)| [key.as_bytes(), &[0], value.as_bytes(), &[0]])
 }
 
 struct Metadata<'a>(&'a File);
