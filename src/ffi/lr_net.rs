@@ -133,8 +133,8 @@ pub unsafe extern "C" fn setun_lr_net_options_init(options: *mut setun_lr_net_op
     unsafe { options::init(options, size) }
 }
 
-/// Makes a network with the weights that the library comes with: those of this version are not trained, and every
-/// factor is 1. NULL options = the defaults. Free it with `setun_lr_net_free`. Returns ARGUMENT (an option out of
+/// Makes a network with the weights that the library comes with: those of this version have a last layer of zeros, and
+/// every factor is 1. NULL options = the defaults. Free it with `setun_lr_net_free`. Returns ARGUMENT (an option out of
 /// its range), ABI.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_lr_net_create(
@@ -152,7 +152,7 @@ pub unsafe extern "C" fn setun_lr_net_create(
 }
 
 /// Tells the loss of a step, before the factors of that step are asked for. After one that is not finite factors
-/// are 1 until the next loss.
+/// are 1 until the next loss. Returns ARGUMENT (a handle that is none), STATE (busy).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_lr_net_observe_loss(net: *mut setun_lr_net, loss: f64) -> setun_status {
     guard("lr_net_observe_loss", || {
@@ -274,7 +274,8 @@ pub unsafe extern "C" fn setun_lr_net_load(net: *mut setun_lr_net, path: *const 
     })
 }
 
-/// Forgets losses and parameters, for another run. The weights stay, with what the last layer has learned.
+/// Forgets losses and parameters, for another run. The weights stay, with what the last layer has learned. Returns
+/// ARGUMENT (a handle that is none), STATE (busy).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_lr_net_reset(net: *mut setun_lr_net) -> setun_status {
     guard("lr_net_reset", || {

@@ -71,7 +71,7 @@ fn an_undone_step_leaves_no_bit() {
                 assert_eq!(*run.progress(), Progress { factor: 0.25, ..progress.clone() });
                 assert!(!run.has_kept() && run.radius() == 0.25 * 0.05);
 
-                // The next copy goes into the same room; what is forgotten stays as it is.
+                // What is forgotten stays as it is.
                 run.keep();
                 assert_eq!(run.step(&gradients(3)).step, 3);
                 let (bits, factor) = (run.bits(), run.progress().factor);
