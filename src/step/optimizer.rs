@@ -197,10 +197,12 @@ impl Optimizer {
         before: &[f32],
         after: &[f32],
     ) -> Result<bool> {
+        let guard = self.progress.guard;
         let stays = self.progress.guard.judge(options, before, after);
         match stays {
             true => self.forget(),
-            false => self.undo(weights)?,
+            // What could not be undone can be judged again.
+            false => self.undo(weights).inspect_err(|_| self.progress.guard = guard)?,
         }
         Ok(stays)
     }
