@@ -96,7 +96,7 @@ int meta_evaluate(const meta_gate *gate, const double *weights, const setun_cont
         double share = (double)(part % RATES) / (RATES - 1);
         meta_task task = {(int32_t)(part / RATES / WIDTHS), gate->widths[part / RATES % WIDTHS], gate->steps, 0, 0};
         task.rate = gate->lowest_rate * pow(gate->highest_rate / gate->lowest_rate, share);
-        /* Training draws its seeds from 64 bits; these are none of them but by chance. */
+        /* Training draws its seeds from 2^63 on: these are none of them. */
         task.seed = (uint64_t)(i % gate->seeds);
         e.contests[i].task = task;
     }

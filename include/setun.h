@@ -1618,16 +1618,19 @@ typedef struct {
     size_t struct_size;
     /** A `setun_parameter_kind`; SETUN_PARAMETER_KIND_AUTO is a matrix. Default SETUN_PARAMETER_KIND_AUTO. */
     int32_t kind;
-    /** rms(step) / rms(weights) of the last step. Seen by its logarithm, from 1e-6 to 1. */
+    /**
+     * rms(step) / rms(weights) of the last step (in a `setun_optimizer` the ratio of its report). Seen by its
+     * logarithm, from 1e-6 to 1.
+     */
     double relative_step;
     /** The share of trits that the last step changed; 0 where there are none. Seen by its logarithm, from 1e-6. */
     double flip_rate;
     /** The cosine of the gradient and of m, the running mean of the gradients before it. */
     double cosine;
     /**
-     * mean(m^2) / mean(v), v being the running mean of squares, both with this gradient and Adam's corrections:
-     * .05 for noise alone with a beta1 of .9, 1 for gradients that stay the same. Seen by its logarithm, from
-     * 1e-2 to 1.
+     * mean(m^2) / mean(v), v being the running mean of squares, both of the gradients before this one and with
+     * Adam's corrections: .05 for noise alone with a beta1 of .9, 1 for gradients that stay the same. Seen by its
+     * logarithm, from 1e-2 to 1.
      */
     double signal;
     /** The share of the run that is over: t / T, 0 to 1. */
@@ -1638,15 +1641,15 @@ typedef struct {
 void setun_lr_net_options_init(setun_lr_net_options *options, size_t size);
 
 /**
- * Makes a network with the weights that the library comes with: those of this version are not trained, and every
- * factor is 1. NULL options = the defaults. Free it with `setun_lr_net_free`. Returns ARGUMENT (an option out of
+ * Makes a network with the weights that the library comes with: those of this version have a last layer of zeros, and
+ * every factor is 1. NULL options = the defaults. Free it with `setun_lr_net_free`. Returns ARGUMENT (an option out of
  * its range), ABI.
  */
 setun_status setun_lr_net_create(const setun_lr_net_options *options, setun_lr_net **out);
 
 /**
  * Tells the loss of a step, before the factors of that step are asked for. After one that is not finite factors
- * are 1 until the next loss.
+ * are 1 until the next loss. Returns ARGUMENT (a handle that is none), STATE (busy).
  */
 setun_status setun_lr_net_observe_loss(setun_lr_net *net, double loss);
 
@@ -1704,7 +1707,10 @@ setun_status setun_lr_net_save(const setun_lr_net *net, const char *path);
  */
 setun_status setun_lr_net_load(setun_lr_net *net, const char *path);
 
-/** Forgets losses and parameters, for another run. The weights stay, with what the last layer has learned. */
+/**
+ * Forgets losses and parameters, for another run. The weights stay, with what the last layer has learned. Returns
+ * ARGUMENT (a handle that is none), STATE (busy).
+ */
 setun_status setun_lr_net_reset(setun_lr_net *net);
 
 /** Frees the network; NULL is fine. */
@@ -1813,13 +1819,13 @@ typedef struct {
     size_t struct_size;
     /** 0 or more. Default 1e-3. */
     double learning_rate;
-    /** Default 0.9. */
+    /** 0 to less than 1. Default 0.9. */
     double beta1;
-    /** Default 0.99. */
+    /** 0 to less than 1. Default 0.99. */
     double beta2;
     /** More than 0, at most 1. Default 1e-8. */
     double epsilon;
-    /** Of matrices. Default 0.1. */
+    /** Of matrices; 0 or more. Default 0.1. */
     double weight_decay;
     /**
      * The largest norm of all gradients together, to which larger ones are scaled down; 0 = no limit.
@@ -1830,16 +1836,19 @@ typedef struct {
      * The longest step of what is no vector: its rms, as a share of the rms of the weights. NAN = that of the mode: 0.05
      * as a cap; where it is exact 0.0078 (T / 1000)^-0.45 (d / 128)^-0.25, of Muon 0.0125 (T / 1000)^-0.55 (d / 128)^-0.25,
      * with T total_steps (1000 of none) and d the smaller dimension of the matrix, which was measured on small
-     * language models. Default NAN.
+     * language models. Else 0 or more. Default NAN.
      */
     double radius;
-    /** The least rms of weights that the radius is a share of. Default 1e-3. */
+    /** The least rms of weights that the radius is a share of; 0 or more. Default 1e-3. */
     double radius_floor;
-    /** The same for vectors, which often begin at 0. Default 0.1. */
+    /** The same for vectors, which often begin at 0; 0 or more. Default 0.1. */
     double vector_floor;
-    /** No element becomes less (of codes: before they are rounded). Default -INFINITY. */
+    /**
+     * No element becomes less (of codes: before they are rounded). At most upper, and at most 9.2e18. Default
+     * -INFINITY.
+     */
     double lower;
-    /** No element becomes more. Default INFINITY. */
+    /** No element becomes more. At least -9.2e18. Default INFINITY. */
     double upper;
     /** A `setun_radius_mode`. Default SETUN_RADIUS_MODE_CAP. */
     int32_t radius_mode;
@@ -1863,22 +1872,22 @@ typedef struct {
     int64_t total_steps;
     /** Steps in which learning rate and radius rise from 0. Default 0. */
     int64_t warmup_steps;
-    /** The lowest learning rate, as a share of the highest. Default 0.1. */
+    /** The lowest learning rate, as a share of the highest: 0 to 1. Default 0.1. */
     double minimum_lr_ratio;
-    /** Of Muon and momentum. Default 0.95. */
+    /** Of Muon and momentum: 0 to less than 1. Default 0.95. */
     double momentum;
     /**
-     * The rms of Muon's direction, which the learning rate multiplies. (As much as AdamW's: 0.2, arXiv
-     * 2502.16982.) Default 1.
+     * The rms of Muon's direction, which the learning rate multiplies: more than 0, at most 1000. (As much as AdamW's:
+     * 0.2, arXiv 2502.16982.) Default 1.
      */
     double muon_rms;
     /**
-     * The largest share of the trits of a ternary parameter, by the absmean scheme, that change in a step;
+     * The largest share of the trits of a ternary parameter, by the absmean scheme, that change in a step: 0 to 1;
      * 1 = no limit. (Of codes, those beside the threshold change sides by their rounding too; and a step is
      * held to a 2^17th at most.) Default 1.
      */
     double flip_budget;
-    /** The radius of vectors; NAN = the same. Default NAN. */
+    /** The radius of vectors, 0 or more; NAN = the same. Default NAN. */
     double vector_radius;
     /** Of the numbers that codes are rounded by. Default 0. */
     uint64_t seed;
@@ -1888,9 +1897,9 @@ typedef struct {
     int32_t reserved;
     /** Steps between two checks of `setun_optimizer_step_guarded`; 0 = none. Default 16. */
     int64_t guard_interval;
-    /** How many standard deviations above the last ones a loss or a gradient norm is a spike. Default 6. */
+    /** How many standard deviations above the last ones a loss or a gradient norm is a spike; more than 0. Default 6. */
     double guard_spike;
-    /** How many standard errors worse a step may make its batch. Default 2. */
+    /** How many standard errors worse a step may make its batch; more than 0. Default 2. */
     double guard_tolerance;
 } setun_optimizer_options;
 
@@ -1901,7 +1910,7 @@ typedef struct {
     int32_t outcome;
     /** Steps taken so far; refused ones do not count. */
     int64_t step;
-    /** What was asked for; of one parameter: what it took, which the radius may have lowered. */
+    /** What was asked for; of one parameter: what it took, which the radius may have lowered, and a network changed. */
     double learning_rate;
     /** The Euclidean norm of the gradients, before clipping. */
     double gradient_norm;
@@ -1927,7 +1936,7 @@ typedef struct {
     int64_t refused_updates;
     /**
      * Trits that changed in this step, and how many there are where that is known: of ternary parameters, while
-     * flip_budget is below 1.
+     * flip_budget is below 1, or with a network.
      */
     int64_t flips;
     int64_t trits;
@@ -1961,8 +1970,8 @@ void setun_optimizer_options_init(setun_optimizer_options *options, size_t size)
  * shrink. NULL options = the defaults. `report`, unless NULL, is filled also when the step is refused.
  *
  * Returns ARGUMENT (overlap; misaligned; moments that no such number of steps can leave, naming the
- * element; another method, states, radius_base or flip_budget than the defaults), STATE (refused, naming the element where there is one: nothing was written but the report),
- * ABI, MEMORY.
+ * element; another method, states, radius_base or flip_budget than the defaults), STATE (refused, naming the element
+ * where there is one: nothing was written but the report), ABI, MEMORY.
  */
 setun_status setun_step(float *parameters,
                         const float *gradient,
@@ -2069,7 +2078,8 @@ setun_status setun_optimizer_add_compact(setun_optimizer *optimizer,
 
 /**
  * Writes the parameter `index`, in the order they were added from 0, to `out`, `count` floats: those of codes
- * as what they stand for. Returns ARGUMENT (no such parameter), SHAPE (another count).
+ * as what they stand for. Returns ARGUMENT (no such parameter; misaligned), SHAPE (another count), MEMORY (a copy of
+ * the parameter).
  */
 setun_status setun_optimizer_read(const setun_optimizer *optimizer, int64_t index, float *out, int64_t count);
 
@@ -2079,8 +2089,9 @@ setun_status setun_optimizer_read(const setun_optimizer *optimizer, int64_t inde
  * step is refused.
  *
  * Returns ARGUMENT (another count; NULL, misaligned; a gradient that overlaps a parameter), STATE (refused,
- * naming parameter and element: no parameter and no state has changed; or no parameters; or busy), ABI,
- * MEMORY.
+ * naming parameter and element: no parameter and no state has changed; or no parameters; or busy), ABI, MEMORY
+ * (nothing has changed; only where the products of Muon, or a device, find none in the midst of a step, parameters
+ * before that one have stepped).
  */
 setun_status setun_optimizer_step(setun_optimizer *optimizer,
                                   const float *const *gradients,
@@ -2090,13 +2101,14 @@ setun_status setun_optimizer_step(setun_optimizer *optimizer,
 /**
  * The same, under a guard. `loss` is the mean loss of the batch that the gradients are of. A batch whose loss
  * or gradient norm is no number, or a spike above the last ones, is skipped: the status is OK, the outcome in
- * `report` SKIPPED, and nothing has changed. After eight in a row a spike is taken: then it is the run that is at
- * another level, not its batches.
+ * `report` SKIPPED, and nothing has changed. After eight spikes in a row the next is taken: then it is the run that is
+ * at another level, not its batches.
  *
  * Every guard_interval steps `check_due` in the report is 1: then all is kept as it was before the step (in as
  * much memory as parameters and states take) until `setun_optimizer_judge`, which undoes the step or lets it
- * stay; without it, the next step lets it stay. Returns as `setun_optimizer_step`, and STATE where more than
- * half of the last 64 batches were skipped or undone.
+ * stay; without it, the next step lets it stay. Returns as `setun_optimizer_step`, and STATE where the batch would be
+ * skipped and with it more than half of the last 64 were, or undone. After a failure the guard has not seen the batch:
+ * it may come again.
  */
 setun_status setun_optimizer_step_guarded(setun_optimizer *optimizer,
                                           const float *const *gradients,
@@ -2109,7 +2121,8 @@ setun_status setun_optimizer_step_guarded(setun_optimizer *optimizer,
  * parts of its batch, n at least 1. Where their mean has risen by more than guard_tolerance standard errors of
  * that rise (or of one part: at all), or is no number, the step is undone bit for bit, the radius is a quarter
  * (with the mode off: the learning rate) and grows back by 5% a step, and `undone`, unless NULL, becomes 1,
- * else 0. Returns STATE (no step waits for it), ARGUMENT.
+ * else 0. Returns STATE (no step waits for it; or, once the step is undone, more than half of the last 64 batches
+ * were skipped or undone), ARGUMENT.
  */
 setun_status setun_optimizer_judge(setun_optimizer *optimizer,
                                    const float *before,
@@ -2120,6 +2133,8 @@ setun_status setun_optimizer_judge(setun_optimizer *optimizer,
 /**
  * Gives the optimizer a copy of the network `net`: from now on its factors multiply learning rate and radius of
  * each parameter. NULL takes it away. Losses reach it by `setun_optimizer_step_guarded`; without them it sees none.
+ * `setun_optimizer_judge` takes back what it has learned in a step that is undone, but not this. Returns ARGUMENT
+ * (a handle that is none), STATE (busy).
  */
 setun_status setun_optimizer_set_lr_net(setun_optimizer *optimizer, const setun_lr_net *net);
 
@@ -2137,37 +2152,43 @@ setun_status setun_optimizer_report(const setun_optimizer *optimizer, int64_t in
 
 /**
  * Says the radius of the next step, before the schedule: the options' or the last that was set (of NAN, that of a
- * matrix that does not step by Muon), and of it what refused updates and undone steps have left.
+ * matrix that does not step by Muon), and of it what refused updates and undone steps have left. Returns ARGUMENT (out
+ * is NULL).
  */
 setun_status setun_optimizer_radius(const setun_optimizer *optimizer, double *out);
 
 /**
- * Sets the radius, 0 or more, for a schedule of yours, or NAN for that of the mode; that of vectors stays. What refused updates
- * have taken of it stays taken, until it has grown back.
+ * Sets the radius, 0 or more, for a schedule of yours, or NAN for that of the mode; that of vectors stays. What refused
+ * updates have taken of it stays taken, until it has grown back. Returns ARGUMENT (negative, or beyond f32), STATE
+ * (busy).
  */
 setun_status setun_optimizer_set_radius(setun_optimizer *optimizer, double radius);
 
-/** Sets the learning rate, 0 or more, for a schedule of yours. */
+/**
+ * Sets the learning rate, 0 or more, for a schedule of yours. Returns ARGUMENT (negative, a NaN, or beyond f32), STATE
+ * (busy).
+ */
 setun_status setun_optimizer_set_learning_rate(setun_optimizer *optimizer, double learning_rate);
 
 /**
  * Says how many bytes the states take, beside your parameters and gradients, and what the optimizer keeps of
- * weights of its own.
+ * weights of its own. Returns ARGUMENT (out is NULL).
  */
 setun_status setun_optimizer_state_bytes(const setun_optimizer *optimizer, size_t *out);
 
 /**
- * Writes the parameters, their states, the count of steps, the learning rate, the radius and what the guard
- * remembers to the file `path` (safetensors: parameter.<name>, m.<name>, v.<name>, and with _scale at the end
- * of the first word the scales of codes), or replaces it, whole or not at all. Returns
- * STATE (a parameter holds a NaN or an infinity: nothing is written), IO, MEMORY.
+ * Writes the parameters, their states, the count of steps, the learning rate, the radius, what the guard remembers,
+ * the rms of each parameter before its first step, what the last step did to it, and the network, if there is one, to
+ * the file `path` (safetensors: parameter.<name>, m.<name>, v.<name>, and with _scale at the end of the first word the
+ * scales of codes; initial_rms, previous; lr_net.*), or replaces it, whole or not at all. Returns STATE (a parameter
+ * holds a NaN or an infinity: nothing is written), IO, MEMORY.
  */
 setun_status setun_optimizer_save(const setun_optimizer *optimizer, const char *path);
 
 /**
  * Continues from a file of `setun_optimizer_save`: writes your parameters too. The optimizer must have
- * parameters of the same names and shapes, with states of the same kind; the options of create and add are
- * not in the file.
+ * parameters of the same names and shapes, with states of the same kind, and a network where the file has one, whose
+ * weights and states it takes over; the options of create and add, and the network's online_rate, are not in the file.
  *
  * With the same options, on the same backend and CPU level, the steps that follow are bit for bit those of
  * an optimizer that never stopped. On failure nothing has changed. Returns IO, FORMAT (damaged, or other
@@ -2311,8 +2332,8 @@ typedef int32_t (*setun_objective_callback)(int64_t n, const double *x, double *
 typedef int32_t (*setun_gradient_callback)(int64_t n, const double *x, double *gradient, void *user_data);
 
 /**
- * Writes the Hessian of f at x [n] times v [n] to `product` [n]. x is always where the gradient was asked for
- * last. Returns as the objective does.
+ * Writes the Hessian of f at x [n] times v [n] to `product` [n]. x is the best point so far, at which the gradient was
+ * asked for before (not always last). Returns as the objective does.
  */
 typedef int32_t (*setun_product_callback)(int64_t n, const double *x, const double *v, double *product, void *user_data);
 

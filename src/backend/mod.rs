@@ -46,6 +46,6 @@ pub use launch::Launch;
 pub use scalar::activation::LEAST_ABSMAX;
 pub use scalar::integer_gradient::TOKENS;
 pub use scalar::kmeans_closest::in_order as nearest_first;
-pub use scalar::step::{CODES, FLIP_BINS};
+pub use scalar::step::{CODES, FLIP_BINS, SUMS as STEP_SUMS, sums_scratch};
 pub use table::{Direction, Operation, StepRule};
 pub use workspace::{release_large, with_scratch};

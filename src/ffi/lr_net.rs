@@ -59,15 +59,16 @@ pub struct setun_lr_net_observation {
     pub struct_size: usize,
     /// A `setun_parameter_kind`; SETUN_PARAMETER_KIND_AUTO is a matrix. Default SETUN_PARAMETER_KIND_AUTO.
     pub kind: i32,
-    /// rms(step) / rms(weights) of the last step. Seen by its logarithm, from 1e-6 to 1.
+    /// rms(step) / rms(weights) of the last step (in a `setun_optimizer` the ratio of its report). Seen by its
+    /// logarithm, from 1e-6 to 1.
     pub relative_step: f64,
     /// The share of trits that the last step changed; 0 where there are none. Seen by its logarithm, from 1e-6.
     pub flip_rate: f64,
     /// The cosine of the gradient and of m, the running mean of the gradients before it.
     pub cosine: f64,
-    /// mean(m^2) / mean(v), v being the running mean of squares, both with this gradient and Adam's corrections:
-    /// .05 for noise alone with a beta1 of .9, 1 for gradients that stay the same. Seen by its logarithm, from
-    /// 1e-2 to 1.
+    /// mean(m^2) / mean(v), v being the running mean of squares, both of the gradients before this one and with
+    /// Adam's corrections: .05 for noise alone with a beta1 of .9, 1 for gradients that stay the same. Seen by its
+    /// logarithm, from 1e-2 to 1.
     pub signal: f64,
     /// The share of the run that is over: t / T, 0 to 1.
     pub progress: f64,
@@ -132,8 +133,8 @@ pub unsafe extern "C" fn setun_lr_net_options_init(options: *mut setun_lr_net_op
     unsafe { options::init(options, size) }
 }
 
-/// Makes a network with the weights that the library comes with: those of this version are not trained, and every
-/// factor is 1. NULL options = the defaults. Free it with `setun_lr_net_free`. Returns ARGUMENT (an option out of
+/// Makes a network with the weights that the library comes with: those of this version have a last layer of zeros, and
+/// every factor is 1. NULL options = the defaults. Free it with `setun_lr_net_free`. Returns ARGUMENT (an option out of
 /// its range), ABI.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_lr_net_create(
@@ -151,7 +152,7 @@ pub unsafe extern "C" fn setun_lr_net_create(
 }
 
 /// Tells the loss of a step, before the factors of that step are asked for. After one that is not finite factors
-/// are 1 until the next loss.
+/// are 1 until the next loss. Returns ARGUMENT (a handle that is none), STATE (busy).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_lr_net_observe_loss(net: *mut setun_lr_net, loss: f64) -> setun_status {
     guard("lr_net_observe_loss", || {
@@ -273,7 +274,8 @@ pub unsafe extern "C" fn setun_lr_net_load(net: *mut setun_lr_net, path: *const 
     })
 }
 
-/// Forgets losses and parameters, for another run. The weights stay, with what the last layer has learned.
+/// Forgets losses and parameters, for another run. The weights stay, with what the last layer has learned. Returns
+/// ARGUMENT (a handle that is none), STATE (busy).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_lr_net_reset(net: *mut setun_lr_net) -> setun_status {
     guard("lr_net_reset", || {

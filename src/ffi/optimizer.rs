@@ -171,7 +171,8 @@ pub unsafe extern "C" fn setun_optimizer_add_compact(
 }
 
 /// Writes the parameter `index`, in the order they were added from 0, to `out`, `count` floats: those of codes
-/// as what they stand for. Returns ARGUMENT (no such parameter), SHAPE (another count).
+/// as what they stand for. Returns ARGUMENT (no such parameter; misaligned), SHAPE (another count), MEMORY (a copy of
+/// the parameter).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_optimizer_read(
     optimizer: *const setun_optimizer,
@@ -198,8 +199,9 @@ pub unsafe extern "C" fn setun_optimizer_read(
 /// step is refused.
 ///
 /// Returns ARGUMENT (another count; NULL, misaligned; a gradient that overlaps a parameter), STATE (refused,
-/// naming parameter and element: no parameter and no state has changed; or no parameters; or busy), ABI,
-/// MEMORY.
+/// naming parameter and element: no parameter and no state has changed; or no parameters; or busy), ABI, MEMORY
+/// (nothing has changed; only where the products of Muon, or a device, find none in the midst of a step, parameters
+/// before that one have stepped).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_optimizer_step(
     optimizer: *mut setun_optimizer,
@@ -223,13 +225,14 @@ pub unsafe extern "C" fn setun_optimizer_step(
 
 /// The same, under a guard. `loss` is the mean loss of the batch that the gradients are of. A batch whose loss
 /// or gradient norm is no number, or a spike above the last ones, is skipped: the status is OK, the outcome in
-/// `report` SKIPPED, and nothing has changed. After eight in a row a spike is taken: then it is the run that is at
-/// another level, not its batches.
+/// `report` SKIPPED, and nothing has changed. After eight spikes in a row the next is taken: then it is the run that is
+/// at another level, not its batches.
 ///
 /// Every guard_interval steps `check_due` in the report is 1: then all is kept as it was before the step (in as
 /// much memory as parameters and states take) until `setun_optimizer_judge`, which undoes the step or lets it
-/// stay; without it, the next step lets it stay. Returns as `setun_optimizer_step`, and STATE where more than
-/// half of the last 64 batches were skipped or undone.
+/// stay; without it, the next step lets it stay. Returns as `setun_optimizer_step`, and STATE where the batch would be
+/// skipped and with it more than half of the last 64 were, or undone. After a failure the guard has not seen the batch:
+/// it may come again.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_optimizer_step_guarded(
     optimizer: *mut setun_optimizer,
@@ -256,7 +259,8 @@ pub unsafe extern "C" fn setun_optimizer_step_guarded(
 /// parts of its batch, n at least 1. Where their mean has risen by more than guard_tolerance standard errors of
 /// that rise (or of one part: at all), or is no number, the step is undone bit for bit, the radius is a quarter
 /// (with the mode off: the learning rate) and grows back by 5% a step, and `undone`, unless NULL, becomes 1,
-/// else 0. Returns STATE (no step waits for it), ARGUMENT.
+/// else 0. Returns STATE (no step waits for it; or, once the step is undone, more than half of the last 64 batches
+/// were skipped or undone), ARGUMENT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_optimizer_judge(
     optimizer: *mut setun_optimizer,
@@ -285,6 +289,8 @@ pub unsafe extern "C" fn setun_optimizer_judge(
 
 /// Gives the optimizer a copy of the network `net`: from now on its factors multiply learning rate and radius of
 /// each parameter. NULL takes it away. Losses reach it by `setun_optimizer_step_guarded`; without them it sees none.
+/// `setun_optimizer_judge` takes back what it has learned in a step that is undone, but not this. Returns ARGUMENT
+/// (a handle that is none), STATE (busy).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_optimizer_set_lr_net(
     optimizer: *mut setun_optimizer,
@@ -359,7 +365,8 @@ fn parameter_report(all: &Report, Parameter { report, .. }: &Parameter) -> setun
 }
 
 /// Says the radius of the next step, before the schedule: the options' or the last that was set (of NAN, that of a
-/// matrix that does not step by Muon), and of it what refused updates and undone steps have left.
+/// matrix that does not step by Muon), and of it what refused updates and undone steps have left. Returns ARGUMENT (out
+/// is NULL).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_optimizer_radius(optimizer: *const setun_optimizer, out: *mut f64) -> setun_status {
     guard("optimizer_radius", || {
@@ -369,14 +376,16 @@ pub unsafe extern "C" fn setun_optimizer_radius(optimizer: *const setun_optimize
     })
 }
 
-/// Sets the radius, 0 or more, for a schedule of yours, or NAN for that of the mode; that of vectors stays. What refused updates
-/// have taken of it stays taken, until it has grown back.
+/// Sets the radius, 0 or more, for a schedule of yours, or NAN for that of the mode; that of vectors stays. What refused
+/// updates have taken of it stays taken, until it has grown back. Returns ARGUMENT (negative, or beyond f32), STATE
+/// (busy).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_optimizer_set_radius(optimizer: *mut setun_optimizer, radius: f64) -> setun_status {
     guard("optimizer_set_radius", || handle::exclusive(optimizer, "optimizer")?.get_mut().set_radius(known(radius)))
 }
 
-/// Sets the learning rate, 0 or more, for a schedule of yours.
+/// Sets the learning rate, 0 or more, for a schedule of yours. Returns ARGUMENT (negative, a NaN, or beyond f32), STATE
+/// (busy).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_optimizer_set_learning_rate(
     optimizer: *mut setun_optimizer,
@@ -388,7 +397,7 @@ pub unsafe extern "C" fn setun_optimizer_set_learning_rate(
 }
 
 /// Says how many bytes the states take, beside your parameters and gradients, and what the optimizer keeps of
-/// weights of its own.
+/// weights of its own. Returns ARGUMENT (out is NULL).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_optimizer_state_bytes(
     optimizer: *const setun_optimizer,
@@ -401,10 +410,11 @@ pub unsafe extern "C" fn setun_optimizer_state_bytes(
     })
 }
 
-/// Writes the parameters, their states, the count of steps, the learning rate, the radius and what the guard
-/// remembers to the file `path` (safetensors: parameter.<name>, m.<name>, v.<name>, and with _scale at the end
-/// of the first word the scales of codes), or replaces it, whole or not at all. Returns
-/// STATE (a parameter holds a NaN or an infinity: nothing is written), IO, MEMORY.
+/// Writes the parameters, their states, the count of steps, the learning rate, the radius, what the guard remembers,
+/// the rms of each parameter before its first step, what the last step did to it, and the network, if there is one, to
+/// the file `path` (safetensors: parameter.<name>, m.<name>, v.<name>, and with _scale at the end of the first word the
+/// scales of codes; initial_rms, previous; lr_net.*), or replaces it, whole or not at all. Returns STATE (a parameter
+/// holds a NaN or an infinity: nothing is written), IO, MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_optimizer_save(optimizer: *const setun_optimizer, path: *const c_char) -> setun_status {
     guard("optimizer_save", || {
@@ -415,8 +425,8 @@ pub unsafe extern "C" fn setun_optimizer_save(optimizer: *const setun_optimizer,
 }
 
 /// Continues from a file of `setun_optimizer_save`: writes your parameters too. The optimizer must have
-/// parameters of the same names and shapes, with states of the same kind; the options of create and add are
-/// not in the file.
+/// parameters of the same names and shapes, with states of the same kind, and a network where the file has one, whose
+/// weights and states it takes over; the options of create and add, and the network's online_rate, are not in the file.
 ///
 /// With the same options, on the same backend and CPU level, the steps that follow are bit for bit those of
 /// an optimizer that never stopped. On failure nothing has changed. Returns IO, FORMAT (damaged, or other

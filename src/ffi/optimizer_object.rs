@@ -7,11 +7,11 @@ use super::step::{
 };
 use super::train::setun_schedule;
 use crate::step::{
-    Decay, GuardOptions, Held, Kind, Method, Optimizer, ParameterOptions, Precision, RadiusBase, RadiusMode, Report,
-    Schedule, StepOptions,
+    Batch, Decay, GuardOptions, Held, Kind, Method, Optimizer, ParameterOptions, Precision, RadiusBase, RadiusMode,
+    Report, Schedule, StepOptions,
 };
 use crate::tensor::error::{ensure, error};
-use crate::tensor::{DType, Result, Tensor, View, ViewMut, reserve};
+use crate::tensor::{DType, Result, Tensor, View, reserve};
 use std::path::Path;
 
 /// What a `setun_optimizer` names.
@@ -139,7 +139,8 @@ impl OptimizerObject {
         self.optimizer.forget();
         // SAFETY: passed on to the caller.
         let gradients = unsafe { self.gradients(pointers) }?;
-        let report = self.take(&gradients)?;
+        self.find_thresholds()?;
+        let report = self.optimizer.step(&mut self.weights, &gradients)?;
         Ok(self.with_guard(report))
     }
 
@@ -151,52 +152,31 @@ impl OptimizerObject {
         self.optimizer.forget();
         // SAFETY: passed on to the caller.
         let gradients = unsafe { self.gradients(pointers) }?;
-        let context = self.optimizer.context().clone();
-        let mut squares = 0.0;
-        for gradient in &gradients {
-            let mut sum = [0.0f64];
-            (context.kernels().sum_squares)(context.launch(), gradient, &mut ViewMut::of(&mut sum, &[1])?)?;
-            squares += sum[0];
-        }
-        let skip = self.optimizer.guard_mut().look(&self.guard, loss, squares.sqrt());
-        self.optimizer.guard_mut().check_health()?;
-        if skip.is_some() {
-            let step = self.optimizer.progress().steps;
-            let skipped = Report { step, is_skipped: true, gradient_norm: squares.sqrt(), ..Report::default() };
-            return Ok(self.with_guard(skipped));
-        }
-        let number = self.optimizer.progress().steps + 1;
-        if self.optimizer.progress().guard.is_due(&self.guard, number) {
-            self.optimizer.keep(&mut self.weights)?;
-        }
-        if let Some(net) = self.optimizer.net_mut() {
-            net.observe_loss(loss);
-        }
-        let report = self.take(&gradients)?;
-        if report.refusal.is_some() {
-            self.optimizer.forget();
-        }
+        self.find_thresholds()?;
+        let norm = self.optimizer.norm(&gradients)?;
+        let batch = Batch { loss, guard: Some((&self.guard, norm)) };
+        let report = self.optimizer.step_guarded(&mut self.weights, &batch, |_| Ok(gradients))?;
         Ok(self.with_guard(report))
     }
 
     /// Whether the step that can be undone was, by the losses of its batch before and after it.
     pub fn judge(&mut self, before: &[f32], after: &[f32]) -> Result<bool> {
         ensure!(self.optimizer.has_kept(), State, "no step waits for a judgement: check_due was not 1");
-        let stays = self.optimizer.guard_mut().judge(&self.guard, before, after);
-        match stays {
-            true => self.optimizer.forget(),
-            false => self.optimizer.undo(&mut self.weights)?,
+        let stays = self.optimizer.judge(&mut self.weights, &self.guard, before, after)?;
+        if !stays {
+            self.optimizer.progress().guard.check_health()?;
         }
         Ok(!stays)
     }
 
-    fn take(&mut self, gradients: &[View]) -> Result<Report> {
-        // The network looks at the trits that change.
-        if self.optimizer.options().flip_budget < 1.0 || self.optimizer.net().is_some() {
-            let context = self.optimizer.context().clone();
-            self.weights.find_thresholds(&context, self.optimizer.parameters())?;
+    /// Of ternary parameters, where something looks at the trits that change: a flip budget, or the network.
+    fn find_thresholds(&mut self) -> Result<()> {
+        if self.optimizer.options().flip_budget >= 1.0 && self.optimizer.net().is_none() {
+            self.weights.forget_thresholds();
+            return Ok(());
         }
-        self.optimizer.step(&mut self.weights, gradients)
+        let context = self.optimizer.context().clone();
+        self.weights.find_thresholds(&context, self.optimizer.parameters())
     }
 
     /// The gradients at the pointers.

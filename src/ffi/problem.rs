@@ -29,7 +29,7 @@ use super::guard::{guard, guard_silent};
 use super::handle::{self, Handle};
 use super::library::{setun_cancel, setun_status};
 use super::options::{self, Versioned};
-use super::problem_object::{ProblemObject, c_report, check_finite, rows};
+use super::problem_object::{ProblemObject, c_report, check_finite, rows, side};
 use crate::step::problem::{Report, SolveOptions, minimize};
 use crate::tensor::error::ensure;
 use std::ffi::c_void;
@@ -43,8 +43,8 @@ pub type setun_objective_callback =
 pub type setun_gradient_callback =
     Option<unsafe extern "C" fn(n: i64, x: *const f64, gradient: *mut f64, user_data: *mut c_void) -> i32>;
 
-/// Writes the Hessian of f at x [n] times v [n] to `product` [n]. x is always where the gradient was asked for
-/// last. Returns as the objective does.
+/// Writes the Hessian of f at x [n] times v [n] to `product` [n]. x is the best point so far, at which the gradient was
+/// asked for before (not always last). Returns as the objective does.
 pub type setun_product_callback = Option<
     unsafe extern "C" fn(n: i64, x: *const f64, v: *const f64, product: *mut f64, user_data: *mut c_void) -> i32,
 >;
@@ -257,7 +257,7 @@ pub unsafe extern "C" fn setun_problem_equalities(
     guard("problem_equalities", || {
         let mut object = handle::exclusive(problem, "problem")?;
         // SAFETY: m rows and m numbers are the caller's contract.
-        let (a, [b, _]) = unsafe { rows(&object, a, [(b, "b"), (b, "b")], m) }?;
+        let (a, b) = unsafe { (rows(&object, a, m)?, side(b, "b", m, None)?) };
         object.problem.add_rows(a, &b, &b, true)
     })
 }
@@ -276,7 +276,10 @@ pub unsafe extern "C" fn setun_problem_inequalities(
     guard("problem_inequalities", || {
         let mut object = handle::exclusive(problem, "problem")?;
         // SAFETY: m rows and, unless NULL, m numbers are the caller's contract.
-        let (a, [lower, upper]) = unsafe { rows(&object, a, [(lower, "lower"), (upper, "upper")], m) }?;
+        let (a, lower, upper) = unsafe {
+            let none = f64::INFINITY;
+            (rows(&object, a, m)?, side(lower, "lower", m, Some(-none))?, side(upper, "upper", m, Some(none))?)
+        };
         object.problem.add_rows(a, &lower, &upper, false)
     })
 }

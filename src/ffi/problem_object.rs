@@ -126,30 +126,29 @@ pub fn c_report(report: &Report) -> setun_problem_report {
     }
 }
 
-/// Rows [m, n] and the two sides of them, [m] each; a side that is NULL has no limits.
+/// Rows [m, n].
 ///
 /// # Safety
-/// `a` holds m rows, and the sides, unless NULL, m numbers that nobody writes during `'a`.
-pub unsafe fn rows<'a>(
-    object: &ProblemObject,
-    a: *const f64,
-    sides: [(*const f64, &str); 2],
-    m: i64,
-) -> Result<(&'a [f64], [Vec<f64>; 2])> {
-    let m = size(m, "m")?;
-    let cells = count::<f64>(&[m, object.problem.variables()], "a")?;
+/// `a` holds m rows that nobody writes during `'a`.
+pub unsafe fn rows<'a>(object: &ProblemObject, a: *const f64, m: i64) -> Result<&'a [f64]> {
+    let cells = count::<f64>(&[size(m, "m")?, object.problem.variables()], "a")?;
     // SAFETY: NULL and alignment are checked; the length is passed on to the caller.
-    let a = unsafe { slice(a, cells, "a") }?;
-    let mut read = [Vec::new(), Vec::new()];
-    for ((out, (side, name)), none) in read.iter_mut().zip(sides).zip([f64::NEG_INFINITY, f64::INFINITY]) {
-        reserve(out, m)?;
-        match side.is_null() && name != "b" {
-            true => out.resize(m, none),
-            // SAFETY: as above.
-            false => out.extend_from_slice(unsafe { slice(side, m, name) }?),
-        }
+    unsafe { slice(a, cells, "a") }
+}
+
+/// A side of m rows; `none` in each place where NULL may stand for that.
+///
+/// # Safety
+/// `side` is NULL or holds m numbers that nobody writes meanwhile.
+pub unsafe fn side(side: *const f64, name: &str, m: i64, none: Option<f64>) -> Result<Vec<f64>> {
+    let (m, mut read) = (size(m, "m")?, Vec::new());
+    reserve(&mut read, m)?;
+    match none {
+        Some(none) if side.is_null() => read.resize(m, none),
+        // SAFETY: NULL and alignment are checked; the length is passed on to the caller.
+        _ => read.extend_from_slice(unsafe { slice(side, m, name) }?),
     }
-    Ok((a, read))
+    Ok(read)
 }
 
 /// Names the first number that is a NaN or an infinity.

@@ -117,13 +117,13 @@ pub struct setun_optimizer_options {
     pub struct_size: usize,
     /// 0 or more. Default 1e-3.
     pub learning_rate: f64,
-    /// Default 0.9.
+    /// 0 to less than 1. Default 0.9.
     pub beta1: f64,
-    /// Default 0.99.
+    /// 0 to less than 1. Default 0.99.
     pub beta2: f64,
     /// More than 0, at most 1. Default 1e-8.
     pub epsilon: f64,
-    /// Of matrices. Default 0.1.
+    /// Of matrices; 0 or more. Default 0.1.
     pub weight_decay: f64,
     /// The largest norm of all gradients together, to which larger ones are scaled down; 0 = no limit.
     /// Default 1.
@@ -131,15 +131,16 @@ pub struct setun_optimizer_options {
     /// The longest step of what is no vector: its rms, as a share of the rms of the weights. NAN = that of the mode: 0.05
     /// as a cap; where it is exact 0.0078 (T / 1000)^-0.45 (d / 128)^-0.25, of Muon 0.0125 (T / 1000)^-0.55 (d / 128)^-0.25,
     /// with T total_steps (1000 of none) and d the smaller dimension of the matrix, which was measured on small
-    /// language models. Default NAN.
+    /// language models. Else 0 or more. Default NAN.
     pub radius: f64,
-    /// The least rms of weights that the radius is a share of. Default 1e-3.
+    /// The least rms of weights that the radius is a share of; 0 or more. Default 1e-3.
     pub radius_floor: f64,
-    /// The same for vectors, which often begin at 0. Default 0.1.
+    /// The same for vectors, which often begin at 0; 0 or more. Default 0.1.
     pub vector_floor: f64,
-    /// No element becomes less (of codes: before they are rounded). Default -INFINITY.
+    /// No element becomes less (of codes: before they are rounded). At most upper, and at most 9.2e18. Default
+    /// -INFINITY.
     pub lower: f64,
-    /// No element becomes more. Default INFINITY.
+    /// No element becomes more. At least -9.2e18. Default INFINITY.
     pub upper: f64,
     /// A `setun_radius_mode`. Default SETUN_RADIUS_MODE_CAP.
     pub radius_mode: i32,
@@ -159,18 +160,18 @@ pub struct setun_optimizer_options {
     pub total_steps: i64,
     /// Steps in which learning rate and radius rise from 0. Default 0.
     pub warmup_steps: i64,
-    /// The lowest learning rate, as a share of the highest. Default 0.1.
+    /// The lowest learning rate, as a share of the highest: 0 to 1. Default 0.1.
     pub minimum_lr_ratio: f64,
-    /// Of Muon and momentum. Default 0.95.
+    /// Of Muon and momentum: 0 to less than 1. Default 0.95.
     pub momentum: f64,
-    /// The rms of Muon's direction, which the learning rate multiplies. (As much as AdamW's: 0.2, arXiv
-    /// 2502.16982.) Default 1.
+    /// The rms of Muon's direction, which the learning rate multiplies: more than 0, at most 1000. (As much as AdamW's:
+    /// 0.2, arXiv 2502.16982.) Default 1.
     pub muon_rms: f64,
-    /// The largest share of the trits of a ternary parameter, by the absmean scheme, that change in a step;
+    /// The largest share of the trits of a ternary parameter, by the absmean scheme, that change in a step: 0 to 1;
     /// 1 = no limit. (Of codes, those beside the threshold change sides by their rounding too; and a step is
     /// held to a 2^17th at most.) Default 1.
     pub flip_budget: f64,
-    /// The radius of vectors; NAN = the same. Default NAN.
+    /// The radius of vectors, 0 or more; NAN = the same. Default NAN.
     pub vector_radius: f64,
     /// Of the numbers that codes are rounded by. Default 0.
     pub seed: u64,
@@ -180,9 +181,9 @@ pub struct setun_optimizer_options {
     pub reserved: i32,
     /// Steps between two checks of `setun_optimizer_step_guarded`; 0 = none. Default 16.
     pub guard_interval: i64,
-    /// How many standard deviations above the last ones a loss or a gradient norm is a spike. Default 6.
+    /// How many standard deviations above the last ones a loss or a gradient norm is a spike; more than 0. Default 6.
     pub guard_spike: f64,
-    /// How many standard errors worse a step may make its batch. Default 2.
+    /// How many standard errors worse a step may make its batch; more than 0. Default 2.
     pub guard_tolerance: f64,
 }
 
@@ -235,7 +236,7 @@ pub struct setun_step_report {
     pub outcome: i32,
     /// Steps taken so far; refused ones do not count.
     pub step: i64,
-    /// What was asked for; of one parameter: what it took, which the radius may have lowered.
+    /// What was asked for; of one parameter: what it took, which the radius may have lowered, and a network changed.
     pub learning_rate: f64,
     /// The Euclidean norm of the gradients, before clipping.
     pub gradient_norm: f64,
@@ -260,7 +261,7 @@ pub struct setun_step_report {
     /// For a bad update.
     pub refused_updates: i64,
     /// Trits that changed in this step, and how many there are where that is known: of ternary parameters, while
-    /// flip_budget is below 1.
+    /// flip_budget is below 1, or with a network.
     pub flips: i64,
     pub trits: i64,
     /// Of one parameter, what the flip budget left of its step; 1 where it did not hold it.
@@ -289,7 +290,7 @@ unsafe impl Versioned for setun_step_report {
 
 pub fn c_report(report: &Report) -> setun_step_report {
     let outcome = match report.refusal.as_ref().map(|refusal| refusal.kind) {
-        None if report.is_skipped => setun_step_outcome::Skipped,
+        None if report.skip.is_some() => setun_step_outcome::Skipped,
         None => setun_step_outcome::Taken,
         Some(RefusalKind::Gradient) => setun_step_outcome::BadGradient,
         Some(RefusalKind::Parameter) => setun_step_outcome::BadParameter,
@@ -363,8 +364,8 @@ pub unsafe extern "C" fn setun_optimizer_options_init(options: *mut setun_optimi
 /// shrink. NULL options = the defaults. `report`, unless NULL, is filled also when the step is refused.
 ///
 /// Returns ARGUMENT (overlap; misaligned; moments that no such number of steps can leave, naming the
-/// element; another method, states, radius_base or flip_budget than the defaults), STATE (refused, naming the element where there is one: nothing was written but the report),
-/// ABI, MEMORY.
+/// element; another method, states, radius_base or flip_budget than the defaults), STATE (refused, naming the element
+/// where there is one: nothing was written but the report), ABI, MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_step(
     parameters: *mut f32,

@@ -11,6 +11,7 @@ use half::slice::HalfFloatSliceExt;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use std::collections::BTreeMap;
 use std::ops::Range;
+use xxhash_rust::xxh3::Xxh3;
 
 const METADATA: &str = "__metadata__";
 
@@ -173,6 +174,32 @@ impl File {
         })?;
         Ok(EntryRef { dtype, dims: &place.dims, data: &self.bytes[place.data.clone()] })
     }
+
+    /// FORMAT unless the tensor is of this type and shape; names both.
+    pub fn check(&self, name: &str, dtype: DType, dims: &[usize]) -> Result<()> {
+        let found = self.tensor(name)?;
+        let fits = found.dtype == dtype && found.dims == dims;
+        ensure!(fits, Format, "{name} is {} {:?}, expected {dtype} {dims:?}", found.dtype, found.dims);
+        Ok(())
+    }
+
+    /// The elements of a tensor of f64, and its shape.
+    pub fn doubles(&self, name: &str) -> Result<(&[usize], Vec<f64>)> {
+        let EntryRef { dtype, dims, data } = self.tensor(name)?;
+        ensure!(dtype == DType::F64, Format, "{name} is {dtype}, expected {}", DType::F64);
+        let (eights, _) = data.as_chunks::<8>();
+        let mut values = Vec::new();
+        reserve(&mut values, eights.len())?;
+        values.extend(eights.iter().map(|bytes| f64::from_le_bytes(*bytes)));
+        Ok((dims, values))
+    }
+}
+
+/// The xxh3-64 of these bytes one after the other, in hexadecimal digits.
+pub fn checksum<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut sum = Xxh3::new();
+    parts.into_iter().for_each(|part| sum.update(part));
+    format!("{:016x}", sum.digest())
 }
 
 /// Every tensor ends inside the `data` bytes after the header. That tells a truncated file from a foreign one, and keeps the

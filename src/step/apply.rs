@@ -6,8 +6,8 @@ use super::muon::LEAST_RMS;
 use super::options::{Kind, Method};
 use super::parameter::{Parameter, Weight, Weights};
 use super::report::Report;
-use super::update::{MADE, SUMS, Step, Work, clear, read_states};
-use crate::backend::{Direction, FLIP_BINS, StepRule};
+use super::update::{MADE, Step, Work, clear, read_states};
+use crate::backend::{Direction, FLIP_BINS, STEP_SUMS, StepRule};
 use crate::tensor::random::{Purpose, Stream};
 use crate::tensor::{Result, View, ViewMut};
 
@@ -120,6 +120,8 @@ impl Step<'_> {
         if norm <= LEAST_RMS * (count as f64).sqrt() {
             // Without a direction only weight decay is left, which takes part in a step of another.
             self.note(parameter, 0.0, 0.0, parameter.report.weight_rms, report);
+            // Not by the radius.
+            parameter.report.held = false;
             return Ok(());
         }
         let mut muon = std::mem::take(&mut work.muon);
@@ -155,7 +157,7 @@ impl Step<'_> {
         let rule = StepRule { gradient_scale: scale as f32, ..self.rule(parameter, 1.0) };
         clear::<f64>(&mut work.sums)?;
         self.sums(work, i, &rule, parameter, weights.weight(i), along)?;
-        let direction = work.sums.as_ref().expect(MADE).read::<f64>()?[i * SUMS].sqrt();
+        let direction = work.sums.as_ref().expect(MADE).read::<f64>()?[i * STEP_SUMS].sqrt();
         let direction_rms = direction / parameter.root();
         let weight_rms = parameter.report.weight_rms;
         let rate = self.rate(parameter, report, direction_rms, weight_rms);
@@ -174,7 +176,7 @@ impl Step<'_> {
     /// What the steps that were not measured in advance have come to.
     pub(super) fn note_bounded(&self, work: &Work, parameters: &mut [Parameter], report: &Report) -> Result<()> {
         let sums = work.done.as_ref().expect(MADE).read::<f64>()?;
-        for (parameter, sums) in parameters.iter_mut().zip(sums.as_chunks::<SUMS>().0) {
+        for (parameter, sums) in parameters.iter_mut().zip(sums.as_chunks::<STEP_SUMS>().0) {
             if parameter.is_bounded {
                 let (rate, weight_rms) = (parameter.report.learning_rate, parameter.report.weight_rms);
                 self.note(parameter, rate, sums[0].sqrt() / parameter.root(), weight_rms, report);
@@ -194,8 +196,8 @@ impl Step<'_> {
         weight: Weight,
         gradient: &View,
     ) -> Result<()> {
-        let sums = if parameter.is_bounded { SUMS } else { 0 };
-        let sums = &mut work.done.as_mut().expect(MADE).view_mut().narrow(i * SUMS, sums)?;
+        let sums = if parameter.is_bounded { STEP_SUMS } else { 0 };
+        let sums = &mut work.done.as_mut().expect(MADE).view_mut().narrow(i * STEP_SUMS, sums)?;
         let counts = &mut work.counts.as_mut().expect(MADE).view_mut().narrow(2 * i, 2)?;
         let Parameter { dims, direction, states, .. } = parameter;
         let stream = Stream::new(self.options.seed, Purpose::Update, self.turn.draw as u32, i as u32);

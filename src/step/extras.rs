@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! initial_rms   [n]     rms of the weights before the first step
-//! previous      [n, 2]  of the last step, rms(step) / rms(w) and the share of trits that changed
+//! previous      [n, 2]  of the last step, its ratio (as `ParameterReport` has it) and the share of trits that changed
 //! lr_net.<part>         of the network, where there is one: see lr_net/state.rs
 //! ```
 
@@ -15,6 +15,8 @@ use crate::tensor::error::ensure;
 pub const INITIAL: &str = "initial_rms";
 const PREVIOUS: &str = "previous";
 const NET: &str = "lr_net.";
+/// Of the network's parts the one that has a row for each parameter.
+pub const STATES: &str = "lr_net.states";
 
 impl Optimizer {
     pub fn extras(&self) -> Result<Vec<(String, Part)>> {

@@ -6,7 +6,7 @@
 //!
 //! On schedule the batch of a step is evaluated again after it. With d the change of the loss and e its standard error over the
 //! batch's parts, d > 2 e rejects the step. The ratio of the actual to the predicted change, by which trust-region methods adapt
-//! their radius, was tried in its place: in small batches it stays high whatever the radius is, and cancels the annealing.
+//! their radius, is no measure here: in small batches it stays high whatever the radius is, and would cancel the annealing.
 
 use crate::tensor::Result;
 use crate::tensor::error::{ensure, error};
@@ -45,7 +45,7 @@ const MEAN_WINDOW: f64 = 8.0;
 const DEVIATION_WINDOW: f64 = 64.0;
 /// Spikes that are skipped in a row. A batch says nothing of the next one: so many say that the run has come to another level, and
 /// would stay there if nothing were learned.
-const IN_A_ROW: u32 = 8;
+const IN_A_ROW: u64 = 8;
 /// The least deviation, as a share of the mean for losses: that of a run which has nothing left to learn.
 const LEAST_SHARE: f64 = 2e-3;
 /// Of logarithms of norms, whose deviation in a calm run is about half of this. A good batch of a text has 2.4 times the norm of
@@ -88,6 +88,9 @@ pub struct Guard {
     pub seen: u64,
     /// A bit for each of the last 64 steps, the newest the lowest: 1 where the guard acted.
     pub history: u64,
+    /// Spikes since the last batch that was taken. A batch that is no number says nothing of the level: it does not count among
+    /// them, nor end them.
+    pub spikes: u64,
     pub skipped: u64,
     pub checked: u64,
     pub undone: u64,
@@ -118,15 +121,18 @@ impl Guard {
                 _ => None,
             }
         };
-        let is_spike = matches!(skip, Some(Skip::Loss { .. } | Skip::Norm { .. }));
-        if is_spike && self.history.trailing_ones() >= IN_A_ROW {
-            (self.loss, self.norm, self.seen) = Default::default();
-            skip = None;
+        if matches!(skip, Some(Skip::Loss { .. } | Skip::Norm { .. })) {
+            if self.spikes >= IN_A_ROW {
+                (self.loss, self.norm, self.seen) = Default::default();
+                skip = None;
+            }
+            self.spikes += 1;
         }
         self.history = self.history << 1 | u64::from(skip.is_some());
         match skip {
             Some(_) => self.skipped += 1,
             None => {
+                self.spikes = 0;
                 self.loss.add(loss, self.seen);
                 self.norm.add(logarithm, self.seen);
                 self.seen += 1;
@@ -178,22 +184,26 @@ impl Guard {
     }
 
     /// As numbers of a checkpoint.
-    pub fn to_numbers(self) -> [f64; 10] {
-        let Guard { loss, norm, seen, history, skipped, checked, undone } = self;
+    pub fn to_numbers(self) -> [f64; 11] {
+        let Guard { loss, norm, seen, history, spikes, skipped, checked, undone } = self;
         // Two halves of the history: a double counts no 64 bits.
         let halves = [(history >> 32) as f64, (history & 0xFFFF_FFFF) as f64];
         let counts = [seen as f64, skipped as f64, checked as f64, undone as f64];
         let [high, low] = halves;
         let [seen, skipped, checked, undone] = counts;
-        [loss.mean, loss.variance, norm.mean, norm.variance, seen, high, low, skipped, checked, undone]
+        [loss.mean, loss.variance, norm.mean, norm.variance, seen, high, low, skipped, checked, undone, spikes as f64]
     }
 
-    /// None for numbers that no guard has.
+    /// None for numbers that no guard has. Ten have no count of spikes in a row: it begins at 0.
     pub fn from_numbers(numbers: &[f64]) -> Option<Guard> {
-        let &[mean, variance, norm_mean, norm_variance, seen, high, low, skipped, checked, undone] = numbers else {
-            return None;
+        let (&[mean, variance, norm_mean, norm_variance, seen, high, low, skipped, checked, undone], rest) =
+            numbers.split_first_chunk::<10>()?;
+        let spikes = match *rest {
+            [] => 0.0,
+            [spikes] => spikes,
+            _ => return None,
         };
-        let counts = [seen, high, low, skipped, checked, undone];
+        let counts = [seen, high, low, skipped, checked, undone, spikes];
         let whole = counts.iter().all(|&x| x >= 0.0 && x.fract() == 0.0 && x < 2f64.powi(53));
         let finite = [mean, variance, norm_mean, norm_variance].iter().all(|x| x.is_finite());
         let fits =
@@ -203,6 +213,7 @@ impl Guard {
             norm: Running { mean: norm_mean, variance: norm_variance },
             seen: seen as u64,
             history: (high as u64) << 32 | low as u64,
+            spikes: spikes as u64,
             skipped: skipped as u64,
             checked: checked as u64,
             undone: undone as u64,
@@ -283,8 +294,23 @@ mod tests {
         losses(500).for_each(|loss| assert_eq!(guard.look(&options, loss, 1.0), None));
         (0..20).for_each(|_| assert_eq!(guard.look(&options, f64::NAN, 1.0), Some(Skip::NotFinite)));
         let mean = guard.loss.mean;
+        let calm = guard;
         assert_eq!(guard.look(&options, mean, 1.0), None);
         assert_eq!(guard.seen, 501);
+        // Nor is a spike after it more than the first, and batches that are no numbers do not end a run of spikes.
+        guard = calm;
+        for i in 0..8 {
+            assert!(matches!(guard.look(&options, level, 1.0), Some(Skip::Loss { .. })), "{i}");
+            assert_eq!(guard.look(&options, f64::NAN, 1.0), Some(Skip::NotFinite));
+        }
+        assert_eq!(guard.look(&options, level, 1.0), None);
+        // An undone step is no spike either.
+        guard = calm;
+        for _ in 0..9 {
+            assert_eq!(guard.look(&options, mean, 1.0), None);
+            assert!(!guard.judge(&options, &[1.0], &[2.0]));
+        }
+        assert!(matches!(guard.look(&options, level, 1.0), Some(Skip::Loss { .. })));
     }
 
     #[test]
@@ -321,13 +347,16 @@ mod tests {
             guard.look(&options, if loss > 4.4 { f64::NAN } else { loss }, 2.0);
         }
         guard.judge(&options, &[1.0], &[2.0]);
-        assert_eq!(Guard::from_numbers(&guard.to_numbers()), Some(guard));
+        guard.look(&options, 40.0, 2.0);
+        assert_eq!((guard.spikes, Guard::from_numbers(&guard.to_numbers())), (1, Some(guard)));
+        assert_eq!(Guard::from_numbers(&guard.to_numbers()[..10]), Some(Guard { spikes: 0, ..guard }));
         let mut bad = guard.to_numbers();
-        for (at, value) in [(0, f64::NAN), (1, -1.0), (4, 0.5), (5, 2f64.powi(32)), (9, -1.0)] {
+        for (at, value) in [(0, f64::NAN), (1, -1.0), (4, 0.5), (5, 2f64.powi(32)), (9, -1.0), (10, 1.5)] {
             bad[at] = value;
             assert_eq!(Guard::from_numbers(&bad), None);
             bad = guard.to_numbers();
         }
-        assert_eq!(Guard::from_numbers(&bad[1..]), None);
+        assert_eq!(Guard::from_numbers(&bad[2..]), None);
+        assert_eq!(Guard::from_numbers(&[&bad[..], &[0.0]].concat()), None);
     }
 }

@@ -7,8 +7,8 @@ use super::options::{Kind, Method, RadiusBase, RadiusMode};
 use super::parameter::{Parameter, Weight, Weights};
 use super::radius::rule;
 use super::report::{ParameterReport, Refusal, RefusalKind, Report};
-use super::update::{LARGEST_NORM, MADE, SUMS, Step, Work, clear, read_states};
-use crate::backend::{Direction, StepRule};
+use super::update::{LARGEST_NORM, MADE, Step, Work, clear, clip_scale, read_states};
+use crate::backend::{Direction, STEP_SUMS, StepRule};
 use crate::tensor::error::error;
 use crate::tensor::{DType, Device, Result, View};
 
@@ -42,7 +42,7 @@ impl Step<'_> {
             self.sums(work, i, &rule, parameter, weights.weight(i), gradient)?;
         }
         let sums = work.sums.as_ref().expect(MADE).read::<f64>()?;
-        for (i, (parameter, sums)) in parameters.iter_mut().zip(sums.as_chunks::<SUMS>().0).enumerate() {
+        for (i, (parameter, sums)) in parameters.iter_mut().zip(sums.as_chunks::<STEP_SUMS>().0).enumerate() {
             let norms = if parameter.is_bounded {
                 let weight_rms = parameter.report.weight_rms;
                 [self.longest_direction(parameter, weight_rms), weight_rms].map(|rms| rms * parameter.root())
@@ -141,10 +141,7 @@ impl Step<'_> {
             all += square;
         }
         report.gradient_norm = all.sqrt();
-        let clip = self.options.clip;
-        if clip > 0.0 && report.gradient_norm > clip {
-            report.gradient_scale = clip / report.gradient_norm;
-        }
+        report.gradient_scale = clip_scale(self.options, report.gradient_norm);
         if is_safe(report.gradient_norm) {
             return Ok(None);
         }
@@ -168,7 +165,7 @@ impl Step<'_> {
         gradient: &View,
     ) -> Result<()> {
         let none = work.none.as_ref().expect(MADE).view();
-        let sums = &mut work.sums.as_mut().expect(MADE).view_mut().narrow(i * SUMS, SUMS)?;
+        let sums = &mut work.sums.as_mut().expect(MADE).view_mut().narrow(i * STEP_SUMS, STEP_SUMS)?;
         let [m, m_scales, v, v_scales] = read_states(parameter, none);
         let (p, p_scales) = (weight.values.view(), weight.scales.view());
         let gradient = &gradient.reshape(&parameter.dims)?;
@@ -240,11 +237,12 @@ impl Step<'_> {
 
     /// What the network is told of the parameter.
     fn observation(&self, parameter: &Parameter) -> Observation {
-        let (options, before) = (self.options, self.turn.number as f64 - 1.0);
-        let Parameter { kind, report, previous, .. } = parameter;
-        // Means as they were before this step, each with Adam's correction.
-        let part = |beta: f64| 1.0 - beta.powf(before);
-        let signal = report.signal * part(options.beta2) / part(options.beta1).powi(2);
+        let (options, number) = (self.options, self.turn.number as f64);
+        let Parameter { kind, report, previous, direction, .. } = parameter;
+        // Means as they were before this step, each with Adam's correction; but for factors of v, which are the next ones.
+        let part = |beta: f64, gradients: f64| 1.0 - beta.powf(gradients);
+        let in_v = if *direction == Direction::Factored { number } else { number - 1.0 };
+        let signal = report.signal * part(options.beta2, in_v) / part(options.beta1, number - 1.0).powi(2);
         Observation {
             kind: *kind,
             relative_step: previous.relative_step,
@@ -299,11 +297,12 @@ impl Step<'_> {
 }
 
 /// What the sums of `step_sums` say of the means.
-pub(super) fn note_moments(parameter: &mut Parameter, sums: &[f64; SUMS], all: &Report) {
+pub(super) fn note_moments(parameter: &mut Parameter, sums: &[f64; STEP_SUMS], all: &Report) {
     let [_, _, gm, mm, v] = *sums;
     let gradient = parameter.report.gradient_norm * all.gradient_scale;
     parameter.report.cosine = gm / (gradient * mm.sqrt());
-    parameter.report.signal = mm / v;
+    // Of momentum there is an m, and no v.
+    parameter.report.signal = if v > 0.0 { mm / v } else { f64::NAN };
 }
 
 /// What the network multiplies rate and radius by.

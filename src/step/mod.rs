@@ -60,11 +60,10 @@ mod weights;
 
 pub use guard::{Guard, GuardOptions, Skip};
 pub use lr_net::{FEATURES, LrNet, LrNetOptions, MOST_PARAMETERS, Observation, Part, WEIGHTS};
-pub use optimizer::{Optimizer, Progress};
+pub use optimizer::{Batch, Optimizer, Progress};
 pub use options::{Kind, Method, ParameterOptions, Precision, RadiusBase, RadiusMode, StepOptions};
 pub use parameter::{Parameter, Weight, Weights};
 pub use report::{RefusalKind, Report};
 pub use schedule::{Decay, Schedule};
-pub use state::part;
 pub use update::step_alone;
 pub use weights::Held;

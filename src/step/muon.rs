@@ -52,7 +52,7 @@ impl Work {
         let [a, b, c] = COEFFICIENTS;
         let [x, next, gram, polynomial] = &mut self.tensors[..] else { unreachable!("`reserve` has made four") };
         let (mut x, mut next) = (x, next);
-        // A little less than 1 by rounding up the norm: nothing of the polynomial depends on it.
+        // Of norm 1 but for rounding, which nothing of the polynomial depends on.
         (kernels.scale)(
             launch,
             (1.0 / norm) as f32,

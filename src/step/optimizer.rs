@@ -1,12 +1,12 @@
 //! Parameters by name, and what is kept between their steps.
 
-use super::guard::Guard;
+use super::guard::{Guard, GuardOptions};
 use super::lr_net::LrNet;
 use super::options::{ParameterOptions, StepOptions, check_radius, check_rate};
 use super::parameter::{Parameter, Previous, Weights};
 use super::report::{Counters, RefusalKind, Report};
 use super::snapshot::Snapshot;
-use super::update::{Step, Turn, Work};
+use super::update::{Step, Turn, Work, clip_scale, sum_squares};
 use crate::backend::Context;
 use crate::tensor::error::ensure;
 use crate::tensor::{Result, Tensor, View, reserve};
@@ -28,6 +28,14 @@ pub struct Optimizer {
     snapshot: Option<Snapshot>,
     /// The step of the schedule, where it is not that of the optimizer: a run counts batches that were skipped too.
     clock: Option<u64>,
+}
+
+/// What is known of a batch beside its gradients.
+#[derive(Clone, Copy)]
+pub struct Batch<'a> {
+    pub loss: f64,
+    /// The guard that looks at it, if one does, with the norm of its gradients.
+    pub guard: Option<(&'a GuardOptions, f64)>,
 }
 
 /// What a checkpoint keeps beside the tensors.
@@ -75,15 +83,17 @@ impl Optimizer {
     /// when its update was too large, the radius.
     pub fn step(&mut self, weights: &mut (dyn Weights + Send), gradients: &[View]) -> Result<Report> {
         ensure!(!self.parameters.is_empty(), State, "there are no parameters; add them first");
-        let Progress { steps, factor, .. } = self.progress;
-        let at = self.clock.unwrap_or(steps + 1);
-        let turn = Turn { number: steps + 1, schedule: self.options.schedule.factor(at), factor, draw: at };
-        let total = self.options.schedule.total;
-        let progress = if total > 0 { (at as f64 / total as f64).min(1.0) } else { 0.0 };
+        let factor = self.progress.factor;
         if let Some(net) = &mut self.net {
             net.grow(self.parameters.len())?;
         }
-        let step = Step { context: &self.context, options: &self.options, turn, net: self.net.as_ref(), progress };
+        let step = Step {
+            context: &self.context,
+            options: &self.options,
+            turn: self.turn(),
+            net: self.net.as_ref(),
+            progress: self.share(),
+        };
         let mut report = step.take(&mut self.work, &mut self.parameters, weights, gradients)?;
         let progress = &mut self.progress;
         match report.refusal.as_ref().map(|refusal| refusal.kind) {
@@ -102,6 +112,104 @@ impl Optimizer {
         report.refused = self.progress.refused;
         self.last = report.clone();
         Ok(report)
+    }
+
+    /// Of the schedule, the step that comes.
+    fn at(&self) -> u64 {
+        self.clock.unwrap_or(self.progress.steps + 1)
+    }
+
+    fn turn(&self) -> Turn {
+        let (at, &Progress { steps, factor, .. }) = (self.at(), &self.progress);
+        Turn { number: steps + 1, schedule: self.options.schedule.factor(at), factor, draw: at }
+    }
+
+    /// The share of the run that is over then; 0 of a run without an end.
+    fn share(&self) -> f64 {
+        let total = self.options.schedule.total;
+        if total > 0 { (self.at() as f64 / total as f64).min(1.0) } else { 0.0 }
+    }
+
+    /// The step of a batch, which the guard may skip: then nothing has changed but what it remembers, and `gradients` is not asked
+    /// for them. Where a check is due, all is kept as it was before the step. A network sees the loss of a batch that is not skipped.
+    ///
+    /// After a refused step and after an error, guard and network have not seen the batch: it may come again. STATE where the guard
+    /// has to skip all the time.
+    pub fn step_guarded<'g>(
+        &mut self,
+        weights: &mut (dyn Weights + Send),
+        batch: &Batch,
+        gradients: impl FnOnce(&Optimizer) -> Result<Vec<View<'g>>>,
+    ) -> Result<Report> {
+        let (guard, trend) = (self.progress.guard, self.net.as_ref().map(LrNet::trend));
+        let done = self.look(batch).and_then(|skipped| match skipped {
+            Some(report) => Ok(report),
+            None => {
+                let gradients = gradients(self)?;
+                self.step_watched(weights, batch, &gradients)
+            }
+        });
+        if done.as_ref().map_or(true, |report| report.refusal.is_some()) {
+            self.forget();
+            self.progress.guard = guard;
+            if let (Some(net), Some(trend)) = (&mut self.net, trend) {
+                net.set_trend(trend);
+            }
+        }
+        done
+    }
+
+    /// The report of a batch that the guard skips.
+    fn look(&mut self, batch: &Batch) -> Result<Option<Report>> {
+        let Some((options, norm)) = batch.guard else { return Ok(None) };
+        let guard = &mut self.progress.guard;
+        let Some(skip) = guard.look(options, batch.loss, norm) else { return Ok(None) };
+        guard.check_health()?;
+        Ok(Some(Report {
+            skip: Some(skip),
+            gradient_norm: norm,
+            gradient_scale: clip_scale(&self.options, norm),
+            refused: self.progress.refused,
+            ..Report::of(&self.options, &self.turn())
+        }))
+    }
+
+    fn step_watched(
+        &mut self,
+        weights: &mut (dyn Weights + Send),
+        batch: &Batch,
+        gradients: &[View],
+    ) -> Result<Report> {
+        if batch.guard.is_some_and(|(options, _)| self.progress.guard.is_due(options, self.at())) {
+            self.keep(weights)?;
+        }
+        if let Some(net) = &mut self.net {
+            net.observe_loss(batch.loss);
+        }
+        self.step(weights, gradients)
+    }
+
+    /// Whether the step since `keep` stays, by the losses of its batch before and after it, part by part. Else it is undone.
+    pub fn judge(
+        &mut self,
+        weights: &mut dyn Weights,
+        options: &GuardOptions,
+        before: &[f32],
+        after: &[f32],
+    ) -> Result<bool> {
+        let guard = self.progress.guard;
+        let stays = self.progress.guard.judge(options, before, after);
+        match stays {
+            true => self.forget(),
+            // What could not be undone can be judged again.
+            false => self.undo(weights).inspect_err(|_| self.progress.guard = guard)?,
+        }
+        Ok(stays)
+    }
+
+    /// The norm of all gradients together.
+    pub fn norm(&mut self, gradients: &[View]) -> Result<f64> {
+        Ok(sum_squares(&self.context, &mut self.work, gradients)?.sqrt())
     }
 
     fn shrink(&mut self) {
@@ -125,10 +233,11 @@ impl Optimizer {
         self.snapshot = None;
     }
 
-    /// Takes back the step since `keep`, bit for bit, and shrinks the radius.
+    /// Takes back the step since `keep`, bit for bit, and shrinks the radius. After an error (a device) it can be tried again.
     pub fn undo(&mut self, weights: &mut dyn Weights) -> Result<()> {
-        let Some(snapshot) = self.snapshot.take() else { return Ok(()) };
+        let Some(snapshot) = &self.snapshot else { return Ok(()) };
         snapshot.restore(&mut self.parameters, weights)?;
+        let Some(snapshot) = self.snapshot.take() else { return Ok(()) };
         self.net = snapshot.net;
         let Progress { guard, refused, .. } = self.progress;
         self.progress = Progress { guard, refused, ..snapshot.progress };
@@ -136,6 +245,7 @@ impl Optimizer {
         Ok(())
     }
 
+    #[cfg(test)]
     pub fn guard_mut(&mut self) -> &mut Guard {
         &mut self.progress.guard
     }
@@ -212,8 +322,11 @@ impl Optimizer {
         Ok(())
     }
 
-    /// A network for the rates and radii from now on; None: none.
+    /// A network for the rates and radii from now on, whatever is undone; None: none.
     pub fn set_net(&mut self, net: Option<LrNet>) {
+        if let Some(snapshot) = &mut self.snapshot {
+            snapshot.net.clone_from(&net);
+        }
         self.net = net;
     }
 

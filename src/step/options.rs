@@ -172,7 +172,7 @@ impl StepOptions {
         ensure!(
             rms > 0.0 && rms <= LARGEST_MUON_RMS,
             Argument,
-            "muon_rms is {rms}, expected more than 0, at most 1000"
+            "muon_rms is {rms}, expected more than 0, at most {LARGEST_MUON_RMS}"
         );
         let budget = self.flip_budget;
         ensure!((0.0..=1.0).contains(&budget), Argument, "flip_budget is {budget}, expected 0 to 1");

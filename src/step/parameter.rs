@@ -42,7 +42,7 @@ pub struct Parameter {
     pub proposal: Option<Proposal>,
 }
 
-/// Of a step: rms(step) / rms(w), and the share of trits that changed; 0 before the first.
+/// Of a step: rms(step) as a share of what the radius is a share of, and the share of trits that changed; 0 before the first.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Previous {
     pub relative_step: f64,
@@ -80,12 +80,17 @@ impl Parameter {
             Method::Muon => Direction::Given,
         };
         let states = States::new(context, weights.device(), dims, direction, precision)?;
-        Ok(Parameter {
+        Ok(Parameter { method, direction, ..Parameter::of(name, dims, own.kind, limits, states) })
+    }
+
+    /// Of AdamW, before its first step.
+    fn of(name: &str, dims: &[usize], kind: Kind, limits: Limits, states: States) -> Parameter {
+        Parameter {
             name: name.to_string(),
             dims: dims.to_vec(),
-            kind: own.kind,
-            method,
-            direction,
+            kind,
+            method: Method::AdamW,
+            direction: Direction::AdamW,
             limits,
             states,
             initial_rms: f64::NAN,
@@ -94,7 +99,7 @@ impl Parameter {
             report: ParameterReport::default(),
             previous: Previous::default(),
             proposal: None,
-        })
+        }
     }
 
     /// A parameter over states of AdamW that are kept elsewhere: m and v of the shape of the weights.
@@ -105,21 +110,9 @@ impl Parameter {
         own: &ParameterOptions,
     ) -> Result<Parameter> {
         let none = || Tensor::zeros(DType::F32, &[0]);
-        Ok(Parameter {
-            name: name.to_string(),
-            dims: m.dims().to_vec(),
-            kind: own.kind,
-            method: Method::AdamW,
-            direction: Direction::AdamW,
-            limits: Limits::of(options, own)?,
-            states: States { m, m_scales: none()?, v, v_scales: none()?, next_v: none()? },
-            initial_rms: f64::NAN,
-            is_of_steps: false,
-            is_bounded: false,
-            report: ParameterReport::default(),
-            previous: Previous::default(),
-            proposal: None,
-        })
+        let (dims, limits) = (m.dims().to_vec(), Limits::of(options, own)?);
+        let states = States { m, m_scales: none()?, v, v_scales: none()?, next_v: none()? };
+        Ok(Parameter { is_of_steps: false, ..Parameter::of(name, &dims, own.kind, limits, states) })
     }
 
     /// After m and v were set: finds whether so many steps can have left them.

@@ -1,5 +1,8 @@
 //! What a step did.
 
+use super::guard::Skip;
+use super::options::{RadiusMode, StepOptions};
+use super::update::Turn;
 use crate::tensor::Error;
 
 /// Why a step was refused. Nothing has changed then, but for the radius after an update that was too large.
@@ -29,7 +32,7 @@ pub struct Counters {
 }
 
 /// One parameter's part of a step.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ParameterReport {
     /// The norm of its gradient, before clipping.
     pub gradient_norm: f64,
@@ -38,7 +41,8 @@ pub struct ParameterReport {
     /// rms of the step, before the box, and of the weights, before the step.
     pub step_rms: f64,
     pub weight_rms: f64,
-    /// step_rms / max(weight_rms, floor), which the radius bounds; 0 where both are 0.
+    /// step_rms / max(weight_rms, floor), with the rms before the first step where the radius is a share of that: what the radius
+    /// bounds; 0 where both are 0.
     pub ratio: f64,
     /// Whether the radius made the step another than the learning rate asked for.
     pub held: bool,
@@ -52,6 +56,26 @@ pub struct ParameterReport {
     /// The cosine of gradient and first moment, and the mean of m^2 over that of v; NaN where there is none of them.
     pub cosine: f64,
     pub signal: f64,
+}
+
+/// Of a step that was not taken.
+impl Default for ParameterReport {
+    fn default() -> Self {
+        ParameterReport {
+            gradient_norm: 0.0,
+            learning_rate: 0.0,
+            step_rms: 0.0,
+            weight_rms: 0.0,
+            ratio: 0.0,
+            held: false,
+            clamped: 0,
+            flips: 0,
+            trits: 0,
+            flip_share: 1.0,
+            cosine: f64::NAN,
+            signal: f64::NAN,
+        }
+    }
 }
 
 /// A step of all parameters together.
@@ -82,9 +106,25 @@ pub struct Report {
     pub refused: Counters,
     /// What refusals and undone steps have left of the radius.
     pub factor: f64,
-    /// Batches skipped and steps undone so far; whether this batch was skipped, and whether this step can be undone.
+    /// Batches skipped and steps undone so far; why this batch was skipped, if it was, and whether this step can be undone.
     pub skipped: u64,
     pub undone: u64,
-    pub is_skipped: bool,
+    pub skip: Option<Skip>,
     pub check_due: bool,
+}
+
+impl Report {
+    /// Before anything was done.
+    pub(super) fn of(options: &StepOptions, turn: &Turn) -> Report {
+        Report {
+            step: turn.number - 1,
+            learning_rate: options.learning_rate * turn.schedule,
+            gradient_scale: 1.0,
+            radius: match options.radius_mode {
+                RadiusMode::Off => f64::INFINITY,
+                _ => options.common_radius() * turn.schedule * turn.factor,
+            },
+            ..Report::default()
+        }
+    }
 }

@@ -2,15 +2,16 @@
 //! `_scale` behind the word for the scales of codes; what extras.rs lists; and in the metadata what else a step depends on:
 //!
 //! ```text
-//! "format": "setun-optimizer", "version": "2", "steps", "learning_rate", "radius", "factor",
+//! "format": "setun-optimizer", "version": "3", "steps", "learning_rate", "radius", "factor",
 //! "refused_gradients", "refused_parameters", "refused_updates", "guard": its numbers, "xxh3": of the tensors' bytes in the
-//! order of their names
+//! order of their names, then of these keys and values in the order of the keys, a 0 after each, but for "xxh3"
 //! ```
 //!
-//! Version 1 has neither extras nor guard, and floats only. Numbers are written so that reading gives the same bits. A file
-//! is read whole and checked before anything changes.
+//! Version 2 has a checksum of the tensors alone, version 1 neither extras nor guard beside that, and floats only. Numbers are
+//! written so that reading gives the same bits. A file is read whole and checked before anything changes.
 
 use super::bound::first_impossible;
+use super::extras::STATES;
 use super::guard::Guard;
 use super::lr_net::Part;
 use super::optimizer::{Optimizer, Progress};
@@ -20,17 +21,18 @@ use super::report::Counters;
 use super::weights::Held;
 use crate::backend::Direction;
 use crate::format::files::{read_file, write_atomic};
-use crate::format::safetensors::{Entry, File, encode};
+use crate::format::safetensors::{Entry, File, checksum, encode};
 use crate::tensor::error::{ensure, error};
 use crate::tensor::{DType, Result, Tensor, vec_zeroed};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::str::FromStr;
-use xxhash_rust::xxh3::Xxh3;
 
 const FORMAT: &str = "setun-optimizer";
-const VERSION: &str = "2";
+const VERSION: &str = "3";
+const SECOND_VERSION: &str = "2";
 const FIRST_VERSION: &str = "1";
+const CHECKSUM: &str = "xxh3";
 /// Beyond any run; f64 counts so far exactly.
 const MOST_STEPS: u64 = 1 << 53;
 
@@ -63,11 +65,13 @@ impl Optimizer {
             }
         }
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        let sum = checksum(entries.iter().map(|entry| entry.data));
-        encode(&entries, &self.metadata(sum))
+        let mut metadata = self.metadata();
+        let sum = checksum(entries.iter().map(|entry| entry.data).chain(summed(&metadata)));
+        metadata.insert(CHECKSUM.to_string(), sum);
+        encode(&entries, &metadata)
     }
 
-    fn metadata(&self, checksum: String) -> BTreeMap<String, String> {
+    fn metadata(&self) -> BTreeMap<String, String> {
         let (options, Progress { steps, factor, refused, guard }) = (self.options(), self.progress());
         let fields = [
             ("format", FORMAT.to_string()),
@@ -80,7 +84,6 @@ impl Optimizer {
             ("refused_parameters", refused.parameters.to_string()),
             ("refused_updates", refused.updates.to_string()),
             ("guard", guard.to_numbers().map(|x| x.to_string()).join(" ")),
-            ("xxh3", checksum),
         ];
         fields.into_iter().map(|(key, value)| (key.to_string(), value)).collect()
     }
@@ -98,8 +101,8 @@ impl Optimizer {
         let format = metadata.text("format")?;
         ensure!(format == FORMAT, Format, "it is a {format}, expected a {FORMAT}");
         let version = metadata.text("version")?;
-        let known = [VERSION, FIRST_VERSION].contains(&version);
-        ensure!(known, Format, "its version is {version}, this library knows {FIRST_VERSION} and {VERSION}");
+        let known = [VERSION, SECOND_VERSION, FIRST_VERSION].contains(&version);
+        ensure!(known, Format, "its version is {version}, this library knows {FIRST_VERSION} to {VERSION}");
         self.check_tensors(weights, &file, version == FIRST_VERSION)?;
         let rates: [f64; 3] = [metadata.get("learning_rate")?, metadata.get("radius")?, metadata.get("factor")?];
         let [rate, radius, factor] = rates;
@@ -117,8 +120,8 @@ impl Optimizer {
         let progress = Progress { steps: metadata.get("steps")?, factor, refused, guard };
         ensure!(progress.steps <= MOST_STEPS, Format, "steps is {}, expected at most {MOST_STEPS}", progress.steps);
         self.check_values(weights, &file, progress.steps)?;
-        if version == VERSION {
-            self.restore_extras(&|name| part(&file, name))?;
+        if version != FIRST_VERSION {
+            self.restore_extras(&|name| Part::of(&file, name))?;
         }
         // From here on nothing can fail.
         for (i, parameter) in self.parameters_mut().iter_mut().enumerate() {
@@ -148,7 +151,7 @@ impl Optimizer {
         let mut ours = 0;
         for (i, parameter) in self.parameters().iter().enumerate() {
             for (name, tensor) in named(parameter, weights.tensors(i)) {
-                check_tensor(file, &name, tensor.dtype(), tensor.dims())?;
+                file.check(&name, tensor.dtype(), tensor.dims())?;
                 ours += 1;
             }
         }
@@ -158,15 +161,18 @@ impl Optimizer {
         ensure!(there == ours, Format, "it holds {there} tensors, the optimizer has {ours}: other parameters");
         for (name, extra) in extras {
             // Of the network's states there are as many as parameters have stepped.
-            let dims = if name == "lr_net.states" { file.tensor(&name)?.dims.to_vec() } else { extra.dims };
-            check_tensor(file, &name, DType::F64, &dims)?;
+            let dims = if name == STATES { file.tensor(&name)?.dims.to_vec() } else { extra.dims };
+            file.check(&name, DType::F64, &dims)?;
         }
-        let mut data = Vec::new();
+        let (metadata, mut data) = (Metadata(file), Vec::new());
         for name in file.names() {
             data.push(file.tensor(name)?.data);
         }
-        let (found, said) = (checksum(data.iter().copied()), Metadata(file).text("xxh3")?);
-        ensure!(found == said, Format, "damaged: its tensors have the checksum {found}, its header says {said}");
+        if metadata.text("version")? == VERSION {
+            data.extend(summed(file.metadata()));
+        }
+        let (found, said) = (checksum(data), metadata.text(CHECKSUM)?);
+        ensure!(found == said, Format, "damaged: it has the checksum {found}, its header says {said}");
         Ok(())
     }
 
@@ -200,13 +206,6 @@ impl Optimizer {
     }
 }
 
-fn check_tensor(file: &File, name: &str, dtype: DType, dims: &[usize]) -> Result<()> {
-    let found = file.tensor(name)?;
-    let fits = found.dtype == dtype && found.dims == dims;
-    ensure!(fits, Format, "{name} is {} {:?}, expected {dtype} {dims:?}", found.dtype, found.dims);
-    Ok(())
-}
-
 /// Codes have scales, and some directions no v: those are not there.
 fn is_kept(tensor: &Tensor) -> bool {
     tensor.count() > 0 || tensor.dims() != [0]
@@ -219,14 +218,6 @@ fn named<'a>(parameter: &'a Parameter, [values, scales]: [&'a Tensor; 2]) -> Vec
     all.filter(|(_, tensor)| is_kept(tensor))
         .map(|(what, tensor)| (format!("{what}.{}", parameter.name), tensor))
         .collect()
-}
-
-/// A tensor of f64 of the file.
-pub fn part(file: &File, name: &str) -> Result<Part> {
-    let found = file.tensor(name)?;
-    ensure!(found.dtype == DType::F64, Format, "{name} is {}, expected f64", found.dtype);
-    let values = found.data.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
-    Ok(Part { dims: found.dims.to_vec(), values })
 }
 
 fn bytes(tensor: &Tensor) -> Result<&[u8]> {
@@ -245,10 +236,10 @@ fn floats(file: &File, name: &str) -> Result<Vec<f32>> {
     Ok(floats)
 }
 
-fn checksum<'a>(data: impl Iterator<Item = &'a [u8]>) -> String {
-    let mut sum = Xxh3::new();
-    data.for_each(|data| sum.update(data));
-    format!("{:016x}", sum.digest())
+/// What of the metadata the checksum is of.
+fn summed(metadata: &BTreeMap<String, String>) -> impl Iterator<Item = &[u8]> {
+    let fields = metadata.iter().filter(|(key, _)| *key != CHECKSUM);
+    fields.flat_map(|(key, value)| [key.as_bytes(), &[0], value.as_bytes(), &[0]])
 }
 
 struct Metadata<'a>(&'a File);
@@ -261,8 +252,9 @@ impl<'a> Metadata<'a> {
 
     fn guard(&self) -> Result<Guard> {
         let text = self.text("guard")?;
-        let numbers: Vec<f64> = text.split(' ').filter_map(|word| word.parse().ok()).collect();
-        Guard::from_numbers(&numbers).ok_or_else(|| error!(Format, "guard is {text:?}, which is no guard's"))
+        let numbers: std::result::Result<Vec<f64>, _> = text.split(' ').map(str::parse).collect();
+        let guard = numbers.ok().and_then(|numbers| Guard::from_numbers(&numbers));
+        guard.ok_or_else(|| error!(Format, "guard is {text:?}, which is no guard's"))
     }
 
     fn get<T: FromStr>(&self, key: &str) -> Result<T> {

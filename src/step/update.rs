@@ -14,11 +14,11 @@
 use super::bound::first_impossible;
 use super::lr_net::LrNet;
 use super::muon;
-use super::options::{Method, RadiusMode, StepOptions};
+use super::options::{Method, StepOptions};
 use super::parameter::{Parameter, Weights};
 use super::report::{ParameterReport, Report};
 use super::weights::Held;
-use crate::backend::{Context, Direction, FLIP_BINS, StepRule};
+use crate::backend::{Context, Direction, FLIP_BINS, STEP_SUMS, StepRule, sums_scratch, with_scratch};
 use crate::tensor::error::{ensure, error};
 use crate::tensor::{DType, Device, Element, Result, Tensor, View};
 use bytemuck::Zeroable;
@@ -29,14 +29,13 @@ pub const LARGEST_NORM: f64 = 9.223e18;
 /// A tensor of more elements is cut into chunks, which start sooner on threads that are awake.
 const LARGE: usize = 32_768;
 
-/// Sums of `Kernels::step_sums`.
-pub(super) const SUMS: usize = 5;
-
 /// What steps of the same parameters work in.
 #[derive(Default)]
 pub struct Work {
-    /// One a gradient, and `SUMS` a parameter: f64.
+    /// One a gradient, and `STEP_SUMS` a parameter: f64.
     pub(super) norms: Option<Tensor>,
+    /// Of all gradients together, where that is asked for: one f64.
+    all: Option<Tensor>,
     pub(super) sums: Option<Tensor>,
     /// The same sums, of steps that were taken.
     pub(super) done: Option<Tensor>,
@@ -85,7 +84,8 @@ pub struct Step<'a> {
 
 impl Step<'_> {
     /// The step of the parameters along one gradient for each, in their order. A refused step is a report too. An error (memory,
-    /// shapes) has changed nothing either.
+    /// shapes) has changed nothing either; but where the products that make Muon's direction, or a device, find no memory when the
+    /// turn of a matrix comes, those before it have stepped.
     pub fn take(
         &self,
         work: &mut Work,
@@ -108,17 +108,7 @@ impl Step<'_> {
     ) -> Result<Report> {
         check_gradients(parameters, gradients)?;
         self.reserve(work, parameters, gradients)?;
-        let options = self.options;
-        let mut report = Report {
-            step: self.turn.number - 1,
-            learning_rate: options.learning_rate * self.turn.schedule,
-            gradient_scale: 1.0,
-            radius: match options.radius_mode {
-                RadiusMode::Off => f64::INFINITY,
-                _ => options.common_radius() * self.turn.schedule * self.turn.factor,
-            },
-            ..Report::default()
-        };
+        let mut report = Report::of(self.options, &self.turn);
         report.refusal = self.measure_all(work, parameters, weights, gradients, &mut report)?;
         if report.refusal.is_some() {
             // What was measured was not done.
@@ -128,6 +118,9 @@ impl Step<'_> {
             return Ok(report);
         }
         self.hold_flips(work, parameters, weights, gradients, &report)?;
+        // So that the sums of what is written find room.
+        let largest = parameters.iter().map(Parameter::count).max().unwrap_or(0);
+        with_scratch::<f32, _>(sums_scratch(largest), |_| ())?;
         for i in 0..parameters.len() {
             self.apply(work, i, &mut parameters[i], weights, &gradients[i], &report)?;
         }
@@ -145,8 +138,8 @@ impl Step<'_> {
         let (context, count) = (self.context, parameters.len());
         let device = gradients.first().map_or(Device::Host, View::device);
         made(&mut work.norms, context, device, DType::F64, &[count])?;
-        made(&mut work.sums, context, device, DType::F64, &[count * SUMS])?;
-        made(&mut work.done, context, device, DType::F64, &[count * SUMS])?;
+        made(&mut work.sums, context, device, DType::F64, &[count * STEP_SUMS])?;
+        made(&mut work.done, context, device, DType::F64, &[count * STEP_SUMS])?;
         let bins = if self.options.flip_budget < 1.0 { count * FLIP_BINS } else { 0 };
         made(&mut work.bins, context, device, DType::U32, &[bins])?;
         made(&mut work.counts, context, device, DType::U32, &[count * 2])?;
@@ -236,6 +229,23 @@ pub fn step_alone(
     let turn = Turn { number, schedule: options.schedule.factor(number), factor: 1.0, draw: number };
     let step = Step { context, options, turn, net: None, progress: 0.0 };
     step.take(&mut Work::default(), std::slice::from_mut(parameter), weights, &[*gradient])
+}
+
+/// The sum of the squares of all gradients.
+pub(super) fn sum_squares(context: &Context, work: &mut Work, gradients: &[View]) -> Result<f64> {
+    let device = gradients.first().map_or(Device::Host, View::device);
+    made(&mut work.all, context, device, DType::F64, &[1])?;
+    clear::<f64>(&mut work.all)?;
+    let all = work.all.as_mut().expect(MADE);
+    for gradient in gradients {
+        (context.kernels().sum_squares)(context.launch(), gradient, &mut all.view_mut())?;
+    }
+    Ok(all.read::<f64>()?[0])
+}
+
+/// What clipping multiplies gradients of this norm by.
+pub(super) fn clip_scale(options: &StepOptions, norm: f64) -> f64 {
+    if options.clip > 0.0 && norm > options.clip { options.clip / norm } else { 1.0 }
 }
 
 fn check_gradients(parameters: &[Parameter], gradients: &[View]) -> Result<()> {

@@ -24,7 +24,7 @@ struct Room {
 struct HeldWeight {
     values: Tensor,
     scales: Tensor,
-    /// Of a ternary parameter, once it was asked for.
+    /// Of a ternary parameter, where it was asked for.
     threshold: Option<f32>,
 }
 
@@ -96,6 +96,13 @@ impl Held {
             weight.threshold = Some(threshold.host::<f32>()?[0]);
         }
         Ok(())
+    }
+}
+
+impl Held {
+    /// Nothing looks at them in the step that follows, and those of an earlier one are no longer right.
+    pub fn forget_thresholds(&mut self) {
+        self.list.iter_mut().for_each(|weight| weight.threshold = None);
     }
 }
 

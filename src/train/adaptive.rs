@@ -63,9 +63,9 @@ impl Adaptive {
         Tensor::from_slice(&[self.relative], &[1])
     }
 
-    /// From the bytes of that tensor.
-    pub fn from_bytes(bytes: [u8; 8]) -> Adaptive {
-        Adaptive { relative: f64::from_le_bytes(bytes) }
+    /// From the element of that tensor.
+    pub fn from_number(relative: f64) -> Adaptive {
+        Adaptive { relative }
     }
 }
 
@@ -117,9 +117,8 @@ mod tests {
     }
 
     #[test]
-    fn the_rule_survives_as_bytes() {
+    fn the_rule_survives_as_a_tensor() {
         let tensor = RULE.to_tensor().unwrap();
-        let bytes = tensor.host::<f64>().unwrap()[0].to_le_bytes();
-        assert_eq!(Adaptive::from_bytes(bytes), RULE);
+        assert_eq!(Adaptive::from_number(tensor.host::<f64>().unwrap()[0]), RULE);
     }
 }

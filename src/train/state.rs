@@ -4,8 +4,8 @@ use super::adaptive::Adaptive;
 use crate::format::safetensors::{Entry, File, encode};
 use crate::model::file::{self, Packing, Rest, Storage};
 use crate::model::{Model, Parameter};
-use crate::step::{Guard, Optimizer, Part, Progress, part};
-use crate::tensor::error::{ensure, error};
+use crate::step::{Guard, Optimizer, Part, Progress};
+use crate::tensor::error::error;
 use crate::tensor::{DType, Result, Tensor};
 use std::collections::BTreeMap;
 
@@ -92,12 +92,9 @@ fn error_name(parameter: &Parameter) -> String {
 /// Whether the file holds what gradients are still owed; FORMAT names the tensor and both shapes.
 pub fn check_errors(model: &Model, states: &File, errors: &[Option<Tensor>]) -> Result<()> {
     for (parameter, error) in model.parameters().iter().zip(errors) {
-        let Some(error) = error else { continue };
-        let name = error_name(parameter);
-        let found = states.tensor(&name)?;
-        let fits = found.dtype == DType::F32 && found.dims == error.dims();
-        let (dtype, dims, expected) = (found.dtype, found.dims, error.dims());
-        ensure!(fits, Format, "{name} is {dtype} {dims:?}, expected f32 {expected:?}");
+        if let Some(error) = error {
+            states.check(&error_name(parameter), DType::F32, error.dims())?;
+        }
     }
     Ok(())
 }
@@ -116,51 +113,41 @@ pub fn restore_errors(model: &Model, states: &File, errors: &mut [Option<Tensor>
 pub fn check_tensors(model: &Model, optimizer: &Optimizer, parameters: &File, states: &File) -> Result<()> {
     for (parameter, stepped) in model.parameters().iter().zip(optimizer.parameters()) {
         let (name, tensor) = (&parameter.name, &parameter.tensor);
-        check_tensor(parameters, name.clone(), DType::F32, tensor.dims())?;
+        parameters.check(name, DType::F32, tensor.dims())?;
         for (what, tensor) in stepped.states.named().into_iter().filter(|(_, tensor)| tensor.count() > 0) {
-            check_tensor(states, format!("{what}.{name}"), tensor.dtype(), tensor.dims())?;
+            states.check(&format!("{what}.{name}"), tensor.dtype(), tensor.dims())?;
         }
         if parameter.scales.count() > 0 {
-            check_tensor(states, format!("code.{name}"), tensor.dtype(), tensor.dims())?;
-            check_tensor(states, format!("code_scale.{name}"), DType::F32, parameter.scales.dims())?;
+            states.check(&format!("code.{name}"), tensor.dtype(), tensor.dims())?;
+            states.check(&format!("code_scale.{name}"), DType::F32, parameter.scales.dims())?;
         }
     }
     read_progress(states).map(|_| ())
 }
 
-fn check_tensor(file: &File, name: String, dtype: DType, dims: &[usize]) -> Result<()> {
-    let found = file.tensor(&name)?;
-    let fits = found.dtype == dtype && found.dims == dims;
-    ensure!(fits, Format, "{name} is {} {:?}, expected {dtype} {dims:?}", found.dtype, found.dims);
-    Ok(())
-}
-
 /// The progress of an optimizer from the file; FORMAT where it is no optimizer's.
 fn read_progress(states: &File) -> Result<Progress> {
-    let found = states.tensor(PROGRESS)?;
-    let numbers: Vec<f64> = found.data.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
+    let (dims, numbers) = states.doubles(PROGRESS)?;
     let read = || {
         let (&[steps, factor], guard) = numbers.split_first_chunk::<2>()?;
         let sound = steps >= 0.0 && steps.fract() == 0.0 && steps < 2f64.powi(53) && factor > 0.0 && factor <= 1.0;
-        let guard = Guard::from_numbers(guard).filter(|_| sound && found.dtype == DType::F64)?;
+        let guard = Guard::from_numbers(guard).filter(|_| sound)?;
         Some(Progress { steps: steps as u64, factor, refused: Default::default(), guard })
     };
-    read().ok_or_else(|| error!(Format, "{PROGRESS} is {} {:?}, which is no optimizer's", found.dtype, numbers))
+    read().ok_or_else(|| error!(Format, "{PROGRESS} is {dims:?} {numbers:?}, which is no optimizer's"))
 }
 
 /// The learning rate's rule from the file; FORMAT when it is not there.
 pub fn read_adaptive(states: &File) -> Result<Adaptive> {
-    let found = states.tensor(ADAPTIVE)?;
-    match <[u8; 8]>::try_from(found.data) {
-        Ok(bytes) if found.dtype == DType::F64 => Ok(Adaptive::from_bytes(bytes)),
-        _ => Err(error!(Format, "{ADAPTIVE} is {} {:?}, expected f64 [1]", found.dtype, found.dims)),
-    }
+    states.check(ADAPTIVE, DType::F64, &[1])?;
+    let (_, numbers) = states.doubles(ADAPTIVE)?;
+    Ok(Adaptive::from_number(numbers[0]))
 }
 
 /// Copies the files, which `check_tensors` has passed, into the model and the optimizer.
 pub fn restore(model: &mut Model, optimizer: &mut Optimizer, parameters: &File, states: &File) -> Result<()> {
     let progress = read_progress(states)?;
-    optimizer.restore_extras(&|name| part(states, name))?;
+    optimizer.restore_extras(&|name| Part::of(states, name))?;
     for (parameter, stepped) in model.parameters_mut().iter_mut().zip(optimizer.parameters_mut()) {
         let name = &parameter.name;
         for (what, tensor) in stepped.states.named_mut().into_iter().filter(|(_, tensor)| tensor.count() > 0) {

@@ -10,11 +10,11 @@ use super::optimizer::{ModelWeights, optimizer};
 use super::sampling::{Clusters, Sampling};
 use crate::model::{Draw, Form, GradientProducts, Gradients, Model, Slices};
 use crate::quantize::GradientCodes;
-use crate::step::{GuardOptions, Optimizer, Skip};
+use crate::step::{Batch, GuardOptions, Optimizer, Skip};
 use crate::tensor::error::error;
 use crate::tensor::log::{LogLevel, log};
 use crate::tensor::random::{Purpose, Stream};
-use crate::tensor::{Cancelled, DType, Error, ErrorKind, Result, Tensor, reserve, vec_zeroed};
+use crate::tensor::{Cancelled, Error, ErrorKind, Result, Tensor, View, reserve, vec_zeroed};
 use std::sync::Arc;
 
 pub struct Work {
@@ -33,8 +33,6 @@ pub struct Work {
     rows: Vec<u32>,
     cluster_loss: Option<ClusterLoss>,
     evaluation: Evaluation,
-    /// The sum of squares of all gradients.
-    norm: Tensor,
     /// The mean loss of each window of a step that is checked, before it and after it.
     before: Vec<f32>,
     after: Vec<f32>,
@@ -85,7 +83,6 @@ impl Work {
             rows: vec_zeroed(batch)?,
             cluster_loss,
             evaluation,
-            norm: model.context().zeros(DType::F64, &[1])?,
             before: Vec::new(),
             after: Vec::new(),
             #[cfg(test)]
@@ -123,11 +120,8 @@ impl Work {
     pub fn step(&mut self, model: &mut Model, options: &TrainOptions, step: u64, cancelled: Cancelled) -> Result<Done> {
         let before = self.optimizer.progress().clone();
         let done = self.try_step(model, options, step, cancelled);
-        if done.is_err() {
-            match self.optimizer.progress().refused == before.refused {
-                true => self.optimizer.set_progress(before),
-                false => *self.optimizer.guard_mut() = before.guard,
-            }
+        if done.is_err() && self.optimizer.progress().refused == before.refused {
+            self.optimizer.set_progress(before);
         }
         done
     }
@@ -135,13 +129,13 @@ impl Work {
     fn try_step(&mut self, model: &mut Model, options: &TrainOptions, step: u64, cancelled: Cancelled) -> Result<Done> {
         let number = step + 1;
         let guard = options.guard_options();
-        let due = guard.as_ref().filter(|guard| self.optimizer.progress().guard.is_due(guard, number)).cloned();
+        let due = guard.as_ref().is_some_and(|guard| self.optimizer.progress().guard.is_due(guard, number));
         let named = |error: Error| match error.kind {
             ErrorKind::Cancelled => error!(Cancelled, "step {number} was cancelled"),
             _ => error,
         };
         self.before.clear();
-        let loss = self.accumulate(model, options, step, due.is_some(), cancelled).map_err(named)?;
+        let loss = self.accumulate(model, options, step, due, cancelled).map_err(named)?;
         if guard.is_none() {
             check_loss(number, loss)?;
         }
@@ -151,10 +145,7 @@ impl Work {
         self.optimizer.set_learning_rate(options.learning_rate * factor)?;
         self.optimizer.set_clock(number);
         let mut done = Done { loss: loss.mean, learning_rate_factor: factor, ..Done::NOTHING };
-        let skipped = self.look(model, options, step, loss, guard.as_ref(), &mut done)?;
-        if !skipped {
-            self.update(model, options, step, due.as_ref(), &mut done, cancelled).map_err(named)?;
-        }
+        let skipped = self.update(model, options, step, guard.as_ref(), &mut done, cancelled).map_err(named)?;
         if let Some(loss) = &mut self.cluster_loss {
             if skipped {
                 // No text of any cluster.
@@ -168,70 +159,45 @@ impl Work {
         Ok(done)
     }
 
-    /// Whether the guard skips the batch, whose gradients else pass through their codes.
-    fn look(
-        &mut self,
-        model: &Model,
-        options: &TrainOptions,
-        step: u64,
-        loss: Loss,
-        guard: Option<&GuardOptions>,
-        done: &mut Done,
-    ) -> Result<bool> {
-        let number = step + 1;
-        if let Some(guard) = guard {
-            let norm = self.norm(model)?;
-            let skip = self.optimizer.guard_mut().look(guard, loss.mean, norm);
-            if let Some(skip) = skip {
-                let (mean, why) = (loss.mean, describe(skip));
-                log(
-                    LogLevel::Warning,
-                    format_args!("step {number} is skipped, its batch {why}: loss {mean:.4}, gradient norm {norm:.3e}"),
-                );
-                self.optimizer.progress().guard.check_health()?;
-                let step = self.optimizer.options();
-                (done.gradient_norm, done.learning_rate) = (norm, step.learning_rate * step.schedule.factor(number));
-                return Ok(true);
-            }
-        }
-        if self.codes.is_some() {
-            // The codes of a gradient need numbers.
-            if !self.norm(model)?.is_finite() {
-                return Err(self.name_bad_gradient(model, number));
-            }
-            self.quantize_gradients(model, options, step)?;
-        }
-        Ok(false)
-    }
-
-    /// The optimizer's step; where it is due, a check of it.
+    /// The optimizer's step, and where it is due a check of it; true where the guard skips the batch.
     fn update(
         &mut self,
         model: &mut Model,
         options: &TrainOptions,
         step: u64,
-        due: Option<&GuardOptions>,
+        guard: Option<&GuardOptions>,
         done: &mut Done,
         cancelled: Cancelled,
-    ) -> Result<()> {
-        if due.is_some() {
-            self.optimizer.keep(&mut ModelWeights::new(model))?;
+    ) -> Result<bool> {
+        let number = step + 1;
+        let norm = if guard.is_some() || self.codes.is_some() { self.norm()? } else { f64::NAN };
+        if guard.is_none() && self.codes.is_some() && !norm.is_finite() {
+            // The codes of a gradient need numbers.
+            return Err(self.name_bad_gradient(model, number));
         }
-        if let Some(net) = self.optimizer.net_mut() {
-            net.observe_loss(done.loss);
+        let batch = Batch { loss: done.loss, guard: guard.map(|guard| (guard, norm)) };
+        let Work { optimizer, gradients, codes, .. } = self;
+        let report = optimizer.step_guarded(&mut ModelWeights::new(model), &batch, |optimizer| {
+            if let Some(codes) = codes {
+                quantize(codes, gradients, optimizer, options.seed, step)?;
+            }
+            views(gradients)
+        })?;
+        (done.learning_rate, done.gradient_norm) = (report.learning_rate, report.gradient_norm);
+        if let Some(skip) = report.skip {
+            let (loss, why) = (done.loss, describe(skip));
+            log(
+                LogLevel::Warning,
+                format_args!("step {number} is skipped, its batch {why}: loss {loss:.4}, gradient norm {norm:.3e}"),
+            );
+            return Ok(true);
         }
-        let mut gradients = Vec::new();
-        reserve(&mut gradients, self.gradients.tensors().len())?;
-        gradients.extend(self.gradients.tensors().iter().map(Tensor::view));
-        let report = self.optimizer.step(&mut ModelWeights::new(model), &gradients)?;
         if let Some(refusal) = report.refusal {
-            self.optimizer.forget();
             return Err(refusal.error);
         }
-        (done.learning_rate, done.gradient_norm) = (report.learning_rate, report.gradient_norm);
         (done.step_ratio, done.flip_rate) = (report.ratio, report.flips as f64 / report.trits as f64);
         model.refresh()?;
-        let stays = match due {
+        let stays = match guard.filter(|_| self.optimizer.has_kept()) {
             None => true,
             // Given up in the middle of the check: as if the step had not been.
             Some(guard) => match self.check(model, options, step, guard, cancelled) {
@@ -244,7 +210,7 @@ impl Work {
         {
             codes.commit();
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Evaluates the batch of the step that was just taken again, and undoes the step where it made it worse; whether it stays.
@@ -258,14 +224,12 @@ impl Work {
     ) -> Result<bool> {
         self.after.clear();
         self.evaluate_again(model, options, step, cancelled)?;
-        let (before, after) = (std::mem::take(&mut self.before), std::mem::take(&mut self.after));
-        let stays = self.optimizer.guard_mut().judge(guard, &before, &after);
-        if stays {
-            self.optimizer.forget();
-        } else {
+        let Work { optimizer, before, after, .. } = self;
+        let stays = optimizer.judge(&mut ModelWeights::new(model), guard, before, after)?;
+        if !stays {
+            model.refresh()?;
             let mean = |losses: &[f32]| losses.iter().map(|&x| f64::from(x)).sum::<f64>() / losses.len() as f64;
-            let (from, to, number) = (mean(&before), mean(&after), step + 1);
-            self.take_back(model)?;
+            let (from, to, number) = (mean(before), mean(after), step + 1);
             let factor = self.optimizer.progress().factor;
             log(
                 LogLevel::Warning,
@@ -275,27 +239,12 @@ impl Work {
             );
             self.optimizer.progress().guard.check_health()?;
         }
-        (self.before, self.after) = (before, after);
         Ok(stays)
     }
 
     fn take_back(&mut self, model: &mut Model) -> Result<()> {
         self.optimizer.undo(&mut ModelWeights::new(model))?;
         model.refresh()
-    }
-
-    /// Passes the gradient of every matrix through its codes.
-    fn quantize_gradients(&mut self, model: &Model, options: &TrainOptions, step: u64) -> Result<()> {
-        let Some(codes) = &mut self.codes else { return Ok(()) };
-        for (i, gradient) in self.gradients.tensors_mut().iter_mut().enumerate() {
-            // The step of a run fits: `TrainOptions::resolve` has checked it.
-            let stream = Stream::new(options.seed, Purpose::Gradient, step as u32, i as u32);
-            codes.pass(model.context(), i, stream, gradient).map_err(|error| {
-                let name = &model.parameters()[i].name;
-                error!(State, "step {}: the gradient of {name}: {error}; nothing was updated", step + 1)
-            })?;
-        }
-        Ok(())
     }
 
     /// The gradients of a step's micro-batches, each weighted alike; returns their mean loss. `before` gets the losses of the
@@ -412,13 +361,8 @@ impl Work {
     }
 
     /// The norm of all gradients.
-    fn norm(&mut self, model: &Model) -> Result<f64> {
-        let context = model.context();
-        self.norm.write(&[0.0f64])?;
-        for gradient in self.gradients.tensors() {
-            (context.kernels().sum_squares)(context.launch(), &gradient.view(), &mut self.norm.view_mut())?;
-        }
-        Ok(self.norm.read::<f64>()?[0].sqrt())
+    fn norm(&mut self) -> Result<f64> {
+        self.optimizer.norm(&views(&self.gradients)?)
     }
 
     fn name_bad_gradient(&self, model: &Model, number: u64) -> Error {
@@ -438,6 +382,32 @@ impl Work {
         }
         error!(State, "step {number}: the norm of the gradient overflows; nothing was updated")
     }
+}
+
+fn views(gradients: &Gradients) -> Result<Vec<View<'_>>> {
+    let mut all = Vec::new();
+    reserve(&mut all, gradients.tensors().len())?;
+    all.extend(gradients.tensors().iter().map(Tensor::view));
+    Ok(all)
+}
+
+/// Passes the gradient of every matrix through its codes.
+fn quantize(
+    codes: &mut GradientCodes,
+    gradients: &mut Gradients,
+    optimizer: &Optimizer,
+    seed: u64,
+    step: u64,
+) -> Result<()> {
+    for (i, gradient) in gradients.tensors_mut().iter_mut().enumerate() {
+        // The step of a run fits: `TrainOptions::resolve` has checked it.
+        let stream = Stream::new(seed, Purpose::Gradient, step as u32, i as u32);
+        codes.pass(optimizer.context(), i, stream, gradient).map_err(|error| {
+            let name = &optimizer.parameters()[i].name;
+            error!(State, "step {}: the gradient of {name}: {error}; nothing was updated", step + 1)
+        })?;
+    }
+    Ok(())
 }
 
 /// The loss of a step, and the first micro-batch whose loss is no number.

@@ -187,10 +187,55 @@ static void wrong_use(void) {
     CHECK_FAILS(setun_lr_net_reset(net), SETUN_ERR_ARGUMENT, "freed already");
 }
 
+/* In an optimizer: what the network says multiplies the rate, and the trits that change are counted for it, until it is
+   taken away. */
+static void inside_an_optimizer(void) {
+    static float w[4096], gradient[4096];
+    static const float *const gradients[1] = {gradient};
+    static const int64_t square[2] = {64, 64};
+    double weights[WEIGHTS] = {0};
+    setun_lr_net *net = made(4, 0), *copy = NULL;
+    setun_optimizer *optimizer = NULL;
+    setun_optimizer_options options;
+    setun_parameter_options own;
+    setun_step_report report;
+    int i;
+    report.struct_size = sizeof report;
+    for (i = 0; i < 4096; i++) w[i] = (float)(i * 7919 % 1009 - 504) / 5040;
+    for (i = 0; i < 4096; i++) gradient[i] = (float)(i * 104729 % 2003 - 1001) / 1001;
+    weights[132] = 16;
+    CHECK_OK(setun_lr_net_set_weights(net, weights, WEIGHTS));
+    setun_optimizer_options_init(&options, sizeof options);
+    options.radius_mode = SETUN_RADIUS_MODE_OFF;
+    setun_parameter_options_init(&own, sizeof own);
+    own.kind = SETUN_PARAMETER_KIND_TERNARY;
+    CHECK_OK(setun_optimizer_create(&options, &optimizer));
+    CHECK_OK(setun_optimizer_add(optimizer, "w", w, square, 2, &own));
+    CHECK_FAILS(setun_optimizer_lr_net(optimizer, &copy), SETUN_ERR_STATE, "no network");
+    CHECK_OK(setun_optimizer_set_lr_net(optimizer, net));
+    for (i = 1; i <= 2; i++) {
+        CHECK_OK(setun_optimizer_step_guarded(optimizer, gradients, 1, 1, &report));
+        CHECK(report.trits == 4096 && report.flips > 0);
+        CHECK_OK(setun_optimizer_report(optimizer, 0, &report));
+        CHECK_NEAR(log(report.learning_rate / 1e-3), .3 * i, 1e-12);
+    }
+    CHECK_OK(setun_optimizer_lr_net(optimizer, &copy));
+    CHECK_NEAR(log(factor(copy, 0, .1)), .9, 1e-12);
+    setun_lr_net_free(copy);
+    CHECK_OK(setun_optimizer_set_lr_net(optimizer, NULL));
+    CHECK_OK(setun_optimizer_step(optimizer, gradients, 1, &report));
+    CHECK(report.trits == 0 && report.flips == 0);
+    CHECK_OK(setun_optimizer_report(optimizer, 0, &report));
+    CHECK(report.learning_rate == 1e-3);
+    setun_optimizer_free(optimizer);
+    setun_lr_net_free(net);
+}
+
 int main(int argc, char **argv) {
     factors();
     learning();
     files(argc > 1 ? argv[1] : ".");
     wrong_use();
+    inside_an_optimizer();
     return 0;
 }

@@ -439,6 +439,7 @@ static void guarded(void) {
     for (i = 0; i < 3; i++) {
         CHECK_OK(setun_optimizer_step_guarded(optimizer, gradients, 1, bad[i], &report));
         CHECK(report.outcome == SETUN_STEP_OUTCOME_SKIPPED && report.step == 23 && report.skipped == 2 * i + 1);
+        CHECK(report.learning_rate == 1e-3 && report.radius == .05 * .25 && report.gradient_scale > 0);
         memcpy(other, gradient, sizeof other);
         other[2] = bad[i];
         gradients[0] = other;
@@ -462,6 +463,23 @@ static void guarded(void) {
     CHECK_FAILS(setun_optimizer_step_guarded(optimizer, gradients, 1, NAN, NULL), SETUN_ERR_STATE,
                 "of the last 64 steps");
     CHECK(memcmp(kept, w, sizeof kept) == 0);
+    /* A good batch is taken all the same. */
+    CHECK_OK(setun_optimizer_step_guarded(optimizer, gradients, 1, 1.76, &report));
+    CHECK(report.outcome == SETUN_STEP_OUTCOME_TAKEN);
+    setun_optimizer_free(optimizer);
+    /* Where every step is undone, the judge says so once they are more than half. */
+    options.guard_interval = 1;
+    CHECK_OK(setun_optimizer_create(&options, &optimizer));
+    CHECK_OK(setun_optimizer_add(optimizer, "w", w, matrix, 2, NULL));
+    memcpy(kept, w, sizeof kept);
+    for (i = 0; i < 33; i++) {
+        CHECK_OK(setun_optimizer_step_guarded(optimizer, gradients, 1, 1, NULL));
+        if (i < 32) CHECK_OK(setun_optimizer_judge(optimizer, before, worse, 3, &undone));
+    }
+    undone = 7;
+    CHECK_FAILS(setun_optimizer_judge(optimizer, before, worse, 3, &undone), SETUN_ERR_STATE, "33 of the last 64 steps");
+    CHECK(undone == 7 && memcmp(kept, w, sizeof kept) == 0);
+    CHECK_OK(setun_optimizer_step_guarded(optimizer, gradients, 1, 1, NULL));
     setun_optimizer_free(optimizer);
 }
 

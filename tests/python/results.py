@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import subprocess
 from pathlib import Path
@@ -20,6 +21,15 @@ def load(path):
     return [json.loads(line) for line in lines if line.endswith("}")]
 
 
+def plain(value):
+    """What JSON can say of a value: a NaN or an infinity is none."""
+    if isinstance(value, dict):
+        return {name: plain(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def append(path, result):
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+b") as file:
@@ -27,7 +37,7 @@ def append(path, result):
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
                 file.write(b"\n")
-        file.write((json.dumps(result) + "\n").encode())
+        file.write((json.dumps(plain(result), allow_nan=False) + "\n").encode())
 
 
 def same(result, wanted):

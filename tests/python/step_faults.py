@@ -352,6 +352,7 @@ def percents(values):
 
 def span(losses):
     """The only one, or the least and the largest."""
+    losses = [math.inf if loss is None else loss for loss in losses]
     return f"{min(losses):.2f}" + (f" to {max(losses):.2f}" if len(losses) > 1 else "")
 
 

@@ -282,7 +282,7 @@ def of_trainer(asked, text, name, method):
         wanted = {"text": text.digest, "size": "S", "f32": False, "steps": asked.steps, "options": result["options"]}
         if over is not None and options == fixed and results.same(result, wanted):
             untrained, loss = text.untrained_loss(result["seed"]), result["validation_loss"]
-            diverged = result["failure"] is not None or not math.isfinite(loss)
+            diverged = result["failure"] is not None or loss is None
             found.append({"lr": over, "seed": result["seed"], "validation_loss": loss, "untrained_loss": untrained}
                          | {"diverged": diverged, "worst_spike": None, "cpu_seconds": math.nan})
     return found

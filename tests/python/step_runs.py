@@ -72,12 +72,12 @@ def run(setun, asked, wanted, dataset, vocabulary):
             flips.append(metrics.flip_rate)
         validation = trainer.evaluate()
     except setun.Error as error:
-        failure, validation = str(error), math.nan
+        failure, validation = str(error), None
     return wanted | {
         "validation_loss": validation,
-        "loss": losses[-1] if losses else math.nan,
-        "first_loss": losses[0] if losses else math.nan,
-        "highest_loss": max(losses, default=math.nan),
+        "loss": losses[-1] if losses else None,
+        "first_loss": losses[0] if losses else None,
+        "highest_loss": max(losses, default=None),
         "flip_rate": statistics.mean(flips[len(flips) // 2 :]) if flips and not asked.f32 else None,
         "skipped": trainer.metrics.skipped_batches,
         "undone": trainer.metrics.undone_steps,
@@ -124,6 +124,7 @@ def main():
                 results.append(RESULTS, found)
             row.append(found)
         losses = [found["validation_loss"] for found in row if found is not None]
+        losses = [math.nan if loss is None else loss for loss in losses]
         mean = f"{statistics.mean(losses):.4f}" if losses else "-"
         flips = [found["flip_rate"] for found in row if found and found["flip_rate"] is not None]
         flip = f"  flips {statistics.mean(flips):.2e}" if flips else ""

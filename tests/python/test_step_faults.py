@@ -63,6 +63,7 @@ class Functions(unittest.TestCase):
     def test_a_span(self):
         self.assertEqual(step_faults.span([4.5]), "4.50")
         self.assertEqual(step_faults.span([4.5, 3.25, 4.0]), "3.25 to 4.50")
+        self.assertEqual(step_faults.span([None, 3.25]), "3.25 to inf")  # a loss that was no number
 
     def test_steps_of_batches_that_are_none(self):
         run = {"fault_steps": [90, 181], "skipped": [181]}

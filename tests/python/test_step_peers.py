@@ -210,6 +210,15 @@ class Results(unittest.TestCase):
     def lines(self):
         return [json.loads(line) for line in self.results.read_text().splitlines()]
 
+    def test_files_of_results_are_json(self):
+        path = self.results.with_name("plain.jsonl")
+        results.append(path, {"a": math.nan, "b": [math.inf, 1.5], "c": {"d": -math.inf}, "e": None, "f": 3})
+        self.assertEqual(results.load(path), [{"a": None, "b": [None, 1.5], "c": {"d": None}, "e": None, "f": 3}])
+        refuse = lambda constant: self.fail(f"{constant} is no JSON")
+        for path in sorted((ROOT / "tests" / "results").glob("*.jsonl")):
+            for line in path.read_text().splitlines():
+                json.loads(line, parse_constant=refuse)
+
     def test_a_sweep_goes_on_where_it_stopped(self):
         printed = self.run_peers("--methods", "adamw", "--rates", "1e-3", "3e-2")
         self.assertEqual([(r["seed"], r["lr"]) for r in self.lines()], [(1, 1e-3), (1, 3e-2), (2, 1e-3), (2, 3e-2)])

@@ -10,7 +10,7 @@
 //! inputs give the same bits on every row.
 
 use super::feed_forward::check;
-use super::reduce::canonical_sum_of;
+use super::reduce::{BLOCK, canonical_sum_of};
 use crate::backend::{Direction, Launch, StepRule};
 use crate::tensor::error::ensure;
 use crate::tensor::random::Stream;
@@ -20,6 +20,12 @@ use crate::tensor::{DType, Result, View, ViewMut};
 pub const CODES: usize = 256;
 /// Scales below the normal numbers have few bits, and 0 divides nothing.
 const LEAST_SCALE: f32 = f32::MIN_POSITIVE;
+/// Of `step_sums`: the squares of direction and parameter, gradient times m, the squares of m, and v.
+pub const SUMS: usize = 5;
+/// The floats of scratch memory in which any row finds the sums of so many elements: those of each block.
+pub const fn sums_scratch(count: usize) -> usize {
+    SUMS * count.div_ceil(BLOCK)
+}
 /// Bins of `step_flips`: eight an octave, over sixteen octaves; number 0 takes what is below.
 pub const FLIP_BINS: usize = 8 * 16 + 1;
 /// The bits of 2^-16, below the first octave.
@@ -333,21 +339,27 @@ pub fn step_sums(
     let states = States::new("step_sums", rule.direction, gradient, views)?;
     let sums = check_sums(sums)?;
     let gradient = gradient.slice::<f32>()?;
-    let mut terms = vec![[0f32; 5]; gradient.len()];
-    for (i, terms) in terms.iter_mut().enumerate() {
-        let [p, m, v] = states.element(rule.direction, i);
-        let [direction, ..] = rule.element(gradient[i], p, m, v);
-        let g = gradient[i] * rule.gradient_scale;
-        *terms = [direction * direction, p * p, g * m, m * m, v];
+    let mut totals = [0.0; SUMS];
+    // A block at a time, in as much memory.
+    let mut terms = [[0f32; SUMS]; BLOCK];
+    for start in (0..gradient.len()).step_by(BLOCK) {
+        let range = start..gradient.len().min(start + BLOCK);
+        for (i, terms) in range.clone().zip(&mut terms) {
+            let [p, m, v] = states.element(rule.direction, i);
+            let [direction, ..] = rule.element(gradient[i], p, m, v);
+            let g = gradient[i] * rule.gradient_scale;
+            *terms = [direction * direction, p * p, g * m, m * m, v];
+        }
+        for (which, total) in totals.iter_mut().enumerate() {
+            *total += canonical_sum_of(range.len(), |i| terms[i][which]);
+        }
     }
-    for (which, sum) in sums.iter_mut().enumerate() {
-        *sum += canonical_sum_of(terms.len(), |i| terms[i][which]);
-    }
+    sums.iter_mut().zip(totals).for_each(|(sum, total)| *sum += total);
     Ok(())
 }
 
 pub fn check_sums<'a>(sums: &'a mut ViewMut) -> Result<&'a mut [f64]> {
-    ensure!(sums.count() == 5, Shape, "step_sums: sums has {} elements, expected 5", sums.count());
+    ensure!(sums.count() == SUMS, Shape, "step_sums: sums has {} elements, expected {SUMS}", sums.count());
     sums.slice_mut()
 }
 

@@ -8,7 +8,7 @@ use super::spans::{self, FLIP_BINS, PhiloxStream, STEP_SUMS, StepNumbers, StepSc
 use crate::backend::scalar::feed_forward::check;
 use crate::backend::scalar::reduce::{BLOCK, LANES, canonical_sum_of};
 use crate::backend::scalar::step::{
-    CODES, check_counts, check_factors, check_momentum, check_states, check_sums, towards,
+    CODES, check_counts, check_factors, check_momentum, check_states, check_sums, sums_scratch, towards,
 };
 use crate::backend::workspace::with_scratch;
 use crate::backend::{Direction, Launch, StepRule};
@@ -20,6 +20,7 @@ use std::ptr::null_mut;
 
 const _: () = assert!(chunks::LEAST.is_multiple_of(BLOCK) && BLOCK.is_multiple_of(CODES));
 const _: () = assert!(FLIP_BINS == crate::backend::scalar::step::FLIP_BINS);
+const _: () = assert!(STEP_SUMS == crate::backend::scalar::step::SUMS);
 
 fn scalars(rule: &StepRule) -> StepScalars {
     StepScalars {
@@ -233,7 +234,7 @@ fn by_block_sums(
     sums: &mut [f64],
     of: impl Fn(Range<usize>, *mut f32) + Sync,
 ) -> Result<()> {
-    with_scratch::<f32, _>(STEP_SUMS * count.div_ceil(BLOCK), |block_sums| {
+    with_scratch::<f32, _>(sums_scratch(count), |block_sums| {
         let shared = Shared::new(block_sums);
         chunks::run(launch, count, chunks::elements(count), |range| {
             let blocks = STEP_SUMS * (range.start / BLOCK)..STEP_SUMS * range.end.div_ceil(BLOCK);

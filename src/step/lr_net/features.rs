@@ -8,14 +8,14 @@ use crate::step::Kind;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Observation {
     pub kind: Kind,
-    /// rms(step) / rms(w) of the last step; 0 before the first.
+    /// rms(step) / rms(w) of the last step, or over what bounds it in place of rms(w); 0 before the first.
     pub relative_step: f64,
     /// The share of trits that the last step changed; 0 where there are none.
     pub flip_rate: f64,
     /// The cosine of the gradient and of m, the running mean of the gradients before it; 0 before the first step.
     pub cosine: f64,
-    /// mean(m^2) / mean(v), both with Adam's corrections and this gradient in them: the share of the gradients' power that they
-    /// agree in, (1 - beta1) / (1 + beta1), .05, for noise alone, 1 for gradients that stay the same; 0 where v is 0.
+    /// mean(m^2) / mean(v), both of the gradients before this one, with Adam's corrections: the share of the gradients' power that
+    /// they agree in, (1 - beta1) / (1 + beta1), .05, for noise alone, 1 for gradients that stay the same; 0 where there is no v.
     pub signal: f64,
     /// The share of the run that is over, t / T.
     pub progress: f64,

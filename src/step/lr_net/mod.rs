@@ -40,7 +40,7 @@ use crate::tensor::error::ensure;
 use crate::tensor::{Result, reserve};
 use math::{exp, ln, tanh};
 use network::Network;
-use trend::Trend;
+pub use trend::Trend;
 
 /// Of c: a factor beyond is no correction of what it multiplies, but another thing.
 pub const LARGEST_FACTOR: f64 = 4.0;
@@ -121,6 +121,15 @@ impl LrNet {
     /// The loss of the step that the next observations belong to. One that is not finite makes factors 1 until the next.
     pub fn observe_loss(&mut self, loss: f64) {
         self.trend.observe(loss);
+    }
+
+    /// What is known of the losses so far; and again what was known before one of them.
+    pub fn trend(&self) -> Trend {
+        self.trend
+    }
+
+    pub fn set_trend(&mut self, trend: Trend) {
+        self.trend = trend;
     }
 
     /// What the network sees of an observation; None where a number is not one.

@@ -16,12 +16,11 @@ use super::network::Network;
 use super::trend::Trend;
 use super::{LARGEST_FACTOR, LrNet, MOST_PARAMETERS, State};
 use crate::format::files::{read_file, write_atomic};
-use crate::format::safetensors::{Entry, EntryRef, File, encode};
+use crate::format::safetensors::{Entry, File, checksum, encode};
 use crate::tensor::error::{ensure, error};
 use crate::tensor::{DType, Result, reserve};
 use std::collections::BTreeMap;
 use std::path::Path;
-use xxhash_rust::xxh3::Xxh3;
 
 const FORMAT: &str = "setun-lr-net";
 const VERSION: &str = "1";
@@ -32,6 +31,14 @@ const STATE: usize = 2 + FEATURES;
 pub struct Part {
     pub dims: Vec<usize>,
     pub values: Vec<f64>,
+}
+
+impl Part {
+    /// A tensor of a file.
+    pub fn of(file: &File, name: &str) -> Result<Part> {
+        let (dims, values) = file.doubles(name)?;
+        Ok(Part { dims: dims.to_vec(), values })
+    }
 }
 
 impl LrNet {
@@ -120,9 +127,9 @@ impl LrNet {
             data.push(file.tensor(name)?.data);
         }
         ensure!(data.len() == 4, Format, "it holds {} tensors, a network has 4", data.len());
-        let (found, said) = (checksum(data.into_iter()), text("xxh3"));
+        let (found, said) = (checksum(data), text("xxh3"));
         ensure!(found == said, Format, "damaged: its tensors have the checksum {found}, its header says {said:?}");
-        self.restore(&|name| numbers(name, file.tensor(name)?))
+        self.restore(&|name| Part::of(&file, name))
     }
 }
 
@@ -137,21 +144,4 @@ fn state(row: &[f64; STATE], bound: f64) -> Option<State> {
         0.0 if none => Some(State::default()),
         _ => None,
     }
-}
-
-/// The elements of a tensor of a file, which may be unaligned; safetensors is little endian.
-fn numbers(name: &str, tensor: EntryRef) -> Result<Part> {
-    let EntryRef { dtype, dims, data } = tensor;
-    ensure!(dtype == DType::F64, Format, "{name} is {dtype}, expected {}", DType::F64);
-    let (eights, _) = data.as_chunks::<8>();
-    let mut values = Vec::new();
-    reserve(&mut values, eights.len())?;
-    values.extend(eights.iter().map(|bytes| f64::from_le_bytes(*bytes)));
-    Ok(Part { dims: dims.to_vec(), values })
-}
-
-fn checksum<'a>(data: impl Iterator<Item = &'a [u8]>) -> String {
-    let mut sum = Xxh3::new();
-    data.for_each(|data| sum.update(data));
-    format!("{:016x}", sum.digest())
 }

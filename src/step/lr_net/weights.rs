@@ -1,7 +1,8 @@
 //! The weights that a network begins with, in the order of [`Weights`]: W row by row, b, v, a.
 //!
-//! Not trained yet. W is uniform with the standard deviation 1 / sqrt(9): (2 u - 1) / sqrt(3), rounded to six places, u being
-//! the numbers of the Philox stream of seed 0 and purpose Initialize. b and the head are 0: every factor is 1.
+//! The network that was trained for this place did not pass its gate (the README has the table), so these are weights that multiply
+//! by 1. W is uniform with the standard deviation 1 / sqrt(9): (2 u - 1) / sqrt(3), rounded to six places, u being the numbers of
+//! the Philox stream of seed 0 and purpose Initialize. b and the head are 0: every factor is 1.
 
 use super::network::Weights;
 

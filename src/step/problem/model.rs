@@ -170,9 +170,10 @@ fn evaluate(functions: &mut dyn Functions, at: &At, v: &[f64], report: &mut Repo
         if !within(&point, at.bounds) {
             add(-2.0 * h, v, &mut point);
             h = -h;
+            if !within(&point, at.bounds) {
+                return on_both_sides(functions, at, v, h, report);
+            }
         }
-        let (lower, upper) = at.bounds;
-        point.iter_mut().enumerate().for_each(|(i, x)| *x = x.max(lower[i]).min(upper[i]));
         report.gradients += 1;
         let go_on = functions.gradient(&point, &mut image);
         image.iter_mut().zip(at.gradient).for_each(|(image, g)| *image = (*image - g) / h);
@@ -180,6 +181,34 @@ fn evaluate(functions: &mut dyn Functions, at: &At, v: &[f64], report: &mut Repo
     };
     if !go_on {
         return Err(Halt::Stopped);
+    }
+    if !finite(&image) {
+        image.fill(0.0);
+    }
+    Ok(image)
+}
+
+/// H v where neither x + h v nor x - h v is within the bounds, as the sum of two differences: along the elements of v that h can
+/// take, and back along the others. What is within h of both of its bounds stays where it is, as it does in any step.
+fn on_both_sides(functions: &mut dyn Functions, at: &At, v: &[f64], h: f64, report: &mut Report) -> Halting<Vec<f64>> {
+    let (lower, upper) = at.bounds;
+    let inside = |i: usize, h: f64| {
+        let moved = at.x[i] + h * v[i];
+        lower[i] <= moved && moved <= upper[i]
+    };
+    let (mut image, mut gradient): (Vec<f64>, Vec<f64>) = (vec_zeroed(v.len())?, vec_zeroed(v.len())?);
+    for along in [h, -h] {
+        let mut point = copied(at.x)?;
+        for (i, x) in point.iter_mut().enumerate() {
+            if inside(i, along) && (along == h || !inside(i, h)) {
+                *x += along * v[i];
+            }
+        }
+        report.gradients += 1;
+        if !functions.gradient(&point, &mut gradient) {
+            return Err(Halt::Stopped);
+        }
+        image.iter_mut().zip(&gradient).zip(at.gradient).for_each(|((image, new), g)| *image += (new - g) / along);
     }
     if !finite(&image) {
         image.fill(0.0);

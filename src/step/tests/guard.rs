@@ -1,6 +1,7 @@
 //! What is kept and undone, and the guard through a run.
 
 use super::*;
+use crate::tensor::error::error;
 
 /// Weights w [16, 16] that bring x [64, 16] w near to y; the loss is the mean square of what is left, by rows of x.
 struct Problem {
@@ -70,7 +71,7 @@ fn an_undone_step_leaves_no_bit() {
                 assert_eq!(*run.progress(), Progress { factor: 0.25, ..progress.clone() });
                 assert!(!run.has_kept() && run.radius() == 0.25 * 0.05);
 
-                // The next copy goes into the same room; what is forgotten stays as it is.
+                // What is forgotten stays as it is.
                 run.keep();
                 assert_eq!(run.step(&gradients(3)).step, 3);
                 let (bits, factor) = (run.bits(), run.progress().factor);
@@ -97,22 +98,15 @@ fn descend(problem: &Problem, guard: Option<&GuardOptions>, bad: Option<(u32, f3
             loss += f64::from(factor);
         }
         if let Some(guard) = guard {
-            let norm = gradient.host::<f32>().unwrap().iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
-            let skipped = run.guard_mut().look(guard, loss, norm).is_some();
-            run.progress().guard.check_health().unwrap();
-            assert_eq!(skipped, bad.is_some_and(|(at, _)| at == t), "step {t}");
-            if skipped {
-                continue;
-            }
-            if run.progress().guard.is_due(guard, u64::from(t)) {
-                let before = problem.losses(&run.values(0));
-                run.keep();
-                run.step(&[gradient]);
+            let before = problem.losses(&run.values(0));
+            let report = run.step_guarded(guard, loss, &[gradient]).unwrap();
+            assert_eq!(report.skip.is_some(), bad.is_some_and(|(at, _)| at == t), "step {t}");
+            if run.has_kept() {
                 let after = problem.losses(&run.values(0));
-                assert!(run.guard_mut().judge(guard, &before, &after), "step {t} is a good one");
-                run.forget();
-                continue;
+                let Run { optimizer, weights } = &mut run;
+                assert!(optimizer.judge(weights, guard, &before, &after).unwrap(), "step {t} is a good one");
             }
+            continue;
         }
         run.step(&[gradient]);
     }
@@ -152,8 +146,8 @@ fn a_step_that_made_its_batch_worse_is_undone() {
         run.keep();
         run.step(&[problem.gradient(&run.values(0))]);
         let after = problem.losses(&run.values(0));
-        assert!(!run.guard_mut().judge(&guard, &before, &after));
-        run.undo();
+        let Run { optimizer, weights } = &mut run;
+        assert!(!optimizer.judge(weights, &guard, &before, &after).unwrap() && !optimizer.has_kept());
         assert!(run.bits() == bits);
         let kept = run.progress();
         assert_eq!((kept.steps, kept.factor, kept.guard.undone), (progress.steps, 0.25, 1));
@@ -164,4 +158,65 @@ fn a_step_that_made_its_batch_worse_is_undone() {
         }
         assert_eq!(run.progress().factor, 1.0);
     }
+}
+
+/// A batch whose step fails has not been seen: it may come again.
+#[test]
+fn a_step_that_fails_leaves_the_guard_as_it_was() {
+    let guard = GuardOptions { interval: 1, ..GuardOptions::default() };
+    let mut run = Run::all(&context(Backend::Simd, 1), &StepOptions { learning_rate: 0.05, ..StepOptions::default() });
+    for t in 1..=3 {
+        assert!(run.step_guarded(&guard, 2.0, &gradients(t)).unwrap().skip.is_none() && run.has_kept());
+    }
+    let (bits, before) = (run.bits(), run.progress().clone());
+    run.set_learning_rate(3e38).unwrap();
+    run.set_radius(Some(3e38)).unwrap();
+    let refused = run.step_guarded(&guard, 1.9, &gradients(4)).unwrap();
+    assert_eq!(refused.refusal.unwrap().kind, RefusalKind::Update);
+    let Run { optimizer, weights } = &mut run;
+    let batch = Batch { loss: 1.9, guard: Some((&guard, 1.0)) };
+    let error = optimizer.step_guarded(weights, &batch, |_| Err(error!(Memory, "no gradients"))).unwrap_err();
+    assert_eq!((error.kind, &error.message[..]), (ErrorKind::Memory, "no gradients"));
+    assert!(run.bits() == bits && !run.has_kept());
+    assert_eq!((run.progress().guard, run.progress().steps), (before.guard, 3));
+    run.set_learning_rate(0.05).unwrap();
+    run.set_radius(None).unwrap();
+    assert!(run.step_guarded(&guard, 1.9, &gradients(4)).unwrap().refusal.is_none());
+    assert_eq!((run.progress().guard.seen, run.progress().steps), (4, 4));
+}
+
+/// What is said of a skipped batch is what the step would have been.
+#[test]
+fn the_report_of_a_skipped_batch_has_its_numbers() {
+    let guard = GuardOptions::default();
+    let schedule = Schedule { decay: Decay::Linear, total: 100, ..Schedule::CONSTANT };
+    let mut run = Run::all(&context(Backend::Simd, 1), &StepOptions { schedule, ..StepOptions::default() });
+    let mut bad = gradients(1);
+    bad[2].host_mut::<f32>().unwrap()[1] = f32::NAN;
+    assert!(run.step(&bad).refusal.is_some());
+    for _ in 0..25 {
+        assert!(run.step_guarded(&guard, 2.0, &gradients(1)).unwrap().skip.is_none());
+    }
+    let skipped = run.step_guarded(&guard, 50.0, &gradients(1)).unwrap();
+    assert!(matches!(skipped.skip, Some(Skip::Loss { z }) if z > 6.0));
+    assert_eq!((skipped.step, skipped.step_rms, skipped.refused.gradients), (25, 0.0, 1));
+    let taken = run.step_guarded(&guard, 2.0, &gradients(1)).unwrap();
+    let numbers = |r: &Report| [r.learning_rate, r.radius, r.gradient_norm, r.gradient_scale];
+    assert_eq!((numbers(&skipped), skipped.refused), (numbers(&taken), taken.refused));
+    assert!(taken.gradient_scale < 1.0 && taken.learning_rate < 1e-3 && taken.radius < 0.05);
+}
+
+/// A run that is skipped all the time ends; a good batch after many bad ones is taken.
+#[test]
+fn health_is_asked_for_where_a_batch_is_skipped() {
+    let guard = GuardOptions::default();
+    let mut run = Run::all(&context(Backend::Simd, 1), &StepOptions::default());
+    run.guard_mut().history = (1 << 33) - 1;
+    let before = run.progress().clone();
+    for _ in 0..2 {
+        let error = run.step_guarded(&guard, f64::NAN, &gradients(1)).unwrap_err();
+        assert!(error.kind == ErrorKind::State && error.message.starts_with("the guard acted in 34"), "{error}");
+        assert_eq!(*run.progress(), before);
+    }
+    assert!(run.step_guarded(&guard, 2.0, &gradients(1)).unwrap().skip.is_none());
 }

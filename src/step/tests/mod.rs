@@ -6,6 +6,7 @@ mod bounded;
 mod flips;
 mod guard;
 mod limits;
+mod lr_net;
 mod muon;
 mod refusals;
 mod schedule;
@@ -99,6 +100,14 @@ impl Run {
         let Run { optimizer, weights } = self;
         weights.find_thresholds(&optimizer.context().clone(), optimizer.parameters()).unwrap();
         optimizer.step(weights, &views).unwrap()
+    }
+
+    fn step_guarded(&mut self, guard: &GuardOptions, loss: f64, gradients: &[Tensor]) -> Result<Report> {
+        let views: Vec<View> = gradients.iter().map(Tensor::view).collect();
+        let Run { optimizer, weights } = self;
+        weights.find_thresholds(&optimizer.context().clone(), optimizer.parameters())?;
+        let norm = optimizer.norm(&views)?;
+        optimizer.step_guarded(weights, &Batch { loss, guard: Some((guard, norm)) }, |_| Ok(views))
     }
 
     fn values(&self, i: usize) -> Vec<f32> {

@@ -180,15 +180,16 @@ fn what_is_no_matrix_goes_as_adamw() {
 /// small to be measured is none either.
 #[test]
 fn without_a_direction_nothing_moves() {
-    for context in contexts() {
-        let mut run = Run::new(&context, &StepOptions { weight_decay: 0.5, ..muon() });
+    let modes = [RadiusMode::Off, RadiusMode::Cap];
+    for (context, radius_mode) in contexts().iter().flat_map(|context| modes.map(|mode| (context, mode))) {
+        let mut run = Run::new(context, &StepOptions { weight_decay: 0.5, radius_mode, ..muon() });
         let start = normal(35, 5, 0, 0.1);
         run.add("w", &start, &[7, 5], &ParameterOptions::of(Kind::Matrix));
         for size in [0.0, 1e-40, 1e-25, 2.6e-22] {
             let mut gradient: Vec<f32> = normal(35, 6, 0, size);
             gradient[3] *= 30.0;
             let report = run.step(&[Tensor::from_slice(&gradient, &[7, 5]).unwrap()]);
-            assert_eq!((report.refusal, report.step_rms), (None, 0.0));
+            assert_eq!((report.refusal, report.step_rms, report.held), (None, 0.0, 0));
             assert_eq!(run.values(0), start, "gradients of {size}");
         }
         let report = run.step(&[Tensor::from_slice(&normal(35, 6, 1, 1e-12), &[7, 5]).unwrap()]);

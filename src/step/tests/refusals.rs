@@ -197,3 +197,26 @@ fn no_input_makes_a_parameter_or_a_state_that_is_not_finite() {
 fn the_largest_norm_has_a_square_that_f32_holds() {
     assert!(LARGEST_NORM.powi(2) * 3.9 < f64::from(f32::MAX));
 }
+
+/// What there is nothing of is said to be none: before the first step, after a refused one, and of states without it.
+#[test]
+fn a_step_that_was_not_taken_has_no_cosine() {
+    for context in contexts() {
+        for method in [Method::AdamW, Method::Momentum, Method::Muon] {
+            let mut run = Run::all(&context, &StepOptions { method, ..StepOptions::default() });
+            let of = |run: &Run| {
+                let report = run.parameters()[1].report;
+                assert_eq!(report.flip_share, 1.0);
+                [report.cosine.is_nan(), report.signal.is_nan()]
+            };
+            assert_eq!(of(&run), [true; 2]);
+            (1..=2).for_each(|t| assert!(run.step(&gradients(t)).refusal.is_none()));
+            // Of Muon's momentum nothing is known in advance; of momentum there is no v.
+            assert_eq!(of(&run), [method == Method::Muon, method != Method::AdamW], "{method:?}");
+            let mut bad = gradients(3);
+            bad[1].host_mut::<f32>().unwrap()[7] = f32::NAN;
+            assert!(run.step(&bad).refusal.is_some());
+            assert_eq!(of(&run), [true; 2]);
+        }
+    }
+}

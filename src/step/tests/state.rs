@@ -1,7 +1,7 @@
 //! Checkpoints: what is continued is bit for bit what never stopped; what is damaged changes nothing.
 
 use super::*;
-use crate::format::safetensors::{Entry, encode};
+use crate::format::safetensors::{Entry, File, encode};
 use crate::format::scratch::{Scratch, names};
 
 fn options() -> StepOptions {
@@ -75,28 +75,48 @@ fn a_damaged_file_changes_nothing() {
         let mut bytes = good.clone();
         bytes[at] ^= 1;
         let message = refused(&scratch, &bytes, fresh());
-        assert!(message.contains("damaged: its tensors have the checksum"), "{message}");
+        assert!(message.contains("damaged: it has the checksum"), "{message}");
     }
-    let replaced = |from: &str, to: &str| {
-        assert_eq!(from.len(), to.len());
-        let at = good.windows(from.len()).position(|bytes| bytes == from.as_bytes());
-        let at = at.unwrap_or_else(|| panic!("the header has {from}"));
-        let mut bytes = good.clone();
-        bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
-        refused(&scratch, &bytes, fresh())
+    // The metadata with one value changed, under the sum that was there, or the right one.
+    let changed = |key: &str, value: &str, right: bool| {
+        let file = File::parse(good.clone()).unwrap();
+        let (mut metadata, mut sum) = (file.metadata().clone(), xxhash_rust::xxh3::Xxh3::new());
+        assert!(metadata.insert(key.to_string(), value.to_string()).is_some_and(|before| before != value));
+        let entry = |name: &str| {
+            let found = file.tensor(name).unwrap();
+            Entry { name: name.to_string(), dtype: found.dtype, dims: found.dims.to_vec(), data: found.data }
+        };
+        let entries: Vec<Entry> = file.names().map(entry).collect();
+        entries.iter().for_each(|entry| sum.update(entry.data));
+        for (key, value) in metadata.iter().filter(|(key, _)| *key != "xxh3") {
+            sum.update(format!("{key}\0{value}\0").as_bytes());
+        }
+        if right {
+            metadata.insert("xxh3".to_string(), format!("{:016x}", sum.digest()));
+        }
+        refused(&scratch, &encode(&entries, &metadata).unwrap(), fresh())
     };
-    for (from, to, expected) in [
-        ("setun-optimizer", "setun-optimixer", "it is a setun-optimixer, expected a setun-optimizer"),
-        (r#""version":"2""#, r#""version":"3""#, "its version is 3, this library knows 1 and 2"),
-        (r#""steps":"3""#, r#""steps":"x""#, r#"steps is "x", which is no such number"#),
-        (r#""steps":"3""#, r#""steps":"0""#, "which no 0 steps leave"),
-        (r#""factor":"0.25""#, r#""factor":"1.25""#, "factor 1.25 are not an optimizer's"),
-        (r#""guard":"0 0"#, r#""guard":"0 x"#, "which is no guard's"),
-        (r#""refused_updates":"1""#, r#""refused_updatez":"1""#, "its metadata lacks refused_updates"),
+    for (key, value, expected) in [
+        ("format", "setun-optimixer", "it is a setun-optimixer, expected a setun-optimizer"),
+        ("version", "4", "its version is 4, this library knows 1 to 3"),
+        ("steps", "x", r#"steps is "x", which is no such number"#),
+        ("steps", "0", "which no 0 steps leave"),
+        ("factor", "1.25", "factor 1.25 are not an optimizer's"),
+        ("guard", "0 0 0 0 0 0 0 0 0 0 x", "which is no guard's"),
+        ("guard", "0  0 0 0 0 0 0 0 0 0 0", "which is no guard's"),
+        ("refused_updates", "-1", r#"refused_updates is "-1""#),
     ] {
-        let message = replaced(from, to);
+        let message = changed(key, value, true);
         assert!(message.contains(expected), "'{message}' does not hold '{expected}'");
     }
+    for (key, value) in [("steps", "4"), ("learning_rate", "0.5"), ("factor", "0.5"), ("refused_updates", "0")] {
+        let message = changed(key, value, false);
+        assert!(message.contains("damaged: it has the checksum"), "{message}");
+    }
+    let at = good.windows(15).position(|bytes| bytes == b"refused_updates").unwrap();
+    let renamed = [&good[..at], b"refused_updatez", &good[at + 15..]].concat();
+    let message = refused(&scratch, &renamed, fresh());
+    assert!(message.contains("damaged: it has the checksum"), "{message}");
 }
 
 #[test]
@@ -130,6 +150,34 @@ fn other_parameters_and_values_that_are_not_finite_are_refused() {
     assert!(std::fs::read(&path).unwrap() == good);
     let missing = Run::all(&context, &options()).load(&scratch.path().join("none")).unwrap_err();
     assert_eq!(missing.kind, ErrorKind::Io);
+}
+
+/// As version 2 wrote it: a sum of the tensors alone, and ten numbers of the guard.
+#[test]
+fn a_file_of_the_second_version_is_continued() {
+    let (scratch, context) = (Scratch::new(), context(Backend::Simd, 1));
+    let path = scratch.path().join("second");
+    let mut first = travelled(&context);
+    first.guard_mut().look(&GuardOptions::default(), f64::NAN, 1.0);
+    first.save(&path).unwrap();
+    let file = File::parse(std::fs::read(&path).unwrap()).unwrap();
+    let (mut metadata, mut entries, mut sum) = (file.metadata().clone(), Vec::new(), xxhash_rust::xxh3::Xxh3::new());
+    for name in file.names() {
+        let found = file.tensor(name).unwrap();
+        sum.update(found.data);
+        entries.push(Entry { name: name.to_string(), dtype: found.dtype, dims: found.dims.to_vec(), data: found.data });
+    }
+    let (guard, _) = metadata["guard"].rsplit_once(' ').unwrap();
+    let guard = guard.to_string();
+    for (key, value) in [("version", "2"), ("guard", &guard), ("xxh3", &format!("{:016x}", sum.digest()))] {
+        metadata.insert(key.to_string(), value.to_string());
+    }
+    std::fs::write(&path, encode(&entries, &metadata).unwrap()).unwrap();
+    let mut second = Run::all(&context, &options());
+    second.load(&path).unwrap();
+    assert!(first.bits() == second.bits() && first.progress() == second.progress());
+    assert_eq!(first.step(&gradients(4)), second.step(&gradients(4)));
+    assert!(first.bits() == second.bits());
 }
 
 /// As version 1 wrote it: floats of AdamW, no guard, and nothing of the first weights.

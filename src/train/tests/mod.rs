@@ -7,6 +7,7 @@ mod evaluation;
 mod folders;
 mod gradients;
 mod guarded;
+mod lr_net;
 mod optimizer;
 mod refusals;
 mod resume;

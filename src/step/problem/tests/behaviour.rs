@@ -238,3 +238,64 @@ fn many_variables_in_bounds() {
     let far = (0..n).map(|i| (x[i] - aim(i).min(1.0)).abs()).fold(0.0, f64::max);
     assert!(far < 1e-8, "{far:e} {report:?}");
 }
+
+/// Where a gradient is no number the solve stays, and goes on asking for products at the point before.
+#[test]
+fn products_are_asked_for_at_the_best_point() {
+    use std::cell::RefCell;
+    let (known, elsewhere) = (RefCell::new(Vec::new()), RefCell::new(0));
+    let g = |x: &[f64], g: &mut [f64]| {
+        rosenbrock_gradient(x, g);
+        // Stripes on the way.
+        let bad = (40.0 * (x[0] + x[1])).sin() > 0.5;
+        *elsewhere.borrow_mut() += i32::from(bad);
+        match bad {
+            true => g.fill(f64::NAN),
+            false => *known.borrow_mut() = x.to_vec(),
+        }
+    };
+    let h = |x: &[f64], v: &[f64], hv: &mut [f64]| {
+        assert_eq!(x, *known.borrow());
+        let [a, b, c] = [1200.0 * x[0] * x[0] - 400.0 * x[1] + 2.0, -400.0 * x[0], 200.0];
+        (hv[0], hv[1]) = (a * v[0] + b * v[1], b * v[0] + c * v[1]);
+    };
+    let mut functions =
+        Closures { f: rosenbrock, g, h: Some(h), iterations: 0, stop_at: u64::MAX, cancel_at: u64::MAX };
+    let mut x = [-1.2, 1.0];
+    let report = Problem::new(2).unwrap().solve(&mut functions, &mut x, &SolveOptions::default()).unwrap();
+    assert!(*elsewhere.borrow() > 3 && report.products > 3 && report.f < 4.0, "{report:?} at {x:?}");
+}
+
+/// A difference of gradients is that of the Hessian in a corner of the bounds too, which x + h v and x - h v both leave.
+#[test]
+fn differences_in_a_corner_are_those_of_the_hessian() {
+    use super::super::model::{At, Curvature, SMALL};
+    let n = SMALL + 6;
+    let hessian = |i: usize, j: usize| 1.0 / (1.0 + i.abs_diff(j) as f64) + if i == j { 1.0 + i as f64 } else { 0.0 };
+    let times = |x: &[f64], out: &mut [f64]| {
+        out.iter_mut().enumerate().for_each(|(i, y)| *y = (0..n).map(|j| hessian(i, j) * x[j]).sum());
+    };
+    // Each third variable is fixed, and moves in no direction; the others are at a lower or an upper bound.
+    let x: Vec<f64> = (0..n).map(|i| (i as f64).cos()).collect();
+    let lower: Vec<f64> = (0..n).map(|i| if i % 2 == 0 || i % 3 == 0 { x[i] } else { -3.0 }).collect();
+    let upper: Vec<f64> = (0..n).map(|i| if i % 2 == 1 || i % 3 == 0 { x[i] } else { 3.0 }).collect();
+    let d: Vec<f64> = (0..n).map(|i| if i % 3 == 0 { 0.0 } else { (7.0 * i as f64).sin() }).collect();
+    let mut gradient = vec![0.0; n];
+    times(&x, &mut gradient);
+    let mut functions = plain(
+        |_: &[f64]| 0.0,
+        |point: &[f64], g: &mut [f64]| {
+            assert!((0..n).all(|i| lower[i] <= point[i] && point[i] <= upper[i]));
+            times(point, g);
+        },
+    );
+    let (at, mut report) = (At { x: &x, gradient: &gradient, bounds: (&lower, &upper) }, Report::default());
+    let mut curvature = Curvature::new(true, false, n);
+    let Ok(found) = curvature.times(&mut functions, &at, &d, &mut report) else { panic!("nobody stops it") };
+    let mut expected = vec![0.0; n];
+    times(&d, &mut expected);
+    assert_eq!(report.gradients, 2);
+    for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+        assert!((found - expected).abs() < 1e-5, "{i}: {found}, {expected}");
+    }
+}
