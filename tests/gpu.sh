@@ -147,7 +147,7 @@ run() {
     step "~k-means beside PyTorch" 60 180 clusters
     step "size M, ternary" 110 70 train --seconds 90
     step "~size M, plain" 35 90 speed
-    step "~kernels of a training step" 30 90 profile
+    step "~kernels of a training step" 40 90 profile
     step "~size M of PyTorch" 85 75 pytorch
     step "size M, f32" 90 70 train --seconds 60 --f32
     step "compute-sanitizer" 60 30 sanitizer

@@ -28,7 +28,7 @@ use super::train::setun_gradient_products;
 use super::trainer::products;
 use crate::model::{Draw, Form, GradientProducts, Model, ParameterKind, Workspace};
 use crate::tensor::error::{ensure, error};
-use crate::tensor::{Result, reserve};
+use crate::tensor::{Result, reserve, sort_few};
 use std::ffi::c_char;
 
 /// How gradients are computed. Fill it with `setun_backward_options_init`.
@@ -293,7 +293,7 @@ fn check_disjoint(gradients: &[*mut f32], model: &Model) -> Result<()> {
         let start = gradient.addr();
         places.push((start, start.saturating_add(parameter.tensor.bytes()), i));
     }
-    places.sort_unstable();
+    sort_few(&mut places, |a, b| a < b);
     match places.windows(2).find(|pair| pair[1].0 < pair[0].1) {
         None => Ok(()),
         Some(pair) => {

@@ -5,7 +5,7 @@
 //! same tensors would give other bytes each time, and checkpoints are compared by checksum.
 
 use crate::tensor::error::{ensure, error};
-use crate::tensor::{DType, Result, reserve, vec_zeroed};
+use crate::tensor::{DType, Result, reserve, sort_few, vec_zeroed};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
@@ -50,7 +50,7 @@ fn stored_type(dtype: DType) -> Dtype {
 pub fn encode(entries: &[Entry], metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
     // Wide elements first, then by name: as the header is padded to 8 bytes, every tensor is aligned to its element.
     let mut order: Vec<&Entry> = entries.iter().collect();
-    order.sort_unstable_by(|a, b| b.dtype.size().cmp(&a.dtype.size()).then_with(|| a.name.cmp(&b.name)));
+    sort_few(&mut order, |a, b| (b.dtype.size(), &a.name) < (a.dtype.size(), &b.name));
     let header = header(&order, metadata)?;
     let data: usize = entries.iter().map(|entry| entry.data.len()).sum();
     let mut bytes = Vec::new();

@@ -15,7 +15,7 @@ use crate::format::files::write_atomic;
 use crate::format::safetensors;
 use crate::format::tensor_file::{self, TensorFile};
 use crate::tensor::error::{ensure, error};
-use crate::tensor::{DType, Result, Tensor, reserve};
+use crate::tensor::{DType, Result, Tensor, reserve, sort_few};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -284,7 +284,7 @@ fn listed(file: &TensorFile) -> Result<Vec<Entry>> {
         let kind = EntryKind::Tensor { dtype: found.stored.map(|stored| stored.dtype()), dims: found.dims.clone() };
         entries.push(Entry { name: found.name.clone(), kind, held: Held::File });
     }
-    entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    sort_few(&mut entries, |a, b| a.name < b.name);
     Ok(entries)
 }
 

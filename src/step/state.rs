@@ -23,7 +23,7 @@ use crate::backend::Direction;
 use crate::format::files::{read_file, write_atomic};
 use crate::format::safetensors::{Entry, File, checksum, encode};
 use crate::tensor::error::{ensure, error};
-use crate::tensor::{DType, Result, Tensor, vec_zeroed};
+use crate::tensor::{DType, Result, Tensor, sort_few, vec_zeroed};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::str::FromStr;
@@ -64,7 +64,7 @@ impl Optimizer {
                 entries.push(Entry { name, dtype: tensor.dtype(), dims: tensor.dims().to_vec(), data });
             }
         }
-        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        sort_few(&mut entries, |a, b| a.name < b.name);
         let mut metadata = self.metadata();
         let sum = checksum(entries.iter().map(|entry| entry.data).chain(summed(&metadata)));
         metadata.insert(CHECKSUM.to_string(), sum);

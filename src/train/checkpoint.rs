@@ -11,7 +11,7 @@ use crate::format::files::{FolderWriter, is_unlocked, parent, read_file};
 use crate::format::safetensors::File;
 use crate::tensor::error::{ensure, error};
 use crate::tensor::log::{LogLevel, log};
-use crate::tensor::{Error, ErrorKind, Result};
+use crate::tensor::{Error, ErrorKind, Result, sort_few};
 use std::path::{Path, PathBuf};
 
 pub const MODEL_FILE: &str = "model.safetensors";
@@ -60,7 +60,7 @@ pub fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
             found.push((step, path));
         }
     }
-    found.sort_unstable();
+    sort_few(&mut found, |a, b| a < b);
     Ok(found)
 }
 

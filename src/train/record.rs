@@ -16,8 +16,8 @@ use super::cluster_loss::LossSums;
 use super::config::TrainOptions;
 use super::done::Done;
 use crate::model::ModelOptions;
-use crate::tensor::Result;
 use crate::tensor::error::{ensure, error};
+use crate::tensor::{Result, sort_few};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -149,7 +149,7 @@ impl Run<'_> {
         let mut allowed = Vec::new();
         let mut differences = differences(saved, &now);
         // Other clusters follow from another text, seed or model: what they follow from is named instead.
-        differences.sort_by_key(|(path, ..)| path == "clusters");
+        sort_few(&mut differences, |a, b| (a.0 == "clusters") < (b.0 == "clusters"));
         for (path, saved, now) in differences {
             let message = format!("{path} was {saved} and is {now}");
             match path.as_str() {

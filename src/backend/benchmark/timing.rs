@@ -1,7 +1,7 @@
 //! Seconds of one call, on a machine that does other things too.
 
-use crate::tensor::Result;
 use crate::tensor::error::ensure;
+use crate::tensor::{Result, sort_few};
 use std::time::{Duration, Instant};
 
 /// Seconds of one call.
@@ -48,7 +48,7 @@ pub fn time(
     while times.len() < FEWEST || (times.len() < MOST && started.elapsed().as_secs_f64() < seconds) {
         times.push(timed(calls)?.as_secs_f64() / f64::from(calls));
     }
-    times.sort_unstable_by(f64::total_cmp);
+    sort_few(&mut times, |a, b| a.total_cmp(b).is_lt());
     let (n, middle) = (times.len(), times.len() / 2);
     let median = if n.is_multiple_of(2) { (times[middle - 1] + times[middle]) / 2.0 } else { times[middle] };
     Ok(Timing { minimum: times[0].max(1e-12), median: median.max(1e-12), repeats: n })

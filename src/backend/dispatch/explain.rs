@@ -8,6 +8,7 @@ use crate::backend::pool::Pool;
 use crate::backend::table::Operation;
 use crate::backend::tolerance;
 use crate::tensor::error::{Error, Result, error};
+use crate::tensor::sort_few;
 
 impl Context {
     /// What would run a call of `size` in the operation's unit, and why; None for the choice as such. Measures a hand-off to
@@ -223,7 +224,7 @@ fn unknown(name: &str) -> Error {
         .map(|known| (if !name.is_empty() && known.contains(name) { 0 } else { distance(name, known) }, known))
         .filter(|&(distance, known)| distance <= known.len() / 2)
         .collect();
-    near.sort_unstable();
+    sort_few(&mut near, |a, b| a < b);
     near.truncate(4);
     let near: Vec<&str> = near.into_iter().map(|(_, known)| known).collect();
     // A name from outside is shown only as far as it is a name.
