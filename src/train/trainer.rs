@@ -87,7 +87,11 @@ impl Trainer {
         options.validate()?;
         let guard = model.try_read().ok_or_else(in_use)?;
         let model_options = guard.options().clone();
-        ensure!(guard.trainable(), Unsupported, "the model was loaded from a packed file: it has no masters to train");
+        ensure!(
+            guard.trainable(),
+            Unsupported,
+            "the model was loaded from a packed file: it has no masters to train, setun_model_copy makes a model that has"
+        );
         ensure!(
             options.quantize_weights == model_options.quantize_weights,
             Argument,
