@@ -8,7 +8,7 @@
 
 typedef struct {
     /* what goes in and out */
-    const char *text, *out, *start, *resume_from, *export_path, *prompt;
+    const char *text, *out, *start, *teacher, *resume_from, *export_path, *prompt;
     int32_t tokenizer;
     int64_t vocabulary;
     double validation;

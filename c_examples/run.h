@@ -14,7 +14,7 @@ typedef struct {
     setun_context *context;
     setun_tokenizer *tokenizer;
     setun_dataset *dataset;
-    setun_model *model;
+    setun_model *model, *teacher;
     setun_trainer *trainer;
 } run;
 

@@ -72,7 +72,10 @@ static int open_trainer(run *r)
     o->train.user_data = &r->progress;
     o->train.cancel = r->cancel;
     if (open_model(r) != 0 ||
-        check(setun_trainer_create(r->model, r->dataset, r->tokenizer, &o->train, &r->trainer), "trainer") != 0)
+        (o->teacher != NULL && check(setun_model_load(r->context, o->teacher, &r->teacher), "teacher") != 0))
+        return -1;
+    o->train.teacher = r->teacher;
+    if (check(setun_trainer_create(r->model, r->dataset, r->tokenizer, &o->train, &r->trainer), "trainer") != 0)
         return -1;
     return from == NULL ? 0 : check(setun_trainer_resume(r->trainer, from, o->any_backend), "resume");
 }
@@ -112,6 +115,7 @@ static void release(run *r)
 {
     setun_trainer_free(r->trainer);
     setun_model_free(r->model);
+    setun_model_free(r->teacher);
     setun_dataset_free(r->dataset);
     setun_tokenizer_free(r->tokenizer);
     setun_context_free(r->context);

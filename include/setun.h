@@ -3097,6 +3097,17 @@ typedef struct {
      * NULL.
      */
     const setun_lr_net *lr_net;
+    /**
+     * A model to learn from beside the text (distillation, arXiv 1503.02531): of the same vocabulary, on the same device, with at
+     * least the context of the run; packed ones will do. It is shared, and may not be changed while the trainer exists: a resumed run
+     * asks for the same weights. A step takes its forward pass too. NULL = none. Default NULL.
+     */
+    const setun_model *teacher;
+    /**
+     * The weight of the teacher's probabilities, above 0 and at most 1; the text has the rest. The losses that are reported
+     * are those of the text. Default 0.5.
+     */
+    double distillation;
 } setun_train_options;
 
 /** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */

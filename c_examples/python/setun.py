@@ -774,6 +774,8 @@ class TrainOptions(_Options):
         ("vector_radius", c_double),
         ("guard_interval", c_int64),
         ("lr_net", c_void_p),
+        ("teacher", c_void_p),
+        ("distillation", c_double),
     ]
     _enums = {"schedule": Schedule, "tokenizer": TokenizerKind, "input_gradient": GradientProducts,
               "weight_gradient": GradientProducts, "method": StepMethod, "states": StatePrecision,

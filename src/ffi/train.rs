@@ -263,6 +263,13 @@ pub struct setun_train_options {
     /// A network, copied, whose factors multiply learning rate and radius of each parameter; NULL = none. Default
     /// NULL.
     pub lr_net: *const setun_lr_net,
+    /// A model to learn from beside the text (distillation, arXiv 1503.02531): of the same vocabulary, on the same device, with at
+    /// least the context of the run; packed ones will do. It is shared, and may not be changed while the trainer exists: a resumed run
+    /// asks for the same weights. A step takes its forward pass too. NULL = none. Default NULL.
+    pub teacher: *const setun_model,
+    /// The weight of the teacher's probabilities, above 0 and at most 1; the text has the rest. The losses that are reported
+    /// are those of the text. Default 0.5.
+    pub distillation: f64,
 }
 
 // SAFETY: repr(C), begins with struct_size, numbers, pointers and a nullable function pointer, ends with 8 bytes at a
@@ -320,6 +327,8 @@ unsafe impl Versioned for setun_train_options {
             vector_radius: f64::NAN,
             guard_interval: 16,
             lr_net: std::ptr::null(),
+            teacher: std::ptr::null(),
+            distillation: 0.5,
         }
     }
 }

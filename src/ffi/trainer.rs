@@ -12,8 +12,7 @@ use super::text::{tokenizer_kind, tokenizer_vocabulary};
 use super::train::{
     c_metrics, setun_gradient_products, setun_gradient_quantization, setun_progress_callback, setun_train_options,
 };
-use crate::model::ModelOptions;
-use crate::model::Products;
+use crate::model::{ModelOptions, Products, Teacher};
 use crate::tensor::Result;
 use crate::tensor::error::ensure;
 use crate::train::{
@@ -176,6 +175,13 @@ impl TrainingOptions {
                 None
             } else {
                 Some(handle::shared(options.lr_net, "lr_net")?.clone())
+            },
+            teacher: if options.teacher.is_null() {
+                None
+            } else {
+                let teacher = handle::shared(options.teacher, "teacher")?;
+                check_poison(&teacher.poisoned)?;
+                Some(Teacher::new(teacher.model.clone(), options.distillation)?)
             },
             seed: options.seed,
             log_interval: count(options.log_interval, "log_interval")?,

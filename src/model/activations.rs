@@ -1,6 +1,7 @@
 //! All memory of a forward and backward pass over [batch, length] tokens, allocated once.
 
 use super::linear::{GradientProducts, Input, LinearBackward};
+use super::teacher::Lesson;
 use super::{Model, ModelOptions};
 use crate::backend::Context;
 use crate::tensor::error::ensure;
@@ -68,6 +69,8 @@ pub struct Activations {
     pub logits: Tensor,
     pub losses: Tensor,
     pub backward: Option<Backward>,
+    /// Of a model that learns from another one.
+    pub lesson: Option<Box<Lesson>>,
 }
 
 impl Activations {
@@ -128,6 +131,7 @@ impl Activations {
             logits: shape.rows(options.vocabulary)?,
             losses: shape.scales()?,
             backward: products.map(|products| shape.backward(products)).transpose()?,
+            lesson: None,
         })
     }
 

@@ -11,6 +11,7 @@
 //! | `decoder.rs` | one token at a time, with a KV cache |
 //! | `sample.rs` | from logits to a token |
 //! | `sampler.rs` | a text that grows token by token |
+//! | `teacher.rs` | learning from another model's probabilities |
 //! | `workspace.rs` | gradients of a batch, slice by slice, in memory that is kept |
 //! | `copy.rs` | a model to go on training from, of a packed one or of the other kind |
 //! | `file.rs` | the model as a .safetensors file |
@@ -28,6 +29,7 @@ mod parameters;
 mod reference;
 mod sample;
 mod sampler;
+mod teacher;
 #[cfg(test)]
 mod tests;
 mod transformer;
@@ -41,6 +43,7 @@ pub use options::ModelOptions;
 pub use parameters::{Description, Parameter, ParameterKind, describe};
 pub use sample::{SampleOptions, sample};
 pub use sampler::Sampler;
+pub use teacher::Teacher;
 pub use transformer::{Draw, Model};
 #[cfg(test)]
 pub use workspace::slice;

@@ -5,6 +5,7 @@ mod copy;
 mod decoder;
 mod file;
 mod sample;
+mod teacher;
 
 use super::parameters::ParameterKind;
 use super::reference::Plain;

@@ -9,7 +9,7 @@ use super::parameters::{self, Parameter, ParameterKind, find};
 use crate::backend::{Context, codes};
 use crate::tensor::error::{ensure, error};
 use crate::tensor::random::{Purpose, Stream};
-use crate::tensor::{Cancelled, DType, Float, Result, Tensor, View, ViewMut, never};
+use crate::tensor::{Cancelled, DType, Device, Float, Result, Tensor, View, ViewMut, never};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -272,6 +272,30 @@ impl Model {
         Ok(activations.logits.view())
     }
 
+    /// `factor` (softmax(logits) - one_hot(target)), [m, vocabulary], in the place of the logits.
+    pub fn logit_gradient<'a>(
+        &self,
+        activations: &'a mut Activations,
+        (tokens, targets): (&[u32], &[u32]),
+        factor: f64,
+        cancelled: Cancelled,
+    ) -> Result<View<'a>> {
+        let pass = self.pass(activations.length, cancelled)?;
+        activations.set_tokens(tokens)?;
+        activations.set_targets(targets)?;
+        self.forward(&pass, activations)?;
+        let Activations { logits, targets, losses, .. } = activations;
+        let (logits_mut, losses_mut) = (&mut logits.view_mut(), &mut losses.view_mut());
+        let gradient = self.context.kernels().cross_entropy_gradient;
+        gradient(self.context.launch(), &targets.view(), factor, logits_mut, losses_mut)?;
+        Ok(logits.view())
+    }
+
+    /// Where the model's tensors are.
+    pub fn device(&self) -> Device {
+        self.cosine.device()
+    }
+
     /// Forward and backward: adds `factor` times the gradient of the mean loss to `gradients`, returns the mean loss.
     /// `draw` says which random numbers dropout and the rounding of gradients take; None leaves dropout off even when the model has
     /// it. CANCELLED once `cancelled` returns true, which is asked
@@ -292,8 +316,9 @@ impl Model {
         activations.set_targets(targets)?;
         self.forward(&pass, activations)?;
         let m = activations.rows();
-        let Activations { tokens, targets, residual, layers, inverse_rms, normed, logits, losses, backward, .. } =
-            activations;
+        let Activations { residual, layers, inverse_rms, normed, logits, losses, backward, lesson, .. } = activations;
+        let text = (tokens, targets);
+        let (tokens, targets) = (&activations.tokens, &activations.targets);
         let b =
             backward.as_mut().ok_or_else(|| error!(State, "model: these activations were not made for training"))?;
         let (launch, kernels) = (self.context.launch(), self.context.kernels());
@@ -301,6 +326,9 @@ impl Model {
 
         let (logits_mut, losses_mut) = (&mut logits.view_mut(), &mut losses.view_mut());
         (kernels.cross_entropy_gradient)(launch, &targets.view(), factor / m as f64, logits_mut, losses_mut)?;
+        if let Some(lesson) = lesson {
+            (kernels.add)(launch, &lesson.pull(text, factor / m as f64, cancelled)?, logits_mut)?;
+        }
         let dlogits = logits.view();
         pass.check()?;
         let head = &mut gradients[self.head].view_mut();

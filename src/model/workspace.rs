@@ -1,6 +1,7 @@
 //! The gradient of a batch for whoever updates the parameters outside of this library: cut into slices as the trainer cuts it,
 //! so that the bits are the trainer's, and in memory that is kept from call to call.
 
+use super::teacher::{Lesson, Teacher};
 use super::{Activations, Draw, GradientProducts, Gradients, Model};
 use crate::backend::Backend;
 use crate::tensor::{Result, Tensor, never};
@@ -55,10 +56,20 @@ pub struct Slices {
 
 impl Slices {
     pub fn new(model: &Model, form: Form) -> Result<Slices> {
+        Slices::taught(model, form, None)
+    }
+
+    /// The same for a model that learns from another one.
+    pub fn taught(model: &Model, form: Form, teacher: Option<&Teacher>) -> Result<Slices> {
         let Form { batch, length, products, checkpointing } = form;
-        let make = |windows| match checkpointing {
-            true => Activations::checkpointing(model, windows, length, products),
-            false => Activations::training(model, windows, length, products),
+        let make = |windows| {
+            let mut activations = match checkpointing {
+                true => Activations::checkpointing(model, windows, length, products),
+                false => Activations::training(model, windows, length, products),
+            }?;
+            activations.lesson =
+                teacher.map(|teacher| Lesson::new(teacher, windows, length).map(Box::new)).transpose()?;
+            Ok(activations)
         };
         let slice = slice(batch, length, slice_tokens(model));
         let rest = batch % slice;

@@ -1,6 +1,6 @@
 //! What a training run is told. `validate` is the one place that decides whether the numbers make sense.
 
-use crate::model::{MOST_SLICES, Products, SLICE_TOKENS, slices};
+use crate::model::{MOST_SLICES, Products, SLICE_TOKENS, Teacher, slices};
 use crate::step::{Decay, GuardOptions, LrNet, Method, Precision, RadiusBase, RadiusMode};
 use crate::tensor::Result;
 use crate::tensor::error::{ensure, error};
@@ -84,6 +84,9 @@ pub struct TrainOptions {
     /// What multiplies the rate and the radius of each parameter; None: nothing does. Of two, the weights tell them apart.
     #[serde(serialize_with = "weights_of")]
     pub lr_net: Option<LrNet>,
+    /// The model that is learned from, beside the text. Left out of the record where there is none, as earlier ones have it.
+    #[serde(serialize_with = "name_of", skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<Teacher>,
     /// Decides the batches and the dropout.
     pub seed: u64,
     /// Steps between two lines of metrics.jsonl; 0 writes a line for evaluations alone.
@@ -136,6 +139,7 @@ impl Default for TrainOptions {
             guard: false,
             guard_interval: 16,
             lr_net: None,
+            teacher: None,
             seed: 0,
             log_interval: 10,
             evaluation_interval: 0,
@@ -236,6 +240,10 @@ impl TrainOptions {
 fn weights_of<S: serde::Serializer>(net: &Option<LrNet>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
     let hash = |net: &LrNet| xxhash_rust::xxh3::xxh3_64(&net.weights().map(f64::to_le_bytes).concat());
     net.as_ref().map(|net| super::record::hex(hash(net))).serialize(serializer)
+}
+
+fn name_of<S: serde::Serializer>(teacher: &Option<Teacher>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    teacher.as_ref().map(Teacher::name).serialize(serializer)
 }
 
 fn positive(name: &str, value: f64) -> Result<()> {

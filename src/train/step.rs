@@ -58,7 +58,7 @@ impl Work {
         let (batch, length) = (options.batch_size, options.context_length);
         let products = GradientProducts { input: options.input_gradient, weight: options.weight_gradient };
         let form = Form { batch, length, products, checkpointing: options.activation_checkpointing };
-        let slices = Slices::new(model, form)?;
+        let slices = Slices::taught(model, form, options.teacher.as_ref())?;
         let evaluation = Evaluation::new(&dataset, slices.size(), length, options.evaluation_windows);
         let largest = model.parameters().iter().map(|parameter| parameter.tensor.view().count()).max().unwrap_or(0);
         let interval = if options.log_interval > 0 { options.log_interval } else { options.evaluation_interval };

@@ -116,6 +116,9 @@ impl Trainer {
         let train_tokens = dataset.tokens(Split::Train).len();
         let options = options.resolve(model_options.context_length, train_tokens)?;
         dataset.check(options.context_length)?;
+        if let Some(teacher) = &options.teacher {
+            teacher.check(&model, options.context_length)?;
+        }
         let text = Text {
             fingerprint: hex(dataset.fingerprint()),
             train_tokens,

@@ -769,6 +769,16 @@ class Evaluate(Programs):
         errors = run("train", "--text", TEXT, "--out", self.folder / "no", "--start", self.folder / "nowhere", status=1)[1]
         self.assertIn("nowhere", errors)
 
+    def test_a_teacher_is_learned_from(self):
+        wide, _ = self.train("wide", "--steps", 60, "--sample", 0, "--f32", "--width", 64, "--tokenizer", "character")
+        model = wide / "model.safetensors"
+        alone, _ = self.train("alone", "--steps", 30, "--sample", 0, "--tokenizer", "character")
+        taught, _ = self.train("taught", "--steps", 30, "--sample", 0, "--tokenizer", "character", "--teacher", model)
+        self.assertNotEqual(metrics(alone)[0]["loss"], metrics(taught)[0]["loss"])
+        self.assertNotEqual(self.measure(alone / "model.safetensors", TEXT), self.measure(taught / "model.safetensors", TEXT))
+        errors = run("train", "--text", TEXT, "--out", self.folder / "no", *TINY, "--teacher", model, status=1)[1]
+        self.assertIn("the teacher has a vocabulary of", errors)
+
     def test_mistakes_are_told(self):
         out, _ = self.train("run", "--steps", 2, "--sample", 0)
         model = out / "model.safetensors"

@@ -11,6 +11,7 @@ mod lr_net;
 mod optimizer;
 mod refusals;
 mod resume;
+mod teacher;
 mod training;
 
 use super::checkpoint;
