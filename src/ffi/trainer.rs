@@ -12,7 +12,7 @@ use super::text::{tokenizer_kind, tokenizer_vocabulary};
 use super::train::{
     c_metrics, setun_gradient_products, setun_gradient_quantization, setun_progress_callback, setun_train_options,
 };
-use crate::model::{ModelOptions, Products, Teacher};
+use crate::model::{ModelOptions, Products, Teacher, check_weight};
 use crate::tensor::Result;
 use crate::tensor::error::ensure;
 use crate::train::{
@@ -136,6 +136,7 @@ impl TrainingOptions {
             (setun_gradient_quantization::Ternary as i32, "ternary", GradientQuantization::Ternary),
         ];
         let token = Token::of(options.cancel)?;
+        check_weight(options.distillation)?;
         let training = TrainOptions {
             batch_size: size(options.batch_size, "batch_size")?,
             learning_rate: options.learning_rate,

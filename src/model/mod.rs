@@ -43,7 +43,7 @@ pub use options::ModelOptions;
 pub use parameters::{Description, Parameter, ParameterKind, describe};
 pub use sample::{SampleOptions, sample};
 pub use sampler::Sampler;
-pub use teacher::Teacher;
+pub use teacher::{Teacher, check_weight};
 pub use transformer::{Draw, Model};
 #[cfg(test)]
 pub use workspace::slice;

@@ -35,7 +35,7 @@ impl std::fmt::Debug for Teacher {
 impl Teacher {
     /// ARGUMENT for a weight that is not above 0 and at most 1; STATE while a step changes the model.
     pub fn new(model: Arc<RwLock<Model>>, weight: f64) -> Result<Teacher> {
-        ensure!(weight > 0.0 && weight <= 1.0, Argument, "distillation is {weight}, expected above 0 and at most 1");
+        check_weight(weight)?;
         let fingerprint = fingerprint(&*model.try_read().ok_or_else(busy)?)?;
         Ok(Teacher { model, weight, fingerprint })
     }
@@ -57,6 +57,12 @@ impl Teacher {
         ensure!(there == here, Argument, "the teacher is on {there:?}, the model on {here:?}");
         Ok(())
     }
+}
+
+/// ARGUMENT for a weight that is not above 0 and at most 1.
+pub fn check_weight(weight: f64) -> Result<()> {
+    ensure!(weight > 0.0 && weight <= 1.0, Argument, "distillation is {weight}, expected above 0 and at most 1");
+    Ok(())
 }
 
 fn busy() -> crate::tensor::Error {

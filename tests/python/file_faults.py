@@ -261,7 +261,8 @@ def address_space():
 
 def short_memory(world):
     """RLIMIT_AS at many distances from what is in use: every call works or says MEMORY, and works again with memory. What
-    cannot be helped: the last few kilobytes, which Rust's own strings and handles take, end the process when they fail."""
+    cannot be helped: the last few kilobytes, which Rust's own strings and handles take, end the process when they fail, and so
+    does a stack that cannot grow. So some are left, and a call before has made the stack as large as it becomes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     text = Path(os.fsdecode(world.path("large.txt")))
     text.write_text(CORPUS * 1000)  # 2 MB
@@ -276,6 +277,7 @@ def short_memory(world):
     logits = (ctypes.c_float * (64 * 64 * 256))()
     options = world.at(world.options("setun_train_options", batch_size=64, max_steps=2))
     dims = world.at((ctypes.c_int64 * 2)(4096, 4096))
+    whole = world.at(world.options("setun_save_options", packing=2))  # more than a packed file takes
     out = lambda: world.at(ctypes.c_void_p())
     calls = [
         ("tensor_create", lambda: (0, dims, 2, out())),
@@ -286,16 +288,17 @@ def short_memory(world):
         ("tokenizer_train", lambda: (1, os.fsencode(text), 0, out())),
         ("model_forward", lambda: (model, world.at(tokens), 64, 64, world.at(logits))),
         ("trainer_create", lambda: (model, world["setun_dataset"], None, options, out())),
-        ("model_save", lambda: (model, world.path("large.safetensors"), None, None)),
+        ("model_save", lambda: (model, world.path("large.safetensors"), whole, None)),
         ("sampler_create", lambda: (model_of_sampler, None, out())),
     ]
     seen = {}
     for name, arguments in calls:
         world.setun.ok("model_forward", world["setun_model"], world.at(tokens), 1, 4, world.at(logits))
-        for megabytes in (0, 1, 3, 10, 60):
+        for megabytes in (None, 0.25, 1, 3, 10, 60):
             passed = arguments()
             print(f"at {name} with {megabytes} MB", file=sys.stderr, flush=True)
-            resource.setrlimit(resource.RLIMIT_AS, (address_space() + (megabytes << 20), hard))
+            if megabytes is not None:
+                resource.setrlimit(resource.RLIMIT_AS, (address_space() + int(megabytes * 2**20), hard))
             status = status_of(world, name, *passed)
             resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
             if status not in ("OK", "MEMORY"):
