@@ -1,7 +1,7 @@
 //! Gradients in few bits: see `scalar/gradient.rs`.
 
 use super::elementwise::{PhiloxStream, philox};
-use super::math::{load_up_to, max};
+use super::math::{load_up_to, max, min};
 use super::reduce::{LANES, fold};
 use super::scheme::ternarize;
 use super::vector::{lanes_sum, load, narrow_signed, store, to_float, write};
@@ -61,7 +61,7 @@ unsafe fn absmax(g: *const f32, n: usize) -> f32 {
 /// |g / scale|, up to 127 (of NaN too), rounded up where the top 24 random bits are below its fraction; with the sign of g.
 #[inline(always)]
 fn code(g: f32x8, scale: f32, words: u32x8) -> i32x8 {
-    let magnitude = (g / f32x8::splat(scale)).abs().min(f32x8::splat(127.0));
+    let magnitude = min((g / f32x8::splat(scale)).abs(), f32x8::splat(127.0));
     let below = magnitude.fast_trunc_int();
     let part = (magnitude - to_float(below)) * 16_777_216.0;
     let up: i32x8 = cast(to_float(cast::<u32x8, i32x8>(words >> 8u32)).simd_lt(part));
