@@ -1740,6 +1740,17 @@ void setun_lr_net_free(setun_lr_net *net);
  * After such an update the radius is a quarter (with the mode off: the learning rate), and grows back by
  * 5% a step; a bad gradient leaves it as it is.
  *
+ * SETUN_ERR_STATE says several things to a loop. Set the outcome of the report to -1 before each step, and look at it:
+ *
+ *     BAD_GRADIENT, BAD_PARAMETER   refused: no step of these numbers will do
+ *     BAD_UPDATE                    refused: the same gradients may do next time, with a quarter of the radius
+ *     SKIPPED                       the guard stops: it has skipped or undone more than half of the last 64 steps
+ *     still -1                      nothing was looked at: there are no parameters, or the handle is busy
+ *
+ * Busy is a handle while another thread is in a call on it, one that only reads too: a thread that watches by
+ * `setun_optimizer_report` (or any other call on a const optimizer) can make the step of another return STATE. Call
+ * the step again then, or let the thread that steps hand its reports on.
+ *
  * `setun_step` needs no handle, and is AdamW's on floats. All else is a `setun_optimizer`'s, of the next section.
  *
  *     float w[2] = {1, 2}, gradient[2], moments[4] = {0};
@@ -1765,7 +1776,10 @@ typedef enum {
     SETUN_RADIUS_MODE_CAP = 1,
     /**
      * Every step is scaled to it; the learning rate has no effect, its schedule has. Weights can grow by it in every
-     * step: let it fall by a schedule, or set a box.
+     * step: let it fall by a schedule, or set a box. However small the direction is, it is scaled to the whole radius:
+     * of a gradient that is 0, weight decay alone, so that a head that no batch uses shrinks by the radius in every step.
+     * With a weight_decay of 0 of its own it stays as it is. (One that was used before goes on along what its states
+     * remember until that is 0.)
      */
     SETUN_RADIUS_MODE_EXACT = 2,
 } setun_radius_mode;
@@ -1836,7 +1850,9 @@ typedef struct {
      * The longest step of what is no vector: its rms, as a share of the rms of the weights. NAN = that of the mode: 0.05
      * as a cap; where it is exact 0.0078 (T / 1000)^-0.45 (d / 128)^-0.25, of Muon 0.0125 (T / 1000)^-0.55 (d / 128)^-0.25,
      * with T total_steps (1000 of none) and d the smaller dimension of the matrix, which was measured on small
-     * language models. Else 0 or more. Default NAN.
+     * language models. Of a parameter of two dimensions, [1, n] too, d is the smaller one, 1 there. Of all others, of rank
+     * 1, 3 and 4, and in `setun_step` and `setun_optimizer_radius`, d counts as 128: its power is left out. Else 0 or
+     * more. Default NAN.
      */
     double radius;
     /** The least rms of weights that the radius is a share of; 0 or more. Default 1e-3. */
@@ -1883,21 +1899,26 @@ typedef struct {
     double muon_rms;
     /**
      * The largest share of the trits of a ternary parameter, by the absmean scheme, that change in a step: 0 to 1;
-     * 1 = no limit. (Of codes, those beside the threshold change sides by their rounding too; and a step is
-     * held to a 2^17th at most.) Default 1.
+     * 1 = no limit. Both before and after it they are trits by the threshold from before the step. Weights that are
+     * quantized anew after it have a threshold of their own, that of their new mean, by which more of them may have
+     * changed than the budget has (up to 2.2 times as many were seen), or fewer. (Of codes, those beside the threshold change sides by their
+     * rounding too; and a step is held to a 2^17th at most.) Default 1.
      */
     double flip_budget;
     /** The radius of vectors, 0 or more; NAN = the same. Default NAN. */
     double vector_radius;
     /** Of the numbers that codes are rounded by. Default 0. */
     uint64_t seed;
-    /** 0 or 1: Nesterov's form of Muon and momentum. Default 1. */
+    /** Nesterov's form of Muon and momentum, unless 0. Default 1. */
     int32_t nesterov;
-    /** 0. */
+    /** Leave it 0; it is not looked at. */
     int32_t reserved;
     /** Steps between two checks of `setun_optimizer_step_guarded`; 0 = none. Default 16. */
     int64_t guard_interval;
-    /** How many standard deviations above the last ones a loss or a gradient norm is a spike; more than 0. Default 6. */
+    /**
+     * How many standard deviations above the last ones a loss or a gradient norm is a spike; more than 0. None is a
+     * spike before 20 batches were taken under the guard. Default 6.
+     */
     double guard_spike;
     /** How many standard errors worse a step may make its batch; more than 0. Default 2. */
     double guard_tolerance;
@@ -1922,7 +1943,10 @@ typedef struct {
     double weight_rms;
     /** The largest step_rms / max(weight_rms, floor) of a parameter: what the radius bounds. */
     double ratio;
-    /** The radius of this step, after what refusals have left of it; INFINITY with the mode off. */
+    /**
+     * The common radius of this step, after what refusals have left of it; INFINITY with the mode off. Also in the report
+     * of one parameter, whatever that has of its own: a radius, that of vectors, or by NAN that of its dimensions.
+     */
     double radius;
     /** Parameters whose step the radius made another than the learning rate asked for. */
     int64_t held;
@@ -1935,16 +1959,16 @@ typedef struct {
     /** For a bad update. */
     int64_t refused_updates;
     /**
-     * Trits that changed in this step, and how many there are where that is known: of ternary parameters, while
-     * flip_budget is below 1, or with a network.
+     * Trits that changed in this step, by the threshold from before it (see flip_budget), and how many there are where that
+     * is known: of ternary parameters, while flip_budget is below 1, or with a network.
      */
     int64_t flips;
     int64_t trits;
-    /** Of one parameter, what the flip budget left of its step; 1 where it did not hold it. */
+    /** Of one parameter, what the flip budget left of its step; 1 where it did not hold it. NAN in a report of all. */
     double flip_share;
     /**
      * Of one parameter, the cosine of its gradient and its first moment before the step, and the mean of m^2 over
-     * that of v; NAN where there is none.
+     * that of v; NAN where there is none, and in a report of all.
      */
     double cosine;
     double signal;
@@ -1965,13 +1989,14 @@ void setun_optimizer_options_init(setun_optimizer_options *options, size_t size)
 /**
  * One step of `parameters` [n] along `gradient` [n], as a matrix's: with weight_decay and radius_floor.
  *
- * `moments` [2, n] is what AdamW remembers, yours to keep: 0 before the first step, then what the last
- * call left. `step` counts from 1, by one for each step taken. The radius is the options'; it does not
- * shrink. NULL options = the defaults. `report`, unless NULL, is filled also when the step is refused.
+ * `moments` [2, n] is what AdamW remembers, yours to keep: 0 before the first step, then what the last call left.
+ * `step` counts from 1, by one for each step taken. The radius is the options' (of NAN in the exact mode, that of d
+ * = 128, whatever n is); it does not shrink. NULL options = the defaults. `report`, unless NULL, is filled also when
+ * the step is refused.
  *
- * Returns ARGUMENT (overlap; misaligned; moments that no such number of steps can leave, naming the
- * element; another method, states, radius_base or flip_budget than the defaults), STATE (refused, naming the element
- * where there is one: nothing was written but the report), ABI, MEMORY.
+ * Returns ARGUMENT (overlap; misaligned; moments that no such number of steps can leave, naming the element; another
+ * method, states, radius_base or flip_budget than the defaults, naming it), STATE (refused, naming the element where
+ * there is one: nothing was written but the report), ABI, MEMORY.
  */
 setun_status setun_step(float *parameters,
                         const float *gradient,
@@ -2033,7 +2058,7 @@ typedef struct {
     double radius;
     /** Its own `setun_step_method`; -1 = the optimizer's. Default -1. */
     int32_t method;
-    /** 0. */
+    /** Leave it 0; it is not looked at. */
     int32_t reserved;
 } setun_parameter_options;
 
@@ -2088,10 +2113,10 @@ setun_status setun_optimizer_read(const setun_optimizer *optimizer, int64_t inde
  * were added, each to as many floats as its parameter has. `report`, unless NULL, is filled also when the
  * step is refused.
  *
- * Returns ARGUMENT (another count; NULL, misaligned; a gradient that overlaps a parameter), STATE (refused,
- * naming parameter and element: no parameter and no state has changed; or no parameters; or busy), ABI, MEMORY
- * (nothing has changed; only where the products of Muon, or a device, find none in the midst of a step, parameters
- * before that one have stepped).
+ * Returns ARGUMENT (another count; NULL, misaligned; a gradient that overlaps a parameter), STATE (refused, naming
+ * parameter and element: no parameter and no state has changed; or no parameters; or busy), ABI, MEMORY (nothing has
+ * changed; only where the products of Muon, or a device, find none in the midst of a step, parameters before that
+ * one have stepped).
  */
 setun_status setun_optimizer_step(setun_optimizer *optimizer,
                                   const float *const *gradients,
@@ -2102,13 +2127,18 @@ setun_status setun_optimizer_step(setun_optimizer *optimizer,
  * The same, under a guard. `loss` is the mean loss of the batch that the gradients are of. A batch whose loss
  * or gradient norm is no number, or a spike above the last ones, is skipped: the status is OK, the outcome in
  * `report` SKIPPED, and nothing has changed. After eight spikes in a row the next is taken: then it is the run that is
- * at another level, not its batches.
+ * at another level, not its batches. Spikes are seen once 20 batches were taken (and 20 more after a new level),
+ * what is no number from the first batch on.
  *
  * Every guard_interval steps `check_due` in the report is 1: then all is kept as it was before the step (in as
  * much memory as parameters and states take) until `setun_optimizer_judge`, which undoes the step or lets it
  * stay; without it, the next step lets it stay. Returns as `setun_optimizer_step`, and STATE where the batch would be
- * skipped and with it more than half of the last 64 were, or undone. After a failure the guard has not seen the batch:
- * it may come again.
+ * skipped and with it more than half of the last 64 were, or undone: the guard stops, and `report`, filled then too, has
+ * the outcome SKIPPED. After a failure the guard has not seen the batch: it may come again.
+ *
+ * Out of a stop leads any batch that is not skipped: it is taken as ever, and one of the 64 less. So lower learning
+ * rate or radius, or leave such batches out. `setun_optimizer_step` steps along any that is finite, and the guard
+ * remembers nothing of it. A larger guard_spike takes another optimizer, which may load a file of this one.
  */
 setun_status setun_optimizer_step_guarded(setun_optimizer *optimizer,
                                           const float *const *gradients,
@@ -2122,7 +2152,8 @@ setun_status setun_optimizer_step_guarded(setun_optimizer *optimizer,
  * that rise (or of one part: at all), or is no number, the step is undone bit for bit, the radius is a quarter
  * (with the mode off: the learning rate) and grows back by 5% a step, and `undone`, unless NULL, becomes 1,
  * else 0. Returns STATE (no step waits for it; or, once the step is undone, more than half of the last 64 batches
- * were skipped or undone), ARGUMENT.
+ * were skipped or undone: then `undone` is not written, and steps go on as after a stop of
+ * `setun_optimizer_step_guarded`), ARGUMENT.
  */
 setun_status setun_optimizer_judge(setun_optimizer *optimizer,
                                    const float *before,
@@ -2151,22 +2182,23 @@ setun_status setun_optimizer_lr_net(const setun_optimizer *optimizer, setun_lr_n
 setun_status setun_optimizer_report(const setun_optimizer *optimizer, int64_t index, setun_step_report *out);
 
 /**
- * Says the radius of the next step, before the schedule: the options' or the last that was set (of NAN, that of a
- * matrix that does not step by Muon), and of it what refused updates and undone steps have left. Returns ARGUMENT (out
- * is NULL).
+ * Says the common radius of the next step, before the schedule: the options' or the last that was set (of NAN, that
+ * of AdamW with d = 128, see `setun_optimizer_options`), and of it what refused updates and undone steps have left.
+ * Returns ARGUMENT (out is NULL).
  */
 setun_status setun_optimizer_radius(const setun_optimizer *optimizer, double *out);
 
 /**
- * Sets the radius, 0 or more, for a schedule of yours, or NAN for that of the mode; that of vectors stays. What refused
+ * Sets the radius, 0 or more, for a schedule of yours, or NAN for that of the mode: of all parameters but those with
+ * a radius of their own, and of vectors while vector_radius is NAN. A file that is loaded sets it too. What refused
  * updates have taken of it stays taken, until it has grown back. Returns ARGUMENT (negative, or beyond f32), STATE
  * (busy).
  */
 setun_status setun_optimizer_set_radius(setun_optimizer *optimizer, double radius);
 
 /**
- * Sets the learning rate, 0 or more, for a schedule of yours. Returns ARGUMENT (negative, a NaN, or beyond f32), STATE
- * (busy).
+ * Sets the learning rate, 0 or more, for a schedule of yours; a file that is loaded sets it too. Returns ARGUMENT
+ * (negative, a NaN, or beyond f32), STATE (busy).
  */
 setun_status setun_optimizer_set_learning_rate(setun_optimizer *optimizer, double learning_rate);
 
@@ -2180,8 +2212,9 @@ setun_status setun_optimizer_state_bytes(const setun_optimizer *optimizer, size_
  * Writes the parameters, their states, the count of steps, the learning rate, the radius, what the guard remembers,
  * the rms of each parameter before its first step, what the last step did to it, and the network, if there is one, to
  * the file `path` (safetensors: parameter.<name>, m.<name>, v.<name>, and with _scale at the end of the first word the
- * scales of codes; initial_rms, previous; lr_net.*), or replaces it, whole or not at all. Returns STATE (a parameter
- * holds a NaN or an infinity: nothing is written), IO, MEMORY.
+ * scales of codes; initial_rms, previous; lr_net.*), or replaces it, whole or not at all. A step that waits for
+ * `setun_optimizer_judge` is saved as one that stays: judge first. Returns STATE (a parameter holds a NaN or an
+ * infinity: nothing is written), IO, MEMORY.
  */
 setun_status setun_optimizer_save(const setun_optimizer *optimizer, const char *path);
 
@@ -2189,10 +2222,11 @@ setun_status setun_optimizer_save(const setun_optimizer *optimizer, const char *
  * Continues from a file of `setun_optimizer_save`: writes your parameters too. The optimizer must have
  * parameters of the same names and shapes, with states of the same kind, and a network where the file has one, whose
  * weights and states it takes over; the options of create and add, and the network's online_rate, are not in the file.
+ * But the learning rate and the radius are: set them after it, if they shall be others.
  *
- * With the same options, on the same backend and CPU level, the steps that follow are bit for bit those of
- * an optimizer that never stopped. On failure nothing has changed. Returns IO, FORMAT (damaged, or other
- * parameters; says what), MEMORY.
+ * With the same options, on the same backend and CPU level, the steps that follow are bit for bit those of an
+ * optimizer that never stopped. On failure nothing has changed. Returns IO, FORMAT (damaged, or with other
+ * parameters, another method or states, a network or none, naming which), MEMORY.
  */
 setun_status setun_optimizer_load(setun_optimizer *optimizer, const char *path);
 
@@ -2213,11 +2247,13 @@ void setun_optimizer_free(setun_optimizer *optimizer);
  * which asks for no more evaluations; where that is slow or stops short, it goes on with differences of gradients.
  *
  * The first point evaluated is the feasible one that is nearest to the start. From there on f and its gradient are
- * only asked for within the bounds, to the last bit, and where products are given, within the other constraints too, to
- * rounding. f may be a NaN or an infinity: that step is then refused, and the radius shrinks. f never rises, but for
- * rounding. The result is a local minimum, and the same bits on every machine of a kind. One thread. Memory: 16 n
- * bytes for each of up to 100 products (all n with SETUN_SUBPROBLEM_EXACT) or, learned, of up to 90, as much again
- * while a step is made, and 8 n for each row.
+ * only asked for within the bounds, to the last bit, and where products are given, and finite, within the other
+ * constraints too, to rounding. f and its gradient may be NaN or infinite after the start: that step is then
+ * refused, and the radius shrinks; where that goes on, the solve ends with OK and the termination STEP, so look at
+ * that and at projected_gradient. In place of a product that is not finite goes a difference of gradients. f never
+ * rises, but for rounding. The result is a local minimum, and the same bits on every machine of a kind. One thread.
+ * Memory: 16 n bytes for each of up to 100 products (all n with SETUN_SUBPROBLEM_EXACT) or, learned, of up to 90, as
+ * much again while a step is made, and 8 n for each row.
  *
  *     double x[2] = {-1.2, 1}, lower[2] = {-2, -2}, upper[2] = {0.5, 2};
  *     setun_problem *problem = NULL;
@@ -2250,7 +2286,11 @@ typedef enum {
 typedef enum {
     /** The projected gradient is within `gradient_tolerance`. */
     SETUN_TERMINATION_GRADIENT = 0,
-    /** The radius is within `step_tolerance` of x. */
+    /**
+     * The radius is within `step_tolerance` of x: no step lowered f enough, however short. Where f or its gradient is a
+     * NaN or an infinity wherever the solve wants to go, it ends so too, at the last point where both were finite;
+     * `projected_gradient` is large then.
+     */
     SETUN_TERMINATION_STEP = 1,
     /** The decrease that the model predicts is within `function_tolerance` of f, or below what f can tell apart. */
     SETUN_TERMINATION_FUNCTION = 2,
@@ -2307,9 +2347,9 @@ typedef struct {
     double function_tolerance;
     /** How far the nearest feasible point may be outside, by rounding. Default 1e-8. */
     double feasibility_tolerance;
-    /** Default 1000. */
+    /** 0 = f and its gradient at the feasible point nearest to x, and no step. Default 1000. */
     int64_t max_iterations;
-    /** Of f; 0 = no limit. Default 0. */
+    /** Of f, looked at before each iteration; 0 = no limit. Default 0. */
     int64_t max_evaluations;
     /** Hears of the progress; NULL = nobody. Default NULL. */
     setun_problem_callback progress;
@@ -2319,6 +2359,7 @@ typedef struct {
     const setun_cancel *cancel;
     /** A `setun_subproblem`. Default SETUN_SUBPROBLEM_AUTO. */
     int32_t subproblem;
+    /** Leave it 0; it is not looked at. */
     int32_t reserved;
 } setun_problem_options;
 
@@ -2925,7 +2966,10 @@ typedef struct {
      * 1 when it is off.
      */
     double learning_rate_factor;
-    /** The share of the trits of all matrices that the step changed; NaN without ternary weights. */
+    /**
+     * The share of the trits of all matrices that the step changed, by the thresholds from before it; NaN without
+     * ternary weights.
+     */
     double flip_rate;
     /** The largest rms(step) over rms(weights) of a parameter; NaN where the batch was skipped, as flip_rate then. */
     double step_ratio;
@@ -3086,7 +3130,10 @@ typedef struct {
      * `setun_optimizer_options`, with T the steps of the run. Default NAN.
      */
     double radius;
-    /** The largest share of the trits of a matrix that change in a step; 1 = no limit. Default 1. */
+    /**
+     * The largest share of the trits of a matrix that change in a step, by the threshold from before it, as in
+     * `setun_optimizer_options`; 1 = no limit. Default 1.
+     */
     double flip_budget;
     /** The radius of gains; NAN = the same. Default NAN. */
     double vector_radius;

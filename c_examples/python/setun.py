@@ -1164,6 +1164,14 @@ def _count(view):
     return view.nbytes // view.itemsize
 
 
+def _number(kind, value, name):
+    """A number as an argument; ctypes would not say which argument is none."""
+    try:
+        return kind(value)
+    except TypeError:
+        raise TypeError(f"{name} is a {type(value).__name__}, expected a number") from None
+
+
 def _matrix(view, name, rows=None, columns=None):
     """The sizes [rows, columns] of a view of rank 2, or of a flat one with the sizes given."""
     if rows is None and columns is None:
@@ -2215,7 +2223,7 @@ def step(parameters, gradient, moments, step, **options):
     _fits(moments, 2 * n, "moments")
     memory = _memory(view, "parameters"), _memory(slope), n, _memory(kept, "moments")
     options = byref(OptimizerOptions(**options)) if options else None
-    _check(_library.setun_step(*memory, step, options, byref(report)))
+    _check(_library.setun_step(*memory, _number(c_int64, step, "step"), options, byref(report)))
     return report
 
 
@@ -2246,9 +2254,11 @@ class Optimizer(_Handle):
         self._sizes.append((name, _count(view)))
 
     def read(self, index):
-        """The floats of a parameter, also of codes."""
-        floats = _made((self._sizes[index][1],), "float32")
-        _check(_library.setun_optimizer_read(self._handle, index, _out(floats), len(floats)))
+        """The floats of a parameter, also of codes; `index` counts from 0 in the order they were added."""
+        number = _number(c_int64, index, "index")
+        # Of what is no parameter the call says that.
+        floats = _made((self._sizes[index][1] if 0 <= index < len(self._sizes) else 0,), "float32")
+        _check(_library.setun_optimizer_read(self._handle, number, _out(floats), len(floats)))
         return floats
 
     def set_lr_net(self, net):
@@ -2273,8 +2283,15 @@ class Optimizer(_Handle):
 
     def step(self, gradients, loss=None):
         """One step, along one array of float32 for each parameter; returns a StepReport. With the loss of their batch, under the
-        guard: see `setun_optimizer_step_guarded`."""
-        views = [_view(gradient, "float32", "a gradient") for gradient in gradients]
+        guard: see `setun_optimizer_step_guarded`. A step that is refused raises an Error of the status STATE, and returns no
+        report: `report()` says then why, by its outcome. That the guard stops, the error alone says."""
+        if not isinstance(gradients, (list, tuple)):
+            try:
+                gradients = list(gradients)
+            except TypeError:
+                kind = type(gradients).__name__
+                raise TypeError(f"gradients is a {kind}, expected an array for each parameter") from None
+        views = [_view(gradient, "float32", f"gradients[{i}]") for i, gradient in enumerate(gradients)]
         for view, (name, count) in zip(views, self._sizes):
             if _count(view) != count:
                 raise ValueError(f"the gradient of {name} has {_count(view)} elements, expected {count}")
@@ -2284,13 +2301,14 @@ class Optimizer(_Handle):
         if loss is None:
             _check(_library.setun_optimizer_step(self._handle, pointers, len(views), byref(report)))
         else:
+            loss = _number(c_double, loss, "loss")
             _check(_library.setun_optimizer_step_guarded(self._handle, pointers, len(views), loss, byref(report)))
         return report
 
     def report(self, index=-1):
-        """What the last step did to a parameter; -1: to all."""
+        """What the last step did to a parameter, or why it was refused; -1: to all."""
         report = StepReport()
-        _check(_library.setun_optimizer_report(self._handle, index, byref(report)))
+        _check(_library.setun_optimizer_report(self._handle, _number(c_int64, index, "index"), byref(report)))
         return report
 
     @property
@@ -2299,10 +2317,10 @@ class Optimizer(_Handle):
 
     @radius.setter
     def radius(self, value):
-        _check(_library.setun_optimizer_set_radius(self._handle, value))
+        _check(_library.setun_optimizer_set_radius(self._handle, _number(c_double, value, "radius")))
 
     def set_learning_rate(self, value):
-        _check(_library.setun_optimizer_set_learning_rate(self._handle, value))
+        _check(_library.setun_optimizer_set_learning_rate(self._handle, _number(c_double, value, "learning_rate")))
 
     @property
     def state_bytes(self):

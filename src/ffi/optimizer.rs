@@ -62,7 +62,7 @@ pub struct setun_parameter_options {
     pub radius: f64,
     /// Its own `setun_step_method`; -1 = the optimizer's. Default -1.
     pub method: i32,
-    /// 0.
+    /// Leave it 0; it is not looked at.
     pub reserved: i32,
 }
 
@@ -198,10 +198,10 @@ pub unsafe extern "C" fn setun_optimizer_read(
 /// were added, each to as many floats as its parameter has. `report`, unless NULL, is filled also when the
 /// step is refused.
 ///
-/// Returns ARGUMENT (another count; NULL, misaligned; a gradient that overlaps a parameter), STATE (refused,
-/// naming parameter and element: no parameter and no state has changed; or no parameters; or busy), ABI, MEMORY
-/// (nothing has changed; only where the products of Muon, or a device, find none in the midst of a step, parameters
-/// before that one have stepped).
+/// Returns ARGUMENT (another count; NULL, misaligned; a gradient that overlaps a parameter), STATE (refused, naming
+/// parameter and element: no parameter and no state has changed; or no parameters; or busy), ABI, MEMORY (nothing has
+/// changed; only where the products of Muon, or a device, find none in the midst of a step, parameters before that
+/// one have stepped).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_optimizer_step(
     optimizer: *mut setun_optimizer,
@@ -226,13 +226,18 @@ pub unsafe extern "C" fn setun_optimizer_step(
 /// The same, under a guard. `loss` is the mean loss of the batch that the gradients are of. A batch whose loss
 /// or gradient norm is no number, or a spike above the last ones, is skipped: the status is OK, the outcome in
 /// `report` SKIPPED, and nothing has changed. After eight spikes in a row the next is taken: then it is the run that is
-/// at another level, not its batches.
+/// at another level, not its batches. Spikes are seen once 20 batches were taken (and 20 more after a new level),
+/// what is no number from the first batch on.
 ///
 /// Every guard_interval steps `check_due` in the report is 1: then all is kept as it was before the step (in as
 /// much memory as parameters and states take) until `setun_optimizer_judge`, which undoes the step or lets it
 /// stay; without it, the next step lets it stay. Returns as `setun_optimizer_step`, and STATE where the batch would be
-/// skipped and with it more than half of the last 64 were, or undone. After a failure the guard has not seen the batch:
-/// it may come again.
+/// skipped and with it more than half of the last 64 were, or undone: the guard stops, and `report`, filled then too, has
+/// the outcome SKIPPED. After a failure the guard has not seen the batch: it may come again.
+///
+/// Out of a stop leads any batch that is not skipped: it is taken as ever, and one of the 64 less. So lower learning
+/// rate or radius, or leave such batches out. `setun_optimizer_step` steps along any that is finite, and the guard
+/// remembers nothing of it. A larger guard_spike takes another optimizer, which may load a file of this one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_optimizer_step_guarded(
     optimizer: *mut setun_optimizer,
@@ -260,7 +265,8 @@ pub unsafe extern "C" fn setun_optimizer_step_guarded(
 /// that rise (or of one part: at all), or is no number, the step is undone bit for bit, the radius is a quarter
 /// (with the mode off: the learning rate) and grows back by 5% a step, and `undone`, unless NULL, becomes 1,
 /// else 0. Returns STATE (no step waits for it; or, once the step is undone, more than half of the last 64 batches
-/// were skipped or undone), ARGUMENT.
+/// were skipped or undone: then `undone` is not written, and steps go on as after a stop of
+/// `setun_optimizer_step_guarded`), ARGUMENT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_optimizer_judge(
     optimizer: *mut setun_optimizer,
@@ -343,7 +349,7 @@ pub unsafe extern "C" fn setun_optimizer_report(
 /// ARGUMENT unless it is one of so many.
 fn parameter_index(index: i64, count: usize) -> Result<usize> {
     let found = usize::try_from(index).ok().filter(|&index| index < count);
-    found.ok_or_else(|| error!(Argument, "index is {index}, expected -1, or one of {count} parameters from 0"))
+    found.ok_or_else(|| error!(Argument, "index is {index}, the optimizer has {count} parameters"))
 }
 
 fn parameter_report(all: &Report, Parameter { report, .. }: &Parameter) -> setun_step_report {
@@ -364,9 +370,9 @@ fn parameter_report(all: &Report, Parameter { report, .. }: &Parameter) -> setun
     }
 }
 
-/// Says the radius of the next step, before the schedule: the options' or the last that was set (of NAN, that of a
-/// matrix that does not step by Muon), and of it what refused updates and undone steps have left. Returns ARGUMENT (out
-/// is NULL).
+/// Says the common radius of the next step, before the schedule: the options' or the last that was set (of NAN, that
+/// of AdamW with d = 128, see `setun_optimizer_options`), and of it what refused updates and undone steps have left.
+/// Returns ARGUMENT (out is NULL).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_optimizer_radius(optimizer: *const setun_optimizer, out: *mut f64) -> setun_status {
     guard("optimizer_radius", || {
@@ -376,7 +382,8 @@ pub unsafe extern "C" fn setun_optimizer_radius(optimizer: *const setun_optimize
     })
 }
 
-/// Sets the radius, 0 or more, for a schedule of yours, or NAN for that of the mode; that of vectors stays. What refused
+/// Sets the radius, 0 or more, for a schedule of yours, or NAN for that of the mode: of all parameters but those with
+/// a radius of their own, and of vectors while vector_radius is NAN. A file that is loaded sets it too. What refused
 /// updates have taken of it stays taken, until it has grown back. Returns ARGUMENT (negative, or beyond f32), STATE
 /// (busy).
 #[unsafe(no_mangle)]
@@ -384,8 +391,8 @@ pub unsafe extern "C" fn setun_optimizer_set_radius(optimizer: *mut setun_optimi
     guard("optimizer_set_radius", || handle::exclusive(optimizer, "optimizer")?.get_mut().set_radius(known(radius)))
 }
 
-/// Sets the learning rate, 0 or more, for a schedule of yours. Returns ARGUMENT (negative, a NaN, or beyond f32), STATE
-/// (busy).
+/// Sets the learning rate, 0 or more, for a schedule of yours; a file that is loaded sets it too. Returns ARGUMENT
+/// (negative, a NaN, or beyond f32), STATE (busy).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_optimizer_set_learning_rate(
     optimizer: *mut setun_optimizer,
@@ -413,8 +420,9 @@ pub unsafe extern "C" fn setun_optimizer_state_bytes(
 /// Writes the parameters, their states, the count of steps, the learning rate, the radius, what the guard remembers,
 /// the rms of each parameter before its first step, what the last step did to it, and the network, if there is one, to
 /// the file `path` (safetensors: parameter.<name>, m.<name>, v.<name>, and with _scale at the end of the first word the
-/// scales of codes; initial_rms, previous; lr_net.*), or replaces it, whole or not at all. Returns STATE (a parameter
-/// holds a NaN or an infinity: nothing is written), IO, MEMORY.
+/// scales of codes; initial_rms, previous; lr_net.*), or replaces it, whole or not at all. A step that waits for
+/// `setun_optimizer_judge` is saved as one that stays: judge first. Returns STATE (a parameter holds a NaN or an
+/// infinity: nothing is written), IO, MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_optimizer_save(optimizer: *const setun_optimizer, path: *const c_char) -> setun_status {
     guard("optimizer_save", || {
@@ -427,10 +435,11 @@ pub unsafe extern "C" fn setun_optimizer_save(optimizer: *const setun_optimizer,
 /// Continues from a file of `setun_optimizer_save`: writes your parameters too. The optimizer must have
 /// parameters of the same names and shapes, with states of the same kind, and a network where the file has one, whose
 /// weights and states it takes over; the options of create and add, and the network's online_rate, are not in the file.
+/// But the learning rate and the radius are: set them after it, if they shall be others.
 ///
-/// With the same options, on the same backend and CPU level, the steps that follow are bit for bit those of
-/// an optimizer that never stopped. On failure nothing has changed. Returns IO, FORMAT (damaged, or other
-/// parameters; says what), MEMORY.
+/// With the same options, on the same backend and CPU level, the steps that follow are bit for bit those of an
+/// optimizer that never stopped. On failure nothing has changed. Returns IO, FORMAT (damaged, or with other
+/// parameters, another method or states, a network or none, naming which), MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_optimizer_load(optimizer: *mut setun_optimizer, path: *const c_char) -> setun_status {
     guard("optimizer_load", || {

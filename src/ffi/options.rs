@@ -14,6 +14,9 @@ use std::slice;
 /// Beyond this a `struct_size` is an uninitialized variable, not a newer struct.
 const LARGEST: usize = 4096;
 
+/// Structs that are filled have no init function.
+const FILLED: &str = "set it first";
+
 /// A struct of the C surface that begins with `struct_size`.
 ///
 /// # Safety
@@ -33,7 +36,7 @@ pub unsafe fn read<T: Versioned>(options: *const T, argument: &str) -> Result<T>
         return Ok(value);
     }
     // SAFETY: not NULL; the caller vouches for the first field at least.
-    let size = unsafe { struct_size(options, argument) }?;
+    let size = unsafe { struct_size(options, argument, "call its init function first") }?;
     let known = size.min(size_of::<T>());
     // SAFETY: both hold `known` bytes, the value is a separate local, and any bytes are a T.
     unsafe { std::ptr::copy_nonoverlapping(options.cast::<u8>(), (&raw mut value).cast::<u8>(), known) };
@@ -57,7 +60,7 @@ pub unsafe fn read<T: Versioned>(options: *const T, argument: &str) -> Result<T>
 /// `out` points to as many writable bytes as its first field says.
 pub unsafe fn write<T: Versioned>(out: *mut T, value: T, argument: &str) -> Result<()> {
     // SAFETY: passed on to the caller.
-    let size = unsafe { struct_size(out, argument) }?;
+    let size = unsafe { struct_size(out, argument, FILLED) }?;
     let known = size.min(size_of::<T>());
     let first = size_of::<usize>();
     // SAFETY: `out` holds `size` bytes and `value` is a local; the first field stays what the caller set.
@@ -75,7 +78,7 @@ pub unsafe fn write<T: Versioned>(out: *mut T, value: T, argument: &str) -> Resu
 /// `out` is NULL or points to a readable `usize`.
 pub unsafe fn check<T: Versioned>(out: *const T, argument: &str) -> Result<()> {
     // SAFETY: passed on to the caller.
-    unsafe { struct_size(out, argument) }.map(|_| ())
+    unsafe { struct_size(out, argument, FILLED) }.map(|_| ())
 }
 
 /// Writes the defaults into a struct of `size` bytes, and that size into its first field. Nothing when NULL, misaligned, or of
@@ -103,14 +106,14 @@ fn is_size<T>(size: usize) -> bool {
 
 /// # Safety
 /// `options` is NULL or points to a readable `usize`.
-unsafe fn struct_size<T>(options: *const T, argument: &str) -> Result<usize> {
+unsafe fn struct_size<T>(options: *const T, argument: &str, how: &str) -> Result<usize> {
     check_pointer(options, argument)?;
     // SAFETY: not NULL and aligned.
     let size = unsafe { options.cast::<usize>().read() };
     ensure!(
         is_size::<T>(size),
         Abi,
-        "{argument}: struct_size is {size}, expected {}, the size of the struct: set it, or call its init function first",
+        "{argument}: struct_size is {size}, expected {}, the size of the struct: {how}",
         size_of::<T>()
     );
     Ok(size)

@@ -11,11 +11,13 @@
 //! which asks for no more evaluations; where that is slow or stops short, it goes on with differences of gradients.
 //!
 //! The first point evaluated is the feasible one that is nearest to the start. From there on f and its gradient are
-//! only asked for within the bounds, to the last bit, and where products are given, within the other constraints too, to
-//! rounding. f may be a NaN or an infinity: that step is then refused, and the radius shrinks. f never rises, but for
-//! rounding. The result is a local minimum, and the same bits on every machine of a kind. One thread. Memory: 16 n
-//! bytes for each of up to 100 products (all n with SETUN_SUBPROBLEM_EXACT) or, learned, of up to 90, as much again
-//! while a step is made, and 8 n for each row.
+//! only asked for within the bounds, to the last bit, and where products are given, and finite, within the other
+//! constraints too, to rounding. f and its gradient may be NaN or infinite after the start: that step is then
+//! refused, and the radius shrinks; where that goes on, the solve ends with OK and the termination STEP, so look at
+//! that and at projected_gradient. In place of a product that is not finite goes a difference of gradients. f never
+//! rises, but for rounding. The result is a local minimum, and the same bits on every machine of a kind. One thread.
+//! Memory: 16 n bytes for each of up to 100 products (all n with SETUN_SUBPROBLEM_EXACT) or, learned, of up to 90, as
+//! much again while a step is made, and 8 n for each row.
 //!
 //!     double x[2] = {-1.2, 1}, lower[2] = {-2, -2}, upper[2] = {0.5, 2};
 //!     setun_problem *problem = NULL;
@@ -70,7 +72,9 @@ pub enum setun_subproblem {
 pub enum setun_termination {
     /// The projected gradient is within `gradient_tolerance`.
     Gradient = 0,
-    /// The radius is within `step_tolerance` of x.
+    /// The radius is within `step_tolerance` of x: no step lowered f enough, however short. Where f or its gradient is a
+    /// NaN or an infinity wherever the solve wants to go, it ends so too, at the last point where both were finite;
+    /// `projected_gradient` is large then.
     Step = 1,
     /// The decrease that the model predicts is within `function_tolerance` of f, or below what f can tell apart.
     Function = 2,
@@ -134,9 +138,9 @@ pub struct setun_problem_options {
     pub function_tolerance: f64,
     /// How far the nearest feasible point may be outside, by rounding. Default 1e-8.
     pub feasibility_tolerance: f64,
-    /// Default 1000.
+    /// 0 = f and its gradient at the feasible point nearest to x, and no step. Default 1000.
     pub max_iterations: i64,
-    /// Of f; 0 = no limit. Default 0.
+    /// Of f, looked at before each iteration; 0 = no limit. Default 0.
     pub max_evaluations: i64,
     /// Hears of the progress; NULL = nobody. Default NULL.
     pub progress: setun_problem_callback,
@@ -146,6 +150,7 @@ pub struct setun_problem_options {
     pub cancel: *const setun_cancel,
     /// A `setun_subproblem`. Default SETUN_SUBPROBLEM_AUTO.
     pub subproblem: i32,
+    /// Leave it 0; it is not looked at.
     pub reserved: i32,
 }
 
@@ -204,6 +209,7 @@ pub unsafe extern "C" fn setun_problem_create(
 ) -> setun_status {
     guard("problem_create", || {
         check_pointer(out, "out")?;
+        ensure!(n > 0, Argument, "n is {n}, expected 1 or more");
         let object = ProblemObject::new(size(n, "n")?, objective, gradient, product, user_data)?;
         // SAFETY: NULL is checked; a valid pointer is the caller's contract.
         unsafe { handle::give(out, object) }

@@ -21,6 +21,17 @@
 //! After such an update the radius is a quarter (with the mode off: the learning rate), and grows back by
 //! 5% a step; a bad gradient leaves it as it is.
 //!
+//! SETUN_ERR_STATE says several things to a loop. Set the outcome of the report to -1 before each step, and look at it:
+//!
+//!     BAD_GRADIENT, BAD_PARAMETER   refused: no step of these numbers will do
+//!     BAD_UPDATE                    refused: the same gradients may do next time, with a quarter of the radius
+//!     SKIPPED                       the guard stops: it has skipped or undone more than half of the last 64 steps
+//!     still -1                      nothing was looked at: there are no parameters, or the handle is busy
+//!
+//! Busy is a handle while another thread is in a call on it, one that only reads too: a thread that watches by
+//! `setun_optimizer_report` (or any other call on a const optimizer) can make the step of another return STATE. Call
+//! the step again then, or let the thread that steps hand its reports on.
+//!
 //! `setun_step` needs no handle, and is AdamW's on floats. All else is a `setun_optimizer`'s, of the next section.
 //!
 //!     float w[2] = {1, 2}, gradient[2], moments[4] = {0};
@@ -40,7 +51,7 @@ use crate::step::{
     GuardOptions, Held, Kind, Method, Parameter, ParameterOptions, Precision, RadiusBase, RefusalKind, Report,
     StepOptions, step_alone,
 };
-use crate::tensor::error::ensure;
+use crate::tensor::error::{ensure, error};
 use crate::tensor::{Result, View};
 
 /// What the radius does.
@@ -52,7 +63,10 @@ pub enum setun_radius_mode {
     /// A step that is longer is shrunk to it.
     Cap = 1,
     /// Every step is scaled to it; the learning rate has no effect, its schedule has. Weights can grow by it in every
-    /// step: let it fall by a schedule, or set a box.
+    /// step: let it fall by a schedule, or set a box. However small the direction is, it is scaled to the whole radius:
+    /// of a gradient that is 0, weight decay alone, so that a head that no batch uses shrinks by the radius in every step.
+    /// With a weight_decay of 0 of its own it stays as it is. (One that was used before goes on along what its states
+    /// remember until that is 0.)
     Exact = 2,
 }
 
@@ -131,7 +145,9 @@ pub struct setun_optimizer_options {
     /// The longest step of what is no vector: its rms, as a share of the rms of the weights. NAN = that of the mode: 0.05
     /// as a cap; where it is exact 0.0078 (T / 1000)^-0.45 (d / 128)^-0.25, of Muon 0.0125 (T / 1000)^-0.55 (d / 128)^-0.25,
     /// with T total_steps (1000 of none) and d the smaller dimension of the matrix, which was measured on small
-    /// language models. Else 0 or more. Default NAN.
+    /// language models. Of a parameter of two dimensions, [1, n] too, d is the smaller one, 1 there. Of all others, of rank
+    /// 1, 3 and 4, and in `setun_step` and `setun_optimizer_radius`, d counts as 128: its power is left out. Else 0 or
+    /// more. Default NAN.
     pub radius: f64,
     /// The least rms of weights that the radius is a share of; 0 or more. Default 1e-3.
     pub radius_floor: f64,
@@ -168,20 +184,23 @@ pub struct setun_optimizer_options {
     /// 0.2, arXiv 2502.16982.) Default 1.
     pub muon_rms: f64,
     /// The largest share of the trits of a ternary parameter, by the absmean scheme, that change in a step: 0 to 1;
-    /// 1 = no limit. (Of codes, those beside the threshold change sides by their rounding too; and a step is
-    /// held to a 2^17th at most.) Default 1.
+    /// 1 = no limit. Both before and after it they are trits by the threshold from before the step. Weights that are
+    /// quantized anew after it have a threshold of their own, that of their new mean, by which more of them may have
+    /// changed than the budget has (up to 2.2 times as many were seen), or fewer. (Of codes, those beside the threshold change sides by their
+    /// rounding too; and a step is held to a 2^17th at most.) Default 1.
     pub flip_budget: f64,
     /// The radius of vectors, 0 or more; NAN = the same. Default NAN.
     pub vector_radius: f64,
     /// Of the numbers that codes are rounded by. Default 0.
     pub seed: u64,
-    /// 0 or 1: Nesterov's form of Muon and momentum. Default 1.
+    /// Nesterov's form of Muon and momentum, unless 0. Default 1.
     pub nesterov: i32,
-    /// 0.
+    /// Leave it 0; it is not looked at.
     pub reserved: i32,
     /// Steps between two checks of `setun_optimizer_step_guarded`; 0 = none. Default 16.
     pub guard_interval: i64,
-    /// How many standard deviations above the last ones a loss or a gradient norm is a spike; more than 0. Default 6.
+    /// How many standard deviations above the last ones a loss or a gradient norm is a spike; more than 0. None is a
+    /// spike before 20 batches were taken under the guard. Default 6.
     pub guard_spike: f64,
     /// How many standard errors worse a step may make its batch; more than 0. Default 2.
     pub guard_tolerance: f64,
@@ -248,7 +267,8 @@ pub struct setun_step_report {
     pub weight_rms: f64,
     /// The largest step_rms / max(weight_rms, floor) of a parameter: what the radius bounds.
     pub ratio: f64,
-    /// The radius of this step, after what refusals have left of it; INFINITY with the mode off.
+    /// The common radius of this step, after what refusals have left of it; INFINITY with the mode off. Also in the report
+    /// of one parameter, whatever that has of its own: a radius, that of vectors, or by NAN that of its dimensions.
     pub radius: f64,
     /// Parameters whose step the radius made another than the learning rate asked for.
     pub held: i64,
@@ -260,14 +280,14 @@ pub struct setun_step_report {
     pub refused_parameters: i64,
     /// For a bad update.
     pub refused_updates: i64,
-    /// Trits that changed in this step, and how many there are where that is known: of ternary parameters, while
-    /// flip_budget is below 1, or with a network.
+    /// Trits that changed in this step, by the threshold from before it (see flip_budget), and how many there are where that
+    /// is known: of ternary parameters, while flip_budget is below 1, or with a network.
     pub flips: i64,
     pub trits: i64,
-    /// Of one parameter, what the flip budget left of its step; 1 where it did not hold it.
+    /// Of one parameter, what the flip budget left of its step; 1 where it did not hold it. NAN in a report of all.
     pub flip_share: f64,
     /// Of one parameter, the cosine of its gradient and its first moment before the step, and the mean of m^2 over
-    /// that of v; NAN where there is none.
+    /// that of v; NAN where there is none, and in a report of all.
     pub cosine: f64,
     pub signal: f64,
     /// What refusals and undone steps have left of the radius: 1 where none is missing.
@@ -345,9 +365,9 @@ pub unsafe fn check_report(report: *const setun_step_report) -> Result<()> {
     unsafe { options::check(report, "report") }
 }
 
-/// A refused step is told to the caller twice: in the report, and as the status.
+/// A refused step, and that the guard stops, are told to the caller twice: in the report, and as the status.
 pub fn outcome(report: Report) -> Result<()> {
-    report.refusal.map_or(Ok(()), |refusal| Err(refusal.error))
+    report.refusal.map(|refusal| refusal.error).or(report.stop).map_or(Ok(()), Err)
 }
 
 /// Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing.
@@ -359,13 +379,14 @@ pub unsafe extern "C" fn setun_optimizer_options_init(options: *mut setun_optimi
 
 /// One step of `parameters` [n] along `gradient` [n], as a matrix's: with weight_decay and radius_floor.
 ///
-/// `moments` [2, n] is what AdamW remembers, yours to keep: 0 before the first step, then what the last
-/// call left. `step` counts from 1, by one for each step taken. The radius is the options'; it does not
-/// shrink. NULL options = the defaults. `report`, unless NULL, is filled also when the step is refused.
+/// `moments` [2, n] is what AdamW remembers, yours to keep: 0 before the first step, then what the last call left.
+/// `step` counts from 1, by one for each step taken. The radius is the options' (of NAN in the exact mode, that of d
+/// = 128, whatever n is); it does not shrink. NULL options = the defaults. `report`, unless NULL, is filled also when
+/// the step is refused.
 ///
-/// Returns ARGUMENT (overlap; misaligned; moments that no such number of steps can leave, naming the
-/// element; another method, states, radius_base or flip_budget than the defaults), STATE (refused, naming the element
-/// where there is one: nothing was written but the report), ABI, MEMORY.
+/// Returns ARGUMENT (overlap; misaligned; moments that no such number of steps can leave, naming the element; another
+/// method, states, radius_base or flip_budget than the defaults, naming it), STATE (refused, naming the element where
+/// there is one: nothing was written but the report), ABI, MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_step(
     parameters: *mut f32,
@@ -386,13 +407,15 @@ pub unsafe extern "C" fn setun_step(
         guard_options(&options)?;
         let options = step_options(&options)?;
         options.validate()?;
-        let plain = (options.method, options.precision, options.radius_base, options.flip_budget)
-            == (Method::AdamW, Precision::F32, RadiusBase::Current, 1.0);
-        ensure!(
-            plain,
-            Argument,
-            "options ask for more than AdamW on floats with a current radius_base, which takes a setun_optimizer"
-        );
+        let others = [
+            ("method", options.method != Method::AdamW),
+            ("states", options.precision != Precision::F32),
+            ("radius_base", options.radius_base != RadiusBase::Current),
+            ("flip_budget", options.flip_budget != 1.0),
+        ];
+        if let Some((name, _)) = others.into_iter().find(|(_, is_other)| *is_other) {
+            return Err(error!(Argument, "{name} is not the default, which takes a setun_optimizer"));
+        }
         let n = size(n, "n")?;
         let pair = count::<f32>(&[2, n], "moments")?;
         ensure!(step >= 1, Argument, "step is {step}, expected 1 for the first, 2 for the next");

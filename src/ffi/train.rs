@@ -95,7 +95,8 @@ pub struct setun_metrics {
     /// What `use_adaptive_lr` multiplied the learning rate of the schedule by, which `learning_rate` contains;
     /// 1 when it is off.
     pub learning_rate_factor: f64,
-    /// The share of the trits of all matrices that the step changed; NaN without ternary weights.
+    /// The share of the trits of all matrices that the step changed, by the thresholds from before it; NaN without
+    /// ternary weights.
     pub flip_rate: f64,
     /// The largest rms(step) over rms(weights) of a parameter; NaN where the batch was skipped, as flip_rate then.
     pub step_ratio: f64,
@@ -254,7 +255,8 @@ pub struct setun_train_options {
     /// rms(step) over rms(weights) of each matrix, at most or exactly, at the peak of the schedule; NAN = that of the mode, as in
     /// `setun_optimizer_options`, with T the steps of the run. Default NAN.
     pub radius: f64,
-    /// The largest share of the trits of a matrix that change in a step; 1 = no limit. Default 1.
+    /// The largest share of the trits of a matrix that change in a step, by the threshold from before it, as in
+    /// `setun_optimizer_options`; 1 = no limit. Default 1.
     pub flip_budget: f64,
     /// The radius of gains; NAN = the same. Default NAN.
     pub vector_radius: f64,

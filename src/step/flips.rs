@@ -1,4 +1,7 @@
 //! The flip budget: how much of a step leaves so many trits of a ternary parameter as they are.
+//!
+//! Trits before and after the step are those by the threshold from before it. The next forward pass quantizes with the absmean of
+//! the weights after it, which moves the threshold: by that one more trits may have changed than the budget has, or fewer.
 
 use crate::backend::FLIP_BINS;
 

@@ -131,10 +131,11 @@ impl Optimizer {
     }
 
     /// The step of a batch, which the guard may skip: then nothing has changed but what it remembers, and `gradients` is not asked
-    /// for them. Where a check is due, all is kept as it was before the step. A network sees the loss of a batch that is not skipped.
+    /// for them. Where a check is due, all is kept as it was before the step. A network sees the loss of a batch that is not
+    /// skipped.
     ///
-    /// After a refused step and after an error, guard and network have not seen the batch: it may come again. STATE where the guard
-    /// has to skip all the time.
+    /// After a refused step, after an error, and where the guard has to skip all the time, which `stop` of the report says, guard and
+    /// network have not seen the batch: it may come again.
     pub fn step_guarded<'g>(
         &mut self,
         weights: &mut (dyn Weights + Send),
@@ -142,14 +143,11 @@ impl Optimizer {
         gradients: impl FnOnce(&Optimizer) -> Result<Vec<View<'g>>>,
     ) -> Result<Report> {
         let (guard, trend) = (self.progress.guard, self.net.as_ref().map(LrNet::trend));
-        let done = self.look(batch).and_then(|skipped| match skipped {
+        let done = match self.look(batch) {
             Some(report) => Ok(report),
-            None => {
-                let gradients = gradients(self)?;
-                self.step_watched(weights, batch, &gradients)
-            }
-        });
-        if done.as_ref().map_or(true, |report| report.refusal.is_some()) {
+            None => gradients(self).and_then(|gradients| self.step_watched(weights, batch, &gradients)),
+        };
+        if done.as_ref().map_or(true, |report| report.refusal.is_some() || report.stop.is_some()) {
             self.forget();
             self.progress.guard = guard;
             if let (Some(net), Some(trend)) = (&mut self.net, trend) {
@@ -160,18 +158,18 @@ impl Optimizer {
     }
 
     /// The report of a batch that the guard skips.
-    fn look(&mut self, batch: &Batch) -> Result<Option<Report>> {
-        let Some((options, norm)) = batch.guard else { return Ok(None) };
+    fn look(&mut self, batch: &Batch) -> Option<Report> {
+        let (options, norm) = batch.guard?;
         let guard = &mut self.progress.guard;
-        let Some(skip) = guard.look(options, batch.loss, norm) else { return Ok(None) };
-        guard.check_health()?;
-        Ok(Some(Report {
+        let skip = guard.look(options, batch.loss, norm)?;
+        Some(Report {
             skip: Some(skip),
+            stop: guard.check_health().err(),
             gradient_norm: norm,
             gradient_scale: clip_scale(&self.options, norm),
             refused: self.progress.refused,
             ..Report::of(&self.options, &self.turn())
-        }))
+        })
     }
 
     fn step_watched(

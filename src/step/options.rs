@@ -86,7 +86,7 @@ pub struct StepOptions {
     /// The least rms that the radius is taken of: for matrices, and for vectors.
     pub floor: f64,
     pub vector_floor: f64,
-    /// The largest share of the trits of a ternary parameter that change in a step; 1: no limit.
+    /// The largest share of the trits of a ternary parameter that change in a step, by the threshold from before it; 1: no limit.
     pub flip_budget: f64,
     /// The box that every element stays in.
     pub lower: f64,
@@ -194,7 +194,7 @@ pub fn check_radius(radius: f64) -> Result<()> {
 }
 
 fn not_negative(name: &str, value: f64) -> Result<()> {
-    ensure!(value >= 0.0 && (value as f32).is_finite(), Argument, "{name} is {value}, expected 0 or a positive number");
+    ensure!(value >= 0.0 && (value as f32).is_finite(), Argument, "{name} is {value}, expected 0 to 3.4e38");
     Ok(())
 }
 

@@ -6,8 +6,8 @@
 //!             Muon               0.0125 (T / 1000)^-0.55 (d / 128)^-0.25
 //! ```
 //!
-//! T is the length of the schedule, 1000 where it has none, d the smaller dimension of a matrix; of a vector the power of d is left
-//! out. Muon's directions are as long in every one of a matrix's singular vectors, and can be longer.
+//! T is the length of the schedule, 1000 where it has none, d the smaller dimension of a parameter of two; of any other the power
+//! of d is left out. Muon's directions are as long in every one of a matrix's singular vectors, and can be longer.
 //!
 //! The rule is fitted to runs of a ternary model of three sizes over three horizons (the README has the table). Losses are within 1%
 //! over about a factor of two of the radius: its powers are not known better than that.

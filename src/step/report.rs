@@ -48,7 +48,8 @@ pub struct ParameterReport {
     pub held: bool,
     /// Elements that the box held.
     pub clamped: u64,
-    /// Trits that changed, and how many there are, of a ternary parameter whose threshold is known.
+    /// Trits that changed, by the threshold from before the step, and how many there are, of a ternary parameter whose threshold is
+    /// known.
     pub flips: u64,
     pub trits: u64,
     /// What the flip budget left of the step: 1 where it did not hold it.
@@ -110,6 +111,8 @@ pub struct Report {
     pub skipped: u64,
     pub undone: u64,
     pub skip: Option<Skip>,
+    /// STATE where the guard has to skip all the time.
+    pub stop: Option<Error>,
     pub check_due: bool,
 }
 

@@ -148,17 +148,27 @@ impl Optimizer {
 
     /// Whether the file holds these parameters and no others, undamaged.
     fn check_tensors(&self, weights: &Held, file: &File, is_first: bool) -> Result<()> {
-        let mut ours = 0;
+        let mut ours = Vec::new();
         for (i, parameter) in self.parameters().iter().enumerate() {
             for (name, tensor) in named(parameter, weights.tensors(i)) {
+                check_there(file, &name)?;
                 file.check(&name, tensor.dtype(), tensor.dims())?;
-                ours += 1;
+                ours.push(name);
             }
         }
         let extras = if is_first { Vec::new() } else { self.extras()? };
-        ours += extras.len();
-        let there = file.names().count();
-        ensure!(there == ours, Format, "it holds {there} tensors, the optimizer has {ours}: other parameters");
+        for (name, _) in &extras {
+            check_there(file, name)?;
+            ours.push(name.clone());
+        }
+        if file.names().count() != ours.len() {
+            // A whole parameter says more than one of its states.
+            let others = || file.names().filter(|name| ours.iter().all(|own| own != name));
+            let name = others().find(|name| name.starts_with("parameter.")).or_else(|| others().next());
+            let name = name.unwrap_or_default();
+            let why = difference(name, "it has a network, the optimizer has none");
+            return Err(error!(Format, "it holds {name}, which the optimizer does not have: {why}"));
+        }
         for (name, extra) in extras {
             // Of the network's states there are as many as parameters have stepped.
             let dims = if name == STATES { file.tensor(&name)?.dims.to_vec() } else { extra.dims };
@@ -203,6 +213,22 @@ impl Optimizer {
             }
         }
         Ok(())
+    }
+}
+
+fn check_there(file: &File, name: &str) -> Result<()> {
+    let missing = file.tensor(name).is_err() && file.names().all(|other| other != name);
+    let why = difference(name, "the optimizer has a network, the file has none");
+    ensure!(!missing, Format, "the tensor {name} is missing: {why}");
+    Ok(())
+}
+
+/// What a tensor that only the file has, or only the optimizer, says about the two.
+fn difference<'a>(name: &str, of_net: &'a str) -> &'a str {
+    match name.split('.').next() {
+        Some("lr_net") => of_net,
+        Some("parameter") => "other parameters",
+        _ => "another method, or states of another kind",
     }
 }
 

@@ -1,6 +1,6 @@
 //! Every allocation whose size a user controls goes through here: a failure is an error, never an abort.
 
-use super::error::{Result, error};
+use super::error::{Error, Result, error};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
@@ -69,8 +69,15 @@ impl Drop for Buffer {
 
 /// Room for `additional` more elements, or MEMORY.
 pub fn reserve<T>(vector: &mut Vec<T>, additional: usize) -> Result<()> {
-    let bytes = additional.saturating_mul(size_of::<T>());
-    vector.try_reserve(additional).map_err(|_| error!(Memory, "out of memory allocating {bytes} bytes"))
+    vector.try_reserve(additional).map_err(|_| out_of_memory(additional, size_of::<T>()))
+}
+
+#[cold]
+fn out_of_memory(count: usize, size: usize) -> Error {
+    match count.checked_mul(size) {
+        Some(bytes) => error!(Memory, "out of memory allocating {bytes} bytes"),
+        None => error!(Memory, "out of memory allocating {count} elements of {size} bytes"),
+    }
 }
 
 /// A vector of `count` zeros (any all-zero-bytes value), or MEMORY.
@@ -84,6 +91,13 @@ pub fn vec_zeroed<T: bytemuck::Zeroable + Clone>(count: usize) -> Result<Vec<T>>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_no_memory_holds_is_named_by_its_bytes_or_its_elements() {
+        let refused = |count: usize| vec_zeroed::<f64>(count).unwrap_err().message;
+        assert_eq!(refused(1 << 60), "out of memory allocating 9223372036854775808 bytes");
+        assert_eq!(refused(usize::MAX), format!("out of memory allocating {} elements of 8 bytes", usize::MAX));
+    }
 
     #[test]
     fn buffers_are_aligned_and_zero_even_when_empty() {

@@ -253,7 +253,7 @@ fn positive(name: &str, value: f64) -> Result<()> {
 }
 
 fn not_negative(name: &str, value: f64) -> Result<()> {
-    ensure!(value >= 0.0 && (value as f32).is_finite(), Argument, "{name} is {value}, expected 0 or a positive number");
+    ensure!(value >= 0.0 && (value as f32).is_finite(), Argument, "{name} is {value}, expected 0 to 3.4e38");
     Ok(())
 }
 

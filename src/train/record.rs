@@ -149,7 +149,7 @@ impl Run<'_> {
         let mut allowed = Vec::new();
         let mut differences = differences(saved, &now);
         // Other clusters follow from another text, seed or model: what they follow from is named instead.
-        sort_few(&mut differences, |a, b| (a.0 == "clusters") < (b.0 == "clusters"));
+        sort_few(&mut differences, |a, b| a.0 != "clusters" && b.0 == "clusters");
         for (path, saved, now) in differences {
             let message = format!("{path} was {saved} and is {now}");
             match path.as_str() {

@@ -183,6 +183,9 @@ impl Work {
             }
             views(gradients)
         })?;
+        if let Some(error) = report.stop {
+            return Err(error);
+        }
         (done.learning_rate, done.gradient_norm) = (report.learning_rate, report.gradient_norm);
         if let Some(skip) = report.skip {
             let (loss, why) = (done.loss, describe(skip));

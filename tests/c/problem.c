@@ -211,8 +211,10 @@ static void limits_and_wrong_use(void)
     options.max_evaluations = 5;
     CHECK_OK(setun_problem_solve(problem, x, &options, &report));
     CHECK(report.termination == SETUN_TERMINATION_MAX_EVALUATIONS && report.objectives == 5);
-    CHECK_FAILS(setun_problem_create(0, rosenbrock, gradient, NULL, NULL, &other), SETUN_ERR_ARGUMENT, "n is 0");
-    CHECK_FAILS(setun_problem_create(-2, rosenbrock, gradient, NULL, NULL, &other), SETUN_ERR_ARGUMENT, "n is -2");
+    CHECK_FAILS(setun_problem_create(0, rosenbrock, gradient, NULL, NULL, &other), SETUN_ERR_ARGUMENT, "n is 0, expected 1 or more");
+    CHECK_FAILS(setun_problem_create(-2, rosenbrock, gradient, NULL, NULL, &other), SETUN_ERR_ARGUMENT, "n is -2, expected 1 or more");
+    CHECK_FAILS(setun_problem_create(INT64_MAX, rosenbrock, gradient, NULL, NULL, &other), SETUN_ERR_MEMORY,
+                "9223372036854775807 elements of 8 bytes");
     CHECK_FAILS(setun_problem_create(2, NULL, gradient, NULL, NULL, &other), SETUN_ERR_ARGUMENT, "objective is NULL");
     CHECK_FAILS(setun_problem_create(2, rosenbrock, NULL, NULL, NULL, &other), SETUN_ERR_ARGUMENT, "gradient is NULL");
     CHECK(other == NULL);

@@ -88,6 +88,7 @@ static void backends(void) {
 
 static void bad_calls(void) {
     static const float bad[3] = {NAN, INFINITY, -INFINITY};
+    static const char *const others[4] = {"method", "states", "radius_base", "flip_budget is not the default"};
     float w[N], g[N], moments[2 * N], huge[N];
     setun_optimizer_options options;
     setun_step_report report;
@@ -137,6 +138,8 @@ static void bad_calls(void) {
     options.radius_mode = SETUN_RADIUS_MODE_CAP;
     options.learning_rate = NAN;
     CHECK_FAILS(setun_step(w, gradient, N, moments, 1, &options, NULL), SETUN_ERR_ARGUMENT, "learning_rate is NaN");
+    options.learning_rate = INFINITY;
+    CHECK_FAILS(setun_step(w, gradient, N, moments, 1, &options, NULL), SETUN_ERR_ARGUMENT, "inf, expected 0 to 3.4e38");
     options.learning_rate = .1;
     options.beta2 = 1;
     CHECK_FAILS(setun_step(w, gradient, N, moments, 1, &options, NULL), SETUN_ERR_ARGUMENT, "beta2 is 1");
@@ -147,9 +150,10 @@ static void bad_calls(void) {
         if (i == 2) options.radius_base = SETUN_RADIUS_BASE_INITIAL;
         if (i == 3) options.flip_budget = .5;
         CHECK_FAILS(setun_step(w, gradient, N, moments, 1, &options, NULL), SETUN_ERR_ARGUMENT, "setun_optimizer");
+        CHECK_FAILS(setun_step(w, gradient, N, moments, 1, &options, NULL), SETUN_ERR_ARGUMENT, others[i]);
     }
     report.struct_size = 5;
-    CHECK_FAILS(setun_step(w, gradient, N, moments, 1, NULL, &report), SETUN_ERR_ABI, "report");
+    CHECK_FAILS(setun_step(w, gradient, N, moments, 1, NULL, &report), SETUN_ERR_ABI, "the size of the struct: set it");
     CHECK(memcmp(w, start, sizeof w) == 0);
     for (i = 0; i < 2 * N; i++) CHECK(moments[i] == 0);
     CHECK_OK(setun_step(NULL, NULL, 0, NULL, 1, NULL, NULL));
@@ -264,7 +268,8 @@ static void checkpoint(const char *folder) {
     other.optimizer = NULL;
     CHECK_OK(setun_optimizer_create(NULL, &other.optimizer));
     CHECK_OK(setun_optimizer_add(other.optimizer, "matrix", other.w, matrix, 2, NULL));
-    CHECK_FAILS(setun_optimizer_load(other.optimizer, path), SETUN_ERR_FORMAT, "it holds 8 tensors");
+    CHECK_FAILS(setun_optimizer_load(other.optimizer, path), SETUN_ERR_FORMAT,
+                "it holds parameter.bias, which the optimizer does not have: other parameters");
     CHECK(memcmp(other.w, start, sizeof start) == 0);
     file = fopen(path, "r+b");
     CHECK(file != NULL && fseek(file, -3, SEEK_END) == 0 && fputc(0x55, file) != EOF && fclose(file) == 0);
@@ -460,10 +465,17 @@ static void guarded(void) {
     gradients[0] = gradient;
     memcpy(kept, w, sizeof kept);
     for (i = 0; setun_optimizer_step_guarded(optimizer, gradients, 1, NAN, NULL) == SETUN_OK; i++) CHECK(i < 64);
-    CHECK_FAILS(setun_optimizer_step_guarded(optimizer, gradients, 1, NAN, NULL), SETUN_ERR_STATE,
+    memset(&report, 0xFF, sizeof report);
+    report.struct_size = sizeof report;
+    CHECK_FAILS(setun_optimizer_step_guarded(optimizer, gradients, 1, NAN, &report), SETUN_ERR_STATE,
                 "of the last 64 steps");
+    /* The report says who refused; the batch itself is not counted, as it may come again. */
+    CHECK(report.outcome == SETUN_STEP_OUTCOME_SKIPPED && report.step == 25 && report.skipped == 6 + i);
+    CHECK(report.step_rms == 0 && report.gradient_norm > 0 && report.check_due == 0);
     CHECK(memcmp(kept, w, sizeof kept) == 0);
-    /* A good batch is taken all the same. */
+    /* A step without the guard is one; a good batch is taken all the same. */
+    CHECK_OK(setun_optimizer_step(optimizer, gradients, 1, &report));
+    CHECK(report.outcome == SETUN_STEP_OUTCOME_TAKEN && report.step == 26);
     CHECK_OK(setun_optimizer_step_guarded(optimizer, gradients, 1, 1.76, &report));
     CHECK(report.outcome == SETUN_STEP_OUTCOME_TAKEN);
     setun_optimizer_free(optimizer);

@@ -541,6 +541,24 @@ class Objects(Embedding):
             self.assertFalse(optimizer.judge([1.0], [0.5]))
             report = optimizer.step(gradients, loss=float("nan"))
             self.assertEqual((report.outcome, report.step, report.skipped), (module.StepOutcome.SKIPPED, 2, 1))
+            for index in (2, -1, 9):
+                with self.fails("ARGUMENT", f"index is {index}, the optimizer has 2 parameters"):
+                    optimizer.read(index)
+            for name, call in (
+                ("gradients", lambda: optimizer.step(None)),
+                (r"gradients\[1\]", lambda: optimizer.step([gradients[0], None])),
+                ("loss", lambda: optimizer.step(gradients, loss="2")),
+                ("before", lambda: optimizer.judge(None, [1.0])),
+                ("index", lambda: optimizer.read(None)),
+                ("index", lambda: optimizer.report(None)),
+                ("radius", lambda: setattr(optimizer, "radius", None)),
+                ("learning_rate", lambda: optimizer.set_learning_rate(None)),
+            ):
+                with self.assertRaisesRegex(TypeError, f"^{name} is a "):
+                    call()
+            with self.fails("STATE", "element 1 of the gradient of vector"):
+                optimizer.step([gradients[0], [1.0, math.nan]])
+            self.assertEqual(optimizer.report().outcome, module.StepOutcome.BAD_GRADIENT)
             with self.fails("ARGUMENT", "setun_optimizer_add_compact"):
                 module.Optimizer(states="compact").add("codes", memoryview(bytearray(64)).cast("f", (4, 4)), kind="ternary")
             with self.fails("ARGUMENT", "not compact"):

@@ -75,7 +75,7 @@ fn what_is_not_finite() {
 /// Where the squares are nothing, nor epsilon, numbers become infinite, and those that are past the end of a row stay out of it.
 #[test]
 fn rows_of_nothing() {
-    for d in [40, 392, 600, 1104, 1544, 2104] {
+    for d in [1, 7, 9, 37, 40, 61, 392, 600, 1101, 1104, 1544, 2104] {
         let (mut x, gain) = (normal(&[3, d], 41), normal(&[d], 43));
         x.host_mut::<f32>().unwrap().iter_mut().enumerate().for_each(|(i, x)| *x = [1e-30, -1e-35, 0.0][i / d]);
         check(&format!("rms_norm_quantize of {d} without squares"), EXACT, |row| {
@@ -84,6 +84,17 @@ fn rows_of_nothing() {
             let call = row.kernels.rms_norm_quantize;
             call(&row.launch, &x.view(), &gain.view(), 0.0, to, scales_to, &mut inverse.view_mut())?;
             assert_eq!(scales.host::<f32>()?[..2], [f32::INFINITY; 2]);
+            Ok(vec![codes, scales, inverse])
+        });
+        let one = Tensor::from_slice(&vec![1.0; 3 * d], &[3, d]).unwrap();
+        // Its square is 1e-40, that of which is nothing.
+        x.host_mut::<f32>().unwrap().iter_mut().for_each(|x| *x = x.abs() * 1e10);
+        check(&format!("gated_squared_relu_norm_quantize of {d} without squares"), EXACT, |row| {
+            let [mut codes, mut scales, mut inverse] = outputs([3, d]);
+            let (to, scales_to) = (&mut codes.view_mut(), &mut scales.view_mut());
+            let call = row.kernels.gated_squared_relu_norm_quantize;
+            call(&row.launch, &x.view(), &one.view(), &gain.view(), 0.0, to, scales_to, &mut inverse.view_mut())?;
+            assert_eq!(scales.host::<f32>()?[0], f32::INFINITY);
             Ok(vec![codes, scales, inverse])
         });
     }

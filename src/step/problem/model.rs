@@ -53,7 +53,7 @@ pub struct At<'a> {
 
 /// What H is.
 pub enum Curvature {
-    /// By the caller's product, or by differences of gradients.
+    /// By the caller's product, or by differences of gradients where there is none, or it is not finite.
     Products(Products),
     /// What the gradients so far have told.
     Learned(QuasiNewton),
@@ -153,35 +153,37 @@ fn within(x: &[f64], (lower, upper): (&[f64], &[f64])) -> bool {
     x.iter().zip(lower).zip(upper).all(|((x, lower), upper)| lower <= x && x <= upper)
 }
 
-/// H v of a unit vector: the caller's, or a difference of gradients inside of the bounds. One that is not finite counts as 0:
-/// the model is linear there, and the radius sees to the rest.
+/// H v of a unit vector: the caller's or, where there is none that is finite, a difference of gradients inside of the bounds. If
+/// that is not finite either, it counts as 0: the model is linear there, and the radius sees to the rest.
 fn evaluate(functions: &mut dyn Functions, at: &At, v: &[f64], report: &mut Report) -> Halting<Vec<f64>> {
     let n = v.len();
     let mut image: Vec<f64> = vec_zeroed(n)?;
-    let go_on = if functions.has_product() {
+    if functions.has_product() {
         report.products += 1;
-        functions.product(at.x, v, &mut image)
-    } else {
-        // Half of the digits of x along v; away from a bound that is nearer.
-        let size: f64 = at.x.iter().zip(v).map(|(x, v)| (x * v).abs()).sum();
-        let mut h = f64::EPSILON.sqrt() * (size + 0.01);
-        let mut point = copied(at.x)?;
-        add(h, v, &mut point);
-        if !within(&point, at.bounds) {
-            add(-2.0 * h, v, &mut point);
-            h = -h;
-            if !within(&point, at.bounds) {
-                return on_both_sides(functions, at, v, h, report);
-            }
+        if !functions.product(at.x, v, &mut image) {
+            return Err(Halt::Stopped);
         }
-        report.gradients += 1;
-        let go_on = functions.gradient(&point, &mut image);
-        image.iter_mut().zip(at.gradient).for_each(|(image, g)| *image = (*image - g) / h);
-        go_on
-    };
-    if !go_on {
+        if finite(&image) {
+            return Ok(image);
+        }
+    }
+    // Half of the digits of x along v; away from a bound that is nearer.
+    let size: f64 = at.x.iter().zip(v).map(|(x, v)| (x * v).abs()).sum();
+    let mut h = f64::EPSILON.sqrt() * (size + 0.01);
+    let mut point = copied(at.x)?;
+    add(h, v, &mut point);
+    if !within(&point, at.bounds) {
+        add(-2.0 * h, v, &mut point);
+        h = -h;
+        if !within(&point, at.bounds) {
+            return on_both_sides(functions, at, v, h, report);
+        }
+    }
+    report.gradients += 1;
+    if !functions.gradient(&point, &mut image) {
         return Err(Halt::Stopped);
     }
+    image.iter_mut().zip(at.gradient).for_each(|(image, g)| *image = (*image - g) / h);
     if !finite(&image) {
         image.fill(0.0);
     }

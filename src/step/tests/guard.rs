@@ -214,7 +214,9 @@ fn health_is_asked_for_where_a_batch_is_skipped() {
     run.guard_mut().history = (1 << 33) - 1;
     let before = run.progress().clone();
     for _ in 0..2 {
-        let error = run.step_guarded(&guard, f64::NAN, &gradients(1)).unwrap_err();
+        let report = run.step_guarded(&guard, f64::NAN, &gradients(1)).unwrap();
+        assert_eq!((report.skip, report.step), (Some(Skip::NotFinite), 0));
+        let error = report.stop.unwrap();
         assert!(error.kind == ErrorKind::State && error.message.starts_with("the guard acted in 34"), "{error}");
         assert_eq!(*run.progress(), before);
     }

@@ -136,9 +136,12 @@ fn other_parameters_and_values_that_are_not_finite_are_refused() {
     let message = refused(&scratch, &good, of(&[("matrix", &[5, 7])]));
     assert!(message.contains("parameter.matrix is f32 [7, 5], expected f32 [5, 7]"), "{message}");
     let message = refused(&scratch, &good, of(&[("other", &[5, 7])]));
-    assert!(message.contains("parameter.other is missing"), "{message}");
+    assert!(message.contains("parameter.other is missing: other parameters"), "{message}");
     let message = refused(&scratch, &good, of(&[("matrix", &[7, 5])]));
-    assert!(message.contains("it holds 17 tensors, the optimizer has 5"), "{message}");
+    assert!(
+        message.contains("it holds parameter.biases, which the optimizer does not have: other parameters"),
+        "{message}"
+    );
 
     let mut broken = travelled(&context);
     broken.values_mut(0)[9] = f32::NAN;
@@ -150,6 +153,32 @@ fn other_parameters_and_values_that_are_not_finite_are_refused() {
     assert!(std::fs::read(&path).unwrap() == good);
     let missing = Run::all(&context, &options()).load(&scratch.path().join("none")).unwrap_err();
     assert_eq!(missing.kind, ErrorKind::Io);
+}
+
+#[test]
+fn what_differs_is_named() {
+    let (scratch, context) = (Scratch::new(), context(Backend::Simd, 1));
+    let path = scratch.path().join("file");
+    let of = |method: Method, precision: Precision, has_net: bool| {
+        let mut run = Run::all(&context, &StepOptions { method, precision, ..options() });
+        if has_net {
+            run.set_net(Some(LrNet::new(LrNetOptions::default()).unwrap()));
+        }
+        run
+    };
+    let (adamw, f32) = (Method::AdamW, Precision::F32);
+    let other = "another method, or states of another kind";
+    for (saved, loaded, expected) in [
+        ((adamw, f32, true), (adamw, f32, false), "it has a network, the optimizer has none"),
+        ((adamw, f32, false), (adamw, f32, true), "the optimizer has a network, the file has none"),
+        ((adamw, f32, false), (Method::Momentum, f32, false), other),
+        ((Method::Muon, f32, false), (adamw, f32, false), other),
+        ((adamw, f32, false), (adamw, Precision::Int8, false), "m.masters is f32 [300, 120], expected i8 [300, 120]"),
+    ] {
+        of(saved.0, saved.1, saved.2).save(&path).unwrap();
+        let message = refused(&scratch, &std::fs::read(&path).unwrap(), of(loaded.0, loaded.1, loaded.2));
+        assert!(message.contains(expected), "'{message}' does not hold '{expected}'");
+    }
 }
 
 /// As version 2 wrote it: a sum of the tensors alone, and ten numbers of the guard.

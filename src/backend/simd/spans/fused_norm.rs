@@ -142,7 +142,9 @@ unsafe fn absmax(n: usize, value: impl Fn(usize, usize) -> f32x8) -> f32 {
         i += 16;
     }
     while i < n {
-        lanes[0] = lanes[0].max(cast(value(i, n - i).abs()));
+        // What is past the end is 0 times the inverse: a NaN where that is infinite.
+        let inside: i32x8 = i32x8::splat((n - i) as i32).simd_gt(i32x8::new([0, 1, 2, 3, 4, 5, 6, 7]));
+        lanes[0] = lanes[0].max(cast::<f32x8, i32x8>(value(i, n - i).abs()) & inside);
         i += 8;
     }
     let eight = lanes[0].max(lanes[1]).to_array();

@@ -1,7 +1,7 @@
 //! Gradients in few bits: see `scalar/gradient.rs`.
 
-use super::activation::absmax;
 use super::elementwise::{PhiloxStream, philox};
+use super::math::{load_up_to, max, min};
 use super::reduce::{LANES, fold};
 use super::scheme::ternarize;
 use super::vector::{lanes_sum, load, narrow_signed, store, to_float, write};
@@ -20,7 +20,7 @@ pub unsafe extern "C" fn quantize_gradients(
     codes: *mut i8,
 ) -> f32 {
     let stream = &*stream;
-    let scale = absmax(g, n, 0.0) / 127.0;
+    let scale = absmax(g, n) / 127.0;
     let scale = if scale > LEAST_SCALE { scale } else { LEAST_SCALE };
     let scale = if scale < LARGEST_SCALE { scale } else { LARGEST_SCALE };
     let mut i = 0;
@@ -39,10 +39,29 @@ pub unsafe extern "C" fn quantize_gradients(
     scale
 }
 
-/// |g / scale|, up to 127, rounded up where the top 24 random bits are below its fraction; with the sign of g.
+/// max |g|, where NaN counts as nothing.
+#[inline(always)]
+unsafe fn absmax(g: *const f32, n: usize) -> f32 {
+    let mut lanes = [f32x8::ZERO; 4];
+    let mut i = 0;
+    while i + 32 <= n {
+        for j in 0..4 {
+            lanes[j] = max(load(g.add(i + 8 * j)).abs(), lanes[j]);
+        }
+        i += 32;
+    }
+    while i < n {
+        lanes[0] = max(load_up_to(g.add(i), n - i).abs(), lanes[0]);
+        i += 8;
+    }
+    let eight = max(max(lanes[0], lanes[1]), max(lanes[2], lanes[3])).to_array();
+    eight.iter().fold(0.0, |a: f32, &b| if b > a { b } else { a })
+}
+
+/// |g / scale|, up to 127 (of NaN too), rounded up where the top 24 random bits are below its fraction; with the sign of g.
 #[inline(always)]
 fn code(g: f32x8, scale: f32, words: u32x8) -> i32x8 {
-    let magnitude = (g / f32x8::splat(scale)).abs().fast_min(f32x8::splat(127.0));
+    let magnitude = min((g / f32x8::splat(scale)).abs(), f32x8::splat(127.0));
     let below = magnitude.fast_trunc_int();
     let part = (magnitude - to_float(below)) * 16_777_216.0;
     let up: i32x8 = cast(to_float(cast::<u32x8, i32x8>(words >> 8u32)).simd_lt(part));

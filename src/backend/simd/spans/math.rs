@@ -52,8 +52,14 @@ pub unsafe fn by_vectors(n: usize, mut step: impl FnMut(usize, usize)) {
 /// The larger of each lane; NaN lanes of `x` are passed over.
 #[inline(always)]
 pub fn max(x: f32x8, others: f32x8) -> f32x8 {
-    // fast_max answers its second operand when either is NaN.
-    x.fast_max(others)
+    // fast_max of x86 answers its second operand when either is NaN; that of others answers NaN, and their max the number.
+    if cfg!(target_arch = "x86_64") { x.fast_max(others) } else { x.max(others) }
+}
+
+/// The smaller of each lane; NaN lanes of `x` are passed over.
+#[inline(always)]
+pub fn min(x: f32x8, others: f32x8) -> f32x8 {
+    if cfg!(target_arch = "x86_64") { x.fast_min(others) } else { x.min(others) }
 }
 
 /// max(x, 0), where NaN stays NaN: a broken value must reach the loss, where it is noticed.

@@ -154,6 +154,45 @@ fn where_f_is_not_a_number_the_region_shrinks() {
     assert!(report.f < 1e-12, "{report:?}");
 }
 
+/// Without differences in their place, steepest descent would take a thousand steps here.
+#[test]
+fn products_that_are_not_finite_give_way_to_differences() {
+    for bad in [f64::NAN, f64::INFINITY] {
+        let h = Some(move |_: &[f64], _: &[f64], hv: &mut [f64]| hv.fill(bad));
+        let (f, g) = (rosenbrock, rosenbrock_gradient);
+        let mut functions = Closures { f, g, h, iterations: 0, stop_at: u64::MAX, cancel_at: u64::MAX };
+        let mut x = [-1.2, 1.0];
+        let report = Problem::new(2).unwrap().solve(&mut functions, &mut x, &SolveOptions::default()).unwrap();
+        assert_eq!(report.termination, Termination::Gradient);
+        assert!(report.iterations < 60 && report.products > 0 && report.f < 1e-12, "{report:?}");
+    }
+}
+
+/// Nothing is left to try: the radius ends it, and the gradient tells.
+#[test]
+fn functions_that_fail_after_the_start_end_with_the_step() {
+    for bad in [f64::NAN, f64::INFINITY] {
+        for gradient_too in [false, true] {
+            let (mut seen, mut asked) = (0, 0);
+            let f = |x: &[f64]| {
+                seen += 1;
+                if seen > 1 && !gradient_too { bad } else { bowl(x) }
+            };
+            let g = |x: &[f64], g: &mut [f64]| {
+                asked += 1;
+                bowl_gradient(x, g);
+                if asked > 1 && gradient_too {
+                    g.fill(bad);
+                }
+            };
+            let mut x = [-3.0, 5.0];
+            let report = Problem::new(2).unwrap().solve(&mut plain(f, g), &mut x, &SolveOptions::default()).unwrap();
+            assert_eq!((report.termination, x), (Termination::Step, [-3.0, 5.0]));
+            assert!(report.projected_gradient > 1.0 && report.iterations < 100, "{report:?}");
+        }
+    }
+}
+
 #[test]
 fn it_stops_at_limits_and_when_it_is_told_to() {
     let problem = Problem::new(2).unwrap();
