@@ -27,7 +27,7 @@ typedef struct {
 } row;
 
 static const row rows[ROWS] = {{"seed", SEED, 0},         {"dense", DENSE, 0},           {"dense-long", DENSE_LONG, 0},
-                               {"clusters-1", EXPERTS, 0}, {"clusters-2", EXPERTS, 1}, {"random-1", PARTS, 0},
+                               {"clusters-1", EXPERTS, 0}, {ROUTE_WEIGHED, EXPERTS, 1}, {"random-1", PARTS, 0},
                                {"random-2", PARTS, 1}};
 
 typedef struct {

@@ -121,6 +121,9 @@ typedef struct {
     route_cost cost;
 } route_result;
 
+/* The row whose models are weighed by their distance. */
+#define ROUTE_WEIGHED "clusters-2"
+
 /* Finds a line of the results file, and adds one; `row` says which model it is of. */
 int route_find(const route_options *o, const char *row, route_result *result);
 int route_append(const route_options *o, const char *row, const route_result *result);

@@ -77,11 +77,14 @@ static int results_path(const route_options *o, char path[ROUTE_PATH])
     return -1;
 }
 
-/* How a line begins: with all that its numbers depend on, but for the processor. */
+/* How a line begins: with all that its loss depends on. The sharpness weighs the two nearest only. */
 static void begin(const route_options *o, const char *row, char mark[LINE])
 {
-    snprintf(mark, LINE, "{\"key\":\"%s sharpness %g windows %" PRId64 "\",\"seed\":%" PRId64 ",\"row\":\"%s\",", o->key,
-             o->sharpness, o->eval_windows, o->seed, row);
+    char sharpness[32] = "";
+    if (strcmp(row, ROUTE_WEIGHED) == 0)
+        snprintf(sharpness, sizeof sharpness, " sharpness %g", o->sharpness);
+    snprintf(mark, LINE, "{\"key\":\"%s windows %" PRId64 "%s\",\"seed\":%" PRId64 ",\"row\":\"%s\",", o->key, o->eval_windows,
+             sharpness, o->seed, row);
 }
 
 int route_find(const route_options *o, const char *row, route_result *result)
