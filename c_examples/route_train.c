@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,6 +66,18 @@ static int open_work(work *w, const job *j)
                : check(setun_model_load(w->context, seed, &w->model), "seed model");
 }
 
+/* The library's rule for an exact radius (src/step/radius.rs), but for all the steps that the model will have had: by those of
+   this run alone, the first of a short one would undo what the seed model has learned. */
+static void set_radius(setun_train_options *how, const job *j)
+{
+    const route_options *o = j->options;
+    double steps = (double)(o->seed_steps + j->set->steps) / 1000, width = pow((double)o->model.width / 128, -.25);
+    if (is_seed(j->set) || how->radius_mode != SETUN_RADIUS_MODE_EXACT || !isnan(how->radius))
+        return;
+    how->vector_radius = .0078 * pow(steps, -.45);
+    how->radius = (how->method == SETUN_STEP_METHOD_MUON ? .0125 * pow(steps, -.55) : how->vector_radius) * width;
+}
+
 static int open_trainer(work *w, const job *j)
 {
     const route_options *o = j->options;
@@ -77,6 +90,7 @@ static int open_trainer(work *w, const job *j)
     how.max_steps = j->set->steps;
     how.warmup_steps = how.max_steps < 1000 ? how.max_steps / 10 : 100;
     how.seed = j->name;
+    set_radius(&how, j);
     how.progress = on_step, how.user_data = (void *)j;
     return failed ? -1 : check(setun_trainer_create(w->model, w->dataset, NULL, &how, &w->trainer), j->set->name);
 }
