@@ -1,4 +1,4 @@
-"""The example programs as their users run them: c_examples/build/{quantize,cluster,step,meta_train,solve,train,generate,evaluate}."""
+"""The example programs as their users run them: c_examples/build/{quantize,cluster,step,meta_train,route,solve,train,generate,evaluate}."""
 
 import json
 import math
@@ -521,6 +521,148 @@ class MetaTrain(Programs):
         self.assertIn("none", errors)
 
 
+class Route(Programs):
+    SMALL = ("--clusters 3 --window 512 --layers 2 --width 32 --heads 2 --context 32 --batch 8 --seed-steps 40 --expert-steps 20 "
+             "--workers 2").split()
+    ROWS = ["the seed model, 40 steps", "dense, 20 steps more", "dense, 60 steps more", "3 experts of clusters, the nearest",
+            "3 experts of clusters, the two nearest", "3 experts of random parts, any one", "3 experts of random parts, any two"]
+    MODELS = ["seed", "dense", "dense-long", *(f"{name}-{i}" for name in ("expert", "random") for i in range(3))]
+
+    def setUp(self):
+        super().setUp()
+        self.text = self.folder / "text.txt"
+        # 200 windows of 32 tokens and a target in the last tenth.
+        self.text.write_text(TEXT.read_text(encoding="ascii", errors="replace")[: 10 * (200 * 32 + 1)])
+
+    def route(self, name, *arguments, **more):
+        return run("route", "--text", self.text, "--out", self.folder / name, *self.SMALL, *arguments, **more)
+
+    @staticmethod
+    def rows(printed):
+        """Loss, tokens, core-seconds, and those of the longest, of each row of the table."""
+        found = re.findall(r"^(.+?) {2,}([0-9.]+) +(\d+) +([0-9.]+) +([0-9.]+)$", printed, re.MULTILINE)
+        return {name: tuple(map(float, numbers)) for name, *numbers in found}
+
+    def stamps(self, name):
+        return {path.name: path.stat().st_mtime_ns for path in (self.folder / name).iterdir()}
+
+    def test_every_row_is_there_and_nothing_is_made_twice(self):
+        printed, told = self.route("run")
+        rows, out = self.rows(printed), self.folder / "run"
+        self.assertEqual(list(rows), self.ROWS)
+        self.assertEqual([int(row[1]) for row in rows.values()], [40 * 256, 20 * 256, *[60 * 256] * 5])
+        self.assertEqual(re.findall("^training (.*):", told, re.MULTILINE)[0], "seed")
+        self.assertEqual(sorted(re.findall("^training (.*):", told, re.MULTILINE)), sorted(self.MODELS))
+        self.assertEqual(len({(out / f"{name}.safetensors").read_bytes() for name in self.MODELS}), 9)
+        for row in rows.values():
+            self.assertLess(row[0], 5.0)  # of 5.5 without training
+        # The windows are those of a validation.
+        for name, row in (("seed", self.ROWS[0]), ("dense-long", self.ROWS[2])):
+            measured, _ = run("evaluate", "--model", out / f"{name}.safetensors", "--text", self.text, "--last", .1, "--json")
+            self.assertAlmostEqual(json.loads(measured)["loss"], rows[row][0], delta=1e-4)
+        lines = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+        self.assertEqual({line["row"] for line in lines}, {"seed", "dense", "dense-long", "clusters-1", "clusters-2", "random-1", "random-2"})
+        self.assertEqual({(line["predicted"], line["seed"]) for line in lines}, {(6400, 0)})
+        stamps = self.stamps("run")
+        self.assertEqual(self.route("run"), (printed, ""))
+        self.assertEqual(self.stamps("run"), stamps)
+        # The file of results is enough; another sharpness asks for no other models.
+        self.assertEqual(self.route("elsewhere", "--results", out / "results.jsonl"), (printed, ""))
+        self.assertFalse((self.folder / "elsewhere").exists())
+        sharp, told = self.route("run", "--sharpness", 100)
+        self.assertEqual(told, "")
+        self.assertNotEqual(self.rows(sharp)[self.ROWS[4]], rows[self.ROWS[4]])
+        self.assertEqual({name: row for name, row in self.rows(sharp).items() if name != self.ROWS[4]},
+                         {name: row for name, row in rows.items() if name != self.ROWS[4]})
+
+    def test_a_killed_program_goes_on(self):
+        whole = self.rows(self.route("whole", "--expert-steps", 60)[0])
+        command = [BUILD / "route", "--text", self.text, "--out", self.folder / "run", *self.SMALL, "--expert-steps", "60"]
+        killed = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for((self.folder / "run" / "expert-0.safetensors").exists, killed)
+        killed.kill()
+        killed.wait()
+        there = {name for name in self.MODELS if (self.folder / "run" / f"{name}.safetensors").exists()}
+        printed, told = self.route("run", "--expert-steps", 60, "--workers", 1)
+        again = set(re.findall("^training (.*):", told, re.MULTILINE))
+        self.assertTrue(again and not again & there, "what is whole is not made again")
+        self.assertEqual({name: row[:2] for name, row in self.rows(printed).items()}, {name: row[:2] for name, row in whole.items()})
+
+    def test_mixtures_of_equal_experts_are_the_seed_model(self):
+        self.route("run", "--expert-steps", 0)
+        self.route("run", "--expert-steps", 0, "--sharpness", 0)
+        lines = [json.loads(line) for line in (self.folder / "run" / "results.jsonl").read_text().splitlines()]
+        self.assertEqual(len(lines), 7 + 1, "the sharpness is of one row")
+        for line in lines:
+            self.assertAlmostEqual(line["loss"], lines[0]["loss"], delta=1e-6)
+            self.assertEqual(line["tokens"], 40 * 256 if line["row"] == "seed" else 0)
+
+    def test_experts_of_two_languages(self):
+        words = ["kappa lambda kilo lima ".split(), "ruff zett fuzz thus ".split()]
+        halves = [self.folder / "first.txt", self.folder / "second.txt"]
+        turns = [" ".join(words[turn % 2][i * i % 7 % 4] for i in range(turn, turn + 1000))[:4095] + "\n" for turn in range(24)]
+        self.text.write_text("".join(turns))
+        for half in range(2):
+            halves[half].write_text("".join(turns[half::2]))
+        self.route("run", "--clusters", 2, "--balance", 2, "--expert-steps", 40)
+        experts = []
+        for prompt in ("kilo kappa lima", "thus fuzz ruff"):
+            written, told = run("route", "--out", self.folder / "run", "--prompt", prompt, "--tokens", 40, "--seed", 3)
+            self.assertEqual((written[: len(prompt)], len(written)), (prompt, len(prompt) + 40 + 1))
+            (first, weight), (second, rest) = re.findall(r"expert (\d) \(([0-9.]+)\)", told)
+            self.assertNotEqual(first, second)
+            self.assertAlmostEqual(float(weight) + float(rest), 1, delta=0.011)
+            self.assertGreater(float(weight), 0.5)
+            experts.append(first)
+            again, _ = run("route", "--out", self.folder / "run", "--prompt", prompt, "--tokens", 40, "--seed", 3)
+            self.assertEqual(again, written)
+            one, told = run("route", "--out", self.folder / "run", "--prompt", prompt, "--tokens", 40, "--top", 1, "--temperature", 0)
+            self.assertIn(f"expert {first} (1.00)\n", told)
+            plain, _ = run("generate", "--model", self.folder / "run" / f"expert-{first}.safetensors", "--prompt", prompt,
+                           "--tokens", 16, "--temperature", 0)
+            self.assertEqual(one[: len(prompt) + 16], plain[:-1])
+        for half, own, other in ((0, *experts), (1, *reversed(experts))):
+            losses = [json.loads(run("evaluate", "--model", self.folder / "run" / f"expert-{expert}.safetensors", "--text",
+                                     halves[half], "--json")[0])["loss"] for expert in (own, other)]
+            self.assertLess(losses[0], losses[1] - 0.5, "what it is routed to knows the language")
+
+    def test_tokenizers_and_methods(self):
+        for more in (["--tokenizer", "bpe", "--vocabulary", 300], ["--tokenizer", "character", "--balance", 0],
+                     ["--method", "adamw", "--radius-mode", "off", "--lr", "5e-3", "--eval-windows", 7]):
+            printed, _ = self.route("-".join(map(str, more)), *more)
+            self.assertEqual(list(self.rows(printed)), self.ROWS)
+        self.assertIn(f"over {7 * 32} tokens", printed)
+
+    def test_mistakes_are_told(self):
+        out = ["--out", self.folder / "run"]
+        for arguments, words in (
+            ([], "--text is needed"),
+            (["--text", self.text, "--clusters", 1], "--clusters is 2 to 4096"),
+            (["--text", self.text, "--balance", ".5"], "--balance is 0, or 1 or more"),
+            (["--text", self.text, "--seed-steps", 0], "--seed-steps is 1 or more"),
+            (["--text", self.text, "--window", 0], "--window is 1 or more"),
+            (["--text", self.text, "--method", "sgd"], "adamw|muon|momentum"),
+            (["--prompt", "x", "--top", 3], "--top is 1 or 2"),
+        ):
+            self.assertIn(words, run("route", *out, *arguments, status=2)[1])
+        short = self.folder / "short.txt"
+        short.write_text("a few words " * 20)
+        for arguments, words in (
+            (["--text", self.folder / "none"], "No such file"),
+            (["--text", short], "too few for 3 clusters"),
+            (["--text", short, "--window", 40], "the last tenth has 24 tokens"),
+            (["--text", self.text, "--width", 30], "(SETUN_ERR_ARGUMENT)"),
+            (["--prompt", "x", "--out", self.folder / "none"], "(SETUN_ERR_IO)"),
+        ):
+            self.assertIn(words, run("route", *out, *self.SMALL, *arguments, "--seed-steps", 1, "--expert-steps", 0, status=1)[1])
+        self.route("other", "--expert-steps", 0, "--seed-steps", 1, "--eval-windows", 1)
+        stamps = self.stamps("other")
+        errors = self.route("other", "--expert-steps", 0, "--seed-steps", 1, "--eval-windows", 1, "--seed", 2, status=1)[1]
+        self.assertIn("holds another run", errors)
+        self.assertEqual(self.stamps("other"), stamps, "what is there stays")
+        self.assertIn("--eval-windows N", run("route", "--help")[0])
+
+
 class Solve(Programs):
     def test_the_curve_is_found_inside_of_the_constraints(self):
         number = r"(-?[0-9.]+)"
@@ -860,6 +1002,8 @@ class Sanitized(Programs):
                         "arguments"],
             "generate": ["generate", "arguments"],
             "train": ["train", "results", "options", "arguments", "progress", "curve", "axis", "output", "signals"],
+            "route": ["route", "route_options", "route_text", "route_cluster", "route_train", "route_evaluate", "route_generate",
+                      "route_results", "arguments", "output"],
         }
         for program, files in sources.items():
             command = [os.environ.get("CC", "cc"), *flags, "-I", ROOT / "include", "-o", self.folder / program]
@@ -890,6 +1034,10 @@ class Sanitized(Programs):
         run(self.folder / "train", "--help")
         run(self.folder / "generate", "--model", out / "model.safetensors", "--tokens", 20)
         run(self.folder / "generate", "--model", out / "loss.svg", status=1)
+        experts = ["--text", TEXT, "--out", self.folder / "experts", *Route.SMALL, "--seed-steps", 2, "--expert-steps", 1]
+        run(self.folder / "route", *experts, "--eval-windows", 20, "--prompt", "of ", "--tokens", 5)
+        run(self.folder / "route", *experts, "--eval-windows", 21)
+        run(self.folder / "route", *experts, "--window", 500, status=1)
 
 
 if __name__ == "__main__":
