@@ -50,19 +50,32 @@ def key(asked, text, seed, options):
         "steps": asked.steps,
         "seed": seed,
         "options": options,
+        "teacher": asked.teacher,
     }
 
 
-def run(setun, asked, wanted, dataset, vocabulary):
+def trainer_of(setun, asked, seed, f32, dataset, vocabulary, options):
+    """A new model, and what trains it."""
     layers, width, heads, context, batch = SIZES[asked.size]
     model = setun.Model(
         setun.Context(threads=asked.threads), vocabulary=vocabulary, layers=layers, width=width, heads=heads,
-        context_length=context, hidden=4 * width, quantize_weights=not asked.f32, seed=wanted["seed"],
+        context_length=context, hidden=4 * width, quantize_weights=not f32, seed=seed,
     )
-    options = PLAIN | wanted["options"]
     trainer = setun.Trainer(
-        model, dataset, batch_size=batch, max_steps=asked.steps, seed=wanted["seed"], quantize_weights=not asked.f32, **options
+        model, dataset, batch_size=batch, max_steps=asked.steps, seed=seed, quantize_weights=not f32, **options
     )
+    return model, trainer
+
+
+def run(setun, asked, wanted, dataset, vocabulary):
+    options = PLAIN | wanted["options"]
+    if asked.teacher is not None:
+        learning = PLAIN | {"method": "muon", "learning_rate": asked.teacher}
+        options["teacher"], teaching = trainer_of(setun, asked, wanted["seed"], True, dataset, vocabulary, learning)
+        for _ in range(asked.steps):
+            teaching.step()
+        teaching.close()
+    _, trainer = trainer_of(setun, asked, wanted["seed"], asked.f32, dataset, vocabulary, options)
     began, losses, flips = time.time(), [], []
     failure = None
     try:
@@ -97,6 +110,7 @@ def arguments():
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--set", nargs="*", default=[], help="option=value")
     parser.add_argument("--over", nargs="*", default=[], help="option=value,value")
+    parser.add_argument("--teacher", type=float, help="learn from the f32 twin too, trained by Muon at this rate for as many steps")
     parser.add_argument("--threads", type=int, default=0, help="the numbers do not depend on them")
     parser.add_argument("--report", action="store_true", help="only print what is there")
     return parser.parse_args()
@@ -128,7 +142,7 @@ def main():
         mean = f"{statistics.mean(losses):.4f}" if losses else "-"
         flips = [found["flip_rate"] for found in row if found and found["flip_rate"] is not None]
         flip = f"  flips {statistics.mean(flips):.2e}" if flips else ""
-        name = " ".join(f"{n}={v}" for n, v in options.items())
+        name = " ".join(f"{n}={v}" for n, v in options.items()) + (f" teacher={asked.teacher}" if asked.teacher else "")
         failure = next((found["failure"] for found in row if found and found["failure"]), "")
         print(f"{asked.size}{' f32' if asked.f32 else ''} {asked.steps}  {name:60}  {mean}  "
               f"({', '.join(f'{loss:.4f}' for loss in losses)}){flip} {failure}", flush=True)
