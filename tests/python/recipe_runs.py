@@ -20,21 +20,11 @@ from pathlib import Path
 
 import results
 from results import ROOT
-from step_runs import PLAIN, value
+from step_runs import PLAIN, SIZES, trainer_of, value
 
 sys.path.insert(0, str(ROOT / "c_examples" / "python"))
 
 RESULTS = ROOT / "tests" / "results" / "recipe_runs.jsonl"
-#: Layers, width, heads, context and batch.
-SIZES = {
-    "XS": (2, 64, 2, 64, 12),
-    "XS128": (2, 128, 4, 64, 12),
-    "S64": (4, 64, 2, 64, 12),
-    "S": (4, 128, 4, 64, 12),
-    "S256": (4, 256, 4, 64, 12),
-    "S512": (4, 512, 8, 64, 12),
-    "M": (6, 384, 6, 256, 64),
-}
 RECIPE = {"method": "muon", "radius_mode": "exact"}
 #: What a model is written as: packing, what else there is, entries of a codebook.
 EXPORTS = {
@@ -92,17 +82,12 @@ def measure_exports(setun, asked, model, windows, context):
 
 
 def run(setun, asked, wanted, text):
-    layers, width, heads, length, batch = SIZES[asked.size]
     context = setun.Context(backend=asked.backend, threads=asked.threads)
     tokenizer = setun.Tokenizer.train(asked.tokenizer, text)
     dataset = setun.Dataset.open(text, tokenizer)
-    model = setun.Model(
-        context, vocabulary=tokenizer.vocabulary, layers=layers, width=width, heads=heads, context_length=length,
-        hidden=4 * width, quantize_weights=not asked.f32, seed=wanted["seed"],
-    )
-    trainer = setun.Trainer(
-        model, dataset, batch_size=batch, max_steps=asked.steps, seed=wanted["seed"], quantize_weights=not asked.f32,
-        log_interval=100, **(PLAIN | wanted["options"]),
+    options = PLAIN | wanted["options"] | {"log_interval": 100}
+    model, trainer = trainer_of(
+        setun, asked, wanted["seed"], asked.f32, dataset, tokenizer.vocabulary, options, context
     )
     began, failure, validation, files = time.time(), None, None, {}
     try:
@@ -118,7 +103,7 @@ def run(setun, asked, wanted, text):
         files = measure_exports(setun, asked, model, tokens[len(tokens) - validated :], context)
     return wanted | {
         "parameters": model.parameters,
-        "tokens": asked.steps * batch * length,
+        "tokens": asked.steps * SIZES[asked.size][3] * SIZES[asked.size][4],
         "validation_loss": validation,
         "files": files,
         "failure": failure,

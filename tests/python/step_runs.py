@@ -25,8 +25,11 @@ RESULTS = ROOT / "tests" / "results" / "step_runs.jsonl"
 #: Layers, width, heads, context and batch of the sizes.
 SIZES = {
     "XS": (2, 64, 2, 64, 12),
+    "XS128": (2, 128, 4, 64, 12),
+    "S64": (4, 64, 2, 64, 12),
     "S": (4, 128, 4, 64, 12),
     "S256": (4, 256, 4, 64, 12),
+    "S512": (4, 512, 8, 64, 12),
     "W": (2, 256, 4, 64, 12),
     "M": (6, 384, 6, 256, 64),
 }
@@ -54,12 +57,12 @@ def key(asked, text, seed, options):
     }
 
 
-def trainer_of(setun, asked, seed, f32, dataset, vocabulary, options):
+def trainer_of(setun, asked, seed, f32, dataset, vocabulary, options, context=None):
     """A new model, and what trains it."""
-    layers, width, heads, context, batch = SIZES[asked.size]
+    layers, width, heads, length, batch = SIZES[asked.size]
     model = setun.Model(
-        setun.Context(threads=asked.threads), vocabulary=vocabulary, layers=layers, width=width, heads=heads,
-        context_length=context, hidden=4 * width, quantize_weights=not f32, seed=seed,
+        context or setun.Context(threads=asked.threads), vocabulary=vocabulary, layers=layers, width=width, heads=heads,
+        context_length=length, hidden=4 * width, quantize_weights=not f32, seed=seed,
     )
     trainer = setun.Trainer(
         model, dataset, batch_size=batch, max_steps=asked.steps, seed=seed, quantize_weights=not f32, **options

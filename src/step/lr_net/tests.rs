@@ -12,6 +12,17 @@ const PLAIN: Observation =
 /// Gives one number of an observation a value.
 type Set = fn(&mut Observation, f64);
 
+impl LrNet {
+    /// The library's, with the weights that `change` makes of its own.
+    pub fn changed(online_rate: f64, change: impl FnOnce(&mut [f64])) -> LrNet {
+        let mut net = net(LrNetOptions { online_rate, ..LrNetOptions::default() });
+        let mut weights = net.weights().to_vec();
+        change(&mut weights);
+        net.set_weights(&weights).unwrap();
+        net
+    }
+}
+
 fn net(options: LrNetOptions) -> LrNet {
     LrNet::new(options).unwrap()
 }

@@ -7,23 +7,14 @@ use crate::tensor::error::error;
 /// In a parameter's row of states: ln of the factor, whether there are features, and the nine.
 const SIGNAL: usize = 2 + 3;
 
-/// With a head of the weights `change` makes of zeros.
-fn net(online_rate: f64, change: impl FnOnce(&mut [f64])) -> LrNet {
-    let mut net = LrNet::new(LrNetOptions { online_rate, ..LrNetOptions::default() }).unwrap();
-    let mut weights = net.weights().to_vec();
-    change(&mut weights);
-    net.set_weights(&weights).unwrap();
-    net
-}
-
 /// Whose factors go to 4 whatever they are told, ln of them by .3 a step.
 fn growing() -> LrNet {
-    net(0.0, |weights| weights[132] = 16.0)
+    LrNet::changed(0.0, |weights| weights[132] = 16.0)
 }
 
 /// Whose factors depend on all that it is told, and that learns.
 fn loud() -> LrNet {
-    net(0.05, |weights| {
+    LrNet::changed(0.05, |weights| {
         weights[108..].iter_mut().zip(normal(25, 5, 0, 1.5)).for_each(|(w, x)| *w = f64::from(x));
     })
 }
@@ -97,7 +88,8 @@ fn a_zero_head_is_no_network() {
     for context in contexts() {
         for mode in [RadiusMode::Off, RadiusMode::Cap, RadiusMode::Exact] {
             let options = StepOptions { radius_mode: mode, learning_rate: 0.02, ..StepOptions::default() };
-            let (mut plain, mut run) = (Run::all(&context, &options), with_net(&context, &options, net(0.0, |_| ())));
+            let (mut plain, mut run) =
+                (Run::all(&context, &options), with_net(&context, &options, LrNet::changed(0.0, |_| ())));
             for t in 1..=5 {
                 let (expected, found) = (step(&mut plain, t), step(&mut run, t));
                 assert_eq!(
@@ -115,7 +107,7 @@ fn a_zero_head_is_no_network() {
 fn it_learns_from_the_gradient_after_a_step() {
     let context = context(Backend::Simd, 1);
     let after = |turns: bool, rate: f64| {
-        let mut run = with_net(&context, &StepOptions::default(), net(rate, |_| ()));
+        let mut run = with_net(&context, &StepOptions::default(), LrNet::changed(rate, |_| ()));
         for t in 1..=30 {
             let mut gradients = gradients(1);
             if turns && t % 2 == 0 {
@@ -227,7 +219,7 @@ fn a_checkpoint_continues_it() {
             (1..=5).for_each(|t| assert_eq!(step(&mut first, t).refusal, None));
             first.save(&path).unwrap();
             // The online rate is an option; all else is in the file.
-            let mut second = with_net(&context, &options, net(0.05, |_| ()));
+            let mut second = with_net(&context, &options, LrNet::changed(0.05, |_| ()));
             second.load(&path).unwrap();
             assert_eq!(first.net(), second.net());
             for t in 6..=10 {

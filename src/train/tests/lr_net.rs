@@ -1,21 +1,12 @@
 //! Training with the auxiliary network: what it multiplies, and that a run goes on with what it has learned.
 
 use super::*;
-use crate::step::{LrNet, LrNetOptions, Precision, RadiusMode};
+use crate::step::{LrNet, Precision, RadiusMode};
 use crate::train::step::Fault;
-
-/// A network whose weights `change` has made.
-fn net(online_rate: f64, change: impl FnOnce(&mut [f64])) -> LrNet {
-    let mut net = LrNet::new(LrNetOptions { online_rate, ..LrNetOptions::default() }).unwrap();
-    let mut weights = net.weights().to_vec();
-    change(&mut weights);
-    net.set_weights(&weights).unwrap();
-    net
-}
 
 /// Whose factors depend on all that it is told, and that learns.
 fn loud() -> LrNet {
-    net(0.05, |weights| weights[108..].iter_mut().enumerate().for_each(|(i, w)| *w = (i as f64).sin()))
+    LrNet::changed(0.05, |weights| weights[108..].iter_mut().enumerate().for_each(|(i, w)| *w = (i as f64).sin()))
 }
 
 #[test]
@@ -25,7 +16,7 @@ fn its_factor_multiplies_the_radius_of_a_run() {
         radius: Some(0.01),
         schedule: Decay::Constant,
         warmup_steps: 0,
-        lr_net: Some(net(0.0, |weights| weights[132] = 16.0)),
+        lr_net: Some(LrNet::changed(0.0, |weights| weights[132] = 16.0)),
         ..options()
     };
     let mut trainer = trainer(&context(Backend::Simd, 1), options);
@@ -76,7 +67,7 @@ fn a_resumed_run_is_the_one_that_never_stopped() {
         };
         let whole = ended(Some(loud()), &[24]);
         assert!(ended(Some(loud()), &[11, 13, 17, 24]) == whole, "{precision:?}");
-        assert!(ended(None, &[24])[0] != whole[0] && ended(Some(net(0.05, |_| ())), &[24])[0] != whole[0]);
+        assert!(ended(None, &[24])[0] != whole[0] && ended(Some(LrNet::changed(0.05, |_| ())), &[24])[0] != whole[0]);
     }
 }
 
