@@ -78,6 +78,18 @@ class Install(unittest.TestCase):
         where = dict(os.environ, LD_LIBRARY_PATH=str(self.prefix / "lib")) if shared else None
         self.assertEqual(succeed(program, env=where), f"setun {VERSION}, scale 0.75\n")
 
+    def test_a_library_of_other_sources_is_not_installed(self):
+        library = ROOT / "target" / "release" / "libsetun.so"
+        was = library.stat()
+        stage = self.folder / "stale"
+        try:
+            os.utime(library, (0, 0))
+            with self.assertRaisesRegex(AssertionError, "is newer than the library: run make -C c_examples all first"):
+                make("install", stage)
+        finally:
+            os.utime(library, ns=(was.st_atime_ns, was.st_mtime_ns))
+        self.assertFalse(stage.exists())
+
     def test_every_file_is_there(self):
         headers = [path.name for path in (ROOT / "include").iterdir()]
         libraries = ["libsetun.a", "libsetun.so", f"libsetun.so.{MAJOR}", f"libsetun.so.{VERSION}"]
