@@ -3155,6 +3155,17 @@ typedef struct {
      * are those of the text. Default 0.5.
      */
     double distillation;
+    /**
+     * 0 or 1: each layer takes its step as soon as the backward pass has been through it, and its gradients are given up before
+     * those of the layer below are there, so that there is room for one layer's (as in LOMO, arXiv 2306.09782). The batch passes
+     * through the model at once, however long it is; the numbers are those of a run without. ARGUMENT with clip other than
+     * 0, accumulation other than 1, a guard, an lr_net, or ternary quantize_gradients, which need all gradients at once. A step
+     * that fails in its midst (a gradient that is no number while the loss is one, memory) has changed some layers: the
+     * trainer then refuses with STATE to step, evaluate and save until it resumes from a checkpoint. Default 0.
+     */
+    int32_t gradient_release;
+    /** Must be 0. */
+    int32_t reserved;
 } setun_train_options;
 
 /** Fills `options`, of `size` bytes (its sizeof), with the defaults; NULL does nothing. */

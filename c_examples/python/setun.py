@@ -776,6 +776,8 @@ class TrainOptions(_Options):
         ("lr_net", c_void_p),
         ("teacher", c_void_p),
         ("distillation", c_double),
+        ("gradient_release", c_int32),
+        ("reserved", c_int32),
     ]
     _enums = {"schedule": Schedule, "tokenizer": TokenizerKind, "input_gradient": GradientProducts,
               "weight_gradient": GradientProducts, "method": StepMethod, "states": StatePrecision,

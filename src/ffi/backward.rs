@@ -263,7 +263,7 @@ pub unsafe extern "C" fn setun_model_backward(
             Some(workspace) => workspace,
             none => none.insert(Workspace::new(&model)?),
         };
-        let form = Form { batch, length, products, checkpointing };
+        let form = Form { batch, length, products, checkpointing, whole: false };
         let work = || workspace.backward(&model, form, (tokens, targets), draw);
         let mean = model.context().launch().executor.enter(work)?;
         for (&to, gradient) in gradients.iter().zip(workspace.gradients()) {

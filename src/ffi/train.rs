@@ -272,6 +272,15 @@ pub struct setun_train_options {
     /// The weight of the teacher's probabilities, above 0 and at most 1; the text has the rest. The losses that are reported
     /// are those of the text. Default 0.5.
     pub distillation: f64,
+    /// 0 or 1: each layer takes its step as soon as the backward pass has been through it, and its gradients are given up before
+    /// those of the layer below are there, so that there is room for one layer's (as in LOMO, arXiv 2306.09782). The batch passes
+    /// through the model at once, however long it is; the numbers are those of a run without. ARGUMENT with clip other than
+    /// 0, accumulation other than 1, a guard, an lr_net, or ternary quantize_gradients, which need all gradients at once. A step
+    /// that fails in its midst (a gradient that is no number while the loss is one, memory) has changed some layers: the
+    /// trainer then refuses with STATE to step, evaluate and save until it resumes from a checkpoint. Default 0.
+    pub gradient_release: i32,
+    /// Must be 0.
+    pub reserved: i32,
 }
 
 // SAFETY: repr(C), begins with struct_size, numbers, pointers and a nullable function pointer, ends with 8 bytes at a
@@ -331,6 +340,8 @@ unsafe impl Versioned for setun_train_options {
             lr_net: std::ptr::null(),
             teacher: std::ptr::null(),
             distillation: 0.5,
+            gradient_release: 0,
+            reserved: 0,
         }
     }
 }

@@ -146,6 +146,7 @@ impl TrainingOptions {
             input_gradient: products(options.input_gradient, "input_gradient")?,
             weight_gradient: products(options.weight_gradient, "weight_gradient")?,
             activation_checkpointing: options.activation_checkpointing != 0,
+            gradient_release: options.gradient_release != 0,
             quantize_weights: options.quantize_weights != 0,
             quantize_gradients: one_of(options.quantize_gradients, "quantize_gradients", &quantizations)?,
             use_adaptive_lr: options.use_adaptive_lr != 0,

@@ -1,7 +1,9 @@
 //! All memory of a forward and backward pass over [batch, length] tokens, allocated once.
 
+use super::backward::Part;
 use super::linear::{GradientProducts, Input, LinearBackward};
 use super::teacher::Lesson;
+use super::transformer::mean;
 use super::{Model, ModelOptions};
 use crate::backend::Context;
 use crate::tensor::error::ensure;
@@ -140,6 +142,11 @@ impl Activations {
         self.batch * self.length
     }
 
+    /// The mean of the losses of the last pass.
+    pub fn mean_loss(&self) -> Result<f64> {
+        mean(&self.losses)
+    }
+
     /// Copies tokens in, after checking how many there are.
     pub fn set_tokens(&mut self, tokens: &[u32]) -> Result<()> {
         fill("tokens", &mut self.tokens, tokens)
@@ -241,23 +248,63 @@ impl Extent<'_> {
 /// One gradient per parameter, in the model's order.
 pub struct Gradients {
     tensors: Vec<Tensor>,
+    /// Of released ones: memory for the matrices of a part of a layer, empty while they have it, and which they are.
+    room: Vec<Tensor>,
+    lent: Vec<usize>,
 }
 
 impl Gradients {
     pub fn new(model: &Model) -> Result<Gradients> {
+        Gradients::make(model, |_| true)
+    }
+
+    /// Room for the matrices of the largest part of a layer, which [`Self::begin`] gives to each in turn.
+    pub fn released(model: &Model) -> Result<Gradients> {
+        let mut gradients = Gradients::make(model, |i| !is_layer_matrix(model, i))?;
+        let mut counts: Vec<usize> = Vec::new();
+        for part in model.parts() {
+            for (j, i) in layer_matrices(model, part).enumerate() {
+                counts.resize(counts.len().max(j + 1), 0);
+                counts[j] = counts[j].max(model.parameters()[i].tensor.count());
+            }
+        }
+        for count in counts {
+            gradients.room.push(model.context().zeros(model.dtype(), &[count])?);
+        }
+        Ok(gradients)
+    }
+
+    fn make(model: &Model, has_its_own: impl Fn(usize) -> bool) -> Result<Gradients> {
         ensure!(model.trainable(), Unsupported, "model: it was loaded packed and cannot be trained");
         let mut tensors = Vec::new();
-        for parameter in model.parameters() {
-            tensors.push(model.context().zeros(model.dtype(), parameter.tensor.dims())?);
+        for (i, parameter) in model.parameters().iter().enumerate() {
+            let dims = if has_its_own(i) { parameter.tensor.dims() } else { &[0] };
+            tensors.push(model.context().zeros(model.dtype(), dims)?);
         }
-        Ok(Gradients { tensors })
+        Ok(Gradients { tensors, room: Vec::new(), lent: Vec::new() })
     }
 
     pub fn zero(&mut self, context: &Context) -> Result<()> {
-        for tensor in &mut self.tensors {
-            (context.kernels().fill)(context.launch(), 0.0, &mut tensor.view_mut())?;
+        self.tensors.iter_mut().try_for_each(|tensor| zero(context, tensor))
+    }
+
+    /// Of released ones: zeros for the parameters of `part`, whose room those of the part before give up.
+    pub fn begin(&mut self, model: &Model, part: Part) -> Result<()> {
+        let Gradients { tensors, room, lent } = self;
+        for (room, i) in room.iter_mut().zip(lent.drain(..)) {
+            std::mem::swap(room, &mut tensors[i]);
         }
-        Ok(())
+        for (room, i) in room.iter_mut().zip(layer_matrices(model, part)) {
+            std::mem::swap(room, &mut tensors[i]);
+            lent.push(i);
+            tensors[i].fit(model.parameters()[i].tensor.dims())?;
+        }
+        match part {
+            // The head's share is in the embedding's then, where the two are one.
+            Part::Head => self.zero(model.context()),
+            Part::Embedding => Ok(()),
+            _ => model.parameters_of(part).try_for_each(|i| zero(model.context(), &mut self.tensors[i])),
+        }
     }
 
     pub fn tensors(&self) -> &[Tensor] {
@@ -267,4 +314,17 @@ impl Gradients {
     pub fn tensors_mut(&mut self) -> &mut [Tensor] {
         &mut self.tensors
     }
+}
+
+/// The matrices of a part of a layer.
+fn layer_matrices(model: &Model, part: Part) -> impl Iterator<Item = usize> {
+    model.parameters_of(part).filter(|&i| is_layer_matrix(model, i))
+}
+
+fn is_layer_matrix(model: &Model, index: usize) -> bool {
+    model.linears().any(|linear| linear.master == Some(index))
+}
+
+fn zero(context: &Context, tensor: &mut Tensor) -> Result<()> {
+    (context.kernels().fill)(context.launch(), 0.0, &mut tensor.view_mut())
 }

@@ -86,12 +86,11 @@ impl Attention {
         a.sub_input.store_norm(pass.context, norm, &mut a.sub_inverse_rms)
     }
 
-    /// Adds the block's part to the gradient of the residual stream, `b.residual`, and to the parameters' gradients;
-    /// x is what `forward` was given. The gradient of its output is `b.residual`, under dropout `b.masked`.
-    pub fn backward(
+    /// From the gradient of the block's output, `b.residual`, under dropout `b.masked`, to those of queries, keys and values; adds
+    /// to the gradients of the parameters in between.
+    pub fn backward_output(
         &self,
         pass: &Pass,
-        x: &Tensor,
         a: &AttentionActivations,
         b: &mut Backward,
         gradients: &mut [Tensor],
@@ -128,7 +127,19 @@ impl Attention {
             &mut b.v.view_mut(),
         )?;
         pass.rope(true, &mut b.q.view_mut())?;
-        pass.rope(true, &mut b.k.view_mut())?;
+        pass.rope(true, &mut b.k.view_mut())
+    }
+
+    /// From there on: adds the block's part to the gradient of the residual stream, `b.residual`, and to the gradients of the other
+    /// parameters; x is what `forward` was given.
+    pub fn backward_queries(
+        &self,
+        pass: &Pass,
+        x: &Tensor,
+        a: &AttentionActivations,
+        b: &mut Backward,
+        gradients: &mut [Tensor],
+    ) -> Result<()> {
         for (i, (linear, dy)) in [(&self.q, &b.q), (&self.k, &b.k), (&self.v, &b.v)].into_iter().enumerate() {
             let dy = flat(dy)?;
             let dx = (i > 0, &mut b.normed.view_mut());

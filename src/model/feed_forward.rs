@@ -107,8 +107,24 @@ impl FeedForward {
         }
     }
 
-    /// Adds the block's part to the gradient of the residual stream, `b.residual`, and to the parameters' gradients.
-    pub fn backward(
+    /// From the gradient of the block's output, `b.residual`, under dropout `b.masked`, to those of up and gate; adds to the
+    /// gradients of the parameters in between.
+    pub fn backward_down(
+        &self,
+        pass: &Pass,
+        a: &FeedForwardActivations,
+        b: &mut Backward,
+        gradients: &mut [Tensor],
+    ) -> Result<()> {
+        let dy = if pass.dropout { b.masked.view() } else { b.residual.view() };
+        let dx = (false, &mut b.up.view_mut());
+        self.down.backward(pass, &dy, &a.sub_input, &mut b.linear, dx, gradients)?;
+        self.hidden_backward(pass, a, b, gradients)
+    }
+
+    /// From there on: adds the block's part to the gradient of the residual stream, `b.residual`, and to the gradients of the other
+    /// parameters; x is what `forward` was given.
+    pub fn backward_up(
         &self,
         pass: &Pass,
         x: &Tensor,
@@ -116,12 +132,6 @@ impl FeedForward {
         b: &mut Backward,
         gradients: &mut [Tensor],
     ) -> Result<()> {
-        {
-            let dy = if pass.dropout { b.masked.view() } else { b.residual.view() };
-            let dx = (false, &mut b.up.view_mut());
-            self.down.backward(pass, &dy, &a.sub_input, &mut b.linear, dx, gradients)?;
-        }
-        self.hidden_backward(pass, a, b, gradients)?;
         let dx = (false, &mut b.normed.view_mut());
         self.up.backward(pass, &b.up.view(), &a.input, &mut b.linear, dx, gradients)?;
         if let (Some(linear), Some(dgate)) = (&self.gate, &b.gate) {

@@ -7,7 +7,8 @@
 //! | `linear.rs` | one linear layer: ternary, or the f32 twin's |
 //! | `activations.rs` | all memory of a forward and backward pass, allocated once |
 //! | `attention.rs`, `feed_forward.rs` | the two blocks of a layer, forward and backward |
-//! | `transformer.rs` | embedding, layers, head and loss, forward and backward |
+//! | `transformer.rs` | embedding, layers, head and loss |
+//! | `backward.rs` | the same backward, part by part |
 //! | `decoder.rs` | one token at a time, with a KV cache |
 //! | `sample.rs` | from logits to a token |
 //! | `sampler.rs` | a text that grows token by token |
@@ -18,6 +19,7 @@
 
 mod activations;
 mod attention;
+mod backward;
 mod copy;
 mod decoder;
 mod feed_forward;
@@ -36,6 +38,7 @@ mod transformer;
 mod workspace;
 
 pub use activations::{Activations, Gradients};
+pub use backward::{Over, Part};
 pub use copy::trainable;
 pub use decoder::{Decoder, KvCache};
 pub use linear::{GradientProducts, Products};

@@ -1,8 +1,9 @@
-//! The whole model: embedding, layers, final norm, head and loss; forward and backward.
+//! The whole model: embedding, layers, final norm, head and loss.
 
 use super::ModelOptions;
-use super::activations::{Activations, Backward, Gradients};
+use super::activations::{Activations, Backward};
 use super::attention::Attention;
+use super::backward::Part;
 use super::feed_forward::FeedForward;
 use super::linear::{Linear, Norm};
 use super::parameters::{self, Parameter, ParameterKind, find};
@@ -25,9 +26,9 @@ pub struct Model {
     parameters: Vec<Parameter>,
     layers: Vec<Layer>,
     /// Indices of the embedding, the final norm's gain and the head among the parameters.
-    embedding: usize,
-    norm: usize,
-    head: usize,
+    pub(super) embedding: usize,
+    pub(super) norm: usize,
+    pub(super) head: usize,
     /// Room for the floats of the largest parameter of codes; empty where there are none.
     decoded: Tensor,
     /// Of each parameter, where it is a ternary layer's: |w| at or below it becomes 0. In one tensor, so that a device is asked once.
@@ -220,6 +221,15 @@ impl Model {
         linears_mut(layers).try_for_each(|linear| linear.refresh(context, parameters, decoded, thresholds))
     }
 
+    /// The same for the parameters of a part, of which others need not know.
+    pub fn refresh_part(&mut self, part: Part) -> Result<()> {
+        let within = self.parameters_of(part);
+        let Model { context, parameters, layers, decoded, thresholds, .. } = self;
+        linears_mut(layers)
+            .filter(|linear| linear.master.is_some_and(|master| within.contains(&master)))
+            .try_for_each(|linear| linear.refresh(context, parameters, decoded, thresholds))
+    }
+
     /// Of each parameter, where it is a ternary layer's: |w| at or below it becomes 0.
     pub fn thresholds(&self) -> Result<Cow<'_, [f32]>> {
         self.thresholds.read()
@@ -296,75 +306,8 @@ impl Model {
         self.cosine.device()
     }
 
-    /// Forward and backward: adds `factor` times the gradient of the mean loss to `gradients`, returns the mean loss.
-    /// `draw` says which random numbers dropout and the rounding of gradients take; None leaves dropout off even when the model has
-    /// it. CANCELLED once `cancelled` returns true, which is asked
-    /// before each product; `gradients` is then of no use.
-    pub fn backward(
-        &self,
-        activations: &mut Activations,
-        (tokens, targets): (&[u32], &[u32]),
-        factor: f64,
-        draw: Option<Draw>,
-        gradients: &mut Gradients,
-        cancelled: Cancelled,
-    ) -> Result<f64> {
-        let dropout = draw.is_some() && self.options.dropout > 0.0;
-        let draw = draw.unwrap_or_default();
-        let pass = Pass { dropout, draw, ..self.pass(activations.length, cancelled)? };
-        activations.set_tokens(tokens)?;
-        activations.set_targets(targets)?;
-        self.forward(&pass, activations)?;
-        let m = activations.rows();
-        let Activations { residual, layers, inverse_rms, normed, logits, losses, backward, lesson, .. } = activations;
-        let text = (tokens, targets);
-        let (tokens, targets) = (&activations.tokens, &activations.targets);
-        let b =
-            backward.as_mut().ok_or_else(|| error!(State, "model: these activations were not made for training"))?;
-        let (launch, kernels) = (self.context.launch(), self.context.kernels());
-        let gradients = gradients.tensors_mut();
-
-        let (logits_mut, losses_mut) = (&mut logits.view_mut(), &mut losses.view_mut());
-        (kernels.cross_entropy_gradient)(launch, &targets.view(), factor / m as f64, logits_mut, losses_mut)?;
-        if let Some(lesson) = lesson {
-            (kernels.add)(launch, &lesson.pull(text, factor / m as f64, cancelled)?, logits_mut)?;
-        }
-        let dlogits = logits.view();
-        pass.check()?;
-        let head = &mut gradients[self.head].view_mut();
-        (kernels.matmul)(launch, &dlogits.transpose(), &normed.view(), true, head)?;
-        let weight = self.parameters[self.head].tensor.view();
-        pass.check()?;
-        (kernels.matmul)(launch, &dlogits, &weight, false, &mut b.normed.view_mut())?;
-        (kernels.fill)(launch, 0.0, &mut b.residual.view_mut())?;
-        let last = &residual[2 * self.layers.len()];
-        pass.norm_backward(last.view(), self.norm, inverse_rms, &b.normed, &mut b.residual, gradients)?;
-
-        let kept = layers.len();
-        for (l, layer) in self.layers.iter().enumerate().rev() {
-            let a = &mut layers[l % kept];
-            // The last layer's activations are there in any case.
-            let anew = kept < self.layers.len() && l + 1 < self.layers.len();
-            let x = &residual[2 * l + 1];
-            if anew {
-                layer.feed_forward.recompute(&pass, x, &mut a.feed_forward)?;
-            }
-            pass.mask(b, 2 * l + 2)?;
-            layer.feed_forward.backward(&pass, x, &a.feed_forward, b, gradients)?;
-            if anew {
-                layer.attention.recompute(&pass, &residual[2 * l], &mut a.attention)?;
-            }
-            pass.mask(b, 2 * l + 1)?;
-            layer.attention.backward(&pass, &residual[2 * l], &a.attention, b, gradients)?;
-        }
-        pass.dropout(0, &mut b.residual)?;
-        let table = &mut gradients[self.embedding].view_mut();
-        (kernels.embedding_backward)(launch, &tokens.view(), &b.residual.view(), table)?;
-        mean(losses)
-    }
-
     /// From tokens to logits.
-    fn forward(&self, pass: &Pass, activations: &mut Activations) -> Result<()> {
+    pub(super) fn forward(&self, pass: &Pass, activations: &mut Activations) -> Result<()> {
         let Activations { tokens, residual, layers, inverse_rms, normed, logits, .. } = activations;
         self.embed(tokens, &mut residual[0])?;
         pass.dropout(0, &mut residual[0])?;
@@ -399,7 +342,7 @@ impl Model {
     }
 
     /// A pass over the positions 0 .. length.
-    fn pass<'a>(&'a self, length: usize, cancelled: Cancelled<'a>) -> Result<Pass<'a>> {
+    pub(super) fn pass<'a>(&'a self, length: usize, cancelled: Cancelled<'a>) -> Result<Pass<'a>> {
         let rotations = (self.cosine.view().narrow(0, length)?, self.sine.view().narrow(0, length)?);
         Ok(Pass { cancelled, ..self.pass_over(rotations) })
     }
@@ -489,7 +432,7 @@ impl<'a> Pass<'a> {
     }
 
     /// The gradient of a block's output: the residual gradient under the mask of its place.
-    fn mask(&self, b: &mut Backward, place: usize) -> Result<()> {
+    pub(super) fn mask(&self, b: &mut Backward, place: usize) -> Result<()> {
         if !self.dropout {
             return Ok(());
         }
@@ -499,7 +442,7 @@ impl<'a> Pass<'a> {
         self.dropout(place, &mut b.masked)
     }
 
-    fn dropout(&self, place: usize, x: &mut Tensor) -> Result<()> {
+    pub(super) fn dropout(&self, place: usize, x: &mut Tensor) -> Result<()> {
         if !self.dropout {
             return Ok(());
         }
@@ -543,7 +486,7 @@ fn neighbours(list: &mut [Tensor], read: usize, write: usize) -> Result<(&Tensor
     }
 }
 
-fn mean(losses: &Tensor) -> Result<f64> {
+pub(super) fn mean(losses: &Tensor) -> Result<f64> {
     let n = losses.count() as f64;
     if losses.dtype() == DType::F64 {
         return Ok(losses.read::<f64>()?.iter().sum::<f64>() / n);

@@ -44,6 +44,8 @@ pub struct Form {
     pub length: usize,
     pub products: GradientProducts,
     pub checkpointing: bool,
+    /// Whether the batch passes through in one slice, however long it is.
+    pub whole: bool,
 }
 
 /// The memory of a batch that passes through the model slice by slice.
@@ -61,7 +63,7 @@ impl Slices {
 
     /// The same for a model that learns from another one.
     pub fn taught(model: &Model, form: Form, teacher: Option<&Teacher>) -> Result<Slices> {
-        let Form { batch, length, products, checkpointing } = form;
+        let Form { batch, length, products, checkpointing, whole } = form;
         let make = |windows| {
             let mut activations = match checkpointing {
                 true => Activations::checkpointing(model, windows, length, products),
@@ -71,7 +73,7 @@ impl Slices {
                 teacher.map(|teacher| Lesson::new(teacher, windows, length).map(Box::new)).transpose()?;
             Ok(activations)
         };
-        let slice = slice(batch, length, slice_tokens(model));
+        let slice = if whole { batch } else { slice(batch, length, slice_tokens(model)) };
         let rest = batch % slice;
         Ok(Slices { form, activations: make(slice)?, rest: if rest > 0 { Some(make(rest)?) } else { None } })
     }

@@ -200,7 +200,7 @@ impl Step<'_> {
         let sums = &mut work.done.as_mut().expect(MADE).view_mut().narrow(i * STEP_SUMS, sums)?;
         let counts = &mut work.counts.as_mut().expect(MADE).view_mut().narrow(2 * i, 2)?;
         let Parameter { dims, direction, states, .. } = parameter;
-        let stream = Stream::new(self.options.seed, Purpose::Update, self.turn.draw as u32, i as u32);
+        let stream = Stream::new(self.options.seed, Purpose::Update, self.turn.draw as u32, (self.first + i) as u32);
         let none = || ViewMut::of::<f32>(&mut [], &[0]);
         let [mut m, mut m_scales, mut v, mut v_scales] = if *direction == Direction::Given {
             [none()?, none()?, none()?, none()?]

@@ -199,7 +199,7 @@ impl Step<'_> {
             let smaller = parameter.dims[0].min(parameter.dims[1]) as f64;
             direction = self.muon_scale(parameter) * LARGEST_SINGULAR * smaller.sqrt() + decay * weights;
         }
-        parameter.proposal = self.net.map(|net| net.propose(i, &self.observation(parameter)));
+        parameter.proposal = self.net.map(|net| net.propose(self.first + i, &self.observation(parameter)));
         let rate = self.rate(parameter, all, direction / root, weights / root);
         // Weight decay is a part of d, and may cancel one that is larger: both parts have to be finite.
         let farthest = weights + rate * (direction + 2.0 * decay * weights);

@@ -3,13 +3,14 @@
 use super::guard::{Guard, GuardOptions};
 use super::lr_net::LrNet;
 use super::options::{ParameterOptions, StepOptions, check_radius, check_rate};
-use super::parameter::{Parameter, Previous, Weights};
+use super::parameter::{Parameter, Previous, Weight, Weights};
 use super::report::{Counters, RefusalKind, Report};
 use super::snapshot::Snapshot;
-use super::update::{Step, Turn, Work, clip_scale, sum_squares};
+use super::update::{Step, Turn, Work, clip_scale, sum_squares, summarize};
 use crate::backend::Context;
 use crate::tensor::error::ensure;
 use crate::tensor::{Result, Tensor, View, reserve};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What an update that was too large leaves of the radius, and what each good step gives back of it.
@@ -28,6 +29,22 @@ pub struct Optimizer {
     snapshot: Option<Snapshot>,
     /// The step of the schedule, where it is not that of the optimizer: a run counts batches that were skipped too.
     clock: Option<u64>,
+}
+
+/// The weights from one of them on.
+struct Shifted<'a> {
+    weights: &'a mut (dyn Weights + Send),
+    first: usize,
+}
+
+impl Weights for Shifted<'_> {
+    fn weight(&mut self, index: usize) -> Weight<'_> {
+        self.weights.weight(self.first + index)
+    }
+
+    fn threshold(&self, index: usize) -> Result<Option<f32>> {
+        self.weights.threshold(self.first + index)
+    }
 }
 
 /// What is known of a batch beside its gradients.
@@ -83,23 +100,57 @@ impl Optimizer {
     /// when its update was too large, the radius.
     pub fn step(&mut self, weights: &mut (dyn Weights + Send), gradients: &[View]) -> Result<Report> {
         ensure!(!self.parameters.is_empty(), State, "there are no parameters; add them first");
-        let factor = self.progress.factor;
         if let Some(net) = &mut self.net {
             net.grow(self.parameters.len())?;
         }
-        let step = Step {
-            context: &self.context,
-            options: &self.options,
-            turn: self.turn(),
-            net: self.net.as_ref(),
-            progress: self.share(),
-        };
-        let mut report = step.take(&mut self.work, &mut self.parameters, weights, gradients)?;
+        let report = self.take(weights, 0..self.parameters.len(), gradients)?;
+        self.conclude(report)
+    }
+
+    /// The part of one step that a few parameters take, without clipping by the norm of all and without a network: so that their
+    /// gradients need not be there when the others take theirs. [`Self::end_parts`] must follow when all have taken theirs. A part
+    /// that was refused has changed nothing, as a step.
+    pub fn step_part(
+        &mut self,
+        weights: &mut (dyn Weights + Send),
+        parameters: Range<usize>,
+        gradients: &[View],
+    ) -> Result<Report> {
+        ensure!(self.options.clip == 0.0, State, "a step in parts cannot be clipped by the norm of all gradients");
+        ensure!(self.net.is_none(), State, "a step in parts has no network");
+        let report = self.take(weights, parameters, gradients)?;
+        if report.refusal.is_some() { self.conclude(report) } else { Ok(report) }
+    }
+
+    /// The step of all parts.
+    pub fn end_parts(&mut self) -> Result<Report> {
+        let turn = self.turn();
+        let mut report = Report { step: turn.number, ..Report::of(&self.options, &turn) };
+        let squares = self.parameters.iter().map(|parameter| parameter.report.gradient_norm.powi(2));
+        report.gradient_norm = squares.sum::<f64>().sqrt();
+        summarize(&self.parameters, &mut report);
+        self.conclude(report)
+    }
+
+    fn take(
+        &mut self,
+        weights: &mut (dyn Weights + Send),
+        parameters: Range<usize>,
+        gradients: &[View],
+    ) -> Result<Report> {
+        let (turn, progress, first) = (self.turn(), self.share(), parameters.start);
+        let step =
+            Step { context: &self.context, options: &self.options, turn, first, net: self.net.as_ref(), progress };
+        step.take(&mut self.work, &mut self.parameters[parameters], &mut Shifted { weights, first }, gradients)
+    }
+
+    /// What a step, or one that was refused, leaves for the next one.
+    fn conclude(&mut self, mut report: Report) -> Result<Report> {
         let progress = &mut self.progress;
         match report.refusal.as_ref().map(|refusal| refusal.kind) {
             None => {
                 progress.steps += 1;
-                progress.factor = (factor * RECOVERY).min(1.0);
+                progress.factor = (progress.factor * RECOVERY).min(1.0);
                 self.accept()?;
             }
             Some(RefusalKind::Gradient) => progress.refused.gradients += 1,

@@ -77,6 +77,8 @@ pub struct Step<'a> {
     pub context: &'a Context,
     pub options: &'a StepOptions,
     pub turn: Turn,
+    /// Which parameter of the optimizer the first one is.
+    pub first: usize,
     /// What multiplies the rate and the radius of each parameter, if anything does, and the share of the run that is over.
     pub net: Option<&'a LrNet>,
     pub progress: f64,
@@ -227,7 +229,7 @@ pub fn step_alone(
         return Err(error!(Argument, "moments[{at}] is {value}, which no {before} steps can leave"));
     }
     let turn = Turn { number, schedule: options.schedule.factor(number), factor: 1.0, draw: number };
-    let step = Step { context, options, turn, net: None, progress: 0.0 };
+    let step = Step { context, options, turn, first: 0, net: None, progress: 0.0 };
     step.take(&mut Work::default(), std::slice::from_mut(parameter), weights, &[*gradient])
 }
 
@@ -259,7 +261,7 @@ fn check_gradients(parameters: &[Parameter], gradients: &[View]) -> Result<()> {
 }
 
 /// The parameters' reports as one.
-fn summarize(parameters: &[Parameter], report: &mut Report) {
+pub(super) fn summarize(parameters: &[Parameter], report: &mut Report) {
     let (mut count, mut step, mut weights) = (0.0, 0.0, 0.0);
     for parameter in parameters {
         let (n, part) = (parameter.count() as f64, &parameter.report);

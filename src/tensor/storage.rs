@@ -97,6 +97,20 @@ impl Tensor {
         Ok(Tensor { storage: Storage::Device(memory), dtype, shape })
     }
 
+    /// Gives memory of its own another shape, which it has room for; its elements are of no use then.
+    pub fn fit(&mut self, dims: &[usize]) -> Result<()> {
+        let there = match &self.storage {
+            Storage::Owned(buffer) => buffer.bytes(),
+            Storage::Lent(_) => self.bytes(),
+            Storage::Device(memory) => memory.bytes(),
+        };
+        let shape = Shape::new(dims)?;
+        let bytes = shape.count() * self.dtype.size();
+        ensure!(bytes <= there, Shape, "a tensor of shape {shape} takes {bytes} bytes, its memory has {there}");
+        self.shape = shape;
+        Ok(())
+    }
+
     pub fn dtype(&self) -> DType {
         self.dtype
     }

@@ -40,6 +40,10 @@ pub struct TrainOptions {
     /// Keeps less for the backward pass, which computes it anew: more work, less memory, the same numbers.
     #[serde(skip)]
     pub activation_checkpointing: bool,
+    /// Gives up the gradients of a layer as soon as it has taken its step: see `release.rs`. A batch of several slices is summed
+    /// otherwise, so that a run has it from its first step to its last. Left out of the record where it is off.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub gradient_release: bool,
     /// The learning rate is kept in a band that the weights decide: see `adaptive.rs`.
     pub use_adaptive_lr: bool,
     /// Where checkpoints and metrics.jsonl go; None writes nothing.
@@ -114,6 +118,7 @@ impl Default for TrainOptions {
             input_gradient: Products::Int8,
             weight_gradient: Products::Int8,
             activation_checkpointing: false,
+            gradient_release: false,
             use_adaptive_lr: true,
             checkpoint_dir: None,
             max_steps: 0,
@@ -169,6 +174,7 @@ impl TrainOptions {
             .validate()?;
         not_negative("weight_decay", self.weight_decay)?;
         not_negative("clip", self.clip)?;
+        super::release::check(self)?;
         for (name, share) in [("minimum_lr_ratio", self.minimum_lr_ratio), ("cluster_balance", self.cluster_balance)] {
             ensure!((0.0..=1.0).contains(&share), Argument, "{name} is {share}, expected 0 to 1");
         }

@@ -15,6 +15,7 @@ use crate::tensor::error::error;
 use crate::tensor::log::{LogLevel, log};
 use crate::tensor::random::{Purpose, Stream};
 use crate::tensor::{Cancelled, Error, ErrorKind, Result, Tensor, View, reserve, vec_zeroed};
+use std::ops::Range;
 use std::sync::Arc;
 
 pub struct Work {
@@ -24,18 +25,20 @@ pub struct Work {
     pub adaptive: Option<Adaptive>,
     /// None when `quantize_gradients` is off.
     pub codes: Option<GradientCodes>,
-    gradients: Gradients,
-    slices: Slices,
-    tokens: Vec<u32>,
-    targets: Vec<u32>,
+    pub(super) gradients: Gradients,
+    pub(super) slices: Slices,
+    pub(super) tokens: Vec<u32>,
+    pub(super) targets: Vec<u32>,
     sampling: Sampling,
     /// The cluster of each window of a batch.
-    rows: Vec<u32>,
-    cluster_loss: Option<ClusterLoss>,
+    pub(super) rows: Vec<u32>,
+    pub(super) cluster_loss: Option<ClusterLoss>,
     evaluation: Evaluation,
     /// The mean loss of each window of a step that is checked, before it and after it.
     before: Vec<f32>,
     after: Vec<f32>,
+    /// The step that failed when some layers had taken it, if one did: see `release.rs`.
+    pub(super) torn: Option<u64>,
     #[cfg(test)]
     pub faults: Vec<(u64, Fault)>,
 }
@@ -57,14 +60,15 @@ impl Work {
     pub fn new(model: &Model, dataset: Arc<Dataset>, options: &TrainOptions, sampling: Sampling) -> Result<Work> {
         let (batch, length) = (options.batch_size, options.context_length);
         let products = GradientProducts { input: options.input_gradient, weight: options.weight_gradient };
-        let form = Form { batch, length, products, checkpointing: options.activation_checkpointing };
+        let (checkpointing, whole) = (options.activation_checkpointing, options.gradient_release);
+        let form = Form { batch, length, products, checkpointing, whole };
         let slices = Slices::taught(model, form, options.teacher.as_ref())?;
         let evaluation = Evaluation::new(&dataset, slices.size(), length, options.evaluation_windows);
         let largest = model.parameters().iter().map(|parameter| parameter.tensor.view().count()).max().unwrap_or(0);
         let interval = if options.log_interval > 0 { options.log_interval } else { options.evaluation_interval };
         let cluster_loss =
             sampling.clusters().map(|clusters| ClusterLoss::new(clusters.count(), interval)).transpose()?;
-        let gradients = Gradients::new(model)?;
+        let gradients = if whole { Gradients::released(model) } else { Gradients::new(model) }?;
         let codes = match options.quantize_gradients {
             GradientQuantization::None => None,
             GradientQuantization::Int8 => Some(GradientCodes::int8(model.context(), largest)?),
@@ -85,6 +89,7 @@ impl Work {
             evaluation,
             before: Vec::new(),
             after: Vec::new(),
+            torn: None,
             #[cfg(test)]
             faults: Vec::new(),
         })
@@ -118,8 +123,12 @@ impl Work {
     /// The step after `step` steps. An error, CANCELLED among them, leaves the parameters, the optimizer's states and the guard as
     /// they were; only what a refused update takes of the radius stays taken.
     pub fn step(&mut self, model: &mut Model, options: &TrainOptions, step: u64, cancelled: Cancelled) -> Result<Done> {
+        self.check_whole()?;
         let before = self.optimizer.progress().clone();
-        let done = self.try_step(model, options, step, cancelled);
+        let done = match options.gradient_release {
+            true => self.release(model, options, step, cancelled).map_err(|error| named(step + 1, error)),
+            false => self.try_step(model, options, step, cancelled),
+        };
         if done.is_err() && self.optimizer.progress().refused == before.refused {
             self.optimizer.set_progress(before);
         }
@@ -130,16 +139,13 @@ impl Work {
         let number = step + 1;
         let guard = options.guard_options();
         let due = guard.as_ref().is_some_and(|guard| self.optimizer.progress().guard.is_due(guard, number));
-        let named = |error: Error| match error.kind {
-            ErrorKind::Cancelled => error!(Cancelled, "step {number} was cancelled"),
-            _ => error,
-        };
+        let named = |error: Error| named(number, error);
         self.before.clear();
         let loss = self.accumulate(model, options, step, due, cancelled).map_err(named)?;
         if guard.is_none() {
             check_loss(number, loss)?;
         }
-        let factor = self.adaptive.map_or(1.0, |adaptive| adaptive.factor(options.learning_rate));
+        let factor = self.learning_rate_factor(options);
         #[cfg(test)]
         let factor = self.apply_fault(number, factor);
         self.optimizer.set_learning_rate(options.learning_rate * factor)?;
@@ -179,7 +185,7 @@ impl Work {
         let Work { optimizer, gradients, codes, .. } = self;
         let report = optimizer.step_guarded(&mut ModelWeights::new(model), &batch, |optimizer| {
             if let Some(codes) = codes {
-                quantize(codes, gradients, optimizer, options.seed, step)?;
+                quantize(codes, gradients, 0..gradients.tensors().len(), optimizer, options.seed, step)?;
             }
             views(gradients)
         })?;
@@ -262,9 +268,7 @@ impl Work {
     ) -> Result<Loss> {
         let factor = 1.0 / options.accumulation as f64;
         self.gradients.zero(model.context())?;
-        if let Some(loss) = &mut self.cluster_loss {
-            loss.begin();
-        }
+        self.begin_cluster_loss();
         let mut loss = Loss { mean: 0.0, bad: None };
         // `TrainOptions::resolve` has checked that both fit.
         let step = step as u32;
@@ -279,7 +283,18 @@ impl Work {
         Ok(loss)
     }
 
-    fn draw_batch(&mut self, options: &TrainOptions, [step, micro]: [u32; 2]) -> Result<()> {
+    /// What `use_adaptive_lr` multiplies the learning rate by.
+    pub(super) fn learning_rate_factor(&self, options: &TrainOptions) -> f64 {
+        self.adaptive.map_or(1.0, |adaptive| adaptive.factor(options.learning_rate))
+    }
+
+    pub(super) fn begin_cluster_loss(&mut self) {
+        if let Some(loss) = &mut self.cluster_loss {
+            loss.begin();
+        }
+    }
+
+    pub(super) fn draw_batch(&mut self, options: &TrainOptions, [step, micro]: [u32; 2]) -> Result<()> {
         let stream = Stream::new(options.seed, Purpose::Batch, step, micro);
         let (rows, tokens, targets) = (&mut self.rows, &mut self.tokens, &mut self.targets);
         self.sampling.batch(&self.dataset, stream, options.context_length, rows, tokens, targets)?;
@@ -394,15 +409,17 @@ fn views(gradients: &Gradients) -> Result<Vec<View<'_>>> {
     Ok(all)
 }
 
-/// Passes the gradient of every matrix through its codes.
-fn quantize(
+/// Passes the gradients of these parameters, where they are matrices, through their codes.
+pub(super) fn quantize(
     codes: &mut GradientCodes,
     gradients: &mut Gradients,
+    parameters: Range<usize>,
     optimizer: &Optimizer,
     seed: u64,
     step: u64,
 ) -> Result<()> {
-    for (i, gradient) in gradients.tensors_mut().iter_mut().enumerate() {
+    for i in parameters {
+        let gradient = &mut gradients.tensors_mut()[i];
         // The step of a run fits: `TrainOptions::resolve` has checked it.
         let stream = Stream::new(seed, Purpose::Gradient, step as u32, i as u32);
         codes.pass(optimizer.context(), i, stream, gradient).map_err(|error| {
@@ -415,12 +432,26 @@ fn quantize(
 
 /// The loss of a step, and the first micro-batch whose loss is no number.
 #[derive(Clone, Copy)]
-struct Loss {
+pub(super) struct Loss {
     mean: f64,
     bad: Option<(u32, f64)>,
 }
 
-fn check_loss(number: u64, loss: Loss) -> Result<()> {
+impl Loss {
+    /// Of a step of one micro-batch.
+    pub(super) fn of(mean: f64) -> Loss {
+        Loss { mean, bad: if mean.is_finite() { None } else { Some((0, mean)) } }
+    }
+}
+
+fn named(number: u64, error: Error) -> Error {
+    match error.kind {
+        ErrorKind::Cancelled => error!(Cancelled, "step {number} was cancelled"),
+        _ => error,
+    }
+}
+
+pub(super) fn check_loss(number: u64, loss: Loss) -> Result<()> {
     let Some((micro, part)) = loss.bad else { return Ok(()) };
     Err(error!(State, "step {number}: the loss of micro-batch {micro} is {part}; nothing was updated"))
 }

@@ -166,6 +166,12 @@ impl Trainer {
         self.work.faults.push((number, fault));
     }
 
+    /// Nothing goes wrong any more.
+    #[cfg(test)]
+    pub fn mend_faults(&mut self) {
+        self.work.faults.clear();
+    }
+
     /// How many windows of the training split each cluster has; empty when windows are drawn evenly.
     pub fn cluster_sizes(&self) -> Vec<usize> {
         self.work.clusters().map_or(Vec::new(), Clusters::sizes)
@@ -197,6 +203,7 @@ impl Trainer {
     /// The loss over the validation split in nats a token; STATE when the split holds no window or the model is in use
     /// elsewhere, CANCELLED when `cancelled` returns true.
     pub fn evaluate(&mut self, cancelled: Cancelled) -> Result<f64> {
+        self.work.check_whole()?;
         let started = Instant::now();
         let guard = self.model.try_read().ok_or_else(in_use)?;
         let (model, work) = (&*guard, &mut self.work);
@@ -320,6 +327,7 @@ impl Trainer {
             return Err(error!(State, "the trainer has no checkpoint_dir to save to"));
         };
         self.claim_folder()?;
+        self.work.check_whole().map_err(|error| error.within(format_args!("step {} is not saved", self.step)))?;
         let guard = self.model.try_read().ok_or_else(in_use)?;
         state::check_finite(&guard, &self.work.optimizer)
             .map_err(|error| error.within(format_args!("step {} is not saved", self.step)))?;
@@ -381,6 +389,7 @@ impl Trainer {
             metrics::truncate(own, reported)?;
         }
         state::restore(&mut guard, &mut self.work.optimizer, &model, &optimizer)?;
+        self.work.mend();
         let errors = self.work.codes.as_mut().map_or(&mut [][..], GradientCodes::errors_mut);
         state::restore_errors(&guard, &optimizer, errors)?;
         self.work.restore_cluster_loss(record.cluster_losses.as_ref());

@@ -34,6 +34,7 @@ SIZES = {
     "M": (6, 384, 6, 256, 64),
 }
 PLAIN = {"use_adaptive_lr": 0, "quantize_gradients": 0, "n_clusters": 0}
+TEACHERS = {}
 
 
 def value(text):
@@ -46,7 +47,7 @@ def value(text):
 
 
 def key(asked, text, seed, options):
-    return {
+    wanted = {
         "text": results.name_of(text),
         "size": asked.size,
         "f32": asked.f32,
@@ -55,11 +56,14 @@ def key(asked, text, seed, options):
         "options": options,
         "teacher": asked.teacher,
     }
+    if asked.teacher is not None and asked.teacher_size not in (None, asked.size):
+        wanted["teacher_size"] = asked.teacher_size
+    return wanted
 
 
-def trainer_of(setun, asked, seed, f32, dataset, vocabulary, options, context=None):
+def trainer_of(setun, asked, seed, f32, dataset, vocabulary, options, context=None, size=None):
     """A new model, and what trains it."""
-    layers, width, heads, length, batch = SIZES[asked.size]
+    layers, width, heads, length, batch = SIZES[size or asked.size]
     model = setun.Model(
         context or setun.Context(threads=asked.threads), vocabulary=vocabulary, layers=layers, width=width, heads=heads,
         context_length=length, hidden=4 * width, quantize_weights=not f32, seed=seed,
@@ -70,14 +74,23 @@ def trainer_of(setun, asked, seed, f32, dataset, vocabulary, options, context=No
     return model, trainer
 
 
+def teacher_of(setun, asked, seed, dataset, vocabulary):
+    """The f32 model that the runs of a seed learn from, trained once."""
+    if seed in TEACHERS:
+        return TEACHERS[seed]
+    learning = PLAIN | {"method": "muon", "learning_rate": asked.teacher}
+    model, trainer = trainer_of(setun, asked, seed, True, dataset, vocabulary, learning, size=asked.teacher_size)
+    for _ in range(asked.steps):
+        trainer.step()
+    trainer.close()
+    TEACHERS[seed] = model
+    return model
+
+
 def run(setun, asked, wanted, dataset, vocabulary):
     options = PLAIN | wanted["options"]
     if asked.teacher is not None:
-        learning = PLAIN | {"method": "muon", "learning_rate": asked.teacher}
-        options["teacher"], teaching = trainer_of(setun, asked, wanted["seed"], True, dataset, vocabulary, learning)
-        for _ in range(asked.steps):
-            teaching.step()
-        teaching.close()
+        options["teacher"] = teacher_of(setun, asked, wanted["seed"], dataset, vocabulary)
     _, trainer = trainer_of(setun, asked, wanted["seed"], asked.f32, dataset, vocabulary, options)
     began, losses, flips = time.time(), [], []
     failure = None
@@ -114,6 +127,7 @@ def arguments():
     parser.add_argument("--set", nargs="*", default=[], help="option=value")
     parser.add_argument("--over", nargs="*", default=[], help="option=value,value")
     parser.add_argument("--teacher", type=float, help="learn from the f32 twin too, trained by Muon at this rate for as many steps")
+    parser.add_argument("--teacher-size", choices=SIZES, help="another size than that of the model")
     parser.add_argument("--threads", type=int, default=0, help="the numbers do not depend on them")
     parser.add_argument("--report", action="store_true", help="only print what is there")
     return parser.parse_args()

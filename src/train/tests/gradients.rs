@@ -45,7 +45,7 @@ pub fn same_gradients(backend: Backend, batch_size: usize, products: GradientPro
     let draw = Draw { seed: options.seed, step: 0, micro_batch: 0 };
     // The memory of another form is replaced, that of the same one is used again, and both give the same bits.
     for checkpointing in [true, false, false] {
-        let form = Form { batch: batch_size, length, products, checkpointing };
+        let form = Form { batch: batch_size, length, products, checkpointing, whole: false };
         let work = || workspace.backward(&model, form, (&tokens, &targets), draw);
         let mean = context.launch().executor.enter(work).unwrap();
         assert_eq!(mean.to_bits(), loss.to_bits(), "{mean}, the trainer has {loss}");

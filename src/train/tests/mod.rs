@@ -10,6 +10,7 @@ mod guarded;
 mod lr_net;
 mod optimizer;
 mod refusals;
+mod release;
 mod resume;
 mod teacher;
 mod training;
@@ -102,6 +103,23 @@ pub fn steps(trainer: &mut Trainer, count: usize) {
 /// Parameters and optimizer states, as the bytes of a checkpoint's two tensor files.
 pub fn state(checkpoint: &Path) -> [Vec<u8>; 2] {
     [checkpoint::MODEL_FILE, checkpoint::OPTIMIZER_FILE].map(|name| std::fs::read(checkpoint.join(name)).unwrap())
+}
+
+/// The state after the options' run, taken in one go or in two with a new process's view in between.
+pub fn final_state(contexts: &[Arc<Context>], geometry: &ModelOptions, options: &TrainOptions) -> [Vec<u8>; 2] {
+    let scratch = Scratch::new();
+    let options = TrainOptions { checkpoint_dir: Some(scratch.path()), ..options.clone() };
+    let each = options.max_steps as usize / contexts.len();
+    for (part, context) in contexts.iter().enumerate() {
+        let mut trainer = trainer_of(context, geometry.clone(), options.clone());
+        if part > 0 {
+            trainer.resume(&scratch.path(), false).unwrap();
+            assert_eq!(trainer.metrics().step as usize, part * each);
+        }
+        steps(&mut trainer, each);
+        trainer.save().unwrap();
+    }
+    state(&scratch.path().join("step-00000020"))
 }
 
 pub fn names(folder: &Path) -> Vec<String> {

@@ -2,23 +2,6 @@
 
 use super::*;
 
-/// The state after the options' run, taken in one go or in two with a new process's view in between.
-fn final_state(contexts: &[Arc<Context>], geometry: &ModelOptions, options: &TrainOptions) -> [Vec<u8>; 2] {
-    let scratch = Scratch::new();
-    let options = TrainOptions { checkpoint_dir: Some(scratch.path()), ..options.clone() };
-    let each = options.max_steps as usize / contexts.len();
-    for (part, context) in contexts.iter().enumerate() {
-        let mut trainer = trainer_of(context, geometry.clone(), options.clone());
-        if part > 0 {
-            trainer.resume(&scratch.path(), false).unwrap();
-            assert_eq!(trainer.metrics().step as usize, part * each);
-        }
-        steps(&mut trainer, each);
-        trainer.save().unwrap();
-    }
-    state(&scratch.path().join("step-00000020"))
-}
-
 #[test]
 fn ten_and_ten_steps_are_twenty() {
     let options = TrainOptions { accumulation: 2, n_clusters: 5, cluster_balance: 0.5, ..options() };

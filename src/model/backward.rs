@@ -1,0 +1,189 @@
+//! The backward pass of the whole model, in parts from the loss to the embedding: what a part gives the gradients of is done with
+//! its parameters, so that they may change, and the room of the gradients be used again, before the next one begins.
+
+use super::activations::{Activations, Gradients};
+use super::transformer::{Draw, Model, Pass};
+use crate::tensor::error::error;
+use crate::tensor::{Cancelled, Result, never};
+use std::ops::Range;
+
+/// What is gone through at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Loss, head and final norm. A head that is the embedding too has no more than a share of its gradient then.
+    Head,
+    /// Of a layer's feed-forward block: down and its norm, then up, gate and theirs.
+    Down(usize),
+    Up(usize),
+    /// Of its attention: output and its norm, with the attention itself, then queries, keys, values and theirs.
+    Output(usize),
+    Queries(usize),
+    Embedding,
+}
+
+/// What a pass is over.
+#[derive(Clone, Copy)]
+pub struct Over<'a> {
+    /// Tokens and targets, [batch, length].
+    pub text: (&'a [u32], &'a [u32]),
+    /// What multiplies the gradient of the mean loss.
+    pub factor: f64,
+    /// Which random numbers dropout and the rounding of gradients take; None leaves dropout off even when the model has it.
+    pub draw: Option<Draw>,
+    /// Asked before each product.
+    pub cancelled: Cancelled<'a>,
+}
+
+impl Over<'_> {
+    /// The same, which nobody gives up any more.
+    pub fn to_the_end(self) -> Self {
+        Over { cancelled: &never, ..self }
+    }
+}
+
+impl Model {
+    /// Forward and backward: adds `factor` times the gradient of the mean loss to `gradients`, returns the mean loss. CANCELLED
+    /// once `cancelled` returns true; `gradients` is then of no use.
+    pub fn backward(
+        &self,
+        activations: &mut Activations,
+        text: (&[u32], &[u32]),
+        factor: f64,
+        draw: Option<Draw>,
+        gradients: &mut Gradients,
+        cancelled: Cancelled,
+    ) -> Result<f64> {
+        let over = Over { text, factor, draw, cancelled };
+        self.forward_text(activations, over)?;
+        for part in self.parts() {
+            self.backward_part(part, activations, over, gradients)?;
+        }
+        activations.mean_loss()
+    }
+
+    /// The parts, in their order.
+    pub fn parts(&self) -> impl Iterator<Item = Part> + use<> {
+        let layer = |l| [Part::Down(l), Part::Up(l), Part::Output(l), Part::Queries(l)];
+        let layers = (0..self.layers().len()).rev().flat_map(layer);
+        std::iter::once(Part::Head).chain(layers).chain([Part::Embedding])
+    }
+
+    /// The parameters whose gradients are whole after a part.
+    pub fn parameters_of(&self, part: Part) -> Range<usize> {
+        let layers = self.layers();
+        match part {
+            Part::Head if self.head == self.embedding => self.norm..self.norm + 1,
+            Part::Head => self.norm..self.head + 1,
+            Part::Down(l) => {
+                layers[l].feed_forward.sub_norm..layers.get(l + 1).map_or(self.norm, |next| next.attention.norm)
+            }
+            Part::Up(l) => layers[l].feed_forward.norm..layers[l].feed_forward.sub_norm,
+            Part::Output(l) => layers[l].attention.sub_norm..layers[l].feed_forward.norm,
+            Part::Queries(l) => layers[l].attention.norm..layers[l].attention.sub_norm,
+            Part::Embedding => self.embedding..self.embedding + 1,
+        }
+    }
+
+    /// What comes before the first part.
+    pub fn forward_text(&self, activations: &mut Activations, over: Over) -> Result<()> {
+        let pass = self.pass_of(activations, over)?;
+        activations.set_tokens(over.text.0)?;
+        activations.set_targets(over.text.1)?;
+        self.forward(&pass, activations)
+    }
+
+    fn pass_of<'a>(&'a self, activations: &Activations, over: Over<'a>) -> Result<Pass<'a>> {
+        let dropout = over.draw.is_some() && self.options().dropout > 0.0;
+        let draw = over.draw.unwrap_or_default();
+        Ok(Pass { dropout, draw, ..self.pass(activations.length, over.cancelled)? })
+    }
+
+    /// Adds the gradients of a part's parameters; those before it have been gone through. After `Part::Head` the losses of the
+    /// tokens are in `activations`.
+    pub fn backward_part(
+        &self,
+        part: Part,
+        activations: &mut Activations,
+        over: Over,
+        gradients: &mut Gradients,
+    ) -> Result<()> {
+        let pass = &self.pass_of(activations, over)?;
+        match part {
+            Part::Head => self.backward_head(pass, activations, over, gradients),
+            Part::Down(l) | Part::Up(l) | Part::Output(l) | Part::Queries(l) => {
+                let Activations { residual, layers, backward, .. } = activations;
+                let b = backward.as_mut().ok_or_else(not_for_training)?;
+                let (layer, kept) = (&self.layers()[l], layers.len());
+                // Whether the activations have to be computed anew; those of the last layer are there in any case.
+                let anew = kept < self.layers().len() && l + 1 < self.layers().len();
+                let a = &mut layers[l % kept];
+                let (attended, x) = (&residual[2 * l + 1], &residual[2 * l]);
+                let gradients = gradients.tensors_mut();
+                match part {
+                    Part::Down(_) => {
+                        if anew {
+                            layer.feed_forward.recompute(pass, attended, &mut a.feed_forward)?;
+                        }
+                        pass.mask(b, 2 * l + 2)?;
+                        layer.feed_forward.backward_down(pass, &a.feed_forward, b, gradients)
+                    }
+                    Part::Up(_) => layer.feed_forward.backward_up(pass, attended, &a.feed_forward, b, gradients),
+                    Part::Output(_) => {
+                        if anew {
+                            layer.attention.recompute(pass, x, &mut a.attention)?;
+                        }
+                        pass.mask(b, 2 * l + 1)?;
+                        layer.attention.backward_output(pass, &a.attention, b, gradients)
+                    }
+                    _ => layer.attention.backward_queries(pass, x, &a.attention, b, gradients),
+                }
+            }
+            Part::Embedding => {
+                let Activations { tokens, backward, .. } = activations;
+                let b = backward.as_mut().ok_or_else(not_for_training)?;
+                pass.dropout(0, &mut b.residual)?;
+                let table = &mut gradients.tensors_mut()[self.embedding].view_mut();
+                (pass.context.kernels().embedding_backward)(
+                    pass.context.launch(),
+                    &tokens.view(),
+                    &b.residual.view(),
+                    table,
+                )
+            }
+        }
+    }
+
+    fn backward_head(
+        &self,
+        pass: &Pass,
+        activations: &mut Activations,
+        over: Over,
+        gradients: &mut Gradients,
+    ) -> Result<()> {
+        let factor = over.factor / activations.rows() as f64;
+        let Activations { residual, inverse_rms, normed, logits, losses, backward, lesson, targets, .. } = activations;
+        let b = backward.as_mut().ok_or_else(not_for_training)?;
+        let (launch, kernels) = (pass.context.launch(), pass.context.kernels());
+        let gradients = gradients.tensors_mut();
+
+        let (logits_mut, losses_mut) = (&mut logits.view_mut(), &mut losses.view_mut());
+        (kernels.cross_entropy_gradient)(launch, &targets.view(), factor, logits_mut, losses_mut)?;
+        if let Some(lesson) = lesson {
+            (kernels.add)(launch, &lesson.pull(over.text, factor, over.cancelled)?, logits_mut)?;
+        }
+        let dlogits = logits.view();
+        pass.check()?;
+        let head = &mut gradients[self.head].view_mut();
+        (kernels.matmul)(launch, &dlogits.transpose(), &normed.view(), true, head)?;
+        let weight = self.parameters()[self.head].tensor.view();
+        pass.check()?;
+        (kernels.matmul)(launch, &dlogits, &weight, false, &mut b.normed.view_mut())?;
+        (kernels.fill)(launch, 0.0, &mut b.residual.view_mut())?;
+        let last = &residual[2 * self.layers().len()];
+        pass.norm_backward(last.view(), self.norm, inverse_rms, &b.normed, &mut b.residual, gradients)
+    }
+}
+
+fn not_for_training() -> crate::tensor::Error {
+    error!(State, "model: these activations were not made for training")
+}
