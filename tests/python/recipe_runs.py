@@ -7,7 +7,8 @@
 Each run is a line of tests/results/recipe_runs.jsonl, under what it was made with: the validation loss of the trainer (the whole
 last 10% of the text, nats a token), and for each export its bytes, everything in it, and the loss of the loaded file on the same
 windows. Muon by the rule for an exact radius, unless `--set` says otherwise; batches drawn evenly, gradients as floats. A run that
-is there already is not repeated. `--report` prints what is there for all sizes of a text, without running anything.
+is there already is not repeated. `--report` prints what is there for all sizes of a text, without running anything, and with
+`--figure FILE.svg` draws the losses of the files against their bytes, a line for each form over the sizes of as many steps.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import time
 from pathlib import Path
 
 import results
+from figure import chart
 from results import ROOT
 from step_runs import PLAIN, SIZES, trainer_of, value
 
@@ -126,14 +128,33 @@ def print_runs(runs):
         print(f"       {export:28} {round(statistics.mean(size for size, _ in of)):9} bytes  {statistics.mean(loss for _, loss in of):.4f}")
 
 
-def report(there, text):
+def group(there, text):
+    """The runs of a text, by what they were made with but for the seed."""
     groups = {}
     for found in there:
         if found["text"] == results.name_of(text):
             wanted = {name: found[name] for name in ("tokenizer", "size", "f32", "steps", "options", "backend")}
             groups.setdefault(repr(wanted), []).append(found)
-    for runs in groups.values():
-        print_runs(sorted(runs, key=lambda found: found["seed"]))
+    return [sorted(runs, key=lambda found: found["seed"]) for runs in groups.values()]
+
+
+def picture(groups, steps, title):
+    """The best mean of each size and form against its bytes."""
+    best = {}
+    for runs in groups:
+        if runs[0]["steps"] == steps:
+            for form in runs[0]["files"]:
+                sizes, losses = zip(*(run["files"][form] for run in runs if form in run["files"]))
+                place = (statistics.mean(sizes), statistics.mean(losses), min(losses), max(losses))
+                name = (runs[0]["f32"], form, runs[0]["size"])
+                best[name] = min(place, best.get(name, place), key=lambda place: place[1])
+    lines = {}
+    for (f32, form, _), place in best.items():
+        lines.setdefault(f"{'f32' if f32 else 'ternary'}, {form}", []).append(place)
+    marks = [(kilobytes * 1000, f"{kilobytes:g} kB") for kilobytes in (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000)]
+    sizes = [place[0] for places in lines.values() for place in places]
+    marks = [mark for mark in marks if min(sizes) <= mark[0] <= max(sizes)]
+    return chart(title, "bytes of the file", [(name, sorted(places)) for name, places in lines.items()], marks)
 
 
 def main():
@@ -149,10 +170,17 @@ def main():
     parser.add_argument("--threads", type=int, default=0, help="the numbers do not depend on them")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--report", action="store_true", help="only print what is there")
+    parser.add_argument("--figure", type=Path, help="an SVG file that the report writes")
     asked = parser.parse_args()
     text, there = asked.text.read_bytes(), results.load(asked.results)
     if asked.report:
-        return report(there, text)
+        groups = group(there, text)
+        for runs in groups:
+            print_runs(runs)
+        if asked.figure:
+            title = f"Bytes against loss: {asked.text.name}, {asked.steps} steps"
+            asked.figure.write_text(picture(groups, asked.steps, title), encoding="utf-8")
+        return
     import setun
 
     options = RECIPE | {name: value(text) for name, text in (item.split("=") for item in asked.set)}

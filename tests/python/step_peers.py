@@ -39,6 +39,7 @@ except ImportError:
     np = None
 
 import results
+from figure import chart
 from results import ROOT
 
 RESULTS = ROOT / "tests" / "results" / "step_peers.jsonl"
@@ -219,57 +220,12 @@ def print_table(found, whole):
         print(f"{line:81}      {s['spike']:.2f}  {s['diverged']:8d}  {seconds:>5}  {s['runs']}{rest}")
 
 
-def distance(span):
-    """Between two ticks of an axis: 1, 2 or 5 times a power of ten, about six of them."""
-    power = 10 ** math.floor(math.log10(span / 6))
-    digit = span / 6 / power
-    return power * (1 if digit < 1.5 else 2 if digit < 3.5 else 5 if digit < 7.5 else 10)
-
-
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 860, 520, 70, 680, 50, 460
-
-
-def figure(found, rates, title):
-    """An SVG of the mean loss against the starting learning rate, a line a method, from the least to the largest of a seed."""
-    ends = [loss for s in found.values() for pair in s["ranges"].values() for loss in pair]
-    low, high = min(ends), max(ends)
-    margin = 0.04 * (high - low) or 0.1
-    low, high = low - margin, high + margin
-    first, last = math.log10(min(rates)), math.log10(max(rates))
-    across = lambda rate: LEFT + (RIGHT - LEFT) * (0.02 + 0.96 * (math.log10(rate) - first) / ((last - first) or 1))
-    up = lambda loss: BOTTOM - (BOTTOM - TOP) * (loss - low) / (high - low)
-    parts = [
-        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {HEIGHT}' width='{WIDTH}' height='{HEIGHT}' "
-        "font-family='sans-serif' font-size='13' fill='#333'>",
-        f"<rect width='{WIDTH}' height='{HEIGHT}' fill='#fff'/>",
-        f"<text x='{LEFT}' y='28' font-size='16'>{title}</text>",
-    ]
-    for rate in rates:
-        parts.append(f"<path d='M{across(rate):.1f} {BOTTOM}v5' stroke='#333'/>")
-        parts.append(f"<text x='{across(rate):.1f}' y='{BOTTOM + 20}' text-anchor='middle'>{rate:g}</text>")
-    apart = distance(high - low)
-    for i in range(math.ceil(low / apart), math.floor(high / apart) + 1):
-        y = up(i * apart)
-        parts.append(f"<path d='M{LEFT} {y:.1f}h-5' stroke='#333'/><path d='M{LEFT} {y:.1f}H{RIGHT}' stroke='#ddd'/>")
-        parts.append(f"<text x='{LEFT - 8}' y='{y + 4:.1f}' text-anchor='end'>{i * apart:.6g}</text>")
-    parts.append(f"<path d='M{LEFT} {TOP}V{BOTTOM}H{RIGHT}' fill='none' stroke='#333'/>")
-    middle = (TOP + BOTTOM) // 2
-    parts.append(f"<text x='{(LEFT + RIGHT) // 2}' y='{BOTTOM + 44}' text-anchor='middle'>starting learning rate, or radius</text>")
-    parts.append(f"<text x='18' y='{middle}' text-anchor='middle' transform='rotate(-90 18 {middle})'>validation loss, nats a token</text>")
-    for number, (method, s) in enumerate(found.items()):
-        # Colours as far from each other as the golden angle makes them, lighter and darker in turn.
-        colour = f"hsl({(number * 137.508 + 210) % 360:.0f},70%,{42 if number % 2 == 0 else 58}%)"
-        places = sorted(s["means"].items())
-        line = "L".join(f"{across(rate):.1f} {up(loss):.1f}" for rate, loss in places)
-        parts.append(f"<g stroke='{colour}' fill='{colour}'><path d='M{line}' fill='none' stroke-width='1.8'/>")
-        for rate, loss in places:
-            least, most = s["ranges"][rate]
-            parts.append(f"<path d='M{across(rate):.1f} {up(least):.1f}V{up(most):.1f}' stroke-width='1'/>")
-            parts.append(f"<circle cx='{across(rate):.1f}' cy='{up(loss):.1f}' r='2.5'/>")
-        y = TOP + 8 + 22 * number
-        parts.append(f"<circle cx='{RIGHT + 24}' cy='{y}' r='6'/></g>")
-        parts.append(f"<text x='{RIGHT + 38}' y='{y + 4}'>{method}, {s['best']:.3f}</text>")
-    return "\n".join([*parts, "</svg>", ""])
+def picture(found, rates, title):
+    """The mean loss against the starting learning rate, a line a method, from the least to the largest of a seed."""
+    lines = []
+    for method, s in found.items():
+        lines.append((f"{method}, {s['best']:.3f}", [(rate, loss, *s["ranges"][rate]) for rate, loss in sorted(s["means"].items())]))
+    return chart(title, "starting learning rate, or radius", lines, [(rate, f"{rate:g}") for rate in rates])
 
 
 def of_trainer(asked, text, name, method):
@@ -313,7 +269,7 @@ def report(asked, text):
     path = asked.figure or asked.results.with_suffix(".svg")
     title = f"Size S, ternary, {asked.steps} steps: the loss by the starting learning rate"
     with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as beside:
-        beside.write(figure(found, asked.rates, title))
+        beside.write(picture(found, asked.rates, title))
     os.chmod(beside.name, 0o644)
     os.replace(beside.name, path)
     print(f"the figure is in {path}")

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import xml.etree.ElementTree
 from pathlib import Path
 
 from train_program import ROOT
@@ -43,8 +44,11 @@ class RecipeRuns(unittest.TestCase):
         self.assertIn("16 entries", printed)
         again, runs = self.run_with("--f32")
         self.assertEqual((again, len(runs)), (printed, 2))
-        reported, _ = self.run_with("--report")
+        figure = self.results.with_suffix(".svg")
+        reported, _ = self.run_with("--report", "--figure", figure)
         self.assertIn(f"{twin['validation_loss']:.4f}", reported)
+        words = [text.text for text in xml.etree.ElementTree.parse(figure).iter("{http://www.w3.org/2000/svg}text")]
+        self.assertTrue({"f32, f16", "ternary, five a byte, 16 entries", "bytes of the file"} <= set(words), words)
 
 
 if __name__ == "__main__":
