@@ -47,7 +47,7 @@ def value(text):
 
 
 def key(asked, text, seed, options):
-    wanted = {
+    return {
         "text": results.name_of(text),
         "size": asked.size,
         "f32": asked.f32,
@@ -55,16 +55,16 @@ def key(asked, text, seed, options):
         "seed": seed,
         "options": options,
         "teacher": asked.teacher,
+        # None in the lines that are older than these.
+        "teacher_size": asked.teacher_size,
+        "start": "teacher" if asked.start else None,
     }
-    if asked.teacher is not None and asked.teacher_size not in (None, asked.size):
-        wanted["teacher_size"] = asked.teacher_size
-    return wanted
 
 
-def trainer_of(setun, asked, seed, f32, dataset, vocabulary, options, context=None, size=None):
-    """A new model, and what trains it."""
+def trainer_of(setun, asked, seed, f32, dataset, vocabulary, options, context=None, size=None, start=None):
+    """A new model, or one that goes on from `start`, and what trains it."""
     layers, width, heads, length, batch = SIZES[size or asked.size]
-    model = setun.Model(
+    model = start.copy(not f32) if start else setun.Model(
         context or setun.Context(threads=asked.threads), vocabulary=vocabulary, layers=layers, width=width, heads=heads,
         context_length=length, hidden=4 * width, quantize_weights=not f32, seed=seed,
     )
@@ -91,7 +91,8 @@ def run(setun, asked, wanted, dataset, vocabulary):
     options = PLAIN | wanted["options"]
     if asked.teacher is not None:
         options["teacher"] = teacher_of(setun, asked, wanted["seed"], dataset, vocabulary)
-    _, trainer = trainer_of(setun, asked, wanted["seed"], asked.f32, dataset, vocabulary, options)
+    start = options["teacher"] if asked.start else None
+    _, trainer = trainer_of(setun, asked, wanted["seed"], asked.f32, dataset, vocabulary, options, start=start)
     began, losses, flips = time.time(), [], []
     failure = None
     try:
@@ -128,9 +129,15 @@ def arguments():
     parser.add_argument("--over", nargs="*", default=[], help="option=value,value")
     parser.add_argument("--teacher", type=float, help="learn from the f32 twin too, trained by Muon at this rate for as many steps")
     parser.add_argument("--teacher-size", choices=SIZES, help="another size than that of the model")
+    parser.add_argument("--start", action="store_true", help="go on from the teacher's weights")
     parser.add_argument("--threads", type=int, default=0, help="the numbers do not depend on them")
     parser.add_argument("--report", action="store_true", help="only print what is there")
-    return parser.parse_args()
+    asked = parser.parse_args()
+    if asked.teacher_size == asked.size:
+        asked.teacher_size = None
+    if asked.start and (asked.teacher is None or asked.teacher_size):
+        parser.error("--start needs a --teacher of the same size")
+    return asked
 
 
 def main():
@@ -160,6 +167,7 @@ def main():
         flips = [found["flip_rate"] for found in row if found and found["flip_rate"] is not None]
         flip = f"  flips {statistics.mean(flips):.2e}" if flips else ""
         name = " ".join(f"{n}={v}" for n, v in options.items()) + (f" teacher={asked.teacher}" if asked.teacher else "")
+        name += (f" {asked.teacher_size}" if asked.teacher_size else "") + (" start" if asked.start else "")
         failure = next((found["failure"] for found in row if found and found["failure"]), "")
         print(f"{asked.size}{' f32' if asked.f32 else ''} {asked.steps}  {name:60}  {mean}  "
               f"({', '.join(f'{loss:.4f}' for loss in losses)}){flip} {failure}", flush=True)
