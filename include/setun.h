@@ -3018,9 +3018,10 @@ typedef struct {
     int32_t quantize_gradients;
     /**
      * Non-zero: the peak of the learning rate is kept in a band that the weights the run starts from decide:
-     * where one step moves them by 0.4% to 1.5% of their size. Inside the band the run is bit for bit that of
-     * the plain schedule; outside, the schedule is scaled to the nearer edge, by 32 at most. For 4 layers x
-     * 128 the band is 0.8e-3 to 3e-3. Default 1.
+     * where one step of AdamW moves them by 0.4% to 1.5% of their size, one of Muon by 1.3% to 5%. Inside the band
+     * the run is bit for bit that of the plain schedule; outside, the schedule is scaled to the nearer edge, by 32
+     * at most. For 4 layers x 128 the band is 0.8e-3 to 3e-3 with AdamW, 0.6e-3 to 2.3e-3 with Muon; momentum has
+     * none. Default 1.
      */
     int32_t use_adaptive_lr;
     /**

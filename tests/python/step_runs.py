@@ -78,7 +78,11 @@ def teacher_of(setun, asked, seed, dataset, vocabulary):
     """The f32 model that the runs of a seed learn from, trained once."""
     if seed in TEACHERS:
         return TEACHERS[seed]
-    learning = PLAIN | {"method": "muon", "learning_rate": asked.teacher}
+    learning = PLAIN | {"method": "muon"}
+    if asked.teacher == "rule":
+        learning |= {"radius_mode": "exact", "minimum_lr_ratio": 0.01}
+    else:
+        learning["learning_rate"] = asked.teacher
     model, trainer = trainer_of(setun, asked, seed, True, dataset, vocabulary, learning, size=asked.teacher_size)
     for _ in range(asked.steps):
         trainer.step()
@@ -127,7 +131,10 @@ def arguments():
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--set", nargs="*", default=[], help="option=value")
     parser.add_argument("--over", nargs="*", default=[], help="option=value,value")
-    parser.add_argument("--teacher", type=float, help="learn from the f32 twin too, trained by Muon at this rate for as many steps")
+    parser.add_argument(
+        "--teacher", type=value, metavar="RATE|rule",
+        help="learn from the f32 twin too, trained for as many steps: by Muon at this rate, or by the rule for its radius, down to .01 of it",
+    )
     parser.add_argument("--teacher-size", choices=SIZES, help="another size than that of the model")
     parser.add_argument("--start", action="store_true", help="go on from the teacher's weights")
     parser.add_argument("--threads", type=int, default=0, help="the numbers do not depend on them")

@@ -1,6 +1,7 @@
 //! `use_adaptive_lr` and `quantize_gradients`, seen from outside: what they change, and what they leave alone.
 
 use super::*;
+use crate::step::Method;
 use crate::train::Metrics;
 
 /// The learning rate whose relative step is 8e-3, the middle of the band, for the tiny model of these tests.
@@ -45,6 +46,27 @@ fn inside_the_band_a_run_is_that_of_the_plain_schedule() {
             assert!(metrics.iter().chain(&plain_metrics).all(|m| m.learning_rate_factor == 1.0));
             assert!(adaptive == plain, "{backend:?} at {learning_rate}");
         }
+    }
+}
+
+/// The middle of AdamW's band is one of r = 8e-3, of which its step has .2294 of the learning rate; Muon's band is that of r / .3.
+#[test]
+fn the_band_is_that_of_the_method() {
+    let context = context(Backend::Simd, 1);
+    let of_muon = middle(&context) * (0.1f64 / 1.9).sqrt() / 0.3;
+    let factor = |method: Method, learning_rate: f64, muon_rms: f64| {
+        let options = TrainOptions { method, learning_rate, muon_rms, max_steps: 1, ..options() };
+        trainer(&context, options).step(&|| false).unwrap().learning_rate_factor
+    };
+    for (muon_rms, shift) in [(1.0, 1.0), (0.5, 2.0)] {
+        for inside in [0.55, 1.0, 1.8] {
+            assert_eq!(factor(Method::Muon, inside * shift * of_muon, muon_rms), 1.0);
+        }
+        assert!((factor(Method::Muon, shift * of_muon / 10.0, muon_rms) - 5.0).abs() < 1e-4);
+        assert!((factor(Method::Muon, shift * of_muon * 10.0, muon_rms) - 15.0 / 80.0).abs() < 1e-5);
+    }
+    for rate in [1e-9, 1e-3, 10.0] {
+        assert_eq!(factor(Method::Momentum, rate, 1.0), 1.0);
     }
 }
 
