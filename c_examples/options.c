@@ -81,7 +81,7 @@ arguments_result options_read(options *o, int argc, char **argv)
         {"lr", ARGUMENT_REAL, &o->train.learning_rate, NULL, "highest learning rate"},
         {"schedule", ARGUMENT_CHOICE, &o->train.schedule, "cosine|constant|linear|stable", "its way down"},
         {"warmup", ARGUMENT_COUNT, &o->train.warmup_steps, NULL, "steps of its rise from 0"},
-        {"minimum-lr", ARGUMENT_REAL, &o->train.minimum_lr_ratio, NULL, "its lowest value, as a share of --lr"},
+        {"minimum-lr", ARGUMENT_REAL, &o->train.minimum_lr_ratio, NULL, "its lowest value, as a share of --lr; nan: by the method"},
         {"no-adaptive-lr", ARGUMENT_FLAG, &o->no_adaptive_lr, NULL, "the schedule as it is, however far from what the weights ask"},
         {"weight-decay", ARGUMENT_REAL, &o->train.weight_decay, NULL, "of AdamW, for matrices"},
         {"beta1", ARGUMENT_REAL, &o->train.beta1, NULL, "of AdamW"},

@@ -3039,7 +3039,10 @@ typedef struct {
     int32_t schedule;
     /** Steps in which the learning rate rises from 0. Default 100. */
     int64_t warmup_steps;
-    /** The lowest learning rate, as a share of the highest. Default 0.1. */
+    /**
+     * The lowest learning rate, as a share of the highest; NAN = by the method, 0.01 of SETUN_STEP_METHOD_MUON, 0.1 of the
+     * others. Default NAN.
+     */
     double minimum_lr_ratio;
     /** Of matrices; gains have none. Default 0.1. */
     double weight_decay;
@@ -3153,7 +3156,7 @@ typedef struct {
     const setun_model *teacher;
     /**
      * The weight of the teacher's probabilities, above 0 and at most 1; the text has the rest. The losses that are reported
-     * are those of the text. Default 0.5.
+     * are those of the text. Default 0.9.
      */
     double distillation;
     /**

@@ -180,7 +180,8 @@ pub struct setun_train_options {
     pub schedule: i32,
     /// Steps in which the learning rate rises from 0. Default 100.
     pub warmup_steps: i64,
-    /// The lowest learning rate, as a share of the highest. Default 0.1.
+    /// The lowest learning rate, as a share of the highest; NAN = by the method, 0.01 of SETUN_STEP_METHOD_MUON, 0.1 of the
+    /// others. Default NAN.
     pub minimum_lr_ratio: f64,
     /// Of matrices; gains have none. Default 0.1.
     pub weight_decay: f64,
@@ -271,7 +272,7 @@ pub struct setun_train_options {
     /// asks for the same weights. A step takes its forward pass too. NULL = none. Default NULL.
     pub teacher: *const setun_model,
     /// The weight of the teacher's probabilities, above 0 and at most 1; the text has the rest. The losses that are reported
-    /// are those of the text. Default 0.5.
+    /// are those of the text. Default 0.9.
     pub distillation: f64,
     /// 0 or 1: each layer takes its step as soon as the backward pass has been through it, and its gradients are given up before
     /// those of the layer below are there, so that there is room for one layer's (as in LOMO, arXiv 2306.09782). The batch passes
@@ -303,7 +304,7 @@ unsafe impl Versioned for setun_train_options {
             context_length: 0,
             schedule: setun_schedule::Cosine as i32,
             warmup_steps: 100,
-            minimum_lr_ratio: 0.1,
+            minimum_lr_ratio: f64::NAN,
             weight_decay: 0.1,
             beta1: 0.9,
             beta2: 0.99,
@@ -340,7 +341,7 @@ unsafe impl Versioned for setun_train_options {
             guard_interval: 16,
             lr_net: std::ptr::null(),
             teacher: std::ptr::null(),
-            distillation: 0.5,
+            distillation: 0.9,
             gradient_release: 0,
             reserved: 0,
         }

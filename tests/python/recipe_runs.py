@@ -6,7 +6,7 @@
 
 Each run is a line of tests/results/recipe_runs.jsonl, under what it was made with: the validation loss of the trainer (the whole
 last 10% of the text, nats a token), and for each export its bytes, everything in it, and the loss of the loaded file on the same
-windows. Muon by the rule for an exact radius, unless `--set` says otherwise; batches drawn evenly, gradients as floats. A run that
+windows. Muon by the rule for an exact radius, down to .01 of it, unless `--set` says otherwise; batches drawn evenly, gradients as floats. A run that
 is there already is not repeated. `--report` prints what is there for all sizes of a text, without running anything, and with
 `--figure FILE.svg` draws the losses of the files against their bytes, a line for each form over the sizes of as many steps.
 """
@@ -27,7 +27,7 @@ from step_runs import PLAIN, SIZES, trainer_of, value
 sys.path.insert(0, str(ROOT / "c_examples" / "python"))
 
 RESULTS = ROOT / "tests" / "results" / "recipe_runs.jsonl"
-RECIPE = {"method": "muon", "radius_mode": "exact"}
+RECIPE = {"method": "muon", "radius_mode": "exact", "minimum_lr_ratio": 0.01}
 #: What a model is written as: packing, what else there is, entries of a codebook.
 EXPORTS = {
     False: {

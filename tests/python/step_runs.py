@@ -33,7 +33,8 @@ SIZES = {
     "W": (2, 256, 4, 64, 12),
     "M": (6, 384, 6, 256, 64),
 }
-PLAIN = {"use_adaptive_lr": 0, "quantize_gradients": 0, "n_clusters": 0}
+#: What a line of the results does not say.
+PLAIN = {"use_adaptive_lr": 0, "quantize_gradients": 0, "n_clusters": 0, "minimum_lr_ratio": 0.1, "distillation": 0.5}
 TEACHERS = {}
 
 

@@ -711,6 +711,27 @@ class Objects(Embedding):
             with self.fails("ARGUMENT", "batch_size is -1"):
                 module.train(self.text, batch_size=-1)
 
+    def test_where_the_learning_rate_ends(self):
+        for options, ratio in (({}, 0.1), ({"method": "muon"}, 0.01), ({"method": "muon", "minimum_lr_ratio": 0.5}, 0.5)):
+            rates = []
+            options = {"warmup_steps": 0, "use_adaptive_lr": 0, "learning_rate": 1e-3, "checkpoint_dir": None, **options}
+            trainer = self.trainer("rates", lambda m: rates.append(m.learning_rate), **options)
+            self.assertTrue(trainer.run())
+            self.assertAlmostEqual(rates[-1] / 1e-3, ratio, places=9, msg=options)
+        with self.fails("ARGUMENT", "minimum_lr_ratio is 1.5"):
+            self.trainer("rates", minimum_lr_ratio=1.5)
+
+    def test_gradients_that_are_released(self):
+        def losses(**options):
+            trainer = self.trainer("released", checkpoint_dir=None, clip=0.0, **options)
+            return [trainer.step().loss for _ in range(5)]
+
+        self.assertEqual(losses(gradient_release=1), losses())
+        with self.fails("ARGUMENT", "clip is 1, expected 0 with gradient_release"):
+            self.trainer("released", gradient_release=1)
+        with self.fails("ARGUMENT", "guard is on, expected off with gradient_release"):
+            self.trainer("released", gradient_release=1, clip=0.0, guard=1)
+
     def test_the_loss_of_each_cluster(self):
         trainer = self.trainer("clusters", n_clusters=3, checkpoint_dir=None)
         trainer.step()
