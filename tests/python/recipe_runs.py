@@ -4,7 +4,7 @@
     python3 tests/python/recipe_runs.py tinyshakespeare.txt --size S --f32 --set learning_rate=2e-3 radius_mode=off
     python3 tests/python/recipe_runs.py peps.txt --tokenizer byte --size S --report
 
-Each run is a line of tests/results/recipe_runs.jsonl, under what it was made with: the validation loss of the trainer (the whole
+Each run is a line of tests/results/recipe_runs.jsonl, under what it was made with: the validation loss of the trainer (the
 last 10% of the text, nats a token), and for each export its bytes, everything in it, and the loss of the loaded file on the same
 windows. Muon by the rule for an exact radius, down to .01 of it, unless `--set` says otherwise; batches drawn evenly, gradients as floats. A run that
 is there already is not repeated. `--report` prints what is there for all sizes of a text, without running anything, and with
@@ -17,6 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
+from array import array
 from pathlib import Path
 
 import results
@@ -55,21 +56,22 @@ def key(asked, text, seed, options):
         "seed": seed,
         "options": options,
         "backend": asked.backend,
+        "eval_windows": asked.eval_windows,
     }
 
 
-def loss_of(model, windows, length, batch):
-    """The mean over windows of tokens, each with a target behind it, as a trainer validates."""
-    total, count = 0.0, (len(windows) - 1) // length
+def loss_of(model, tokens, length, batch, windows):
+    """The mean over windows of tokens, each with a target behind it, as a trainer validates: so many, spread evenly; 0 = all."""
+    there = (len(tokens) - 1) // length
+    total, count = 0.0, min(windows, there) or there
     for first in range(0, count, batch):
-        rows = min(batch, count - first)
-        at = first * length
-        tokens, targets = windows[at : at + rows * length], windows[at + 1 : at + rows * length + 1]
-        total += rows * model.loss(tokens, targets, rows, length)
+        starts = [number * there // count * length for number in range(first, min(first + batch, count))]
+        texts = [[token for start in starts for token in tokens[start + shift : start + shift + length]] for shift in (0, 1)]
+        total += len(starts) * model.loss(*(array("I", text) for text in texts), len(starts), length)
     return total / count
 
 
-def measure_exports(setun, asked, model, windows, context):
+def measure_exports(setun, asked, model, tokens, context):
     """Bytes and loss of each file that the model is written as."""
     found = {}
     _, _, _, length, batch = SIZES[asked.size]
@@ -78,7 +80,7 @@ def measure_exports(setun, asked, model, windows, context):
         for name, (packing, rest, codebook) in EXPORTS[asked.f32].items():
             report = model.save(path, packing=packing, rest=rest, codebook=codebook)
             loaded = setun.Model.load(path, context)
-            found[name] = [report.file_bytes, loss_of(loaded, windows, length, batch)]
+            found[name] = [report.file_bytes, loss_of(loaded, tokens, length, batch, asked.eval_windows)]
             loaded.close()
     return found
 
@@ -87,7 +89,7 @@ def run(setun, asked, wanted, text):
     context = setun.Context(backend=asked.backend, threads=asked.threads)
     tokenizer = setun.Tokenizer.train(asked.tokenizer, text)
     dataset = setun.Dataset.open(text, tokenizer)
-    options = PLAIN | wanted["options"] | {"log_interval": 100}
+    options = PLAIN | wanted["options"] | {"log_interval": 100, "evaluation_windows": asked.eval_windows}
     model, trainer = trainer_of(
         setun, asked, wanted["seed"], asked.f32, dataset, tokenizer.vocabulary, options, context
     )
@@ -133,7 +135,7 @@ def group(there, text):
     groups = {}
     for found in there:
         if found["text"] == results.name_of(text):
-            wanted = {name: found[name] for name in ("tokenizer", "size", "f32", "steps", "options", "backend")}
+            wanted = {name: found[name] for name in ("tokenizer", "size", "f32", "steps", "options", "backend", "eval_windows")}
             groups.setdefault(repr(wanted), []).append(found)
     return [sorted(runs, key=lambda found: found["seed"]) for runs in groups.values()]
 
@@ -167,6 +169,7 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--set", nargs="*", default=[], help="option=value")
     parser.add_argument("--backend", choices=["auto", "simd", "parallel", "cuda"], default="auto")
+    parser.add_argument("--eval-windows", type=int, default=0, help="of the last 10%%, spread evenly; 0 = all")
     parser.add_argument("--threads", type=int, default=0, help="the numbers do not depend on them")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--report", action="store_true", help="only print what is there")

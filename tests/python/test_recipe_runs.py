@@ -29,6 +29,9 @@ class RecipeRuns(unittest.TestCase):
     def test_every_export_is_a_file_with_the_loss_of_the_model(self):
         _, [ternary] = self.run_with()
         printed, [_, twin] = self.run_with("--f32")
+        _, [*_, few] = self.run_with("--f32", "--eval-windows", "7")
+        self.assertAlmostEqual(few["files"]["f32"][1], few["validation_loss"], delta=1e-9)
+        self.assertNotEqual(few["validation_loss"], twin["validation_loss"])
         self.assertIsNone(ternary["failure"] or twin["failure"])
         # What keeps every bit has the trainer's loss; what rounds, one near it.
         files = twin["files"]
@@ -43,7 +46,7 @@ class RecipeRuns(unittest.TestCase):
         self.assertLess(max(size for size, _ in ternary["files"].values()), 0.25 * sizes[0])
         self.assertIn("16 entries", printed)
         again, runs = self.run_with("--f32")
-        self.assertEqual((again, len(runs)), (printed, 2))
+        self.assertEqual((again, len(runs)), (printed, 3))
         figure = self.results.with_suffix(".svg")
         reported, _ = self.run_with("--report", "--figure", figure)
         self.assertIn(f"{twin['validation_loss']:.4f}", reported)
