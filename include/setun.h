@@ -3018,9 +3018,9 @@ typedef struct {
     int32_t quantize_gradients;
     /**
      * Non-zero: the peak of the learning rate is kept in a band that the weights the run starts from decide:
-     * where one step of AdamW moves them by 0.4% to 1.5% of their size, one of Muon by 1.3% to 5%. Inside the band
+     * where one step of AdamW moves them by 0.4% to 1.5% of their size, one of Muon by 1.2% to 4.4%. Inside the band
      * the run is bit for bit that of the plain schedule; outside, the schedule is scaled to the nearer edge, by 32
-     * at most. For 4 layers x 128 the band is 0.8e-3 to 3e-3 with AdamW, 0.6e-3 to 2.3e-3 with Muon; momentum has
+     * at most. For 4 layers x 128 the band is 0.8e-3 to 3e-3 with AdamW, 0.54e-3 to 2e-3 with Muon; momentum has
      * none. Default 1.
      */
     int32_t use_adaptive_lr;
@@ -3160,12 +3160,15 @@ typedef struct {
      */
     double distillation;
     /**
-     * 0 or 1: each layer takes its step as soon as the backward pass has been through it, and its gradients are given up before
-     * those of the layer below are there, so that there is room for one layer's (as in LOMO, arXiv 2306.09782). The batch passes
-     * through the model at once, however long it is; the numbers are those of a run without. ARGUMENT with clip other than
-     * 0, accumulation other than 1, a guard, an lr_net, or ternary quantize_gradients, which need all gradients at once. A step
-     * that fails in its midst (a gradient that is no number while the loss is one, memory) has changed some layers: the
-     * trainer then refuses with STATE to step, evaluate and save until it resumes from a checkpoint. Default 0.
+     * 0 or 1: each matrix takes its step as soon as the backward pass has its gradient, which is given up before the next one is
+     * there (as in LOMO, arXiv 2306.09782): there is room for those of a part of a layer. The batch passes through the
+     * model at once, however long it is. The numbers are those of a run without where that takes the batch at once too
+     * (up to 4096 tokens, more on a device); it may not change when a run is resumed. ARGUMENT with clip other than 0,
+     * accumulation other than 1, a guard, an lr_net, or ternary quantize_gradients, which need all gradients at once. A
+     * token is seen until the first matrix steps. A step that is refused after that (a gradient that is no number while
+     * the loss is one; weights or an update beyond f32) or fails (memory) has changed some layers: the trainer then refuses
+     * with STATE to step, to evaluate and to save until it resumes from a checkpoint, so set checkpoint_interval; the
+     * model is of no use until then. Default 0.
      */
     int32_t gradient_release;
     /** Must be 0. */
@@ -3186,7 +3189,7 @@ void setun_train_options_init(setun_train_options *options, size_t size);
  * Returns ARGUMENT, SHAPE (the text is too short for one window; says how many tokens are needed), IO,
  * FORMAT, CANCELLED (nothing is handed back: what is in checkpoint_dir is continued with
  * `setun_trainer_resume`), STATE (the loss or gradient is not finite any more: the last
- * good state is saved in checkpoint_dir; or checkpoint_dir holds another run), ABI, MEMORY.
+ * good state is saved in checkpoint_dir, but with gradient_release; or checkpoint_dir holds another run), ABI, MEMORY.
  */
 setun_status setun_train(const char *text, const setun_train_options *options, setun_model **model, setun_tokenizer **tokenizer);
 
@@ -3211,7 +3214,8 @@ setun_status setun_trainer_create(setun_model *model,
  * `setun_trainer_run`'s. `out`, unless NULL, learns the metrics; set its `struct_size` first.
  *
  * Returns STATE (the run is over; or the loss or gradient is not finite, then the step is refused and
- * nothing changed; or checkpoint_dir holds another run; or another call uses the model), CANCELLED.
+ * nothing changed; or checkpoint_dir holds another run; or another call uses the model; or an earlier step with
+ * gradient_release failed in its midst), CANCELLED.
  */
 setun_status setun_trainer_step(setun_trainer *trainer, setun_metrics *out);
 
@@ -3222,17 +3226,21 @@ setun_status setun_trainer_step(setun_trainer *trainer, setun_metrics *out);
  *
  * A raised token is seen inside of a step or a validation, before each of its matrix products: the step is
  * given up, and changes nothing; the validation is done first when the run goes on, in this trainer or in
- * one that resumes. So a run ends with the same bits and reports wherever it was stopped.
+ * one that resumes. So a run ends with the same bits and reports wherever it was stopped. With gradient_release a step
+ * whose first layers have taken it is done first.
  */
 setun_status setun_trainer_run(setun_trainer *trainer, int32_t *finished);
 
 /**
  * Measures the mean loss over the validation part, nats a token. Returns STATE (the part is too short for
- * one window).
+ * one window; or a step with gradient_release failed in its midst).
  */
 setun_status setun_trainer_evaluate(setun_trainer *trainer, double *loss);
 
-/** Writes a checkpoint into `checkpoint_dir`. Returns STATE (there is no checkpoint_dir), IO. */
+/**
+ * Writes a checkpoint into `checkpoint_dir`. Returns STATE (there is no checkpoint_dir; or a step with gradient_release
+ * failed in its midst), IO.
+ */
 setun_status setun_trainer_save(setun_trainer *trainer);
 
 /**

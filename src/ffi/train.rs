@@ -162,9 +162,9 @@ pub struct setun_train_options {
     /// SETUN_GRADIENT_QUANTIZATION_INT8.
     pub quantize_gradients: i32,
     /// Non-zero: the peak of the learning rate is kept in a band that the weights the run starts from decide:
-    /// where one step of AdamW moves them by 0.4% to 1.5% of their size, one of Muon by 1.3% to 5%. Inside the band
+    /// where one step of AdamW moves them by 0.4% to 1.5% of their size, one of Muon by 1.2% to 4.4%. Inside the band
     /// the run is bit for bit that of the plain schedule; outside, the schedule is scaled to the nearer edge, by 32
-    /// at most. For 4 layers x 128 the band is 0.8e-3 to 3e-3 with AdamW, 0.6e-3 to 2.3e-3 with Muon; momentum has
+    /// at most. For 4 layers x 128 the band is 0.8e-3 to 3e-3 with AdamW, 0.54e-3 to 2e-3 with Muon; momentum has
     /// none. Default 1.
     pub use_adaptive_lr: i32,
     /// Where checkpoints and metrics.jsonl go, a folder of this run's own, which is made; NULL = nowhere.
@@ -274,12 +274,15 @@ pub struct setun_train_options {
     /// The weight of the teacher's probabilities, above 0 and at most 1; the text has the rest. The losses that are reported
     /// are those of the text. Default 0.9.
     pub distillation: f64,
-    /// 0 or 1: each layer takes its step as soon as the backward pass has been through it, and its gradients are given up before
-    /// those of the layer below are there, so that there is room for one layer's (as in LOMO, arXiv 2306.09782). The batch passes
-    /// through the model at once, however long it is; the numbers are those of a run without. ARGUMENT with clip other than
-    /// 0, accumulation other than 1, a guard, an lr_net, or ternary quantize_gradients, which need all gradients at once. A step
-    /// that fails in its midst (a gradient that is no number while the loss is one, memory) has changed some layers: the
-    /// trainer then refuses with STATE to step, evaluate and save until it resumes from a checkpoint. Default 0.
+    /// 0 or 1: each matrix takes its step as soon as the backward pass has its gradient, which is given up before the next one is
+    /// there (as in LOMO, arXiv 2306.09782): there is room for those of a part of a layer. The batch passes through the
+    /// model at once, however long it is. The numbers are those of a run without where that takes the batch at once too
+    /// (up to 4096 tokens, more on a device); it may not change when a run is resumed. ARGUMENT with clip other than 0,
+    /// accumulation other than 1, a guard, an lr_net, or ternary quantize_gradients, which need all gradients at once. A
+    /// token is seen until the first matrix steps. A step that is refused after that (a gradient that is no number while
+    /// the loss is one; weights or an update beyond f32) or fails (memory) has changed some layers: the trainer then refuses
+    /// with STATE to step, to evaluate and to save until it resumes from a checkpoint, so set checkpoint_interval; the
+    /// model is of no use until then. Default 0.
     pub gradient_release: i32,
     /// Must be 0.
     pub reserved: i32,
@@ -418,7 +421,7 @@ pub unsafe extern "C" fn setun_train_options_init(options: *mut setun_train_opti
 /// Returns ARGUMENT, SHAPE (the text is too short for one window; says how many tokens are needed), IO,
 /// FORMAT, CANCELLED (nothing is handed back: what is in checkpoint_dir is continued with
 /// `setun_trainer_resume`), STATE (the loss or gradient is not finite any more: the last
-/// good state is saved in checkpoint_dir; or checkpoint_dir holds another run), ABI, MEMORY.
+/// good state is saved in checkpoint_dir, but with gradient_release; or checkpoint_dir holds another run), ABI, MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_train(
     text: *const c_char,
@@ -482,7 +485,8 @@ pub unsafe extern "C" fn setun_trainer_create(
 /// `setun_trainer_run`'s. `out`, unless NULL, learns the metrics; set its `struct_size` first.
 ///
 /// Returns STATE (the run is over; or the loss or gradient is not finite, then the step is refused and
-/// nothing changed; or checkpoint_dir holds another run; or another call uses the model), CANCELLED.
+/// nothing changed; or checkpoint_dir holds another run; or another call uses the model; or an earlier step with
+/// gradient_release failed in its midst), CANCELLED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_trainer_step(trainer: *mut setun_trainer, out: *mut setun_metrics) -> setun_status {
     guard("trainer_step", || {
@@ -500,7 +504,8 @@ pub unsafe extern "C" fn setun_trainer_step(trainer: *mut setun_trainer, out: *m
 ///
 /// A raised token is seen inside of a step or a validation, before each of its matrix products: the step is
 /// given up, and changes nothing; the validation is done first when the run goes on, in this trainer or in
-/// one that resumes. So a run ends with the same bits and reports wherever it was stopped.
+/// one that resumes. So a run ends with the same bits and reports wherever it was stopped. With gradient_release a step
+/// whose first layers have taken it is done first.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_trainer_run(trainer: *mut setun_trainer, finished: *mut i32) -> setun_status {
     guard("trainer_run", || {
@@ -514,7 +519,7 @@ pub unsafe extern "C" fn setun_trainer_run(trainer: *mut setun_trainer, finished
 }
 
 /// Measures the mean loss over the validation part, nats a token. Returns STATE (the part is too short for
-/// one window).
+/// one window; or a step with gradient_release failed in its midst).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_trainer_evaluate(trainer: *mut setun_trainer, loss: *mut f64) -> setun_status {
     guard("trainer_evaluate", || {
@@ -525,7 +530,8 @@ pub unsafe extern "C" fn setun_trainer_evaluate(trainer: *mut setun_trainer, los
     })
 }
 
-/// Writes a checkpoint into `checkpoint_dir`. Returns STATE (there is no checkpoint_dir), IO.
+/// Writes a checkpoint into `checkpoint_dir`. Returns STATE (there is no checkpoint_dir; or a step with gradient_release
+/// failed in its midst), IO.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_trainer_save(trainer: *mut setun_trainer) -> setun_status {
     guard("trainer_save", || handle::exclusive(trainer, "trainer")?.with(|trainer| trainer.save().map(|_| ())))

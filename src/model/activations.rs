@@ -1,6 +1,6 @@
 //! All memory of a forward and backward pass over [batch, length] tokens, allocated once.
 
-use super::backward::Part;
+use super::backward::Stage;
 use super::linear::{GradientProducts, Input, LinearBackward};
 use super::teacher::Lesson;
 use super::transformer::mean;
@@ -248,9 +248,10 @@ impl Extent<'_> {
 /// One gradient per parameter, in the model's order.
 pub struct Gradients {
     tensors: Vec<Tensor>,
-    /// Of released ones: memory for the matrices of a part of a layer, empty while they have it, and which they are.
+    /// Of released ones: memory for the first, second and third matrix of a stage of a layer, empty while they have it, and which
+    /// they are.
     room: Vec<Tensor>,
-    lent: Vec<usize>,
+    taken: Vec<usize>,
 }
 
 impl Gradients {
@@ -258,12 +259,12 @@ impl Gradients {
         Gradients::make(model, |_| true)
     }
 
-    /// Room for the matrices of the largest part of a layer, which [`Self::begin`] gives to each in turn.
+    /// Room for the matrices of any stage of a layer, which [`Self::begin_stage`] gives to each in turn.
     pub fn released(model: &Model) -> Result<Gradients> {
         let mut gradients = Gradients::make(model, |i| !is_layer_matrix(model, i))?;
         let mut counts: Vec<usize> = Vec::new();
-        for part in model.parts() {
-            for (j, i) in layer_matrices(model, part).enumerate() {
+        for stage in model.stages() {
+            for (j, i) in layer_matrices(model, stage).enumerate() {
                 counts.resize(counts.len().max(j + 1), 0);
                 counts[j] = counts[j].max(model.parameters()[i].tensor.count());
             }
@@ -281,29 +282,29 @@ impl Gradients {
             let dims = if has_its_own(i) { parameter.tensor.dims() } else { &[0] };
             tensors.push(model.context().zeros(model.dtype(), dims)?);
         }
-        Ok(Gradients { tensors, room: Vec::new(), lent: Vec::new() })
+        Ok(Gradients { tensors, room: Vec::new(), taken: Vec::new() })
     }
 
     pub fn zero(&mut self, context: &Context) -> Result<()> {
         self.tensors.iter_mut().try_for_each(|tensor| zero(context, tensor))
     }
 
-    /// Of released ones: zeros for the parameters of `part`, whose room those of the part before give up.
-    pub fn begin(&mut self, model: &Model, part: Part) -> Result<()> {
-        let Gradients { tensors, room, lent } = self;
-        for (room, i) in room.iter_mut().zip(lent.drain(..)) {
+    /// Of released ones: zeros for the parameters of `stage`, whose room those of the stage before give up.
+    pub fn begin_stage(&mut self, model: &Model, stage: Stage) -> Result<()> {
+        let Gradients { tensors, room, taken } = self;
+        for (room, i) in room.iter_mut().zip(taken.drain(..)) {
             std::mem::swap(room, &mut tensors[i]);
         }
-        for (room, i) in room.iter_mut().zip(layer_matrices(model, part)) {
+        for (room, i) in room.iter_mut().zip(layer_matrices(model, stage)) {
             std::mem::swap(room, &mut tensors[i]);
-            lent.push(i);
-            tensors[i].fit(model.parameters()[i].tensor.dims())?;
+            taken.push(i);
+            tensors[i].reshape_within(model.parameters()[i].tensor.dims())?;
         }
-        match part {
+        match stage {
             // The head's share is in the embedding's then, where the two are one.
-            Part::Head => self.zero(model.context()),
-            Part::Embedding => Ok(()),
-            _ => model.parameters_of(part).try_for_each(|i| zero(model.context(), &mut self.tensors[i])),
+            Stage::Head => self.zero(model.context()),
+            Stage::Embedding => Ok(()),
+            _ => model.parameters_of(stage).try_for_each(|i| zero(model.context(), &mut self.tensors[i])),
         }
     }
 
@@ -316,9 +317,9 @@ impl Gradients {
     }
 }
 
-/// The matrices of a part of a layer.
-fn layer_matrices(model: &Model, part: Part) -> impl Iterator<Item = usize> {
-    model.parameters_of(part).filter(|&i| is_layer_matrix(model, i))
+/// The matrices of a stage of a layer.
+fn layer_matrices(model: &Model, stage: Stage) -> impl Iterator<Item = usize> {
+    model.parameters_of(stage).filter(|&i| is_layer_matrix(model, i))
 }
 
 fn is_layer_matrix(model: &Model, index: usize) -> bool {

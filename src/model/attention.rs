@@ -132,7 +132,7 @@ impl Attention {
 
     /// From there on: adds the block's part to the gradient of the residual stream, `b.residual`, and to the gradients of the other
     /// parameters; x is what `forward` was given.
-    pub fn backward_queries(
+    pub fn backward_input(
         &self,
         pass: &Pass,
         x: &Tensor,

@@ -1,29 +1,29 @@
-//! The backward pass of the whole model, in parts from the loss to the embedding: what a part gives the gradients of is done with
+//! The backward pass of the whole model, in stages from the loss to the embedding: what a stage gives the gradients of is done with
 //! its parameters, so that they may change, and the room of the gradients be used again, before the next one begins.
 
 use super::activations::{Activations, Gradients};
 use super::transformer::{Draw, Model, Pass};
 use crate::tensor::error::error;
-use crate::tensor::{Cancelled, Result, never};
+use crate::tensor::{Cancelled, Result};
 use std::ops::Range;
 
 /// What is gone through at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum Stage {
     /// Loss, head and final norm. A head that is the embedding too has no more than a share of its gradient then.
     Head,
     /// Of a layer's feed-forward block: down and its norm, then up, gate and theirs.
     Down(usize),
     Up(usize),
     /// Of its attention: output and its norm, with the attention itself, then queries, keys, values and theirs.
-    Output(usize),
-    Queries(usize),
+    AttentionOutput(usize),
+    AttentionInput(usize),
     Embedding,
 }
 
 /// What a pass is over.
 #[derive(Clone, Copy)]
-pub struct Over<'a> {
+pub struct BackwardInput<'a> {
     /// Tokens and targets, [batch, length].
     pub text: (&'a [u32], &'a [u32]),
     /// What multiplies the gradient of the mean loss.
@@ -32,13 +32,6 @@ pub struct Over<'a> {
     pub draw: Option<Draw>,
     /// Asked before each product.
     pub cancelled: Cancelled<'a>,
-}
-
-impl Over<'_> {
-    /// The same, which nobody gives up any more.
-    pub fn to_the_end(self) -> Self {
-        Over { cancelled: &never, ..self }
-    }
 }
 
 impl Model {
@@ -53,64 +46,64 @@ impl Model {
         gradients: &mut Gradients,
         cancelled: Cancelled,
     ) -> Result<f64> {
-        let over = Over { text, factor, draw, cancelled };
+        let over = BackwardInput { text, factor, draw, cancelled };
         self.forward_text(activations, over)?;
-        for part in self.parts() {
-            self.backward_part(part, activations, over, gradients)?;
+        for stage in self.stages() {
+            self.backward_stage(stage, activations, over, gradients)?;
         }
         activations.mean_loss()
     }
 
-    /// The parts, in their order.
-    pub fn parts(&self) -> impl Iterator<Item = Part> + use<> {
-        let layer = |l| [Part::Down(l), Part::Up(l), Part::Output(l), Part::Queries(l)];
+    /// The stages, in their order.
+    pub fn stages(&self) -> impl Iterator<Item = Stage> + use<> {
+        let layer = |l| [Stage::Down(l), Stage::Up(l), Stage::AttentionOutput(l), Stage::AttentionInput(l)];
         let layers = (0..self.layers().len()).rev().flat_map(layer);
-        std::iter::once(Part::Head).chain(layers).chain([Part::Embedding])
+        std::iter::once(Stage::Head).chain(layers).chain([Stage::Embedding])
     }
 
-    /// The parameters whose gradients are whole after a part.
-    pub fn parameters_of(&self, part: Part) -> Range<usize> {
+    /// The parameters whose gradients are whole after a stage.
+    pub fn parameters_of(&self, stage: Stage) -> Range<usize> {
         let layers = self.layers();
-        match part {
-            Part::Head if self.head == self.embedding => self.norm..self.norm + 1,
-            Part::Head => self.norm..self.head + 1,
-            Part::Down(l) => {
+        match stage {
+            Stage::Head if self.head == self.embedding => self.norm..self.norm + 1,
+            Stage::Head => self.norm..self.head + 1,
+            Stage::Down(l) => {
                 layers[l].feed_forward.sub_norm..layers.get(l + 1).map_or(self.norm, |next| next.attention.norm)
             }
-            Part::Up(l) => layers[l].feed_forward.norm..layers[l].feed_forward.sub_norm,
-            Part::Output(l) => layers[l].attention.sub_norm..layers[l].feed_forward.norm,
-            Part::Queries(l) => layers[l].attention.norm..layers[l].attention.sub_norm,
-            Part::Embedding => self.embedding..self.embedding + 1,
+            Stage::Up(l) => layers[l].feed_forward.norm..layers[l].feed_forward.sub_norm,
+            Stage::AttentionOutput(l) => layers[l].attention.sub_norm..layers[l].feed_forward.norm,
+            Stage::AttentionInput(l) => layers[l].attention.norm..layers[l].attention.sub_norm,
+            Stage::Embedding => self.embedding..self.embedding + 1,
         }
     }
 
-    /// What comes before the first part.
-    pub fn forward_text(&self, activations: &mut Activations, over: Over) -> Result<()> {
+    /// What comes before the first stage.
+    pub fn forward_text(&self, activations: &mut Activations, over: BackwardInput) -> Result<()> {
         let pass = self.pass_of(activations, over)?;
         activations.set_tokens(over.text.0)?;
         activations.set_targets(over.text.1)?;
         self.forward(&pass, activations)
     }
 
-    fn pass_of<'a>(&'a self, activations: &Activations, over: Over<'a>) -> Result<Pass<'a>> {
+    fn pass_of<'a>(&'a self, activations: &Activations, over: BackwardInput<'a>) -> Result<Pass<'a>> {
         let dropout = over.draw.is_some() && self.options().dropout > 0.0;
         let draw = over.draw.unwrap_or_default();
         Ok(Pass { dropout, draw, ..self.pass(activations.length, over.cancelled)? })
     }
 
-    /// Adds the gradients of a part's parameters; those before it have been gone through. After `Part::Head` the losses of the
+    /// Adds the gradients of a stage's parameters; those before it have been gone through. After `Stage::Head` the losses of the
     /// tokens are in `activations`.
-    pub fn backward_part(
+    pub fn backward_stage(
         &self,
-        part: Part,
+        stage: Stage,
         activations: &mut Activations,
-        over: Over,
+        over: BackwardInput,
         gradients: &mut Gradients,
     ) -> Result<()> {
         let pass = &self.pass_of(activations, over)?;
-        match part {
-            Part::Head => self.backward_head(pass, activations, over, gradients),
-            Part::Down(l) | Part::Up(l) | Part::Output(l) | Part::Queries(l) => {
+        match stage {
+            Stage::Head => self.backward_head(pass, activations, over, gradients),
+            Stage::Down(l) | Stage::Up(l) | Stage::AttentionOutput(l) | Stage::AttentionInput(l) => {
                 let Activations { residual, layers, backward, .. } = activations;
                 let b = backward.as_mut().ok_or_else(not_for_training)?;
                 let (layer, kept) = (&self.layers()[l], layers.len());
@@ -119,26 +112,26 @@ impl Model {
                 let a = &mut layers[l % kept];
                 let (attended, x) = (&residual[2 * l + 1], &residual[2 * l]);
                 let gradients = gradients.tensors_mut();
-                match part {
-                    Part::Down(_) => {
+                match stage {
+                    Stage::Down(_) => {
                         if anew {
                             layer.feed_forward.recompute(pass, attended, &mut a.feed_forward)?;
                         }
                         pass.mask(b, 2 * l + 2)?;
                         layer.feed_forward.backward_down(pass, &a.feed_forward, b, gradients)
                     }
-                    Part::Up(_) => layer.feed_forward.backward_up(pass, attended, &a.feed_forward, b, gradients),
-                    Part::Output(_) => {
+                    Stage::Up(_) => layer.feed_forward.backward_up(pass, attended, &a.feed_forward, b, gradients),
+                    Stage::AttentionOutput(_) => {
                         if anew {
                             layer.attention.recompute(pass, x, &mut a.attention)?;
                         }
                         pass.mask(b, 2 * l + 1)?;
                         layer.attention.backward_output(pass, &a.attention, b, gradients)
                     }
-                    _ => layer.attention.backward_queries(pass, x, &a.attention, b, gradients),
+                    _ => layer.attention.backward_input(pass, x, &a.attention, b, gradients),
                 }
             }
-            Part::Embedding => {
+            Stage::Embedding => {
                 let Activations { tokens, backward, .. } = activations;
                 let b = backward.as_mut().ok_or_else(not_for_training)?;
                 pass.dropout(0, &mut b.residual)?;
@@ -157,7 +150,7 @@ impl Model {
         &self,
         pass: &Pass,
         activations: &mut Activations,
-        over: Over,
+        over: BackwardInput,
         gradients: &mut Gradients,
     ) -> Result<()> {
         let factor = over.factor / activations.rows() as f64;

@@ -38,7 +38,7 @@ mod transformer;
 mod workspace;
 
 pub use activations::{Activations, Gradients};
-pub use backward::{Over, Part};
+pub use backward::{BackwardInput, Stage};
 pub use copy::trainable;
 pub use decoder::{Decoder, KvCache};
 pub use linear::{GradientProducts, Products};

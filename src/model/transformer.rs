@@ -3,7 +3,7 @@
 use super::ModelOptions;
 use super::activations::{Activations, Backward};
 use super::attention::Attention;
-use super::backward::Part;
+use super::backward::Stage;
 use super::feed_forward::FeedForward;
 use super::linear::{Linear, Norm};
 use super::parameters::{self, Parameter, ParameterKind, find};
@@ -221,9 +221,9 @@ impl Model {
         linears_mut(layers).try_for_each(|linear| linear.refresh(context, parameters, decoded, thresholds))
     }
 
-    /// The same for the parameters of a part, of which others need not know.
-    pub fn refresh_part(&mut self, part: Part) -> Result<()> {
-        let within = self.parameters_of(part);
+    /// The same for the parameters of a stage, of which others need not know.
+    pub fn refresh_stage(&mut self, stage: Stage) -> Result<()> {
+        let within = self.parameters_of(stage);
         let Model { context, parameters, layers, decoded, thresholds, .. } = self;
         linears_mut(layers)
             .filter(|linear| linear.master.is_some_and(|master| within.contains(&master)))

@@ -47,7 +47,9 @@ pub struct Work {
 }
 
 fn made(slot: &mut Option<Tensor>, context: &Context, device: Device, dtype: DType, dims: &[usize]) -> Result<()> {
-    if slot.as_ref().is_none_or(|tensor| tensor.dims() != dims || tensor.device() != device) {
+    // A part of the parameters finds room in what all of them, or a larger part, have had.
+    let fits = |tensor: &Tensor| tensor.dims()[0] >= dims[0] && tensor.device() == device;
+    if !slot.as_ref().is_some_and(fits) {
         *slot = Some(context.zeros_beside(device, dtype, dims)?);
     }
     Ok(())

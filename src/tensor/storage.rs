@@ -98,7 +98,7 @@ impl Tensor {
     }
 
     /// Gives memory of its own another shape, which it has room for; its elements are of no use then.
-    pub fn fit(&mut self, dims: &[usize]) -> Result<()> {
+    pub fn reshape_within(&mut self, dims: &[usize]) -> Result<()> {
         let there = match &self.storage {
             Storage::Owned(buffer) => buffer.bytes(),
             Storage::Lent(_) => self.bytes(),

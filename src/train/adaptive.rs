@@ -6,7 +6,7 @@
 //! - rms(step) of AdamW is the learning rate times sqrt((1 - beta1) / (1 + beta1)) once the gradients are mostly noise: .229
 //!   for beta1 = .9, and .23 to .25 is what is measured after some hundred steps, whatever the learning rate and the width.
 //!   (It is larger before, and in large batches, while gradients agree: there a step may be longer, not shorter. So the
-//!   formula is used, and not the length of the day.) That of Muon is the learning rate times `muon_rms`, of which [`OF_MUON`]
+//!   formula is used, and not the length of the day.) That of Muon is the learning rate times `muon_rms`, of which [`MUON_SHARE`]
 //!   counts; that of momentum is as long as the gradients, of which nothing is known: there is no rule for it.
 //! - rms(w) is the geometric mean over the linear layers, weighted by their sizes, of the weights that the run starts from:
 //!   the model decides the band and the run does not move it. With 1 / sqrt(fan in) initialisation it stands for the width.
@@ -33,7 +33,7 @@ const LEAST: f64 = 4e-3;
 const MOST: f64 = 15e-3;
 /// Muon may go further, as all directions share its step: the loss of 4 x 128 over 2000 steps, .0455 for rms(w), is least at
 /// learning rates of 1e-3 to 2e-3 (ternary) and .5e-3 to 1e-3 (f32), and that of 2 x 256 at 1e-3: r = 11e-3 to 44e-3.
-const OF_MUON: f64 = 0.3;
+const MUON_SHARE: f64 = 0.34;
 /// The learning rate is multiplied or divided by at most this.
 const LIMIT: f64 = 32.0;
 
@@ -49,7 +49,7 @@ impl Adaptive {
     pub fn new(model: &Model, options: &TrainOptions) -> Result<Adaptive> {
         let step = match options.method {
             Method::AdamW => ((1.0 - options.beta1) / (1.0 + options.beta1)).sqrt(),
-            Method::Muon => OF_MUON * options.muon_rms,
+            Method::Muon => MUON_SHARE * options.muon_rms,
             Method::Momentum => 0.0,
         };
         Ok(Adaptive { relative: typical_size(model)?.map_or(0.0, |size| step / size) })

@@ -1,6 +1,7 @@
-//! A step whose gradients are given up one after the other: there is room for those of a part of a layer, a matrix or those that
-//! read the same input, which takes its step before the one below it is gone through. What it costs is all that has to be known of every gradient before the first update: their
-//! common norm, and with it clipping, the sum of several micro-batches, and the guard.
+//! A step whose gradients are given up one after the other: there is room for those of a stage of the backward pass, a matrix or
+//! those that read the same input, which take their step before the stage below it is gone through. What it costs is all that has
+//! to be known of every gradient before the first update: their common norm, and with it clipping, the sum of several
+//! micro-batches, and the guard.
 //!
 //! The numbers are those of a step that keeps all gradients. But a step that fails in the middle has changed some layers, and the
 //! run can only go on from a checkpoint: then it is torn.
@@ -10,12 +11,10 @@ use super::done::Done;
 use super::optimizer::ModelWeights;
 #[cfg(test)]
 use super::step::Fault;
-use super::step::{Loss, Work, check_loss, quantize};
-#[cfg(test)]
-use crate::model::Gradients;
-use crate::model::{Draw, Model, Over, Part};
+use super::step::{Loss, Work, check_loss, quantize, views};
+use crate::model::{BackwardInput, Draw, Model, Stage};
 use crate::tensor::error::{ensure, error};
-use crate::tensor::{Cancelled, Result, Tensor, View, reserve};
+use crate::tensor::{Cancelled, Error, Result, never};
 use std::ops::Range;
 
 /// ARGUMENT, naming what a step with `gradient_release` cannot have.
@@ -48,51 +47,15 @@ impl Work {
         cancelled: Cancelled,
     ) -> Result<Done> {
         let number = step + 1;
-        // `TrainOptions::resolve` has checked that it fits.
-        let small = step as u32;
-        self.draw_batch(options, [small, 0])?;
-        self.begin_cluster_loss();
+        let loss = self.forward(model, options, step, cancelled)?;
         let factor = self.learning_rate_factor(options);
-        let Work { slices, tokens, targets, gradients, optimizer, codes, cluster_loss, rows, torn, .. } = self;
-        #[cfg(test)]
-        let faults = &self.faults;
-        let activations = slices.whole();
-        let draw = Some(Draw { seed: options.seed, step: small, micro_batch: 0 });
-        let over = Over { text: (tokens, targets), factor: 1.0, draw, cancelled };
-        model.forward_text(activations, over)?;
-        gradients.begin(model, Part::Head)?;
-        model.backward_part(Part::Head, activations, over, gradients)?;
-        let mean = activations.mean_loss()?;
-        check_loss(number, Loss::of(mean))?;
-        if let Some(loss) = cluster_loss {
-            loss.add(rows, &activations.losses.read::<f32>()?);
+        self.optimizer.set_learning_rate(options.learning_rate * factor)?;
+        self.optimizer.set_clock(number);
+        for stage in model.stages() {
+            self.step_stage(model, options, step, stage).map_err(|error| self.tell_torn(error))?;
         }
-        optimizer.set_learning_rate(options.learning_rate * factor)?;
-        optimizer.set_clock(number);
-        // From here on nobody gives it up.
-        let over = over.to_the_end();
-        for part in model.parts() {
-            if part != Part::Head {
-                gradients.begin(model, part)?;
-                model.backward_part(part, activations, over, gradients)?;
-            }
-            let parameters = model.parameters_of(part);
-            if let Some(codes) = codes {
-                quantize(codes, gradients, parameters.clone(), optimizer, options.seed, step)?;
-            }
-            #[cfg(test)]
-            if part == Part::Output(0) {
-                spoil(faults, number, gradients, parameters.clone());
-            }
-            let views = views(gradients.tensors(), parameters.clone())?;
-            let report = optimizer.step_part(&mut ModelWeights::new(model), parameters, &views)?;
-            if let Some(refusal) = report.refusal {
-                return Err(refusal.error);
-            }
-            *torn = Some(number);
-            model.refresh_part(part)?;
-        }
-        let report = optimizer.end_parts()?;
+        let report = self.optimizer.end_parts()?;
+        let Work { optimizer, codes, cluster_loss, torn, .. } = self;
         if let Some(codes) = codes {
             codes.commit();
         }
@@ -101,7 +64,7 @@ impl Work {
             loss.commit(number);
         }
         Ok(Done {
-            loss: mean,
+            loss,
             learning_rate_factor: factor,
             learning_rate: report.learning_rate,
             gradient_norm: report.gradient_norm,
@@ -110,6 +73,89 @@ impl Work {
             radius_factor: optimizer.progress().factor,
             ..Done::NOTHING
         })
+    }
+
+    /// The pass of the next batch up to the gradient of its logits and what is made of that at once; the loss, which is a number.
+    fn forward(&mut self, model: &Model, options: &TrainOptions, step: u64, cancelled: Cancelled) -> Result<f64> {
+        self.draw_batch(options, [step as u32, 0])?;
+        self.begin_cluster_loss();
+        let Work { slices, tokens, targets, gradients, cluster_loss, rows, .. } = self;
+        let activations = slices.whole();
+        let input = input(options, step, (tokens, targets), cancelled);
+        model.forward_text(activations, input)?;
+        gradients.begin_stage(model, Stage::Head)?;
+        model.backward_stage(Stage::Head, activations, input, gradients)?;
+        let mean = activations.mean_loss()?;
+        check_loss(step + 1, Loss::of(mean))?;
+        if let Some(loss) = cluster_loss {
+            loss.add(rows, &activations.losses.read::<f32>()?);
+        }
+        Ok(mean)
+    }
+
+    /// The gradients of a stage, but of the head, whose are there, and the step of its parameters. From the first of them on nobody
+    /// gives it up.
+    fn step_stage(&mut self, model: &mut Model, options: &TrainOptions, step: u64, stage: Stage) -> Result<()> {
+        let Work { slices, tokens, targets, gradients, .. } = self;
+        if stage != Stage::Head {
+            gradients.begin_stage(model, stage)?;
+            let input = input(options, step, (tokens, targets), &never);
+            model.backward_stage(stage, slices.whole(), input, gradients)?;
+        }
+        let parameters = model.parameters_of(stage);
+        #[cfg(test)]
+        if stage == Stage::AttentionOutput(0) {
+            self.spoil(step + 1, parameters.clone());
+        }
+        self.quantize_stage(model, options, step, parameters.clone())?;
+        let Work { gradients, optimizer, torn, .. } = self;
+        let views = views(gradients, parameters.clone())?;
+        let before = torn.replace(step + 1);
+        let report = optimizer.step_part(&mut ModelWeights::new(model), parameters, &views)?;
+        if let Some(refusal) = report.refusal {
+            // Which has changed nothing.
+            *torn = before;
+            return Err(refusal.error);
+        }
+        model.refresh_stage(stage)
+    }
+
+    /// The gradients of these parameters through their codes, which need numbers.
+    fn quantize_stage(
+        &mut self,
+        model: &Model,
+        options: &TrainOptions,
+        step: u64,
+        parameters: Range<usize>,
+    ) -> Result<()> {
+        if self.codes.is_none() {
+            return Ok(());
+        }
+        let norm = self.optimizer.norm(&views(&self.gradients, parameters.clone())?)?;
+        if !norm.is_finite() {
+            return Err(self.name_bad_gradient(model, step + 1, parameters));
+        }
+        let Work { codes, gradients, optimizer, .. } = self;
+        codes.as_mut().map_or(Ok(()), |codes| quantize(codes, gradients, parameters, optimizer, options.seed, step))
+    }
+
+    /// An error of a step that some layers have taken says so.
+    fn tell_torn(&self, error: Error) -> Error {
+        if self.torn.is_none() {
+            return error;
+        }
+        let why = error.message.strip_suffix("; nothing was updated").unwrap_or(&error.message);
+        Error::new(error.kind, format!("{why}; the layers above it have stepped: go on from a checkpoint"))
+    }
+
+    #[cfg(test)]
+    fn spoil(&mut self, number: u64, parameters: Range<usize>) {
+        for (_, fault) in self.faults.iter().filter(|(at, _)| *at == number) {
+            if let Fault::Gradients(factor) = fault {
+                let all = self.gradients.tensors_mut()[parameters.clone()].iter_mut();
+                all.for_each(|gradient| gradient.host_mut::<f32>().unwrap().iter_mut().for_each(|x| *x *= factor));
+            }
+        }
     }
 
     /// STATE after a step that failed with some of the layers changed.
@@ -124,24 +170,19 @@ impl Work {
     }
 
     /// All parameters and states were set.
-    pub(super) fn mend(&mut self) {
+    pub(super) fn clear_torn(&mut self) {
         self.torn = None;
     }
 }
 
-fn views(gradients: &[Tensor], parameters: Range<usize>) -> Result<Vec<View<'_>>> {
-    let mut all = Vec::new();
-    reserve(&mut all, parameters.len())?;
-    all.extend(gradients[parameters].iter().map(Tensor::view));
-    Ok(all)
-}
-
-#[cfg(test)]
-fn spoil(faults: &[(u64, Fault)], number: u64, gradients: &mut Gradients, parameters: Range<usize>) {
-    for (_, fault) in faults.iter().filter(|(at, _)| *at == number) {
-        if let Fault::Gradients(factor) = fault {
-            let all = gradients.tensors_mut()[parameters.clone()].iter_mut();
-            all.for_each(|gradient| gradient.host_mut::<f32>().unwrap().iter_mut().for_each(|x| *x *= factor));
-        }
-    }
+/// A batch that is one slice.
+fn input<'a>(
+    options: &TrainOptions,
+    step: u64,
+    text: (&'a [u32], &'a [u32]),
+    cancelled: Cancelled<'a>,
+) -> BackwardInput<'a> {
+    // `TrainOptions::resolve` has checked that the step fits.
+    let draw = Draw { seed: options.seed, step: step as u32, micro_batch: 0 };
+    BackwardInput { text, factor: 1.0, draw: Some(draw), cancelled }
 }

@@ -121,7 +121,8 @@ impl Work {
     }
 
     /// The step after `step` steps. An error, CANCELLED among them, leaves the parameters, the optimizer's states and the guard as
-    /// they were; only what a refused update takes of the radius stays taken.
+    /// they were; only what a refused update takes of the radius stays taken. With `gradient_release` that holds until the first
+    /// layers have stepped.
     pub fn step(&mut self, model: &mut Model, options: &TrainOptions, step: u64, cancelled: Cancelled) -> Result<Done> {
         self.check_whole()?;
         let before = self.optimizer.progress().clone();
@@ -179,7 +180,7 @@ impl Work {
         let norm = if guard.is_some() || self.codes.is_some() { self.norm()? } else { f64::NAN };
         if guard.is_none() && self.codes.is_some() && !norm.is_finite() {
             // The codes of a gradient need numbers.
-            return Err(self.name_bad_gradient(model, number));
+            return Err(self.name_bad_gradient(model, number, 0..model.parameters().len()));
         }
         let batch = Batch { loss: done.loss, guard: guard.map(|guard| (guard, norm)) };
         let Work { optimizer, gradients, codes, .. } = self;
@@ -187,7 +188,7 @@ impl Work {
             if let Some(codes) = codes {
                 quantize(codes, gradients, 0..gradients.tensors().len(), optimizer, options.seed, step)?;
             }
-            views(gradients)
+            views(gradients, 0..gradients.tensors().len())
         })?;
         if let Some(error) = report.stop {
             return Err(error);
@@ -380,12 +381,12 @@ impl Work {
 
     /// The norm of all gradients.
     fn norm(&mut self) -> Result<f64> {
-        self.optimizer.norm(&views(&self.gradients)?)
+        self.optimizer.norm(&views(&self.gradients, 0..self.gradients.tensors().len())?)
     }
 
-    fn name_bad_gradient(&self, model: &Model, number: u64) -> Error {
-        let context = model.context();
-        for (parameter, gradient) in model.parameters().iter().zip(self.gradients.tensors()) {
+    pub(super) fn name_bad_gradient(&self, model: &Model, number: u64, parameters: Range<usize>) -> Error {
+        let (context, gradients) = (model.context(), &self.gradients.tensors()[parameters.clone()]);
+        for (parameter, gradient) in model.parameters()[parameters].iter().zip(gradients) {
             match (context.kernels().first_non_finite)(context.launch(), &gradient.view()) {
                 Err(error) => return error,
                 Ok(None) => {}
@@ -402,10 +403,10 @@ impl Work {
     }
 }
 
-fn views(gradients: &Gradients) -> Result<Vec<View<'_>>> {
+pub(super) fn views(gradients: &Gradients, parameters: Range<usize>) -> Result<Vec<View<'_>>> {
     let mut all = Vec::new();
-    reserve(&mut all, gradients.tensors().len())?;
-    all.extend(gradients.tensors().iter().map(Tensor::view));
+    reserve(&mut all, parameters.len())?;
+    all.extend(gradients.tensors()[parameters].iter().map(Tensor::view));
     Ok(all)
 }
 

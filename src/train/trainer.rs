@@ -48,7 +48,8 @@ pub struct Trainer {
     options: TrainOptions,
     train_tokens: usize,
     tokens_per_step: usize,
-    work: Work,
+    /// Large, and moved about while a trainer is made.
+    work: Box<Work>,
     /// Optimizer steps done.
     step: u64,
     elapsed: f64,
@@ -126,11 +127,19 @@ impl Trainer {
         };
         let context = guard.context().clone();
         drop(guard);
+        if options.gradient_release && options.checkpoint_dir.is_some() && options.checkpoint_interval == 0 {
+            log(
+                LogLevel::Warning,
+                format_args!(
+                    "a step that fails with gradient_release leads back to a checkpoint: there is none with checkpoint_interval 0"
+                ),
+            );
+        }
         // What may be cancelled comes before the model changes.
         let sampling = Sampling::new(&context, &dataset, &options, cancelled)?;
         model.try_write().ok_or_else(in_use)?.keep_codes(options.precision == Precision::Compact, options.seed)?;
         let guard = model.try_read().ok_or_else(in_use)?;
-        let work = Work::new(&guard, dataset, &options, sampling)?;
+        let work = Box::new(Work::new(&guard, dataset, &options, sampling)?);
         drop(guard);
         let mut trainer = Trainer {
             model,
@@ -179,7 +188,7 @@ impl Trainer {
 
     /// One optimizer step. STATE when all steps are done, when the model is in use elsewhere, or when the loss or the
     /// gradient is not finite; CANCELLED once `cancelled`, asked before each product of a layer, returns true. On any failure
-    /// nothing has changed.
+    /// nothing has changed, but with `gradient_release`: see `release.rs`.
     pub fn step(&mut self, cancelled: Cancelled) -> Result<Metrics> {
         let total = self.options.max_steps;
         ensure!(self.step < total, State, "training is finished: all {total} steps are done");
@@ -219,7 +228,8 @@ impl Trainer {
     /// each step; when it returns false the run stops. `cancelled` is asked before each product of a layer; once it returns
     /// true the step or the evaluation is abandoned and the run ends with CANCELLED. An abandoned evaluation is done first
     /// when the run goes on: its reports do not depend on where it was stopped. A run with a `checkpoint_dir` is saved
-    /// however it ends; one that fails keeps all its older checkpoints beside that.
+    /// however it ends, but for one whose last step some layers alone have taken (`release.rs`); one that fails keeps all its older
+    /// checkpoints beside that.
     pub fn run(&mut self, progress: &mut dyn FnMut(&Metrics) -> bool, cancelled: Cancelled) -> Result<RunEnd> {
         self.claim_folder()?;
         if self.owes_report
@@ -240,7 +250,7 @@ impl Trainer {
                     return Err(error!(Cancelled, "training was cancelled after step {}", self.step));
                 }
                 Err(error) => {
-                    // A refused step has changed nothing: the state is still that of the last good one.
+                    // A refused step has changed nothing, or says so: the state is still that of the last good one.
                     if self.options.checkpoint_dir.is_some()
                         && self.step > 0
                         && let Err(also) = self.save_beside()
@@ -389,7 +399,7 @@ impl Trainer {
             metrics::truncate(own, reported)?;
         }
         state::restore(&mut guard, &mut self.work.optimizer, &model, &optimizer)?;
-        self.work.mend();
+        self.work.clear_torn();
         let errors = self.work.codes.as_mut().map_or(&mut [][..], GradientCodes::errors_mut);
         state::restore_errors(&guard, &optimizer, errors)?;
         self.work.restore_cluster_loss(record.cluster_losses.as_ref());

@@ -160,8 +160,9 @@ static long of_gradients(const setun_quantize_options *options) {
 }
 
 /* The float products of the head ask for two blocks of memory for each of their blocks, eight or so in a step of this size; nothing
- * else does after the first steps. Muon has 15 of them for each of its 24 matrices. */
-enum { STEP_ALLOCATIONS = 40, MUON_ALLOCATIONS = 1000 };
+ * else does after the first steps. Muon has 15 of them for each of its 24 matrices. Where gradients are released, each of 18 stages
+ * has lists of its own of views and thresholds. */
+enum { STEP_ALLOCATIONS = 40, MUON_ALLOCATIONS = 1000, RELEASED_ALLOCATIONS = 80 };
 
 static void of_steps(int32_t threads, int step, long before) {
     if (step <= 3 || counted() - before <= STEP_ALLOCATIONS) return;
@@ -192,7 +193,7 @@ static void of_own_loop(int32_t threads, setun_model *model, const uint32_t *tok
     for (i = 0; i < count; i++) free(gradients[i]);
 }
 
-static void of_training(int32_t threads, int32_t method, int32_t states) {
+static void of_training(int32_t threads, int32_t method, int32_t states, int32_t released) {
     static uint32_t tokens[4000];
     setun_context_options context_options;
     setun_model_options model_options;
@@ -201,7 +202,8 @@ static void of_training(int32_t threads, int32_t method, int32_t states) {
     setun_dataset *dataset = NULL;
     setun_model *model = NULL;
     setun_trainer *trainer = NULL;
-    const long most = method == SETUN_STEP_METHOD_MUON ? MUON_ALLOCATIONS : STEP_ALLOCATIONS;
+    const long most =
+        (method == SETUN_STEP_METHOD_MUON ? MUON_ALLOCATIONS : STEP_ALLOCATIONS) + (released ? RELEASED_ALLOCATIONS : 0);
     int i;
     setun_context_options_init(&context_options, sizeof context_options);
     context_options.threads = threads;
@@ -219,15 +221,17 @@ static void of_training(int32_t threads, int32_t method, int32_t states) {
     options.method = method;
     options.states = states;
     options.flip_budget = states == SETUN_STATE_PRECISION_F32 ? 1 : .01;
-    options.guard = states != SETUN_STATE_PRECISION_F32;
+    options.guard = states != SETUN_STATE_PRECISION_F32 && !released;
+    options.gradient_release = released;
+    if (released) options.clip = 0;
     options.guard_interval = 2;
     CHECK_OK(setun_trainer_create(model, dataset, NULL, &options, &trainer));
     for (i = 0; i < 10; i++) {
         long before = counted();
         CHECK_OK(setun_trainer_step(trainer, NULL));
         if (i > 3 && counted() - before > most) {
-            fprintf(stderr, "%d threads, method %d, states %d: %ld allocations in step %d\n", (int)threads, (int)method,
-                    (int)states, counted() - before, i + 1);
+            fprintf(stderr, "%d threads, method %d, states %d, %sreleased: %ld allocations in step %d\n", (int)threads,
+                    (int)method, (int)states, released ? "" : "not ", counted() - before, i + 1);
             exit(1);
         }
     }
@@ -284,10 +288,13 @@ int main(void) {
     /* A thread may have its first share of a product late. */
     every_call(2, CALLS / 4);
     for (i = 1; i <= 2; i++) {
-        of_training(i, SETUN_STEP_METHOD_ADAMW, SETUN_STATE_PRECISION_F32);
-        of_training(i, SETUN_STEP_METHOD_ADAMW, SETUN_STATE_PRECISION_INT8);
-        of_training(i, SETUN_STEP_METHOD_ADAMW, SETUN_STATE_PRECISION_COMPACT);
-        of_training(i, SETUN_STEP_METHOD_MUON, SETUN_STATE_PRECISION_COMPACT);
+        of_training(i, SETUN_STEP_METHOD_ADAMW, SETUN_STATE_PRECISION_F32, 0);
+        of_training(i, SETUN_STEP_METHOD_ADAMW, SETUN_STATE_PRECISION_INT8, 0);
+        of_training(i, SETUN_STEP_METHOD_ADAMW, SETUN_STATE_PRECISION_COMPACT, 0);
+        of_training(i, SETUN_STEP_METHOD_MUON, SETUN_STATE_PRECISION_COMPACT, 0);
+        of_training(i, SETUN_STEP_METHOD_ADAMW, SETUN_STATE_PRECISION_F32, 1);
+        of_training(i, SETUN_STEP_METHOD_ADAMW, SETUN_STATE_PRECISION_COMPACT, 1);
+        of_training(i, SETUN_STEP_METHOD_MUON, SETUN_STATE_PRECISION_COMPACT, 1);
     }
     return 0;
 }

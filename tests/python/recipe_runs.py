@@ -8,10 +8,12 @@ Each run is a line of tests/results/recipe_runs.jsonl, under what it was made wi
 last 10% of the text, nats a token), and for each export its bytes, everything in it, and the loss of the loaded file on the same
 windows. Muon by the rule for an exact radius, down to .01 of it, unless `--set` says otherwise; batches drawn evenly, gradients as floats. A run that
 is there already is not repeated. `--report` prints what is there for all sizes of a text, without running anything, and with
-`--figure FILE.svg` draws the losses of the files against their bytes, a line for each form over the sizes of as many steps.
+`--figure FILE.svg` draws the losses of the files against their bytes, a line for each form over the sizes: of the runs of as many
+steps with this tokenizer.
 """
 
 import argparse
+import html
 import math
 import statistics
 import sys
@@ -140,22 +142,25 @@ def group(there, text):
     return [sorted(runs, key=lambda found: found["seed"]) for runs in groups.values()]
 
 
-def picture(groups, steps, title):
-    """The best mean of each size and form against its bytes."""
-    best = {}
+def picture(asked, groups):
+    """The best mean of each size and form against its bytes, of the runs of as many steps with this tokenizer."""
+    best, wanted = {}, {"steps": asked.steps, "tokenizer": asked.tokenizer, "eval_windows": asked.eval_windows}
     for runs in groups:
-        if runs[0]["steps"] == steps:
+        if results.same(runs[0], wanted):
             for form in runs[0]["files"]:
                 sizes, losses = zip(*(run["files"][form] for run in runs if form in run["files"]))
                 place = (statistics.mean(sizes), statistics.mean(losses), min(losses), max(losses))
                 name = (runs[0]["f32"], form, runs[0]["size"])
                 best[name] = min(place, best.get(name, place), key=lambda place: place[1])
+    if not best:
+        raise SystemExit(f"there are no runs with {wanted}")
     lines = {}
     for (f32, form, _), place in best.items():
         lines.setdefault(f"{'f32' if f32 else 'ternary'}, {form}", []).append(place)
     marks = [(kilobytes * 1000, f"{kilobytes:g} kB") for kilobytes in (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000)]
     sizes = [place[0] for places in lines.values() for place in places]
     marks = [mark for mark in marks if min(sizes) <= mark[0] <= max(sizes)]
+    title = f"Bytes against loss: {html.escape(asked.text.name)}, {asked.steps} steps"
     return chart(title, "bytes of the file", [(name, sorted(places)) for name, places in lines.items()], marks)
 
 
@@ -175,14 +180,15 @@ def main():
     parser.add_argument("--report", action="store_true", help="only print what is there")
     parser.add_argument("--figure", type=Path, help="an SVG file that the report writes")
     asked = parser.parse_args()
+    if asked.figure and not asked.report:
+        parser.error("--figure goes with --report")
     text, there = asked.text.read_bytes(), results.load(asked.results)
     if asked.report:
         groups = group(there, text)
         for runs in groups:
             print_runs(runs)
         if asked.figure:
-            title = f"Bytes against loss: {asked.text.name}, {asked.steps} steps"
-            asked.figure.write_text(picture(groups, asked.steps, title), encoding="utf-8")
+            asked.figure.write_text(picture(asked, groups), encoding="utf-8")
         return
     import setun
 

@@ -19,12 +19,12 @@ class RecipeRuns(unittest.TestCase):
         self.addCleanup(scratch.cleanup)
         self.results = Path(scratch.name) / "runs.jsonl"
 
-    def run_with(self, *arguments):
+    def run_with(self, *arguments, status=0):
         command = [sys.executable, ROOT / "tests/python/recipe_runs.py", TEXT, "--tokenizer", "byte", "--size", "XS", "--steps", "20",
                    "--threads", "1", "--results", self.results, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-        return done.stdout, [json.loads(line) for line in self.results.read_text().splitlines()]
+        self.assertEqual(done.returncode, status, done.stdout + done.stderr)
+        return done.stdout + done.stderr, [json.loads(line) for line in self.results.read_text().splitlines()]
 
     def test_every_export_is_a_file_with_the_loss_of_the_model(self):
         _, [ternary] = self.run_with()
@@ -50,6 +50,7 @@ class RecipeRuns(unittest.TestCase):
         figure = self.results.with_suffix(".svg")
         reported, _ = self.run_with("--report", "--figure", figure)
         self.assertIn(f"{twin['validation_loss']:.4f}", reported)
+        self.assertIn("no runs with", self.run_with("--report", "--figure", figure, "--eval-windows", "5", status=1)[0])
         words = [text.text for text in xml.etree.ElementTree.parse(figure).iter("{http://www.w3.org/2000/svg}text")]
         self.assertTrue({"f32, f16", "ternary, five a byte, 16 entries", "bytes of the file"} <= set(words), words)
 

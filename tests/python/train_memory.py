@@ -5,7 +5,8 @@
 
 In a process of its own for each case, on one thread: a model of linear layers for the most part, a trainer over a text, and three
 steps of a batch of 16 tokens, whose activations are next to nothing. Resident memory and its peak (VmHWM) are what they are less
-what they were before the model existed, when a small one had been trained and freed: everything is in them. The bytes are for each
+what they were before the model existed, when a small one had been trained and freed: everything is in them. The peak of
+steps is that of those after the first, that of making is before it, and that of saving in a checkpoint behind them. The bytes are for each
 parameter of a linear layer, embedding and head, which stay floats, and gains in them too. The last columns are those of a parameter
 more: of a model of twice the layers, less those of this one.
 """
@@ -50,16 +51,20 @@ def build(setun, context, width, layers, dataset, options):
 
 
 def measure(case, width, layers):
+    with tempfile.TemporaryDirectory(prefix="setun-") as folder:
+        return measure_in(folder, case, width, layers)
+
+
+def measure_in(folder, case, width, layers):
     """In this process, which nothing has been measured in before; in bytes."""
     sys.path.insert(0, str(ROOT / "c_examples" / "python"))
     import setun
 
-    context, options = setun.Context(threads=1), CASES[case]
-    with tempfile.TemporaryDirectory(prefix="setun-") as folder:
-        text = Path(folder, "text.txt")
-        text.write_text("A text of a few thousand letters, which is all that is read here.\n" * 64)
-        dataset = setun.Dataset.open(text, setun.Tokenizer.train("byte", text))
-    small, trainer = build(setun, context, 64, 1, dataset, options)
+    context, options = setun.Context(threads=1), CASES[case] | {"checkpoint_dir": Path(folder, "run")}
+    text = Path(folder, "text.txt")
+    text.write_text("A text of a few thousand letters, which is all that is read here.\n" * 64)
+    dataset = setun.Dataset.open(text, setun.Tokenizer.train("byte", text))
+    small, trainer = build(setun, context, 64, 1, dataset, CASES[case])
     trainer.step()
     trainer.close()
     small.close()
@@ -73,12 +78,16 @@ def measure(case, width, layers):
     for _ in range(STEPS):
         trainer.step()
     stepping, after = peak(), resident()
+    begin_peak()
+    trainer.save()
+    saving = peak()
     return {
         "parameters": model.parameters,
         "linear_parameters": linear_parameters(width, layers),
         "peak_making": making - begin,
         "peak_stepping": stepping - begin,
         "resident": after - begin,
+        "peak_saving": saving - begin,
     }
 
 
@@ -91,14 +100,14 @@ def measure_apart(case, width, layers):
     return json.loads(done.stdout)
 
 
-HEAD = ["model", "case", "resident", "peak of steps", "peak while made", "resident, a parameter more", "peak, a parameter more"]
+HEAD = ["model", "case", "resident", "peak of steps", "peak while made", "peak of a checkpoint", "resident, a parameter more", "peak, a parameter more"]
 
 
 def row(model, case, found, twice):
     each = lambda name: f"{found[name] / found['linear_parameters']:.2f}"
     more = lambda name: f"{(twice[name] - found[name]) / (twice['linear_parameters'] - found['linear_parameters']):.2f}"
     slopes = [more(name) if twice else "" for name in ("resident", "peak_stepping")]
-    return [f"{model}, {found['linear_parameters']:,}", case, each("resident"), each("peak_stepping"), each("peak_making"), *slopes]
+    return [f"{model}, {found['linear_parameters']:,}", case, each("resident"), each("peak_stepping"), each("peak_making"), each("peak_saving"), *slopes]
 
 
 def key(model, case):

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::model::{Decoder, KvCache};
+use crate::step::{Method, Precision};
 use crate::tensor::Device;
 use crate::tensor::random::{Purpose, Stream};
 
@@ -57,6 +58,20 @@ fn a_run_on_the_device_is_near_the_cpus() {
         assert!(far <= 2.0 * spread.max(1e-5), "{far} from the CPU's, {spread} wide: {cpu:?}\n{cuda:?}");
         let mean = |losses: &[f64]| losses[15..].iter().sum::<f64>() / 5.0;
         assert!(mean(&cuda) < 0.9 * cuda[0], "{cuda:?}");
+    }
+}
+
+/// Gradients that are given up one after the other leave the numbers as they are there too.
+#[test]
+#[ignore = "needs a CUDA device"]
+fn released_gradients_on_the_device_are_the_same() {
+    let context = context(Backend::Cuda, 1);
+    for (method, precision) in [(Method::AdamW, Precision::Compact), (Method::Muon, Precision::F32)] {
+        let run = |gradient_release| {
+            let options = TrainOptions { clip: 0.0, method, precision, gradient_release, ..options() };
+            final_state(std::slice::from_ref(&context), &geometries()[2], &options)
+        };
+        assert!(run(true) == run(false), "{method:?}");
     }
 }
 

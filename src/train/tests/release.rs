@@ -1,7 +1,8 @@
 //! Gradients that are given up layer by layer.
 
 use super::*;
-use crate::step::{Method, Precision};
+use crate::model::Teacher;
+use crate::step::{Method, Precision, RadiusBase, RadiusMode};
 use crate::tensor::ErrorKind;
 use crate::train::step::Fault;
 
@@ -21,6 +22,7 @@ fn the_numbers_are_those_of_a_run_that_keeps_all_gradients() {
     let tied = ModelOptions { tied_embedding: true, ffn_gated: true, dropout: 0.1, ..wide.clone() };
     let one = ModelOptions { layers: 1, ffn_gated: false, tied_embedding: false, ..wide.clone() };
     let plain = unclipped();
+    let taught = Teacher::new(model(&context, f32.clone()), 0.5).unwrap();
     let cases = [
         (&wide, plain.clone()),
         (&f32, TrainOptions { quantize_weights: false, ..plain.clone() }),
@@ -28,7 +30,10 @@ fn the_numbers_are_those_of_a_run_that_keeps_all_gradients() {
         (&tied, TrainOptions { method: Method::Muon, precision: Precision::Compact, ..plain.clone() }),
         (&one, TrainOptions { method: Method::Muon, flip_budget: 0.01, ..plain.clone() }),
         (&wide, TrainOptions { quantize_gradients: GradientQuantization::None, n_clusters: 3, ..plain.clone() }),
-        (&wide, TrainOptions { precision: Precision::Int8, radius_mode: crate::step::RadiusMode::Exact, ..plain }),
+        (&wide, TrainOptions { precision: Precision::Int8, radius_mode: RadiusMode::Exact, ..plain.clone() }),
+        (&wide, TrainOptions { flip_budget: 0.01, precision: Precision::Compact, ..plain.clone() }),
+        (&tied, TrainOptions { method: Method::Momentum, radius_base: RadiusBase::Initial, ..plain.clone() }),
+        (&wide, TrainOptions { radius_mode: RadiusMode::Cap, radius: Some(1e-3), teacher: Some(taught), ..plain }),
     ];
     for (i, (geometry, options)) in cases.into_iter().enumerate() {
         let run = |options: &TrainOptions, parts| final_state(&vec![context.clone(); parts], geometry, options);
@@ -80,10 +85,16 @@ fn what_needs_all_gradients_is_refused() {
 /// A gradient that is no number is found when layers above it have stepped: nothing goes on from there but a checkpoint.
 #[test]
 fn a_torn_step_leads_back_to_a_checkpoint() {
+    for quantize_gradients in [GradientQuantization::None, GradientQuantization::Int8] {
+        torn_step(quantize_gradients);
+    }
+}
+
+fn torn_step(quantize_gradients: GradientQuantization) {
     let (context, scratch) = (context(Backend::Simd, 1), Scratch::new());
     let options = TrainOptions {
         checkpoint_dir: Some(scratch.path()),
-        quantize_gradients: GradientQuantization::None,
+        quantize_gradients,
         checkpoint_interval: 5,
         keep_checkpoints: 0,
         log_interval: 2,
@@ -93,7 +104,11 @@ fn a_torn_step_leads_back_to_a_checkpoint() {
     torn.inject(8, Fault::Gradients(f32::NAN));
     let error = torn.run(&mut |_| true, &|| false).unwrap_err();
     assert_eq!(error.kind, ErrorKind::State);
-    assert!(error.message.contains("the gradient of model.layers.0."), "{error}");
+    assert_eq!(
+        error.message,
+        "step 8: element 0 of the gradient of model.layers.0.self_attn.attn_sub_norm.weight is not finite; the layers above it have \
+         stepped: go on from a checkpoint"
+    );
     let kept = ["metrics.jsonl", "step-00000005"];
     assert_eq!(names(&scratch.path()), kept);
     let tells = |error: crate::tensor::Error| {
@@ -109,11 +124,8 @@ fn a_torn_step_leads_back_to_a_checkpoint() {
     torn.resume(&scratch.path(), false).unwrap();
     assert_eq!(torn.run(&mut |_| true, &|| false).unwrap(), RunEnd::Finished);
     let ended = state(&scratch.path().join("step-00000020"));
-    assert!(ended == final_state(std::slice::from_ref(&context), &geometry(), &options_of(&options)));
-}
-
-fn options_of(options: &TrainOptions) -> TrainOptions {
-    TrainOptions { checkpoint_dir: None, ..options.clone() }
+    let whole = TrainOptions { checkpoint_dir: None, ..options };
+    assert!(ended == final_state(std::slice::from_ref(&context), &geometry(), &whole));
 }
 
 /// What is known before the first layer steps leaves nothing behind.
@@ -136,11 +148,54 @@ fn a_step_that_fails_before_its_first_update_may_come_again() {
     let before = gain(f32::NAN);
     let error = trainer.step(&|| false).unwrap_err();
     assert!(error.message.contains("the loss of micro-batch 0 is NaN; nothing was updated"), "{error}");
+    // Where the head and the last norm are refused, as no norm of that is a float, nobody has stepped yet.
+    gain(3e38);
+    let error = trainer.step(&|| false).unwrap_err();
+    assert!(error.message.ends_with("nothing was updated"), "{error}");
     gain(before);
-    let same = {
-        let mut other = super::trainer(&context, released(&unclipped()));
-        steps(&mut other, 3);
-        other.step(&|| false).unwrap().loss
+    let scratch = Scratch::new();
+    let options = TrainOptions { checkpoint_dir: Some(scratch.path()), ..released(&unclipped()) };
+    let mut same = super::trainer(&context, options);
+    for _ in 3..20 {
+        trainer.step(&|| false).unwrap();
+    }
+    steps(&mut same, 20);
+    same.save().unwrap();
+    let parameters = |path: &Path| crate::format::safetensors::File::parse(std::fs::read(path).unwrap()).unwrap();
+    let saved = parameters(&scratch.path().join("step-00000020").join(checkpoint::MODEL_FILE));
+    for parameter in model.read().parameters() {
+        let bytes = bytemuck::cast_slice::<f32, u8>(parameter.tensor.host().unwrap()).to_vec();
+        assert!(saved.tensor(&parameter.name).unwrap().data == bytes, "{}", parameter.name);
+    }
+}
+
+/// A batch of several slices is summed in another order.
+#[test]
+fn a_run_keeps_to_it() {
+    let (context, scratch) = (context(Backend::Simd, 1), Scratch::new());
+    let options = TrainOptions { checkpoint_dir: Some(scratch.path()), ..unclipped() };
+    let mut kept = trainer(&context, options.clone());
+    steps(&mut kept, 3);
+    kept.save().unwrap();
+    let error = trainer(&context, released(&options)).resume(&scratch.path(), false).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Argument);
+    assert!(error.message.contains("gradient_release"), "{error}");
+}
+
+/// However many tokens a batch has.
+#[test]
+fn a_batch_is_one_slice() {
+    let context = context(Backend::Parallel, 2);
+    let long = ModelOptions { context_length: 100, ..geometry() };
+    let losses = |options: &TrainOptions| -> Vec<f64> {
+        let options =
+            TrainOptions { batch_size: 60, quantize_gradients: GradientQuantization::None, ..options.clone() };
+        let mut trainer = trainer_of(&context, long.clone(), options);
+        (0..5).map(|_| trainer.step(&|| false).unwrap().loss).collect()
     };
-    assert_eq!(trainer.step(&|| false).unwrap().loss, same);
+    let (kept, released) = (losses(&unclipped()), losses(&released(&unclipped())));
+    assert!(
+        kept[0] != kept[4] && kept.iter().zip(&released).all(|(x, y)| (x - y).abs() < 1e-3),
+        "{kept:?} {released:?}"
+    );
 }
