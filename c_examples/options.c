@@ -70,6 +70,7 @@ arguments_result options_read(options *o, int argc, char **argv)
         {"context", ARGUMENT_COUNT, &o->model.context_length, NULL, "tokens that attention sees"},
         {"gated", ARGUMENT_FLAG, &o->model.ffn_gated, NULL, "a gated feed-forward"},
         {"untied", ARGUMENT_FLAG, &o->untied, NULL, "an output layer of its own"},
+        {"weight-threshold", ARGUMENT_REAL, &o->model.weight_threshold, NULL, "share of the mean up to which a weight is 0"},
         {"dropout", ARGUMENT_REAL, &o->model.dropout, NULL, "share of block outputs dropped in training"},
         {"f32", ARGUMENT_FLAG, &o->f32, NULL, "the same model in plain floats, to compare with"},
         {"start", ARGUMENT_TEXT, &o->start, NULL, "a model file to go on from, whatever it holds: geometry and tokenizer are its own"},

@@ -2657,6 +2657,12 @@ typedef struct {
     int32_t quantize_weights;
     /** Of the initial weights. Default 0. */
     uint64_t seed;
+    /**
+     * A ternary weight is 0 up to this share of the mean magnitude of its matrix, 0 to less than 1. 0.5 is that of BitNet b1.58
+     * (arXiv 2402.17764): about a third of trits are 0. At 0.75 it is close to a half, which MASK_SIGN writes in 1.55 bits a
+     * weight. A part of the model: files keep it. Default 0.5.
+     */
+    double weight_threshold;
 } setun_model_options;
 
 /** How to write a model file. Fill it with `setun_save_options_init`. */

@@ -378,6 +378,7 @@ class ModelOptions(_Options):
         ("tied_embedding", c_int32),
         ("quantize_weights", c_int32),
         ("seed", c_uint64),
+        ("weight_threshold", c_double),
     ]
 
 

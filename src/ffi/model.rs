@@ -65,6 +65,10 @@ pub struct setun_model_options {
     pub quantize_weights: i32,
     /// Of the initial weights. Default 0.
     pub seed: u64,
+    /// A ternary weight is 0 up to this share of the mean magnitude of its matrix, 0 to less than 1. 0.5 is that of BitNet b1.58
+    /// (arXiv 2402.17764): about a third of trits are 0. At 0.75 it is close to a half, which MASK_SIGN writes in 1.55 bits a
+    /// weight. A part of the model: files keep it. Default 0.5.
+    pub weight_threshold: f64,
 }
 
 // SAFETY: repr(C), begins with struct_size, numbers only, ends with 8 bytes at a multiple of 8: no padding at the end.
@@ -86,6 +90,7 @@ unsafe impl Versioned for setun_model_options {
             tied_embedding: 1,
             quantize_weights: 1,
             seed: 0,
+            weight_threshold: 0.5,
         }
     }
 }
@@ -306,6 +311,7 @@ pub unsafe extern "C" fn setun_model_describe(
             tied_embedding: i32::from(options.tied_embedding),
             quantize_weights: i32::from(options.quantize_weights),
             seed: 0,
+            weight_threshold: options.weight_threshold,
         };
         // SAFETY: a struct as large as it says is the caller's contract.
         unsafe { options::write(out, value, "out") }

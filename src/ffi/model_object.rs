@@ -112,6 +112,7 @@ pub fn geometry(options: &setun_model_options) -> Result<ModelOptions> {
         dropout: options.dropout as f32,
         tied_embedding: options.tied_embedding != 0,
         quantize_weights: options.quantize_weights != 0,
+        weight_threshold: options.weight_threshold,
     })
 }
 

@@ -30,7 +30,7 @@ pub fn trainable(model: &Model, quantize_weights: bool) -> Result<Model> {
 }
 
 /// The weights of a packed layer: s t, or, to be quantized again, s t / p with p the share of trits that are not 0. Of these the
-/// mean magnitude, which is the scale, is s, and half of it, which is the threshold, below each that is not 0.
+/// mean magnitude, which is the scale, is s, and a share of it, which is the threshold, below each that is not 0.
 fn floats(model: &Model, name: &str, again: bool) -> Result<Tensor> {
     let linear = model.linears().find(|linear| linear.name == name);
     let effective = linear.map(|linear| linear.effective(model.context())).transpose()?.flatten();

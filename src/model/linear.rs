@@ -64,13 +64,14 @@ impl Linear {
     }
 
     /// Quantizes the float weights anew: after every change to them. `decoded` has room for them where they are codes; `thresholds`
-    /// has one for each parameter.
+    /// has one for each parameter. `share` is `weight_threshold` of the options.
     pub fn refresh(
         &mut self,
         context: &Context,
         parameters: &[Parameter],
         decoded: &mut Tensor,
         thresholds: &mut Tensor,
+        share: f64,
     ) -> Result<()> {
         let (Some(master), Some(ternary)) = (self.master, &mut self.ternary) else { return Ok(()) };
         let (launch, kernels) = (context.launch(), context.kernels());
@@ -84,6 +85,13 @@ impl Linear {
         };
         let threshold = &mut thresholds.view_mut().narrow(master, 1)?;
         (kernels.absmean)(launch, &w, 0, threshold, &mut ternary.scale.view_mut())?;
+        // The scheme's is half of the scale.
+        if share != 0.5 {
+            match threshold.dtype() {
+                DType::F64 => threshold.slice_mut::<f64>()?[0] = share * ternary.scale.host::<f64>()?[0],
+                _ => (kernels.scale)(launch, share as f32, &ternary.scale.view(), threshold)?,
+            }
+        }
         (kernels.ternarize)(launch, &w, 0, &threshold.as_view(), &mut ternary.packed.view_mut())
     }
 

@@ -23,6 +23,18 @@ pub struct ModelOptions {
     pub tied_embedding: bool,
     /// Ternary linears and int8 activations; false is the f32 twin.
     pub quantize_weights: bool,
+    /// A ternary weight is 0 up to this share of the mean magnitude of its matrix. Left out of files where it is that of BitNet.
+    #[serde(default = "half", skip_serializing_if = "is_half")]
+    pub weight_threshold: f64,
+}
+
+/// The threshold of BitNet b1.58 (arXiv 2402.17764).
+fn half() -> f64 {
+    0.5
+}
+
+fn is_half(threshold: &f64) -> bool {
+    *threshold == half()
 }
 
 impl Default for ModelOptions {
@@ -42,6 +54,7 @@ impl Default for ModelOptions {
             dropout: 0.0,
             tied_embedding: true,
             quantize_weights: true,
+            weight_threshold: half(),
         }
     }
 }
@@ -99,6 +112,13 @@ impl ModelOptions {
         );
         let theta = self.rope_theta;
         ensure!(theta.is_finite() && theta > 0.0, Argument, "model: rope_theta is {theta}, expected a positive number");
+        let threshold = self.weight_threshold;
+        // At 1 a matrix of equal magnitudes would be 0.
+        ensure!(
+            (0.0..1.0).contains(&threshold),
+            Argument,
+            "model: weight_threshold is {threshold}, expected 0 to less than 1"
+        );
         let epsilon = self.norm_epsilon;
         ensure!(
             epsilon.is_finite() && epsilon > 0.0,

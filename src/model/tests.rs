@@ -6,6 +6,7 @@ mod decoder;
 mod file;
 mod sample;
 mod teacher;
+mod threshold;
 
 use super::parameters::ParameterKind;
 use super::reference::Plain;
@@ -272,6 +273,9 @@ fn wrong_geometry_is_refused_with_both_values() {
     refused(|o| o.kv_heads = 3, "model: heads 4 is not a multiple of kv_heads 3");
     refused(|o| o.layers = 0, "model: layers is 0");
     refused(|o| o.dropout = 1.0, "model: dropout is 1, expected at least 0 and below 1");
+    refused(|o| o.weight_threshold = 1.0, "model: weight_threshold is 1, expected 0 to less than 1");
+    refused(|o| o.weight_threshold = -0.1, "model: weight_threshold is -0.1, expected 0 to less than 1");
+    refused(|o| o.weight_threshold = f64::NAN, "model: weight_threshold is NaN, expected 0 to less than 1");
     let model = Model::new(context(Backend::Scalar), small(true, false, true), 1).unwrap();
     let error = Activations::new(&model, 1, 8).err().unwrap();
     assert_eq!(error.message, "model: 8 tokens, but the context length is 7");

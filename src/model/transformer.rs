@@ -32,7 +32,7 @@ pub struct Model {
     /// Room for the floats of the largest parameter of codes; empty where there are none.
     decoded: Tensor,
     /// Of each parameter, where it is a ternary layer's: |w| at or below it becomes 0. In one tensor, so that a device is asked once.
-    thresholds: Tensor,
+    pub(super) thresholds: Tensor,
     /// Of the rotary embedding: see [`rotations`].
     frequencies: Vec<f64>,
     /// Rotations of positions 0 .. context_length, [context_length, head / 2].
@@ -217,17 +217,19 @@ impl Model {
 
     /// Quantizes the float weights anew: after every change to them.
     pub fn refresh(&mut self) -> Result<()> {
-        let Model { context, parameters, layers, decoded, thresholds, .. } = self;
-        linears_mut(layers).try_for_each(|linear| linear.refresh(context, parameters, decoded, thresholds))
+        let Model { context, options, parameters, layers, decoded, thresholds, .. } = self;
+        let share = options.weight_threshold;
+        linears_mut(layers).try_for_each(|linear| linear.refresh(context, parameters, decoded, thresholds, share))
     }
 
     /// The same for the parameters of a stage, of which others need not know.
     pub fn refresh_stage(&mut self, stage: Stage) -> Result<()> {
         let within = self.parameters_of(stage);
-        let Model { context, parameters, layers, decoded, thresholds, .. } = self;
+        let Model { context, options, parameters, layers, decoded, thresholds, .. } = self;
+        let share = options.weight_threshold;
         linears_mut(layers)
             .filter(|linear| linear.master.is_some_and(|master| within.contains(&master)))
-            .try_for_each(|linear| linear.refresh(context, parameters, decoded, thresholds))
+            .try_for_each(|linear| linear.refresh(context, parameters, decoded, thresholds, share))
     }
 
     /// Of each parameter, where it is a ternary layer's: |w| at or below it becomes 0.
@@ -238,7 +240,8 @@ impl Model {
     /// Overwrites the parameter `index` with floats, or codes of them where it has codes, and quantizes it anew if it is a linear
     /// layer's.
     pub fn write_parameter(&mut self, index: usize, values: &[f32]) -> Result<()> {
-        let Model { context, parameters, layers, decoded, thresholds, .. } = self;
+        let Model { context, options, parameters, layers, decoded, thresholds, .. } = self;
+        let share = options.weight_threshold;
         let Parameter { tensor, scales, .. } = &mut parameters[index];
         if tensor.dtype() == DType::I8 {
             let floats = View::of(values, tensor.dims())?;
@@ -249,7 +252,7 @@ impl Model {
         }
         let mut linears = linears_mut(layers);
         let linear = linears.find(|linear| linear.master == Some(index));
-        linear.map_or(Ok(()), |linear| linear.refresh(context, parameters, decoded, thresholds))
+        linear.map_or(Ok(()), |linear| linear.refresh(context, parameters, decoded, thresholds, share))
     }
 
     /// The mean loss in nats of predicting `targets` from `tokens`, both [batch, length].

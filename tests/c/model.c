@@ -39,7 +39,7 @@ static void geometry(void) {
     CHECK(options.vocabulary == VOCABULARY && options.context_length == CONTEXT && options.width == WIDTH);
     CHECK(options.layers == LAYERS && options.heads == 4 && options.kv_heads == 2 && options.hidden == HIDDEN);
     CHECK(options.quantize_weights == 1 && options.tied_embedding == 1 && options.ffn_gated == 0);
-    CHECK(options.rope_theta == 10000 && options.norm_epsilon == 1e-5 && options.dropout == 0);
+    CHECK(options.rope_theta == 10000 && options.norm_epsilon == 1e-5 && options.dropout == 0 && options.weight_threshold == .5);
     CHECK_OK(setun_model_parameters(model, &parameters));
     /* Embedding, final norm; per layer q, o, k, v, up, down and four norms, one of them as wide as the hidden layer. */
     CHECK(parameters == VOCABULARY * WIDTH + WIDTH +
