@@ -3,7 +3,7 @@
     python3 tests/python/step_runs.py tinyshakespeare.txt --set method=muon --over learning_rate=3e-4,1e-3,3e-3 --seeds 1 2 3
 
 Characters as tokens, the whole last 10% of the text as validation, nats a token; batches drawn evenly, gradients as floats, no
-use_adaptive_lr unless asked for. `--set` gives options of setun_train_options, `--over` the values of one or several, of which all
+use_adaptive_lr unless asked for. `--set` gives options of setun_train_options and weight_threshold of the model, `--over` the values of one or several, of which all
 combinations are run. A run that is in the file already is not repeated: an interrupted series goes on where it stopped. `--report`
 prints what is there for the combinations, without running anything.
 """
@@ -35,6 +35,8 @@ SIZES = {
 }
 #: What a line of the results does not say.
 PLAIN = {"use_adaptive_lr": 0, "quantize_gradients": 0, "n_clusters": 0, "minimum_lr_ratio": 0.1, "distillation": 0.5}
+#: Of these the model is told, not the trainer.
+OF_MODEL = ("weight_threshold",)
 TEACHERS = {}
 
 
@@ -65,9 +67,11 @@ def key(asked, text, seed, options):
 def trainer_of(setun, asked, seed, f32, dataset, vocabulary, options, context=None, size=None, start=None):
     """A new model, or one that goes on from `start`, and what trains it."""
     layers, width, heads, length, batch = SIZES[size or asked.size]
+    geometry = {name: options[name] for name in OF_MODEL if name in options}
+    options = {name: value for name, value in options.items() if name not in geometry}
     model = start.copy(not f32) if start else setun.Model(
         context or setun.Context(threads=asked.threads), vocabulary=vocabulary, layers=layers, width=width, heads=heads,
-        context_length=length, hidden=4 * width, quantize_weights=not f32, seed=seed,
+        context_length=length, hidden=4 * width, quantize_weights=not f32, seed=seed, **geometry,
     )
     trainer = setun.Trainer(
         model, dataset, batch_size=batch, max_steps=asked.steps, seed=seed, quantize_weights=not f32, **options
@@ -75,11 +79,12 @@ def trainer_of(setun, asked, seed, f32, dataset, vocabulary, options, context=No
     return model, trainer
 
 
-def teacher_of(setun, asked, seed, dataset, vocabulary):
-    """The f32 model that the runs of a seed learn from, trained once."""
-    if seed in TEACHERS:
-        return TEACHERS[seed]
-    learning = PLAIN | {"method": "muon"}
+def teacher_of(setun, asked, seed, dataset, vocabulary, geometry):
+    """The f32 model that the runs of a seed learn from, trained once: of the same geometry, which a student has from it."""
+    made_with = (seed, *geometry.items())
+    if made_with in TEACHERS:
+        return TEACHERS[made_with]
+    learning = PLAIN | {"method": "muon"} | geometry
     if asked.teacher == "rule":
         learning |= {"radius_mode": "exact", "minimum_lr_ratio": 0.01}
     else:
@@ -88,14 +93,15 @@ def teacher_of(setun, asked, seed, dataset, vocabulary):
     for _ in range(asked.steps):
         trainer.step()
     trainer.close()
-    TEACHERS[seed] = model
+    TEACHERS[made_with] = model
     return model
 
 
 def run(setun, asked, wanted, dataset, vocabulary):
     options = PLAIN | wanted["options"]
     if asked.teacher is not None:
-        options["teacher"] = teacher_of(setun, asked, wanted["seed"], dataset, vocabulary)
+        geometry = {name: options[name] for name in OF_MODEL if name in options}
+        options["teacher"] = teacher_of(setun, asked, wanted["seed"], dataset, vocabulary, geometry)
     start = options["teacher"] if asked.start else None
     _, trainer = trainer_of(setun, asked, wanted["seed"], asked.f32, dataset, vocabulary, options, start=start)
     began, losses, flips = time.time(), [], []
