@@ -192,6 +192,9 @@ pub fn is_unlocked(folder: &Path) -> bool {
     Folder::open(folder).is_ok_and(|folder| folder.lock())
 }
 
+/// Where the bytes of a file go, piece by piece.
+pub type Sink<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
+
 /// Writes a folder that appears under its name whole, at `commit`, or not at all. Until then it is `.<name>.tmp-<process id>`
 /// beside; dropping the writer without commit removes it.
 pub struct FolderWriter {
@@ -225,10 +228,17 @@ impl FolderWriter {
 
     /// Writes one file and synchronises it.
     pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.write_with(name, |sink| sink(bytes))
+    }
+
+    /// The same of what `emit` hands on, piece by piece.
+    pub fn write_with(&mut self, name: &str, emit: impl FnOnce(&mut Sink) -> Result<()>) -> Result<()> {
         ensure!(Path::new(name).file_name() == Some(name.as_ref()), Argument, "{name:?} is not a file name");
         let target = self.temporary.join(name);
         let mut file = File::create_new(&target).map_err(|e| Error::io("creating", &target, &e))?;
-        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| Error::io("writing", &target, &e))
+        let failed = |e: io::Error| Error::io("writing", &target, &e);
+        emit(&mut |bytes| file.write_all(bytes).map_err(failed))?;
+        file.sync_all().map_err(failed)
     }
 
     /// Gives the folder its name. Fails, and removes what was written, when a folder with files in it has that name.

@@ -4,6 +4,7 @@
 //! Reading and its checks are the `safetensors` crate's. Writing is here, since the crate keeps metadata in a hash map: the
 //! same tensors would give other bytes each time, and checkpoints are compared by checksum.
 
+use super::files::Sink;
 use crate::tensor::error::{ensure, error};
 use crate::tensor::{DType, Result, reserve, sort_few, vec_zeroed};
 use half::f16;
@@ -46,12 +47,52 @@ fn stored_type(dtype: DType) -> Dtype {
     pair.expect("the table has every element type").1
 }
 
+/// A tensor that is made when it is written, so that a file takes the memory of one at a time.
+pub struct Source<'a> {
+    pub name: String,
+    pub dtype: DType,
+    pub dims: Vec<usize>,
+    /// Hands on its bytes, in one piece or several, as often as it is asked to.
+    pub emit: Box<dyn Fn(&mut Sink) -> Result<()> + 'a>,
+}
+
+/// A file that is still to be written.
+pub struct Sources<'a> {
+    pub tensors: Vec<Source<'a>>,
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl Sources<'_> {
+    /// The same tensors, in any order, and metadata always give the same bytes.
+    pub fn write(&self, sink: &mut Sink) -> Result<()> {
+        let mut order: Vec<&Source> = self.tensors.iter().collect();
+        sort_few(&mut order, |a, b| comes_before((a.dtype, &a.name), (b.dtype, &b.name)));
+        let tensors = order.iter().map(|source| (source.name.as_str(), source.dtype, &source.dims[..]));
+        let header = header(tensors, &self.metadata)?;
+        sink(&(header.len() as u64).to_le_bytes())?;
+        sink(header.as_bytes())?;
+        for source in order {
+            let (mut left, name) = (bytes_of(source.dtype, &source.dims).unwrap_or(0), &source.name);
+            (source.emit)(&mut |bytes| {
+                left = left.checked_sub(bytes.len()).ok_or_else(|| error!(Internal, "tensor {name} is too long"))?;
+                sink(bytes)
+            })?;
+            ensure!(left == 0, Internal, "tensor {name} is {left} bytes too short");
+        }
+        Ok(())
+    }
+}
+
 /// The bytes of a file. The same entries, in any order, and metadata always give the same bytes.
 pub fn encode(entries: &[Entry], metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
-    // Wide elements first, then by name: as the header is padded to 8 bytes, every tensor is aligned to its element.
     let mut order: Vec<&Entry> = entries.iter().collect();
-    sort_few(&mut order, |a, b| (b.dtype.size(), &a.name) < (a.dtype.size(), &b.name));
-    let header = header(&order, metadata)?;
+    sort_few(&mut order, |a, b| comes_before((a.dtype, &a.name), (b.dtype, &b.name)));
+    for Entry { name, dtype, dims, data } in &order {
+        let shape = || format!("{dtype} {dims:?}");
+        let there = data.len();
+        ensure!(bytes_of(*dtype, dims) == Some(there), Shape, "tensor {name} is {}, got {there} bytes for it", shape());
+    }
+    let header = header(order.iter().map(|entry| (entry.name.as_str(), entry.dtype, &entry.dims[..])), metadata)?;
     let data: usize = entries.iter().map(|entry| entry.data.len()).sum();
     let mut bytes = Vec::new();
     reserve(&mut bytes, 8 + header.len() + data)?;
@@ -63,24 +104,33 @@ pub fn encode(entries: &[Entry], metadata: &BTreeMap<String, String>) -> Result<
     Ok(bytes)
 }
 
+/// Wide elements first, then by name: as the header is padded to 8 bytes, every tensor is aligned to its element.
+fn comes_before(a: (DType, &String), b: (DType, &String)) -> bool {
+    (b.0.size(), a.1) < (a.0.size(), b.1)
+}
+
+fn bytes_of(dtype: DType, dims: &[usize]) -> Option<usize> {
+    dims.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(d))
+}
+
 /// `{"__metadata__":{..},"name":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},..}`, padded with spaces.
-fn header(order: &[&Entry], metadata: &BTreeMap<String, String>) -> Result<String> {
+fn header<'a>(
+    tensors: impl Iterator<Item = (&'a str, DType, &'a [usize])>,
+    metadata: &BTreeMap<String, String>,
+) -> Result<String> {
     let mut fields = Vec::new();
     if !metadata.is_empty() {
         fields.push(format!("{}:{}", json(METADATA)?, json(metadata)?));
     }
-    let mut offset = 0;
+    let mut offset = 0usize;
     let mut names = std::collections::BTreeSet::new();
-    for entry in order {
-        let Entry { name, dtype, dims, data } = entry;
+    for (name, dtype, dims) in tensors {
         ensure!(name != METADATA && names.insert(name), Argument, "the tensor name {name} is taken");
-        let count = dims.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(d));
-        let shape = || format!("{dtype} {dims:?}");
-        ensure!(count == Some(data.len()), Shape, "tensor {name} is {}, got {} bytes for it", shape(), data.len());
-        let data_offsets = (offset, offset + data.len());
-        let info = TensorInfo { dtype: stored_type(*dtype), shape: dims.clone(), data_offsets };
+        let end = bytes_of(dtype, dims).and_then(|bytes| offset.checked_add(bytes));
+        let end = end.ok_or_else(|| error!(Shape, "tensor {name} is {dtype} {dims:?}, which no file holds"))?;
+        let info = TensorInfo { dtype: stored_type(dtype), shape: dims.to_vec(), data_offsets: (offset, end) };
         fields.push(format!("{}:{}", json(name)?, json(&info)?));
-        offset = data_offsets.1;
+        offset = end;
     }
     let mut header = format!("{{{}}}", fields.join(","));
     let padding = header.len().next_multiple_of(8) - header.len();

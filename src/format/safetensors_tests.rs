@@ -84,6 +84,47 @@ fn what_cannot_be_written_is_refused() {
     assert_eq!(refused(&[entry(METADATA, DType::F32, &[2], &data)]).kind, ErrorKind::Argument);
 }
 
+/// A file that is made in pieces, however often, is the one that is made at once.
+#[test]
+fn pieces_make_the_same_file() {
+    let bytes: Vec<u8> = (0..=255).collect();
+    let parts = [("b", DType::F32, vec![2, 3], 24), ("a", DType::F64, vec![2], 16), ("c", DType::U8, vec![0], 0)];
+    let entries = parts.clone().map(|(name, dtype, dims, count)| entry(name, dtype, &dims, &bytes[..count]));
+    let source = |name: &str, dtype: DType, dims: &[usize], count: usize| Source {
+        name: name.to_string(),
+        dtype,
+        dims: dims.to_vec(),
+        emit: Box::new({
+            let bytes = &bytes;
+            move |sink: &mut Sink| bytes[..count].chunks(7).try_for_each(&mut *sink)
+        }),
+    };
+    let written = |sources: &Sources| {
+        let mut file = Vec::new();
+        let done = sources.write(&mut |piece| {
+            file.extend_from_slice(piece);
+            Ok(())
+        });
+        done.map(|()| file)
+    };
+    let tensors = parts.iter().map(|(name, dtype, dims, count)| source(name, *dtype, dims, *count)).collect();
+    let whole = Sources { tensors, metadata: metadata() };
+    let expected = encode(&entries, &metadata()).unwrap();
+    assert_eq!(written(&whole).unwrap(), expected);
+    assert_eq!(written(&whole).unwrap(), expected);
+    for (dims, count, kind) in [
+        (vec![3], 11, ErrorKind::Internal),
+        (vec![3], 13, ErrorKind::Internal),
+        (vec![usize::MAX, 8], 0, ErrorKind::Shape),
+    ] {
+        let wrong = Sources { tensors: vec![source("w", DType::F32, &dims, count)], metadata: BTreeMap::new() };
+        assert_eq!(written(&wrong).unwrap_err().kind, kind, "{dims:?} {count}");
+    }
+    // A full disk.
+    let full = whole.write(&mut |_| Err(error!(Io, "no space left"))).unwrap_err();
+    assert_eq!((full.kind, full.message.as_str()), (ErrorKind::Io, "no space left"));
+}
+
 #[test]
 fn a_file_truncated_anywhere_is_a_format_error() {
     let whole = sample();

@@ -20,8 +20,8 @@ use super::parameters::{Description, Parameter, ParameterKind, describe};
 use super::{Model, ModelOptions};
 use crate::backend::Context;
 use crate::cluster::{self, LineOptions};
-use crate::format::files::{read_file, write_atomic};
-use crate::format::safetensors::{self, Entry, File};
+use crate::format::files::{Sink, read_file, write_atomic};
+use crate::format::safetensors::{self, Entry, File, Source, Sources};
 use crate::quantize::{Matrix, repack};
 use crate::tensor::error::{ensure, error};
 use crate::tensor::{self, DType, Result, Tensor, never, vec_zeroed};
@@ -145,6 +145,20 @@ pub fn encode(
     encode_stored(&store_all(model, how)?, model.options(), how, tokenizer_json, extra)
 }
 
+/// The same of a model in full, a tensor at a time.
+pub fn full_sources<'a>(model: &'a Model, tokenizer_json: Option<&str>) -> Result<Sources<'a>> {
+    let how = Storage::new(Packing::Full, Rest::F32);
+    check(model, how)?;
+    let source = |parameter: &'a Parameter| Source {
+        name: parameter.name.clone(),
+        dtype: DType::F32,
+        dims: parameter.tensor.dims().to_vec(),
+        emit: Box::new(|sink: &mut Sink| sink(bytemuck::cast_slice(&parameter.floats()?))),
+    };
+    let metadata = metadata(model.options(), how, tokenizer_json, &BTreeMap::new())?;
+    Ok(Sources { tensors: model.parameters().iter().map(source).collect(), metadata })
+}
+
 fn encode_stored(
     stored: &[Stored],
     options: &ModelOptions,
@@ -156,8 +170,8 @@ fn encode_stored(
     safetensors::encode(&entries, &metadata(options, how, tokenizer_json, extra)?)
 }
 
-/// All tensors as they are stored.
-fn store_all(model: &Model, how: Storage) -> Result<Vec<Stored<'_>>> {
+/// Whether it can be stored that way.
+fn check(model: &Model, how: Storage) -> Result<()> {
     let Storage { packing, codebook, .. } = how;
     ensure!(model.dtype() == DType::F32, DType, "model file: weights are {}, expected f32", model.dtype());
     ensure!(
@@ -178,6 +192,13 @@ fn store_all(model: &Model, how: Storage) -> Result<Vec<Stored<'_>>> {
             return Err(error!(State, "model file: element {element} of {name} is not finite; nothing was written"));
         }
     }
+    Ok(())
+}
+
+/// All tensors as they are stored.
+fn store_all(model: &Model, how: Storage) -> Result<Vec<Stored<'_>>> {
+    check(model, how)?;
+    let Storage { packing, codebook, .. } = how;
     let trits = packing.of_trits().filter(|_| how.packs(model.options()));
     let mut stored: Vec<Stored> = Vec::new();
     for parameter in model.parameters().iter().filter(|p| !(trits.is_some() && p.kind == ParameterKind::Ternary)) {

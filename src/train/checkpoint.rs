@@ -8,7 +8,7 @@
 use super::metrics::METRICS_FILE;
 use super::record::{FileSum, Record};
 use crate::format::files::{FolderWriter, is_unlocked, parent, read_file};
-use crate::format::safetensors::File;
+use crate::format::safetensors::{File, Sources};
 use crate::tensor::error::{ensure, error};
 use crate::tensor::log::{LogLevel, log};
 use crate::tensor::{Error, ErrorKind, Result, sort_few};
@@ -119,7 +119,7 @@ fn entries(folder: &Path) -> Result<Vec<Entry>> {
 }
 
 /// Writes a checkpoint. One that is already there under the same name stays if it is good and equal, else it is replaced.
-pub fn write(folder: &Path, record: &Record, model: &[u8], optimizer: &[u8]) -> Result<PathBuf> {
+pub fn write(folder: &Path, record: &Record, model: &Sources, optimizer: &Sources) -> Result<PathBuf> {
     let path = folder.join(folder_name(record.step));
     let exists = path.try_exists().map_err(|e| Error::io("reading", &path, &e))?;
     if exists
@@ -130,8 +130,8 @@ pub fn write(folder: &Path, record: &Record, model: &[u8], optimizer: &[u8]) -> 
         return Ok(path);
     }
     let mut writer = FolderWriter::create(&path)?;
-    writer.write(MODEL_FILE, model)?;
-    writer.write(OPTIMIZER_FILE, optimizer)?;
+    writer.write_with(MODEL_FILE, |sink| model.write(sink))?;
+    writer.write_with(OPTIMIZER_FILE, |sink| optimizer.write(sink))?;
     writer.write(RECORD_FILE, &record.encode()?)?;
     let aside = if exists { Some(set_aside(&path, "old")?) } else { None };
     let committed = writer.commit();

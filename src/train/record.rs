@@ -15,13 +15,14 @@
 use super::cluster_loss::LossSums;
 use super::config::TrainOptions;
 use super::done::Done;
+use crate::format::safetensors::Sources;
 use crate::model::ModelOptions;
 use crate::tensor::error::{ensure, error};
 use crate::tensor::{Result, sort_few};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 const FORMAT: &str = "setun-trainer";
 const VERSION: u32 = 1;
@@ -59,6 +60,17 @@ pub struct FileSum {
 }
 
 impl FileSum {
+    /// Of a file that is still to be written.
+    pub fn of_sources(sources: &Sources) -> Result<FileSum> {
+        let (mut bytes, mut sum) = (0, Xxh3::new());
+        sources.write(&mut |piece| {
+            bytes += piece.len() as u64;
+            sum.update(piece);
+            Ok(())
+        })?;
+        Ok(FileSum { bytes, xxh3: hex(sum.digest()) })
+    }
+
     pub fn of(bytes: &[u8]) -> FileSum {
         FileSum { bytes: bytes.len() as u64, xxh3: hex(xxh3_64(bytes)) }
     }

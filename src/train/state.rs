@@ -1,8 +1,8 @@
 //! What a checkpoint holds of a run: the parameters and the optimizer's states, to bytes and back.
 
 use super::adaptive::Adaptive;
-use crate::format::safetensors::{Entry, File, encode};
-use crate::model::file::{self, Packing, Rest, Storage};
+use crate::format::files::Sink;
+use crate::format::safetensors::{File, Source, Sources};
 use crate::model::{Model, Parameter};
 use crate::step::{Guard, Optimizer, Part, Progress};
 use crate::tensor::error::error;
@@ -32,11 +32,6 @@ pub fn check_finite(model: &Model, optimizer: &Optimizer) -> Result<()> {
     Ok(())
 }
 
-/// A whole model file: it loads like any other, and trains on.
-pub fn encode_model(model: &Model, tokenizer_json: Option<&str>) -> Result<Vec<u8>> {
-    file::encode(model, Storage::new(Packing::Full, Rest::F32), tokenizer_json, &BTreeMap::new())
-}
-
 /// The name of the learning rate's rule among the states of the optimizer.
 const ADAPTIVE: &str = "adaptive";
 
@@ -52,37 +47,43 @@ fn numbers(progress: &Progress) -> Vec<f64> {
 
 /// `m.<parameter>`, `v.<parameter>` and their scales, as the states are kept; the codes of a parameter that has no floats;
 /// `adaptive` when the run has that rule; `error.<parameter>` of what a gradient is still owed, in the order of the parameters.
-pub fn encode_optimizer(
-    parameters: &[Parameter],
-    optimizer: &Optimizer,
+pub fn optimizer_sources<'a>(
+    parameters: &'a [Parameter],
+    optimizer: &'a Optimizer,
     adaptive: Option<Adaptive>,
-    errors: &[Option<Tensor>],
-) -> Result<Vec<u8>> {
-    let adaptive = adaptive.map(Adaptive::to_tensor).transpose()?;
-    let mut named: Vec<(String, &Tensor)> = adaptive.iter().map(|numbers| (ADAPTIVE.into(), numbers)).collect();
-    let progress = Tensor::from_slice(&numbers(optimizer.progress()), &[numbers(optimizer.progress()).len()])?;
-    named.push((PROGRESS.into(), &progress));
-    let extras = optimizer.extras()?;
-    let of = |part: &Part| Tensor::from_slice(&part.values, &part.dims);
-    let parts = extras.iter().map(|(_, part)| of(part)).collect::<Result<Vec<_>>>()?;
-    named.extend(extras.into_iter().map(|(name, _)| name).zip(&parts));
+    errors: &'a [Option<Tensor>],
+) -> Result<Sources<'a>> {
+    let mut tensors = Vec::new();
+    if let Some(adaptive) = adaptive {
+        tensors.push(owned(ADAPTIVE.into(), adaptive.to_tensor()?));
+    }
+    let progress = numbers(optimizer.progress());
+    tensors.push(owned(PROGRESS.into(), Tensor::from_slice(&progress, &[progress.len()])?));
+    for (name, part) in optimizer.extras()? {
+        tensors.push(owned(name, Tensor::from_slice(&part.values, &part.dims)?));
+    }
     for parameter in optimizer.parameters() {
         let kept = parameter.states.named().into_iter().filter(|(_, tensor)| tensor.count() > 0);
-        named.extend(kept.map(|(what, tensor)| (format!("{what}.{}", parameter.name), tensor)));
+        tensors.extend(kept.map(|(what, tensor)| lent(format!("{what}.{}", parameter.name), tensor)));
     }
     for parameter in parameters.iter().filter(|parameter| parameter.scales.count() > 0) {
-        named.push((format!("code.{}", parameter.name), &parameter.tensor));
-        named.push((format!("code_scale.{}", parameter.name), &parameter.scales));
+        tensors.push(lent(format!("code.{}", parameter.name), &parameter.tensor));
+        tensors.push(lent(format!("code_scale.{}", parameter.name), &parameter.scales));
     }
     for (parameter, error) in parameters.iter().zip(errors) {
-        named.extend(error.iter().map(|error| (error_name(parameter), error)));
+        tensors.extend(error.iter().map(|error| lent(error_name(parameter), error)));
     }
-    let data = named.iter().map(|(_, tensor)| tensor.read_bytes()).collect::<Result<Vec<_>>>()?;
-    let mut entries = Vec::new();
-    for ((name, tensor), data) in named.into_iter().zip(&data) {
-        entries.push(Entry { name, dtype: tensor.dtype(), dims: tensor.dims().to_vec(), data });
-    }
-    encode(&entries, &BTreeMap::new())
+    Ok(Sources { tensors, metadata: BTreeMap::new() })
+}
+
+fn lent(name: String, tensor: &Tensor) -> Source<'_> {
+    let emit = Box::new(|sink: &mut Sink| sink(&tensor.read_bytes()?));
+    Source { name, dtype: tensor.dtype(), dims: tensor.dims().to_vec(), emit }
+}
+
+fn owned<'a>(name: String, tensor: Tensor) -> Source<'a> {
+    let (dtype, dims) = (tensor.dtype(), tensor.dims().to_vec());
+    Source { name, dtype, dims, emit: Box::new(move |sink: &mut Sink| sink(&tensor.read_bytes()?)) }
 }
 
 fn error_name(parameter: &Parameter) -> String {

@@ -16,7 +16,7 @@ use super::state;
 use super::step::Work;
 use super::tokenizer::Tokenizer;
 use crate::backend::Context;
-use crate::model::{Model, ModelOptions};
+use crate::model::{Model, ModelOptions, file};
 use crate::quantize::GradientCodes;
 use crate::step::Precision;
 use crate::tensor::error::{ensure, error};
@@ -341,15 +341,13 @@ impl Trainer {
         let guard = self.model.try_read().ok_or_else(in_use)?;
         state::check_finite(&guard, &self.work.optimizer)
             .map_err(|error| error.within(format_args!("step {} is not saved", self.step)))?;
-        let model = state::encode_model(&guard, self.tokenizer_json.as_deref())?;
-        let optimizer = {
-            let errors = self.work.codes.as_ref().map_or(&[][..], GradientCodes::errors);
-            state::encode_optimizer(guard.parameters(), &self.work.optimizer, self.work.adaptive, errors)?
-        };
-        drop(guard);
+        // Twice through all tensors, for the sums and for the files, so that none of them is held as a whole.
+        let model = file::full_sources(&guard, self.tokenizer_json.as_deref())?;
+        let errors = self.work.codes.as_ref().map_or(&[][..], GradientCodes::errors);
+        let optimizer = state::optimizer_sources(guard.parameters(), &self.work.optimizer, self.work.adaptive, errors)?;
         let files = BTreeMap::from([
-            (checkpoint::MODEL_FILE.to_string(), FileSum::of(&model)),
-            (checkpoint::OPTIMIZER_FILE.to_string(), FileSum::of(&optimizer)),
+            (checkpoint::MODEL_FILE.to_string(), FileSum::of_sources(&model)?),
+            (checkpoint::OPTIMIZER_FILE.to_string(), FileSum::of_sources(&optimizer)?),
         ]);
         let mut record = Record::new(self.step, self.elapsed, &self.identity(), files)?;
         record.owed = self.owes_report.then_some(self.done);

@@ -113,7 +113,7 @@ def row(model, case, found, twice):
 def key(model, case):
     """What decides the numbers of a case."""
     width, layers = MODELS[model]
-    return {"width": width, "layers": layers, "case": case, "options": CASES[case], "steps": STEPS, "tokens": TOKENS}
+    return {"width": width, "layers": layers, "case": case, "options": CASES[case], "steps": STEPS, "tokens": TOKENS, "saves": True}
 
 
 def main(given=None):
