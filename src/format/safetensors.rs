@@ -47,13 +47,15 @@ fn stored_type(dtype: DType) -> Dtype {
     pair.expect("the table has every element type").1
 }
 
+/// Hands on the bytes of a tensor, in one piece or several, as often as it is asked to.
+pub type Emit<'a> = dyn Fn(&mut Sink) -> Result<()> + 'a;
+
 /// A tensor that is made when it is written, so that a file takes the memory of one at a time.
 pub struct Source<'a> {
     pub name: String,
     pub dtype: DType,
     pub dims: Vec<usize>,
-    /// Hands on its bytes, in one piece or several, as often as it is asked to.
-    pub emit: Box<dyn Fn(&mut Sink) -> Result<()> + 'a>,
+    pub emit: Box<Emit<'a>>,
 }
 
 /// A file that is still to be written.

@@ -136,6 +136,7 @@ pub fn save(
 }
 
 /// The bytes that `save` writes.
+#[cfg(test)]
 pub fn encode(
     model: &Model,
     how: Storage,
