@@ -68,9 +68,9 @@ impl Sources<'_> {
     /// The same tensors, in any order, and metadata always give the same bytes.
     pub fn write(&self, sink: &mut Sink) -> Result<()> {
         let mut order: Vec<&Source> = self.tensors.iter().collect();
-        sort_few(&mut order, |a, b| comes_before((a.dtype, &a.name), (b.dtype, &b.name)));
-        let tensors = order.iter().map(|source| (source.name.as_str(), source.dtype, &source.dims[..]));
-        let header = header(tensors, &self.metadata)?;
+        // Wide elements first, then by name: as the header is padded to 8 bytes, every tensor is aligned to its element.
+        sort_few(&mut order, |a, b| (b.dtype.size(), &a.name) < (a.dtype.size(), &b.name));
+        let header = header(&order, &self.metadata)?;
         sink(&(header.len() as u64).to_le_bytes())?;
         sink(header.as_bytes())?;
         for source in order {
@@ -87,28 +87,26 @@ impl Sources<'_> {
 
 /// The bytes of a file. The same entries, in any order, and metadata always give the same bytes.
 pub fn encode(entries: &[Entry], metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
-    let mut order: Vec<&Entry> = entries.iter().collect();
-    sort_few(&mut order, |a, b| comes_before((a.dtype, &a.name), (b.dtype, &b.name)));
-    for Entry { name, dtype, dims, data } in &order {
+    for Entry { name, dtype, dims, data } in entries {
         let shape = || format!("{dtype} {dims:?}");
         let there = data.len();
         ensure!(bytes_of(*dtype, dims) == Some(there), Shape, "tensor {name} is {}, got {there} bytes for it", shape());
     }
-    let header = header(order.iter().map(|entry| (entry.name.as_str(), entry.dtype, &entry.dims[..])), metadata)?;
     let data: usize = entries.iter().map(|entry| entry.data.len()).sum();
-    let mut bytes = Vec::new();
-    reserve(&mut bytes, 8 + header.len() + data)?;
-    bytes.extend_from_slice(&(header.len() as u64).to_le_bytes());
-    bytes.extend_from_slice(header.as_bytes());
-    for entry in order {
-        bytes.extend_from_slice(entry.data);
+    let mut tensors = Vec::new();
+    for Entry { name, dtype, dims, data } in entries {
+        let (name, dtype, dims) = (name.clone(), *dtype, dims.clone());
+        tensors.push(Source { name, dtype, dims, emit: Box::new(move |sink: &mut Sink| sink(data)) });
     }
+    let sources = Sources { tensors, metadata: metadata.clone() };
+    let mut bytes = Vec::new();
+    reserve(&mut bytes, data)?;
+    sources.write(&mut |piece| {
+        reserve(&mut bytes, piece.len())?;
+        bytes.extend_from_slice(piece);
+        Ok(())
+    })?;
     Ok(bytes)
-}
-
-/// Wide elements first, then by name: as the header is padded to 8 bytes, every tensor is aligned to its element.
-fn comes_before(a: (DType, &String), b: (DType, &String)) -> bool {
-    (b.0.size(), a.1) < (a.0.size(), b.1)
 }
 
 fn bytes_of(dtype: DType, dims: &[usize]) -> Option<usize> {
@@ -116,17 +114,15 @@ fn bytes_of(dtype: DType, dims: &[usize]) -> Option<usize> {
 }
 
 /// `{"__metadata__":{..},"name":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},..}`, padded with spaces.
-fn header<'a>(
-    tensors: impl Iterator<Item = (&'a str, DType, &'a [usize])>,
-    metadata: &BTreeMap<String, String>,
-) -> Result<String> {
+fn header(order: &[&Source], metadata: &BTreeMap<String, String>) -> Result<String> {
     let mut fields = Vec::new();
     if !metadata.is_empty() {
         fields.push(format!("{}:{}", json(METADATA)?, json(metadata)?));
     }
     let mut offset = 0usize;
     let mut names = std::collections::BTreeSet::new();
-    for (name, dtype, dims) in tensors {
+    for Source { name, dtype, dims, .. } in order {
+        let dtype = *dtype;
         ensure!(name != METADATA && names.insert(name), Argument, "the tensor name {name} is taken");
         let end = bytes_of(dtype, dims).and_then(|bytes| offset.checked_add(bytes));
         let end = end.ok_or_else(|| error!(Shape, "tensor {name} is {dtype} {dims:?}, which no file holds"))?;

@@ -531,6 +531,7 @@ TRAINING = {
     "options.batch_size = 0": ("ARGUMENT",),
     "options.accumulation = 0": ("ARGUMENT",),
     "options.*radius = NaN": ("OK",),  # that of the mode, and that of matrices
+    "options.minimum_lr_ratio = NaN": ("OK",),  # that of the method
     "options.model.struct_size = 0": ("ABI",),
     "options.model.[clwh][oaie]*[hs] = 0": ("ARGUMENT",),  # context_length, layers, width, heads
 }
