@@ -10,7 +10,7 @@ use super::parameters::{self, Parameter, ParameterKind, find};
 use crate::backend::{Context, codes};
 use crate::tensor::error::{ensure, error};
 use crate::tensor::random::{Purpose, Stream};
-use crate::tensor::{Cancelled, DType, Device, Float, Result, Tensor, View, ViewMut, never};
+use crate::tensor::{Cancelled, DType, Device, Float, Result, Tensor, View, ViewMut, never, reserve};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -64,8 +64,9 @@ impl Model {
     /// The same in f64, which runs on the scalar row: for gradient checks.
     pub fn with_dtype(context: Arc<Context>, options: ModelOptions, seed: u64, dtype: DType) -> Result<Model> {
         options.validate()?;
-        let mut parameters = Vec::new();
-        for (index, description) in parameters::describe(&options).iter().enumerate() {
+        let (mut parameters, descriptions) = (Vec::new(), parameters::describe(&options));
+        reserve(&mut parameters, descriptions.len())?;
+        for (index, description) in descriptions.iter().enumerate() {
             let tensor = context.place(parameters::initialize(description, index, seed, dtype)?)?;
             parameters.push(Parameter::new(description.name.clone(), description.kind, tensor)?);
         }
