@@ -106,7 +106,7 @@ arguments_result options_read(options *o, int argc, char **argv)
         {"input-gradient", ARGUMENT_CHOICE, &o->train.input_gradient, "f32|int8", "numbers of the gradients to activations"},
         {"weight-gradient", ARGUMENT_CHOICE, &o->train.weight_gradient, "f32|int8", "numbers of the gradients to weights"},
         {"activation-checkpointing", ARGUMENT_FLAG, &o->train.activation_checkpointing, NULL, "less memory, more work, the same numbers"},
-        {"gradient-release", ARGUMENT_FLAG, &o->train.gradient_release, NULL, "room for the gradients of one layer; with --clip 0"},
+        {"gradient-release", ARGUMENT_FLAG, &o->train.gradient_release, NULL, "room for the gradients of a part of a layer; with --clip 0"},
         {"teacher", ARGUMENT_TEXT, &o->teacher, NULL, "a model file to learn from beside the text, with the same tokenizer"},
         {"distillation", ARGUMENT_REAL, &o->train.distillation, NULL, "weight of its probabilities; the text has the rest"},
         {"seed", ARGUMENT_COUNT, &o->seed, NULL, "of the first weights, the batches and the sample"},

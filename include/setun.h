@@ -2899,7 +2899,8 @@ setun_status setun_model_backward(setun_model *model,
  * momentum on 32-bit masters, or on 8-bit codes of them; gradients straight through the quantization.
  * Checkpoints are folders, written beside and renamed, each file with a checksum; a run that is resumed on
  * the same backend continues bit for bit as if it had never stopped. A step whose loss or gradient is not
- * finite is refused, and changes nothing; under the guard it is skipped, and the run goes on.
+ * finite is refused, and changes nothing (but for `gradient_release`); under the guard it is skipped, and the run
+ * goes on.
  *
  *     setun_train_options options;
  *     setun_train_options_init(&options, sizeof options);
@@ -3177,7 +3178,7 @@ typedef struct {
      * model is of no use until then. Default 0.
      */
     int32_t gradient_release;
-    /** Must be 0. */
+    /** 0. */
     int32_t reserved;
 } setun_train_options;
 

@@ -5,7 +5,8 @@
 //! momentum on 32-bit masters, or on 8-bit codes of them; gradients straight through the quantization.
 //! Checkpoints are folders, written beside and renamed, each file with a checksum; a run that is resumed on
 //! the same backend continues bit for bit as if it had never stopped. A step whose loss or gradient is not
-//! finite is refused, and changes nothing; under the guard it is skipped, and the run goes on.
+//! finite is refused, and changes nothing (but for `gradient_release`); under the guard it is skipped, and the run
+//! goes on.
 //!
 //!     setun_train_options options;
 //!     setun_train_options_init(&options, sizeof options);
@@ -284,7 +285,7 @@ pub struct setun_train_options {
     /// with STATE to step, to evaluate and to save until it resumes from a checkpoint, so set checkpoint_interval; the
     /// model is of no use until then. Default 0.
     pub gradient_release: i32,
-    /// Must be 0.
+    /// 0.
     pub reserved: i32,
 }
 

@@ -231,14 +231,15 @@ impl FolderWriter {
         self.write_with(name, |sink| sink(bytes))
     }
 
-    /// The same of what `emit` hands on, piece by piece.
-    pub fn write_with(&mut self, name: &str, emit: impl FnOnce(&mut Sink) -> Result<()>) -> Result<()> {
+    /// The same of what `emit` hands on, piece by piece; what it returns.
+    pub fn write_with<R>(&mut self, name: &str, emit: impl FnOnce(&mut Sink) -> Result<R>) -> Result<R> {
         ensure!(Path::new(name).file_name() == Some(name.as_ref()), Argument, "{name:?} is not a file name");
         let target = self.temporary.join(name);
         let mut file = File::create_new(&target).map_err(|e| Error::io("creating", &target, &e))?;
         let failed = |e: io::Error| Error::io("writing", &target, &e);
-        emit(&mut |bytes| file.write_all(bytes).map_err(failed))?;
-        file.sync_all().map_err(failed)
+        let result = emit(&mut |bytes| file.write_all(bytes).map_err(failed))?;
+        file.sync_all().map_err(failed)?;
+        Ok(result)
     }
 
     /// Gives the folder its name. Fails, and removes what was written, when a folder with files in it has that name.

@@ -67,10 +67,7 @@ pub struct Sources<'a> {
 impl Sources<'_> {
     /// The same tensors, in any order, and metadata always give the same bytes.
     pub fn write(&self, sink: &mut Sink) -> Result<()> {
-        let mut order: Vec<&Source> = self.tensors.iter().collect();
-        // Wide elements first, then by name: as the header is padded to 8 bytes, every tensor is aligned to its element.
-        sort_few(&mut order, |a, b| (b.dtype.size(), &a.name) < (a.dtype.size(), &b.name));
-        let header = header(&order, &self.metadata)?;
+        let (order, header) = self.in_order()?;
         sink(&(header.len() as u64).to_le_bytes())?;
         sink(header.as_bytes())?;
         for source in order {
@@ -82,6 +79,19 @@ impl Sources<'_> {
             ensure!(left == 0, Internal, "tensor {name} is {left} bytes too short");
         }
         Ok(())
+    }
+
+    /// The bytes of the file before its tensors.
+    fn header_bytes(&self) -> Result<usize> {
+        Ok(8 + self.in_order()?.1.len())
+    }
+
+    fn in_order(&self) -> Result<(Vec<&Source<'_>>, String)> {
+        let mut order: Vec<&Source> = self.tensors.iter().collect();
+        // Wide elements first, then by name: as the header is padded to 8 bytes, every tensor is aligned to its element.
+        sort_few(&mut order, |a, b| (b.dtype.size(), &a.name) < (a.dtype.size(), &b.name));
+        let header = header(&order, &self.metadata)?;
+        Ok((order, header))
     }
 }
 
@@ -100,9 +110,8 @@ pub fn encode(entries: &[Entry], metadata: &BTreeMap<String, String>) -> Result<
     }
     let sources = Sources { tensors, metadata: metadata.clone() };
     let mut bytes = Vec::new();
-    reserve(&mut bytes, data)?;
+    reserve(&mut bytes, sources.header_bytes()? + data)?;
     sources.write(&mut |piece| {
-        reserve(&mut bytes, piece.len())?;
         bytes.extend_from_slice(piece);
         Ok(())
     })?;

@@ -47,7 +47,7 @@ impl Model {
         cancelled: Cancelled,
     ) -> Result<f64> {
         let over = BackwardInput { text, factor, draw, cancelled };
-        self.forward_text(activations, over)?;
+        self.forward_text(activations, text, draw, cancelled)?;
         for stage in self.stages() {
             self.backward_stage(stage, activations, over, gradients)?;
         }
@@ -77,20 +77,6 @@ impl Model {
         }
     }
 
-    /// What comes before the first stage.
-    pub fn forward_text(&self, activations: &mut Activations, over: BackwardInput) -> Result<()> {
-        let pass = self.pass_of(activations, over)?;
-        activations.set_tokens(over.text.0)?;
-        activations.set_targets(over.text.1)?;
-        self.forward(&pass, activations)
-    }
-
-    fn pass_of<'a>(&'a self, activations: &Activations, over: BackwardInput<'a>) -> Result<Pass<'a>> {
-        let dropout = over.draw.is_some() && self.options().dropout > 0.0;
-        let draw = over.draw.unwrap_or_default();
-        Ok(Pass { dropout, draw, ..self.pass(activations.length, over.cancelled)? })
-    }
-
     /// Adds the gradients of a stage's parameters; those before it have been gone through. After `Stage::Head` the losses of the
     /// tokens are in `activations`.
     pub fn backward_stage(
@@ -100,7 +86,7 @@ impl Model {
         over: BackwardInput,
         gradients: &mut Gradients,
     ) -> Result<()> {
-        let pass = &self.pass_of(activations, over)?;
+        let pass = &self.pass(activations.length, over.draw, over.cancelled)?;
         match stage {
             Stage::Head => self.backward_head(pass, activations, over, gradients),
             Stage::Down(l) | Stage::Up(l) | Stage::AttentionOutput(l) | Stage::AttentionInput(l) => {

@@ -262,16 +262,11 @@ impl Model {
     pub fn loss(
         &self,
         activations: &mut Activations,
-        (tokens, targets): (&[u32], &[u32]),
+        text: (&[u32], &[u32]),
         draw: Option<Draw>,
         cancelled: Cancelled,
     ) -> Result<f64> {
-        let dropout = draw.is_some() && self.options.dropout > 0.0;
-        let draw = draw.unwrap_or_default();
-        let pass = Pass { dropout, draw, ..self.pass(activations.length, cancelled)? };
-        activations.set_tokens(tokens)?;
-        activations.set_targets(targets)?;
-        self.forward(&pass, activations)?;
+        self.forward_text(activations, text, draw, cancelled)?;
         let Activations { logits, targets, losses, .. } = activations;
         let cross_entropy = self.context.kernels().cross_entropy;
         cross_entropy(self.context.launch(), &logits.view(), &targets.view(), &mut losses.view_mut())?;
@@ -280,7 +275,7 @@ impl Model {
 
     /// logits[batch * length, vocabulary] for `tokens`[batch, length].
     pub fn logits<'a>(&self, activations: &'a mut Activations, tokens: &[u32]) -> Result<View<'a>> {
-        let pass = self.pass(activations.length, &never)?;
+        let pass = self.pass(activations.length, None, &never)?;
         activations.set_tokens(tokens)?;
         self.forward(&pass, activations)?;
         Ok(activations.logits.view())
@@ -290,14 +285,11 @@ impl Model {
     pub fn logit_gradient<'a>(
         &self,
         activations: &'a mut Activations,
-        (tokens, targets): (&[u32], &[u32]),
+        text: (&[u32], &[u32]),
         factor: f64,
         cancelled: Cancelled,
     ) -> Result<View<'a>> {
-        let pass = self.pass(activations.length, cancelled)?;
-        activations.set_tokens(tokens)?;
-        activations.set_targets(targets)?;
-        self.forward(&pass, activations)?;
+        self.forward_text(activations, text, None, cancelled)?;
         let Activations { logits, targets, losses, .. } = activations;
         let (logits_mut, losses_mut) = (&mut logits.view_mut(), &mut losses.view_mut());
         let gradient = self.context.kernels().cross_entropy_gradient;
@@ -310,8 +302,22 @@ impl Model {
         self.cosine.device()
     }
 
+    /// From tokens and targets, [batch, length], to logits: what comes before a loss and its gradient.
+    pub fn forward_text(
+        &self,
+        activations: &mut Activations,
+        (tokens, targets): (&[u32], &[u32]),
+        draw: Option<Draw>,
+        cancelled: Cancelled,
+    ) -> Result<()> {
+        let pass = self.pass(activations.length, draw, cancelled)?;
+        activations.set_tokens(tokens)?;
+        activations.set_targets(targets)?;
+        self.forward(&pass, activations)
+    }
+
     /// From tokens to logits.
-    pub(super) fn forward(&self, pass: &Pass, activations: &mut Activations) -> Result<()> {
+    fn forward(&self, pass: &Pass, activations: &mut Activations) -> Result<()> {
         let Activations { tokens, residual, layers, inverse_rms, normed, logits, .. } = activations;
         self.embed(tokens, &mut residual[0])?;
         pass.dropout(0, &mut residual[0])?;
@@ -345,10 +351,11 @@ impl Model {
         (kernels.matmul)(launch, &normed.view(), &head.transpose(), false, &mut logits.view_mut())
     }
 
-    /// A pass over the positions 0 .. length.
-    pub(super) fn pass<'a>(&'a self, length: usize, cancelled: Cancelled<'a>) -> Result<Pass<'a>> {
+    /// A pass over the positions 0 .. length, with dropout where there is something to draw by and the model has it.
+    pub(super) fn pass<'a>(&'a self, length: usize, draw: Option<Draw>, cancelled: Cancelled<'a>) -> Result<Pass<'a>> {
         let rotations = (self.cosine.view().narrow(0, length)?, self.sine.view().narrow(0, length)?);
-        Ok(Pass { cancelled, ..self.pass_over(rotations) })
+        let dropout = draw.is_some() && self.options.dropout > 0.0;
+        Ok(Pass { cancelled, dropout, draw: draw.unwrap_or_default(), ..self.pass_over(rotations) })
     }
 
     /// A pass, without dropout, over the positions of the given `rotations`.

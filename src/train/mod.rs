@@ -8,7 +8,7 @@
 //! | `adaptive.rs` | the band that the weights keep the learning rate in |
 //! | `optimizer.rs` | the verb `step` over all parameters of the model |
 //! | `step.rs`, `done.rs` | one step of a run and the memory it works in; what it measured |
-//! | `release.rs` | the same where a layer's gradients are given up before the next one's are there |
+//! | `release.rs` | the same where the gradients of a stage are given up before the next one's are there |
 //! | `cluster_loss.rs` | the training loss of each cluster |
 //! | `metrics.rs` | [`Metrics`]: what a run reports, and metrics.jsonl |
 //! | `record.rs` | trainer.json: what a checkpoint was made by, and the checksums of its files |

@@ -15,6 +15,7 @@
 use super::cluster_loss::LossSums;
 use super::config::TrainOptions;
 use super::done::Done;
+use crate::format::files::Sink;
 use crate::format::safetensors::Sources;
 use crate::model::ModelOptions;
 use crate::tensor::error::{ensure, error};
@@ -60,13 +61,13 @@ pub struct FileSum {
 }
 
 impl FileSum {
-    /// Of a file that is still to be written.
-    pub fn of_sources(sources: &Sources) -> Result<FileSum> {
+    /// Of a file while it is written to `sink`.
+    pub fn through(sources: &Sources, sink: &mut Sink) -> Result<FileSum> {
         let (mut bytes, mut sum) = (0, Xxh3::new());
         sources.write(&mut |piece| {
             bytes += piece.len() as u64;
             sum.update(piece);
-            Ok(())
+            sink(piece)
         })?;
         Ok(FileSum { bytes, xxh3: hex(sum.digest()) })
     }
@@ -101,7 +102,8 @@ pub fn hex(value: u64) -> String {
 }
 
 impl Record {
-    pub fn new(step: u64, elapsed_seconds: f64, run: &Run, files: BTreeMap<String, FileSum>) -> Result<Record> {
+    /// Of a checkpoint whose files are still to be written.
+    pub fn new(step: u64, elapsed_seconds: f64, run: &Run) -> Result<Record> {
         Ok(Record {
             checksum: NO_CHECKSUM.to_string(),
             format: FORMAT.to_string(),
@@ -112,7 +114,7 @@ impl Record {
             owed: None,
             run: run.value()?,
             cluster_losses: None,
-            files,
+            files: BTreeMap::new(),
         })
     }
 

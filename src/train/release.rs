@@ -82,7 +82,7 @@ impl Work {
         let Work { slices, tokens, targets, gradients, cluster_loss, rows, .. } = self;
         let activations = slices.whole();
         let input = input(options, step, (tokens, targets), cancelled);
-        model.forward_text(activations, input)?;
+        model.forward_text(activations, input.text, input.draw, input.cancelled)?;
         gradients.begin_stage(model, Stage::Head)?;
         model.backward_stage(Stage::Head, activations, input, gradients)?;
         let mean = activations.mean_loss()?;

@@ -10,7 +10,7 @@ use super::config::TrainOptions;
 use super::dataset::{Dataset, Split};
 use super::done::Done;
 use super::metrics::{self, Metrics, Pace};
-use super::record::{FileSum, Record, Run, Text, hex};
+use super::record::{Record, Run, Text, hex};
 use super::sampling::{Clusters, Sampling};
 use super::state;
 use super::step::Work;
@@ -23,7 +23,6 @@ use crate::tensor::error::{ensure, error};
 use crate::tensor::log::{LogLevel, log};
 use crate::tensor::{Cancelled, Error, ErrorKind, Result};
 use parking_lot::RwLock;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -341,18 +340,13 @@ impl Trainer {
         let guard = self.model.try_read().ok_or_else(in_use)?;
         state::check_finite(&guard, &self.work.optimizer)
             .map_err(|error| error.within(format_args!("step {} is not saved", self.step)))?;
-        // Twice through all tensors, for the sums and for the files, so that none of them is held as a whole.
         let model = file::full_sources(&guard, self.tokenizer_json.as_deref())?;
         let errors = self.work.codes.as_ref().map_or(&[][..], GradientCodes::errors);
         let optimizer = state::optimizer_sources(guard.parameters(), &self.work.optimizer, self.work.adaptive, errors)?;
-        let files = BTreeMap::from([
-            (checkpoint::MODEL_FILE.to_string(), FileSum::of_sources(&model)?),
-            (checkpoint::OPTIMIZER_FILE.to_string(), FileSum::of_sources(&optimizer)?),
-        ]);
-        let mut record = Record::new(self.step, self.elapsed, &self.identity(), files)?;
+        let mut record = Record::new(self.step, self.elapsed, &self.identity())?;
         record.owed = self.owes_report.then_some(self.done);
         record.cluster_losses = self.work.cluster_loss().map(ClusterLoss::sums);
-        let path = checkpoint::write(&folder, &record, &model, &optimizer)?;
+        let path = checkpoint::write(&folder, record, &model, &optimizer)?;
         log(LogLevel::Info, format_args!("saved {}", path.display()));
         Ok(path)
     }

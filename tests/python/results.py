@@ -5,6 +5,7 @@ import json
 import math
 import os
 import subprocess
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,6 +48,15 @@ def same(result, wanted):
 
 def find(results, wanted):
     return next((result for result in results if same(result, wanted)), None)
+
+
+def measured(path, there, wanted, measure):
+    """The result that has all that is wanted: of those that are there, or, kept in the file then, of `measure`."""
+    found = find(there, wanted)
+    if found is None:
+        found = wanted | measure() | {"commit": commit(), "when": time.strftime("%Y-%m-%d %H:%M")}
+        append(path, found)
+    return found
 
 
 def commit():

@@ -20,7 +20,6 @@ import mmap
 import random
 import subprocess
 import sys
-import time
 from array import array
 from pathlib import Path
 
@@ -144,10 +143,14 @@ def measure(case, shapes):
 
 def measure_apart(case, shapes):
     """The same in a process of its own."""
-    command = [sys.executable, __file__, "--one", case, json.dumps(shapes)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    return apart(__file__, f"{case} of {shapes}", case, json.dumps(shapes))
+
+
+def apart(script, what, *arguments):
+    """What a script measures in a process of its own."""
+    done = subprocess.run([sys.executable, script, "--one", *arguments], capture_output=True, text=True)
     if done.returncode != 0:
-        raise RuntimeError(f"measuring {case} of {shapes} failed: {done.stderr.strip()}")
+        raise RuntimeError(f"measuring {what} failed: {done.stderr.strip()}")
     return json.loads(done.stdout)
 
 
@@ -198,10 +201,8 @@ def main(given=None):
     for model in asked.models:
         for case in asked.cases:
             found = results.find(there, key(model, case))
-            if found is None and not asked.report:
-                when = {"commit": results.commit(), "when": time.strftime("%Y-%m-%d %H:%M")}
-                found = key(model, case) | measure_apart(case, MODELS[model]) | when
-                results.append(asked.results, found)
+            if not asked.report:
+                found = results.measured(asked.results, there, key(model, case), lambda: measure_apart(case, MODELS[model]))
             if found is not None:
                 print("| " + " | ".join(row(model, case, found)) + " |", flush=True)
 

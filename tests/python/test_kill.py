@@ -9,17 +9,12 @@ import time
 import unittest
 from pathlib import Path
 
+from kill_run import FILES, checkpoints
 from train_program import PROGRAM
 
 KILLS = 50
 STEPS = 120
 SMALL = "--layers 1 --width 16 --heads 2 --context 8 --batch 2 --seed 5 --threads 1 --sample 0 --quiet".split()
-FILES = ["model.safetensors", "optimizer.safetensors"]
-
-
-def checkpoints(out):
-    """The steps that have a checkpoint under its final name."""
-    return sorted(int(path.name.removeprefix("step-")) for path in out.glob("step-*"))
 
 
 class Kill(unittest.TestCase):

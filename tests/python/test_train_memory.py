@@ -27,7 +27,10 @@ class Memory(unittest.TestCase):
         self.assertGreater(each["ternary, AdamW, COMPACT"], 6)
         # 2.3, 40 of 12 x 4 for gradients and floats, 16 of embedding and head, and the process's own.
         self.assertLess(each["ternary, AdamW, COMPACT, gradient_release"], 4.0)
-        self.assertLess(each["ternary, Muon, COMPACT, gradient_release"], 5.0)
+        # Of Muon that and 40 of 12 x 4 more, beside what the allocator keeps of the memory that its products work in: .5 to 1.2.
+        muon = found["ternary, Muon, COMPACT, gradient_release"]
+        self.assertLess(muon["resident"] / muon["linear_parameters"], 5.0)
+        self.assertLess(each["ternary, Muon, COMPACT, gradient_release"], 6.0)
 
     def test_what_was_measured_is_not_again(self):
         def main(*more):

@@ -13,13 +13,11 @@ more: of a model of twice the layers, less those of this one.
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-from step_memory import ROOT, begin_peak, peak, reason_not_to, resident
+from step_memory import ROOT, apart, begin_peak, peak, reason_not_to, resident
 
 RESULTS = ROOT / "tests" / "results" / "train_memory.jsonl"
 #: Width and layers; the hidden width is four times the width.
@@ -93,11 +91,7 @@ def measure_in(folder, case, width, layers):
 
 def measure_apart(case, width, layers):
     """The same in a process of its own."""
-    command = [sys.executable, __file__, "--one", case, str(width), str(layers)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise RuntimeError(f"measuring {case} of {layers} x {width} failed: {done.stderr.strip()}")
-    return json.loads(done.stdout)
+    return apart(__file__, f"{case} of {layers} x {width}", case, str(width), str(layers))
 
 
 HEAD = ["model", "case", "resident", "peak of steps", "peak while made", "peak of a checkpoint", "resident, a parameter more", "peak, a parameter more"]
@@ -133,10 +127,8 @@ def main(given=None):
     for model in asked.models:
         for case in asked.cases:
             found = results.find(there, key(model, case))
-            if found is None and not asked.report:
-                when = {"commit": results.commit(), "when": time.strftime("%Y-%m-%d %H:%M")}
-                found = key(model, case) | measure_apart(case, *MODELS[model]) | when
-                results.append(asked.results, found)
+            if not asked.report:
+                found = results.measured(asked.results, there, key(model, case), lambda: measure_apart(case, *MODELS[model]))
             if found is not None:
                 of_models[(*MODELS[model], case)] = found
     for cells in HEAD, ["---"] * len(HEAD):
