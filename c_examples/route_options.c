@@ -21,6 +21,7 @@ static void defaults(route_options *o)
     o->train.batch_size = 12;
     o->train.method = SETUN_STEP_METHOD_MUON;
     o->train.radius_mode = SETUN_RADIUS_MODE_EXACT;
+    o->train.minimum_lr_ratio = .01;
     o->train.n_clusters = 0;
     o->train.log_interval = 0;
     o->vocabulary = o->train.vocabulary;
@@ -83,6 +84,7 @@ arguments_result route_options_read(route_options *o, int argc, char **argv)
         {"radius-mode", ARGUMENT_CHOICE, &o->train.radius_mode, "off|cap|exact", "steps at most, or exactly, as long as the radius"},
         {"radius", ARGUMENT_REAL, &o->train.radius, NULL, "length of a step, as a share of the weights; nan: by rule"},
         {"lr", ARGUMENT_REAL, &o->train.learning_rate, NULL, "highest learning rate; an exact radius does not ask for it"},
+        {"minimum-lr", ARGUMENT_REAL, &o->train.minimum_lr_ratio, NULL, "what the rate or radius comes down to, as a share of it"},
         {"seed", ARGUMENT_COUNT, &o->seed, NULL, "of first weights, batches, clusters and the sample"},
         {NULL, ARGUMENT_FLAG, NULL, NULL, "Where and how much"},
         {"workers", ARGUMENT_COUNT, &o->workers, NULL, "processes that train at a time; 0 = as many as processors"},
@@ -108,12 +110,12 @@ int route_name(route_options *o, const void *text, size_t bytes)
         name = (name ^ byte[i]) * UINT64_C(0x100000001B3);
     int used = snprintf(o->key, sizeof o->key,
                         "text %" PRIx64 " tokenizer %" PRId32 "-%" PRId64 " model %" PRId64 "x%" PRId64 "-%" PRId64 "-%" PRId64
-                        " batch %" PRId64 " method %" PRId32 "-%" PRId32 "-%g-%g clusters %" PRId64 " window %" PRId64
+                        " batch %" PRId64 " method %" PRId32 "-%" PRId32 "-%g-%g-%g clusters %" PRId64 " window %" PRId64
                         " balance %g steps %" PRId64 "-%" PRId64,
                         name, o->tokenizer, o->tokenizer == SETUN_TOKENIZER_BPE ? o->vocabulary : 0, m->layers, m->width,
                         m->heads, m->context_length, o->train.batch_size, o->train.method, o->train.radius_mode,
-                        o->train.radius, o->train.learning_rate, o->clusters, o->window, o->balance, o->seed_steps,
-                        o->expert_steps);
+                        o->train.radius, o->train.learning_rate, o->train.minimum_lr_ratio, o->clusters, o->window,
+                        o->balance, o->seed_steps, o->expert_steps);
     if (used > 0 && used < (int)sizeof o->key)
         return 0;
     fprintf(stderr, "the options are too long to name the run by\n");
