@@ -69,6 +69,15 @@ pub fn read_part(file: &File, path: &Path, offset: u64, bytes: usize) -> Result<
     })
 }
 
+/// Hands the `bytes` bytes of an open file on, in pieces that take little memory.
+pub fn read_through(file: &File, path: &Path, bytes: u64, sink: &mut Sink) -> Result<()> {
+    const PIECE: usize = 1 << 20;
+    for offset in (0..bytes).step_by(PIECE) {
+        sink(&read_part(file, path, offset, (bytes - offset).min(PIECE as u64) as usize)?)?;
+    }
+    Ok(())
+}
+
 /// A pipe or a device has neither length nor places.
 fn read_stream(mut stream: impl Read, path: &Path, check: &dyn Fn() -> Result<()>) -> Result<Vec<u8>> {
     let (mut contents, mut piece) = (Vec::new(), [0; 1 << 16]);

@@ -4,7 +4,7 @@
 //! Reading and its checks are the `safetensors` crate's. Writing is here, since the crate keeps metadata in a hash map: the
 //! same tensors would give other bytes each time, and checkpoints are compared by checksum.
 
-use super::files::Sink;
+use super::files::{Sink, read_part};
 use crate::tensor::error::{ensure, error};
 use crate::tensor::{DType, Result, reserve, sort_few, vec_zeroed};
 use half::f16;
@@ -12,6 +12,7 @@ use half::slice::HalfFloatSliceExt;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::Xxh3;
 
 const METADATA: &str = "__metadata__";
@@ -156,6 +157,13 @@ pub struct File {
     header: Header,
 }
 
+/// A file that stays where it is: a tensor of it takes memory while it is used.
+pub struct OpenFile {
+    file: std::fs::File,
+    path: PathBuf,
+    header: Header,
+}
+
 /// What a file says of its tensors.
 #[derive(Debug)]
 pub struct Header {
@@ -172,6 +180,12 @@ pub struct Place {
 }
 
 impl Header {
+    /// Of an open file of `there` bytes, of which no more is read.
+    pub fn read(file: &std::fs::File, path: &Path, there: usize) -> Result<Header> {
+        let extent = Header::extent(&read_part(file, path, 0, there.min(8))?, there)?;
+        Header::parse(&read_part(file, path, 0, extent)?, there)
+    }
+
     /// The bytes of a file of `there` bytes that the header takes, of which the first eight say so.
     pub fn extent(first: &[u8], there: usize) -> Result<usize> {
         let length = first
@@ -203,6 +217,23 @@ impl Header {
         ensure!(end == there, Format, "damaged safetensors file: it is longer than its tensors");
         Ok(Header { metadata, tensors })
     }
+
+    fn find(&self, name: &str) -> Result<(DType, &Place)> {
+        let place = self.tensors.get(name).ok_or_else(|| error!(Format, "the tensor {name} is missing"))?;
+        let dtype = DTYPES.iter().find(|(_, stored)| *stored == place.dtype).map(|(dtype, _)| *dtype);
+        let dtype = dtype.ok_or_else(|| {
+            let ours: Vec<String> = DTYPES.iter().map(|(_, stored)| stored.to_string()).collect();
+            error!(Format, "tensor {name} has elements of type {}, expected one of {}", place.dtype, ours.join(", "))
+        })?;
+        Ok((dtype, place))
+    }
+
+    fn check(&self, name: &str, dtype: DType, dims: &[usize]) -> Result<()> {
+        let (found, place) = self.find(name)?;
+        let fits = found == dtype && place.dims == dims;
+        ensure!(fits, Format, "{name} is {found} {:?}, expected {dtype} {dims:?}", place.dims);
+        Ok(())
+    }
 }
 
 impl File {
@@ -223,33 +254,54 @@ impl File {
 
     /// FORMAT when the file has no tensor of that name, or one of a type that Setun does not use.
     pub fn tensor(&self, name: &str) -> Result<EntryRef<'_>> {
-        let place = self.header.tensors.get(name).ok_or_else(|| error!(Format, "the tensor {name} is missing"))?;
-        let dtype = DTYPES.iter().find(|(_, stored)| *stored == place.dtype).map(|(dtype, _)| *dtype);
-        let dtype = dtype.ok_or_else(|| {
-            let ours: Vec<String> = DTYPES.iter().map(|(_, stored)| stored.to_string()).collect();
-            error!(Format, "tensor {name} has elements of type {}, expected one of {}", place.dtype, ours.join(", "))
-        })?;
-        Ok(EntryRef { dtype, dims: &place.dims, data: &self.bytes[place.data.clone()] })
+        let (dtype, Place { dims, data, .. }) = self.header.find(name)?;
+        Ok(EntryRef { dtype, dims, data: &self.bytes[data.clone()] })
     }
 
     /// FORMAT unless the tensor is of this type and shape; names both.
     pub fn check(&self, name: &str, dtype: DType, dims: &[usize]) -> Result<()> {
-        let found = self.tensor(name)?;
-        let fits = found.dtype == dtype && found.dims == dims;
-        ensure!(fits, Format, "{name} is {} {:?}, expected {dtype} {dims:?}", found.dtype, found.dims);
-        Ok(())
+        self.header.check(name, dtype, dims)
     }
 
     /// The elements of a tensor of f64, and its shape.
     pub fn doubles(&self, name: &str) -> Result<(&[usize], Vec<f64>)> {
         let EntryRef { dtype, dims, data } = self.tensor(name)?;
-        ensure!(dtype == DType::F64, Format, "{name} is {dtype}, expected {}", DType::F64);
-        let (eights, _) = data.as_chunks::<8>();
-        let mut values = Vec::new();
-        reserve(&mut values, eights.len())?;
-        values.extend(eights.iter().map(|bytes| f64::from_le_bytes(*bytes)));
-        Ok((dims, values))
+        Ok((dims, doubles(name, dtype, data)?))
     }
+}
+
+impl OpenFile {
+    /// An open file of `there` bytes; `path` is its name in errors.
+    pub fn new(file: std::fs::File, path: &Path, there: usize) -> Result<OpenFile> {
+        let header = Header::read(&file, path, there)?;
+        Ok(OpenFile { file, path: path.to_owned(), header })
+    }
+
+    /// The elements of a tensor. FORMAT as [`File::tensor`]; IO when they cannot be read.
+    pub fn bytes(&self, name: &str) -> Result<Vec<u8>> {
+        let (_, Place { data, .. }) = self.header.find(name)?;
+        read_part(&self.file, &self.path, data.start as u64, data.len())
+    }
+
+    /// As [`File::check`].
+    pub fn check(&self, name: &str, dtype: DType, dims: &[usize]) -> Result<()> {
+        self.header.check(name, dtype, dims)
+    }
+
+    /// As [`File::doubles`].
+    pub fn doubles(&self, name: &str) -> Result<(&[usize], Vec<f64>)> {
+        let (dtype, Place { dims, .. }) = self.header.find(name)?;
+        Ok((dims, doubles(name, dtype, &self.bytes(name)?)?))
+    }
+}
+
+fn doubles(name: &str, dtype: DType, data: &[u8]) -> Result<Vec<f64>> {
+    ensure!(dtype == DType::F64, Format, "{name} is {dtype}, expected {}", DType::F64);
+    let (eights, _) = data.as_chunks::<8>();
+    let mut values = Vec::new();
+    reserve(&mut values, eights.len())?;
+    values.extend(eights.iter().map(|bytes| f64::from_le_bytes(*bytes)));
+    Ok(values)
 }
 
 /// The xxh3-64 of these bytes one after the other, in hexadecimal digits.

@@ -103,8 +103,7 @@ impl TensorFile {
                 let header = npy::Header::parse(&read_part(&file, path, 0, within(extent, there)?)?)?;
                 return Ok((vec![Entry::npy(path, header, extent, there)?], BTreeMap::new()));
             }
-            let extent = safetensors::Header::extent(&first, there)?;
-            let header = safetensors::Header::parse(&read_part(&file, path, 0, extent)?, there)?;
+            let header = safetensors::Header::read(&file, path, there)?;
             let entry = |(name, place): (String, safetensors::Place)| Entry {
                 name,
                 stored: Stored::of(place.dtype),

@@ -121,7 +121,7 @@ impl Optimizer {
         ensure!(progress.steps <= MOST_STEPS, Format, "steps is {}, expected at most {MOST_STEPS}", progress.steps);
         self.check_values(weights, &file, progress.steps)?;
         if version != FIRST_VERSION {
-            self.restore_extras(&|name| Part::of(&file, name))?;
+            self.restore_extras(&|name| Part::of(file.doubles(name)))?;
         }
         // From here on nothing can fail.
         for (i, parameter) in self.parameters_mut().iter_mut().enumerate() {

@@ -1,14 +1,14 @@
 //! Checkpoints: `<checkpoint_dir>/step-00000100/` holds model.safetensors (f32 masters, tokenizer in the metadata),
 //! optimizer.safetensors (`m.<parameter>`, `v.<parameter>`, `adaptive`, `error.<parameter>`) and trainer.json ([`Record`]).
 //!
-//! A checkpoint is written as a hidden folder beside and renamed when it is whole and on disk. It is read whole and
-//! verified before anything is used. A damaged one is an error that names the newest good one before it; which of the two
+//! A checkpoint is written as a hidden folder beside and renamed when it is whole and on disk. It is verified before
+//! anything of it is used, and read, as it is written, a tensor at a time: resuming takes no memory that steps do not. A damaged one is an error that names the newest good one before it; which of the two
 //! to continue from is the user's decision, so nothing is skipped silently.
 
 use super::metrics::METRICS_FILE;
 use super::record::{FileSum, Record};
 use crate::format::files::{FolderWriter, is_unlocked, parent, read_file};
-use crate::format::safetensors::{File, Sources};
+use crate::format::safetensors::{OpenFile, Sources};
 use crate::tensor::error::{ensure, error};
 use crate::tensor::log::{LogLevel, log};
 use crate::tensor::{Error, ErrorKind, Result, sort_few};
@@ -18,12 +18,12 @@ pub const MODEL_FILE: &str = "model.safetensors";
 pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 pub const RECORD_FILE: &str = "trainer.json";
 
-/// A checkpoint that was read and verified.
+/// A checkpoint that was verified, with its files open.
 pub struct Checkpoint {
     pub path: PathBuf,
     pub record: Record,
-    pub model: File,
-    pub optimizer: File,
+    pub model: OpenFile,
+    pub optimizer: OpenFile,
 }
 
 pub fn folder_name(step: u64) -> String {
@@ -213,31 +213,32 @@ fn with_previous(error: Error, folder: &Path, step: u64) -> Error {
     Error::new(ErrorKind::Format, format!("{error}; {advice}"))
 }
 
-/// Reads and verifies one checkpoint. FORMAT says how it is damaged.
+/// Verifies one checkpoint. FORMAT says how it is damaged.
 pub fn open(path: &Path) -> Result<Checkpoint> {
     let damaged = |error: Error| match error.kind {
         ErrorKind::Format => error.within(format_args!("checkpoint {} is damaged", path.display())),
         _ => error,
     };
-    let record = contents(path, RECORD_FILE)
-        .and_then(|bytes| Record::decode(&bytes).map_err(|error| error.within(RECORD_FILE)))
+    let record = part(path, RECORD_FILE)
+        .and_then(|file| Record::decode(&read_file(&file)?).map_err(|error| error.within(RECORD_FILE)))
         .map_err(damaged)?;
     let tensors = |name: &str| {
-        let bytes = contents(path, name)?;
-        let sum = FileSum::of(&bytes);
+        let path = part(path, name)?;
+        let file = std::fs::File::open(&path).map_err(|e| Error::io("opening", &path, &e))?;
+        let sum = FileSum::of(&file, &path)?;
         let said = record.files.get(name).ok_or_else(|| error!(Format, "{RECORD_FILE} does not name {name}"))?;
         ensure!(sum.bytes == said.bytes, Format, "{name} has {} bytes, {RECORD_FILE} says {}", sum.bytes, said.bytes);
         ensure!(sum == *said, Format, "{name} has the checksum {}, {RECORD_FILE} says {}", sum.xxh3, said.xxh3);
-        File::parse(bytes).map_err(|error| error.within(name))
+        OpenFile::new(file, &path, sum.bytes as usize).map_err(|error| error.within(name))
     };
     let model = tensors(MODEL_FILE).map_err(damaged)?;
     let optimizer = tensors(OPTIMIZER_FILE).map_err(damaged)?;
     Ok(Checkpoint { path: path.to_path_buf(), record, model, optimizer })
 }
 
-/// The bytes of one file; its absence is damage, not an input-output error.
-fn contents(folder: &Path, name: &str) -> Result<Vec<u8>> {
+/// The path of one file; its absence is damage, not an input-output error.
+fn part(folder: &Path, name: &str) -> Result<PathBuf> {
     let path = folder.join(name);
     ensure!(path.try_exists().map_err(|e| Error::io("reading", &path, &e))?, Format, "{name} is missing");
-    read_file(&path)
+    Ok(path)
 }

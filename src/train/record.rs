@@ -15,14 +15,16 @@
 use super::cluster_loss::LossSums;
 use super::config::TrainOptions;
 use super::done::Done;
-use crate::format::files::Sink;
+use crate::format::files::{Sink, read_through};
 use crate::format::safetensors::Sources;
 use crate::model::ModelOptions;
 use crate::tensor::error::{ensure, error};
-use crate::tensor::{Result, sort_few};
+use crate::tensor::{Error, Result, sort_few};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::Path;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 const FORMAT: &str = "setun-trainer";
@@ -72,8 +74,15 @@ impl FileSum {
         Ok(FileSum { bytes, xxh3: hex(sum.digest()) })
     }
 
-    pub fn of(bytes: &[u8]) -> FileSum {
-        FileSum { bytes: bytes.len() as u64, xxh3: hex(xxh3_64(bytes)) }
+    /// Of an open file; `path` is its name in errors.
+    pub fn of(file: &File, path: &Path) -> Result<FileSum> {
+        let bytes = file.metadata().map_err(|e| Error::io("reading", path, &e))?.len();
+        let mut sum = Xxh3::new();
+        read_through(file, path, bytes, &mut |piece| {
+            sum.update(piece);
+            Ok(())
+        })?;
+        Ok(FileSum { bytes, xxh3: hex(sum.digest()) })
     }
 }
 

@@ -11,7 +11,7 @@ use super::done::Done;
 use super::optimizer::ModelWeights;
 #[cfg(test)]
 use super::step::Fault;
-use super::step::{Loss, Work, check_loss, quantize, views};
+use super::step::{Loss, Torn, Work, check_loss, quantize, views};
 use crate::model::{BackwardInput, Draw, Model, Stage};
 use crate::tensor::error::{ensure, error};
 use crate::tensor::{Cancelled, Error, Result, never};
@@ -51,6 +51,7 @@ impl Work {
         let factor = self.learning_rate_factor(options);
         self.optimizer.set_learning_rate(options.learning_rate * factor)?;
         self.optimizer.set_clock(number);
+        self.optimizer.reserve_parts(model.parameters()[0].tensor.device())?;
         for stage in model.stages() {
             self.step_stage(model, options, step, stage).map_err(|error| self.tell_torn(error))?;
         }
@@ -110,7 +111,7 @@ impl Work {
         self.quantize_stage(model, options, step, parameters.clone())?;
         let Work { gradients, optimizer, torn, .. } = self;
         let views = views(gradients, parameters.clone())?;
-        let before = torn.replace(step + 1);
+        let before = torn.replace(Torn::Step(step + 1));
         let report = optimizer.step_part(&mut ModelWeights::new(model), parameters, &views)?;
         if let Some(refusal) = report.refusal {
             // Which has changed nothing.
@@ -158,20 +159,27 @@ impl Work {
         }
     }
 
-    /// STATE after a step that failed with some of the layers changed.
-    pub(super) fn check_whole(&self) -> Result<()> {
-        match self.torn {
-            None => Ok(()),
-            Some(number) => Err(error!(
-                State,
-                "step {number} failed when some layers had taken it, as gradient_release has it: go on from a checkpoint"
-            )),
+    /// The file of a checkpoint is cut in half.
+    #[cfg(test)]
+    pub(super) fn spoil_checkpoint(&self, number: u64, path: &std::path::Path) {
+        if self.faults.contains(&(number, Fault::Checkpoint)) {
+            let file = std::fs::File::options().write(true).open(path).unwrap();
+            file.set_len(file.metadata().unwrap().len() / 2).unwrap();
         }
     }
 
-    /// All parameters and states were set.
-    pub(super) fn clear_torn(&mut self) {
-        self.torn = None;
+    /// STATE after a step, or a resume, that failed with some of the layers changed.
+    pub(super) fn check_whole(&self) -> Result<()> {
+        match self.torn {
+            None => Ok(()),
+            Some(Torn::Step(number)) => Err(error!(
+                State,
+                "step {number} failed when some layers had taken it, as gradient_release has it: go on from a checkpoint"
+            )),
+            Some(Torn::Resume) => {
+                Err(error!(State, "a checkpoint was read in part, and then not: go on from one that can be read"))
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::adaptive::Adaptive;
 use crate::format::files::Sink;
-use crate::format::safetensors::{File, Source, Sources};
+use crate::format::safetensors::{OpenFile, Source, Sources};
 use crate::model::{Model, Parameter};
 use crate::step::{Guard, Optimizer, Part, Progress};
 use crate::tensor::error::error;
@@ -91,7 +91,7 @@ fn error_name(parameter: &Parameter) -> String {
 }
 
 /// Whether the file holds what gradients are still owed; FORMAT names the tensor and both shapes.
-pub fn check_errors(model: &Model, states: &File, errors: &[Option<Tensor>]) -> Result<()> {
+pub fn check_errors(model: &Model, states: &OpenFile, errors: &[Option<Tensor>]) -> Result<()> {
     for (parameter, error) in model.parameters().iter().zip(errors) {
         if let Some(error) = error {
             states.check(&error_name(parameter), DType::F32, error.dims())?;
@@ -101,7 +101,7 @@ pub fn check_errors(model: &Model, states: &File, errors: &[Option<Tensor>]) -> 
 }
 
 /// Copies what gradients are still owed from a file that `check_errors` has passed.
-pub fn restore_errors(model: &Model, states: &File, errors: &mut [Option<Tensor>]) -> Result<()> {
+pub fn restore_errors(model: &Model, states: &OpenFile, errors: &mut [Option<Tensor>]) -> Result<()> {
     for (parameter, error) in model.parameters().iter().zip(errors) {
         if let Some(error) = error {
             copy(states, &error_name(parameter), error)?;
@@ -111,7 +111,7 @@ pub fn restore_errors(model: &Model, states: &File, errors: &mut [Option<Tensor>
 }
 
 /// Whether the files hold what the model and its optimizer need; FORMAT names the tensor and both shapes.
-pub fn check_tensors(model: &Model, optimizer: &Optimizer, parameters: &File, states: &File) -> Result<()> {
+pub fn check_tensors(model: &Model, optimizer: &Optimizer, parameters: &OpenFile, states: &OpenFile) -> Result<()> {
     for (parameter, stepped) in model.parameters().iter().zip(optimizer.parameters()) {
         let (name, tensor) = (&parameter.name, &parameter.tensor);
         parameters.check(name, DType::F32, tensor.dims())?;
@@ -127,7 +127,7 @@ pub fn check_tensors(model: &Model, optimizer: &Optimizer, parameters: &File, st
 }
 
 /// The progress of an optimizer from the file; FORMAT where it is no optimizer's.
-fn read_progress(states: &File) -> Result<Progress> {
+fn read_progress(states: &OpenFile) -> Result<Progress> {
     let (dims, numbers) = states.doubles(PROGRESS)?;
     let read = || {
         let (&[steps, factor], guard) = numbers.split_first_chunk::<2>()?;
@@ -139,16 +139,16 @@ fn read_progress(states: &File) -> Result<Progress> {
 }
 
 /// The learning rate's rule from the file; FORMAT when it is not there.
-pub fn read_adaptive(states: &File) -> Result<Adaptive> {
+pub fn read_adaptive(states: &OpenFile) -> Result<Adaptive> {
     states.check(ADAPTIVE, DType::F64, &[1])?;
     let (_, numbers) = states.doubles(ADAPTIVE)?;
     Ok(Adaptive::from_number(numbers[0]))
 }
 
 /// Copies the files, which `check_tensors` has passed, into the model and the optimizer.
-pub fn restore(model: &mut Model, optimizer: &mut Optimizer, parameters: &File, states: &File) -> Result<()> {
+pub fn restore(model: &mut Model, optimizer: &mut Optimizer, parameters: &OpenFile, states: &OpenFile) -> Result<()> {
     let progress = read_progress(states)?;
-    optimizer.restore_extras(&|name| Part::of(states, name))?;
+    optimizer.restore_extras(&|name| Part::of(states.doubles(name)))?;
     for (parameter, stepped) in model.parameters_mut().iter_mut().zip(optimizer.parameters_mut()) {
         let name = &parameter.name;
         for (what, tensor) in stepped.states.named_mut().into_iter().filter(|(_, tensor)| tensor.count() > 0) {
@@ -165,7 +165,7 @@ pub fn restore(model: &mut Model, optimizer: &mut Optimizer, parameters: &File, 
     model.refresh()
 }
 
-fn copy(file: &File, name: &str, tensor: &mut Tensor) -> Result<()> {
+fn copy(file: &OpenFile, name: &str, tensor: &mut Tensor) -> Result<()> {
     // safetensors is little endian, as are all targets of this library.
-    tensor.write_bytes(file.tensor(name)?.data)
+    tensor.write_bytes(&file.bytes(name)?)
 }

@@ -37,10 +37,19 @@ pub struct Work {
     /// The mean loss of each window of a step that is checked, before it and after it.
     before: Vec<f32>,
     after: Vec<f32>,
-    /// The step that failed when some layers had taken it, if one did: see `release.rs`.
-    pub(super) torn: Option<u64>,
+    /// What failed when it had changed a part of the model, if anything did.
+    pub(super) torn: Option<Torn>,
     #[cfg(test)]
     pub faults: Vec<(u64, Fault)>,
+}
+
+/// What leaves a model that is neither of one step nor of the next.
+#[derive(Clone, Copy)]
+pub(super) enum Torn {
+    /// This step, when some layers had taken it: see `release.rs`.
+    Step(u64),
+    /// The reading of a checkpoint that was whole when it was verified.
+    Resume,
 }
 
 /// What goes wrong in one step of a test.
@@ -53,6 +62,8 @@ pub enum Fault {
     Gradients(f32),
     /// The learning rate is.
     Rate(f64),
+    /// The checkpoint of the step loses its end when it has been verified.
+    Checkpoint,
 }
 
 impl Work {
@@ -314,7 +325,7 @@ impl Work {
         let mut rate = rate;
         for (_, fault) in self.faults.iter().filter(|(at, _)| *at == number) {
             match fault {
-                Fault::Tokens => {}
+                Fault::Tokens | Fault::Checkpoint => {}
                 Fault::Rate(factor) => rate *= factor,
                 Fault::Gradients(factor) => {
                     for gradient in self.gradients.tensors_mut() {

@@ -13,7 +13,7 @@ use super::metrics::{self, Metrics, Pace};
 use super::record::{Record, Run, Text, hex};
 use super::sampling::{Clusters, Sampling};
 use super::state;
-use super::step::Work;
+use super::step::{Torn, Work};
 use super::tokenizer::Tokenizer;
 use crate::backend::Context;
 use crate::model::{Model, ModelOptions, file};
@@ -361,7 +361,8 @@ impl Trainer {
 
     /// Continues from a checkpoint: the folder of one, or a checkpoint_dir, of which the newest is taken. Fails with FORMAT
     /// when that one is damaged, naming the newest good one before it, and with ARGUMENT when it is of another run (both
-    /// values are named), or of another backend or CPU level unless `allow_other_backend`. On failure nothing has changed.
+    /// values are named), or of another backend or CPU level unless `allow_other_backend`. On failure nothing has changed, but
+    /// for IO and MEMORY after the files were verified: then only a resume leads on.
     pub fn resume(&mut self, folder: &Path, allow_other_backend: bool) -> Result<()> {
         if let Some(own) = &self.options.checkpoint_dir {
             checkpoint::remove_left_overs(own)?;
@@ -384,16 +385,19 @@ impl Trainer {
         let errors = self.work.codes.as_mut().map_or(&mut [][..], GradientCodes::errors_mut);
         state::check_errors(&guard, &optimizer, errors).map_err(refused)?;
         let adaptive = self.work.adaptive.map(|_| state::read_adaptive(&optimizer)).transpose().map_err(refused)?;
-        // From here on nothing can be wrong with the checkpoint; the metrics are the last thing that could fail.
+        // From here on nothing can be wrong but what the disk and the memory do.
+        #[cfg(test)]
+        self.work.spoil_checkpoint(record.step, &path.join(checkpoint::MODEL_FILE));
+        self.work.torn = Some(Torn::Resume);
+        state::restore(&mut guard, &mut self.work.optimizer, &model, &optimizer)?;
+        let errors = self.work.codes.as_mut().map_or(&mut [][..], GradientCodes::errors_mut);
+        state::restore_errors(&guard, &optimizer, errors)?;
         let inside = self.options.checkpoint_dir.as_deref().is_some_and(|own| is_parent(own, &path));
         if inside && let Some(own) = &self.options.checkpoint_dir {
             let reported = if record.owed.is_some() { record.step.saturating_sub(1) } else { record.step };
             metrics::truncate(own, reported)?;
         }
-        state::restore(&mut guard, &mut self.work.optimizer, &model, &optimizer)?;
-        self.work.clear_torn();
-        let errors = self.work.codes.as_mut().map_or(&mut [][..], GradientCodes::errors_mut);
-        state::restore_errors(&guard, &optimizer, errors)?;
+        self.work.torn = None;
         self.work.restore_cluster_loss(record.cluster_losses.as_ref());
         drop(guard);
         self.work.adaptive = adaptive;

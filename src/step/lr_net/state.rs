@@ -35,9 +35,8 @@ pub struct Part {
 
 impl Part {
     /// A tensor of a file.
-    pub fn of(file: &File, name: &str) -> Result<Part> {
-        let (dims, values) = file.doubles(name)?;
-        Ok(Part { dims: dims.to_vec(), values })
+    pub fn of(found: Result<(&[usize], Vec<f64>)>) -> Result<Part> {
+        found.map(|(dims, values)| Part { dims: dims.to_vec(), values })
     }
 }
 
@@ -129,7 +128,7 @@ impl LrNet {
         ensure!(data.len() == 4, Format, "it holds {} tensors, a network has 4", data.len());
         let (found, said) = (checksum(data), text("xxh3"));
         ensure!(found == said, Format, "damaged: its tensors have the checksum {found}, its header says {said:?}");
-        self.restore(&|name| Part::of(&file, name))
+        self.restore(&|name| Part::of(file.doubles(name)))
     }
 }
 

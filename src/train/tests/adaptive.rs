@@ -121,8 +121,8 @@ fn a_checkpoint_without_the_rules_state_is_refused() {
     let mut first = trainer(&context, TrainOptions { use_adaptive_lr: false, ..options.clone() });
     steps(&mut first, 5);
     let path = first.save().unwrap();
-    let file = crate::format::safetensors::File::parse(std::fs::read(path.join(checkpoint::OPTIMIZER_FILE)).unwrap());
-    let error = crate::train::state::read_adaptive(&file.unwrap()).unwrap_err();
+    let states = checkpoint::open(&path).unwrap().optimizer;
+    let error = crate::train::state::read_adaptive(&states).unwrap_err();
     assert!(error.message.contains("adaptive"), "{error}");
 }
 

@@ -1,8 +1,11 @@
 //! What a run writes, keeps, removes and leaves alone.
 
 use super::*;
-use crate::format::files::FolderWriter;
-use crate::tensor::ErrorKind;
+use crate::format::files::{FolderWriter, Sink};
+use crate::format::safetensors::{Source, Sources};
+use crate::tensor::error::ensure;
+use crate::tensor::{DType, ErrorKind};
+use std::collections::BTreeMap;
 
 #[test]
 fn the_last_checkpoints_stay() {
@@ -34,6 +37,38 @@ fn a_folder_with_other_things_in_it_is_never_removed() {
     steps(&mut trainer, 1);
     trainer.save().unwrap();
     assert_eq!(std::fs::read_to_string(first.join("notes.txt")).unwrap(), "mine");
+}
+
+/// Memory that ends, or a device that fails, while a tensor is read for a checkpoint.
+#[test]
+fn a_checkpoint_that_fails_in_its_midst_leaves_what_was_there() {
+    let scratch = Scratch::new();
+    let options = TrainOptions { checkpoint_dir: Some(scratch.path()), log_interval: 0, ..options() };
+    let mut trainer = trainer(&context(Backend::Simd, 1), options);
+    steps(&mut trainer, 2);
+    let there = trainer.save().unwrap();
+    let (record, before, kept) = (checkpoint::open(&there).unwrap().record, state(&there), names(&scratch.path()));
+    let sources = |fails: bool| {
+        let emit = move |sink: &mut Sink| {
+            sink(&[0; 4])?;
+            ensure!(!fails, Memory, "no room for the rest");
+            sink(&[0; 4])
+        };
+        let source = Source { name: "a".into(), dtype: DType::F32, dims: vec![2], emit: Box::new(emit) };
+        Sources { tensors: vec![source], metadata: BTreeMap::new() }
+    };
+    for step in [record.step, record.step + 1] {
+        for fails in [[true, false], [false, true]] {
+            let [model, optimizer] = fails.map(sources);
+            let mut record = record.clone();
+            record.step = step;
+            let error = checkpoint::write(&scratch.path(), record, &model, &optimizer).unwrap_err();
+            assert_eq!((error.kind, error.message.as_str()), (ErrorKind::Memory, "no room for the rest"));
+            assert_eq!(names(&scratch.path()), kept);
+            assert!(state(&there) == before);
+        }
+    }
+    trainer.resume(&there, false).unwrap();
 }
 
 #[test]

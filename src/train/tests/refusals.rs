@@ -71,6 +71,32 @@ fn refuse(trainer: &mut Trainer, path: &Path, newest: &Path, older: &Path, file:
     assert_eq!(trainer.metrics().step, step, "{place}");
 }
 
+/// A disk that fails between the check and the reading leaves a model that nothing is done with, until a resume succeeds.
+#[test]
+fn a_checkpoint_that_ends_while_it_is_read_leads_back_to_another() {
+    let context = context(Backend::Simd, 1);
+    let (scratch, mut trainer) = saved(&context);
+    trainer.resume(&scratch.path().join("step-00000005"), false).unwrap();
+    trainer.inject(10, super::super::step::Fault::Checkpoint);
+    let error = trainer.resume(&scratch.path(), false).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Io, "{error}");
+    assert!(error.message.contains("model.safetensors had") && error.message.contains("while it was read"), "{error}");
+    let tells = |error: crate::tensor::Error| {
+        assert_eq!(error.kind, ErrorKind::State);
+        assert!(error.message.contains("a checkpoint was read in part"), "{error}");
+    };
+    tells(trainer.step(&|| false).unwrap_err());
+    tells(trainer.evaluate(&|| false).unwrap_err());
+    tells(trainer.save().unwrap_err());
+    // Now it is damaged for everybody, and the one before it is not.
+    assert_eq!(trainer.resume(&scratch.path(), false).unwrap_err().kind, ErrorKind::Format);
+    trainer.resume(&scratch.path().join("step-00000005"), false).unwrap();
+    trainer.run(&mut |_| true, &|| false).unwrap();
+    let whole = TrainOptions { checkpoint_dir: None, ..options() };
+    let ended = state(&scratch.path().join(checkpoint::folder_name(whole.max_steps)));
+    assert!(ended == final_state(std::slice::from_ref(&context), &geometry(), &whole));
+}
+
 #[test]
 fn a_record_of_a_later_version_is_refused_by_its_version() {
     let (scratch, mut trainer) = saved(&context(Backend::Simd, 1));
@@ -124,6 +150,9 @@ fn another_runs_checkpoint_is_refused_with_both_values() {
     }
     let mut other = trainer_of(&context, ModelOptions { hidden: 32, ..geometry() }, options());
     refuse_other(&mut other, &scratch.path(), "model.hidden was 24 and is 32");
+    // The records of models at the default do not have it.
+    let mut other = trainer_of(&context, ModelOptions { weight_threshold: 0.75, ..geometry() }, options());
+    refuse_other(&mut other, &scratch.path(), "model.weight_threshold was null and is 0.75");
     for (count, fraction, expected) in
         [(999, 0.2, "text.fingerprint was"), (1000, 0.3, "text.train_tokens was 800 and is 700")]
     {
