@@ -31,11 +31,12 @@ int arguments_count(const char *text, int64_t *value)
     return 1;
 }
 
+/* A number; nan too where nan is the default, and has a meaning. */
 static int read_real(const char *text, double *value)
 {
     char *end = NULL;
     double number = strtod(text, &end);
-    if (end == text || *end != '\0' || !isfinite(number))
+    if (end == text || *end != '\0' || isinf(number) || (isnan(number) && !isnan(*value)))
         return 0;
     *value = number;
     return 1;

@@ -1898,7 +1898,7 @@ typedef struct {
      */
     double muon_rms;
     /**
-     * The largest share of the trits of a ternary parameter, by the absmean scheme, that change in a step: 0 to 1;
+     * The largest share of the trits of a ternary parameter, by the absmean scheme with its threshold at half of the mean, that change in a step: 0 to 1;
      * 1 = no limit. Both before and after it they are trits by the threshold from before the step. Weights that are
      * quantized anew after it have a threshold of their own, that of their new mean, by which more of them may have
      * changed than the budget has (up to 2.2 times as many were seen), or fewer. (Of codes, those beside the threshold change sides by their
@@ -3142,7 +3142,7 @@ typedef struct {
      */
     double radius;
     /**
-     * The largest share of the trits of a matrix that change in a step, by the threshold from before it, as in
+     * The largest share of the trits of a matrix that change in a step, by the model's threshold from before it, as in
      * `setun_optimizer_options`; 1 = no limit. Default 1.
      */
     double flip_budget;
@@ -3168,7 +3168,8 @@ typedef struct {
     double distillation;
     /**
      * 0 or 1: each matrix takes its step as soon as the backward pass has its gradient, which is given up before the next one is
-     * there (as in LOMO, arXiv 2306.09782): there is room for those of a part of a layer. The batch passes through the
+     * there (as in LOMO, arXiv 2306.09782): there is room for those of a part of a layer, beside those of
+     * embedding, output layer and gains. The batch passes through the
      * model at once, however long it is. The numbers are those of a run without where that takes the batch at once too
      * (up to 4096 tokens, more on a device); it may not change when a run is resumed. ARGUMENT with clip other than 0,
      * accumulation other than 1, a guard, an lr_net, or ternary quantize_gradients, which need all gradients at once. A
@@ -3221,15 +3222,16 @@ setun_status setun_trainer_create(setun_model *model,
  * `setun_trainer_run`'s. `out`, unless NULL, learns the metrics; set its `struct_size` first.
  *
  * Returns STATE (the run is over; or the loss or gradient is not finite, then the step is refused and
- * nothing changed; or checkpoint_dir holds another run; or another call uses the model; or an earlier step with
+ * nothing changed, but as gradient_release says; or checkpoint_dir holds another run; or another call uses the model; or an earlier step with
  * gradient_release failed in its midst), CANCELLED.
  */
-setun_status setun_trainer_step(setun_trainer *trainer, setun_metrics *out);
+setun_status setun_trainer_step(setun_trainer *trainer,
+                                setun_metrics *out);
 
 /**
  * Does all the remaining steps, with validations, checkpoints and progress calls. `finished`, unless NULL,
  * becomes 1 when the run reached its end and 0 when the progress callback stopped it; both are OK, and
- * saved when there is a `checkpoint_dir`. Returns also CANCELLED (saved likewise), STATE (not finite), IO.
+ * saved when there is a `checkpoint_dir`. Returns also CANCELLED (saved likewise), STATE (as `setun_trainer_step`), IO.
  *
  * A raised token is seen inside of a step or a validation, before each of its matrix products: the step is
  * given up, and changes nothing; the validation is done first when the run goes on, in this trainer or in
@@ -3256,11 +3258,14 @@ setun_status setun_trainer_save(setun_trainer *trainer);
  *
  * The trainer must be made with the same model geometry, data set and options. A checkpoint of another
  * backend or CPU level is refused unless `allow_other_backend` is non-zero, because the continuation is
- * then not bit-identical. On failure nothing has changed. Returns ARGUMENT (a checkpoint of another run;
+ * then not bit-identical. On failure nothing has changed, unless files fail (IO) or memory ends (MEMORY)
+ * after all were verified, while tensors are read: then the trainer says STATE until a resume succeeds. Returns ARGUMENT (a checkpoint of another run;
  * says what differs), IO, FORMAT (damaged, naming the file and the newest good checkpoint before it),
  * MEMORY.
  */
-setun_status setun_trainer_resume(setun_trainer *trainer, const char *checkpoint, int32_t allow_other_backend);
+setun_status setun_trainer_resume(setun_trainer *trainer,
+                                  const char *checkpoint,
+                                  int32_t allow_other_backend);
 
 /**
  * Says the metrics of the last step; set the `struct_size` of `out` first. Returns STATE while another

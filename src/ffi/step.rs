@@ -183,7 +183,7 @@ pub struct setun_optimizer_options {
     /// The rms of Muon's direction, which the learning rate multiplies: more than 0, at most 1000. (As much as AdamW's:
     /// 0.2, arXiv 2502.16982.) Default 1.
     pub muon_rms: f64,
-    /// The largest share of the trits of a ternary parameter, by the absmean scheme, that change in a step: 0 to 1;
+    /// The largest share of the trits of a ternary parameter, by the absmean scheme with its threshold at half of the mean, that change in a step: 0 to 1;
     /// 1 = no limit. Both before and after it they are trits by the threshold from before the step. Weights that are
     /// quantized anew after it have a threshold of their own, that of their new mean, by which more of them may have
     /// changed than the budget has (up to 2.2 times as many were seen), or fewer. (Of codes, those beside the threshold change sides by their

@@ -258,7 +258,7 @@ pub struct setun_train_options {
     /// rms(step) over rms(weights) of each matrix, at most or exactly, at the peak of the schedule; NAN = that of the mode, as in
     /// `setun_optimizer_options`, with T the steps of the run. Default NAN.
     pub radius: f64,
-    /// The largest share of the trits of a matrix that change in a step, by the threshold from before it, as in
+    /// The largest share of the trits of a matrix that change in a step, by the model's threshold from before it, as in
     /// `setun_optimizer_options`; 1 = no limit. Default 1.
     pub flip_budget: f64,
     /// The radius of gains; NAN = the same. Default NAN.
@@ -276,7 +276,8 @@ pub struct setun_train_options {
     /// are those of the text. Default 0.9.
     pub distillation: f64,
     /// 0 or 1: each matrix takes its step as soon as the backward pass has its gradient, which is given up before the next one is
-    /// there (as in LOMO, arXiv 2306.09782): there is room for those of a part of a layer. The batch passes through the
+    /// there (as in LOMO, arXiv 2306.09782): there is room for those of a part of a layer, beside those of
+    /// embedding, output layer and gains. The batch passes through the
     /// model at once, however long it is. The numbers are those of a run without where that takes the batch at once too
     /// (up to 4096 tokens, more on a device); it may not change when a run is resumed. ARGUMENT with clip other than 0,
     /// accumulation other than 1, a guard, an lr_net, or ternary quantize_gradients, which need all gradients at once. A
@@ -486,7 +487,7 @@ pub unsafe extern "C" fn setun_trainer_create(
 /// `setun_trainer_run`'s. `out`, unless NULL, learns the metrics; set its `struct_size` first.
 ///
 /// Returns STATE (the run is over; or the loss or gradient is not finite, then the step is refused and
-/// nothing changed; or checkpoint_dir holds another run; or another call uses the model; or an earlier step with
+/// nothing changed, but as gradient_release says; or checkpoint_dir holds another run; or another call uses the model; or an earlier step with
 /// gradient_release failed in its midst), CANCELLED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_trainer_step(trainer: *mut setun_trainer, out: *mut setun_metrics) -> setun_status {
@@ -501,7 +502,7 @@ pub unsafe extern "C" fn setun_trainer_step(trainer: *mut setun_trainer, out: *m
 
 /// Does all the remaining steps, with validations, checkpoints and progress calls. `finished`, unless NULL,
 /// becomes 1 when the run reached its end and 0 when the progress callback stopped it; both are OK, and
-/// saved when there is a `checkpoint_dir`. Returns also CANCELLED (saved likewise), STATE (not finite), IO.
+/// saved when there is a `checkpoint_dir`. Returns also CANCELLED (saved likewise), STATE (as `setun_trainer_step`), IO.
 ///
 /// A raised token is seen inside of a step or a validation, before each of its matrix products: the step is
 /// given up, and changes nothing; the validation is done first when the run goes on, in this trainer or in
@@ -543,7 +544,8 @@ pub unsafe extern "C" fn setun_trainer_save(trainer: *mut setun_trainer) -> setu
 ///
 /// The trainer must be made with the same model geometry, data set and options. A checkpoint of another
 /// backend or CPU level is refused unless `allow_other_backend` is non-zero, because the continuation is
-/// then not bit-identical. On failure nothing has changed. Returns ARGUMENT (a checkpoint of another run;
+/// then not bit-identical. On failure nothing has changed, unless files fail (IO) or memory ends (MEMORY)
+/// after all were verified, while tensors are read: then the trainer says STATE until a resume succeeds. Returns ARGUMENT (a checkpoint of another run;
 /// says what differs), IO, FORMAT (damaged, naming the file and the newest good checkpoint before it),
 /// MEMORY.
 #[unsafe(no_mangle)]

@@ -4,15 +4,16 @@ use super::linear::Linear;
 use super::parameters::{Parameter, describe, find};
 use super::{Model, ModelOptions};
 use crate::tensor::error::{ensure, error};
-use crate::tensor::{DType, Result, Tensor};
+use crate::tensor::{DType, Result, Tensor, reserve};
 
 /// A copy with float weights, ternary ones or plain ones (`quantize_weights`). Float weights are copied as they are. Packed ones
 /// become floats that are quantized to the same trits and, but for rounding, the same scale.
 pub fn trainable(model: &Model, quantize_weights: bool) -> Result<Model> {
     ensure!(model.dtype() == DType::F32, DType, "model copy: weights are {}, expected f32", model.dtype());
     let (context, options) = (model.context().clone(), ModelOptions { quantize_weights, ..model.options().clone() });
-    let mut copies = Vec::new();
-    for description in describe(&options) {
+    let (descriptions, mut copies) = (describe(&options), Vec::new());
+    reserve(&mut copies, descriptions.len())?;
+    for description in descriptions {
         let own = model.parameters().iter().find(|parameter| parameter.name == description.name);
         let tensor = match own {
             Some(parameter) => Tensor::from_slice(&parameter.floats()?, parameter.tensor.dims())?,

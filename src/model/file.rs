@@ -24,7 +24,7 @@ use crate::format::files::{Sink, read_file, write_atomic};
 use crate::format::safetensors::{self, Entry, File, Source, Sources};
 use crate::quantize::{Matrix, repack};
 use crate::tensor::error::{ensure, error};
-use crate::tensor::{self, DType, Result, Tensor, never, vec_zeroed};
+use crate::tensor::{self, DType, Result, Tensor, never, reserve, vec_zeroed};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -343,6 +343,7 @@ pub fn decode(context: Arc<Context>, file: &File) -> Result<Model> {
     check_count(file, &options, packed, has_codebooks)?;
     let descriptions = describe(&options);
     let mut parameters = Vec::new();
+    reserve(&mut parameters, descriptions.len())?;
     for description in descriptions.iter().filter(|d| !(packed && d.kind == ParameterKind::Ternary)) {
         let has_codebook = has_codebooks && description.kind != ParameterKind::Vector;
         parameters.push(read_floats(&context, file, description, has_codebook)?);

@@ -115,7 +115,7 @@ impl ModelOptions {
         let threshold = self.weight_threshold;
         // At 1 a matrix of equal magnitudes would be 0.
         ensure!(
-            (0.0..1.0).contains(&threshold),
+            threshold >= 0.0 && (threshold as f32) < 1.0,
             Argument,
             "model: weight_threshold is {threshold}, expected 0 to less than 1"
         );

@@ -9,7 +9,7 @@ use super::snapshot::Snapshot;
 use super::update::{Step, Turn, Work, clip_scale, sum_squares, summarize};
 use crate::backend::Context;
 use crate::tensor::error::ensure;
-use crate::tensor::{Result, Tensor, View, reserve};
+use crate::tensor::{Device, Result, Tensor, View, reserve};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -120,6 +120,11 @@ impl Optimizer {
         ensure!(self.net.is_none(), State, "a step in parts has no network");
         let report = self.take(weights, parameters, gradients)?;
         if report.refusal.is_some() { self.conclude(report) } else { Ok(report) }
+    }
+
+    /// Room for the largest matrix, wherever it is: memory that is not there is asked for before the first part changes anything.
+    pub fn reserve_parts(&mut self, device: Device) -> Result<()> {
+        self.work.reserve_muon(&self.context, device, &self.parameters)
     }
 
     /// The step of all parts.

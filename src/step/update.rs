@@ -46,6 +46,13 @@ pub struct Work {
     pub(super) muon: muon::Work,
 }
 
+impl Work {
+    pub(super) fn reserve_muon(&mut self, context: &Context, device: Device, parameters: &[Parameter]) -> Result<()> {
+        let matrices = parameters.iter().filter(|p| p.method == Method::Muon).map(|p| [p.dims[0], p.dims[1]]);
+        self.muon.reserve(context, device, matrices)
+    }
+}
+
 fn made(slot: &mut Option<Tensor>, context: &Context, device: Device, dtype: DType, dims: &[usize]) -> Result<()> {
     // A part of the parameters finds room in what all of them, or a larger part, have had.
     let fits = |tensor: &Tensor| tensor.dims()[0] >= dims[0] && tensor.device() == device;
@@ -148,8 +155,7 @@ impl Step<'_> {
         made(&mut work.bins, context, device, DType::U32, &[bins])?;
         made(&mut work.counts, context, device, DType::U32, &[count * 2])?;
         made(&mut work.none, context, device, DType::F32, &[0])?;
-        let matrices = parameters.iter().filter(|p| p.method == Method::Muon).map(|p| [p.dims[0], p.dims[1]]);
-        work.muon.reserve(context, device, matrices)?;
+        work.reserve_muon(context, device, parameters)?;
         clear::<f64>(&mut work.norms)?;
         clear::<f64>(&mut work.sums)?;
         clear::<f64>(&mut work.done)?;

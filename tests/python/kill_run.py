@@ -75,9 +75,22 @@ def ended(asked, out):
     }
 
 
+def check_whole(asked, whole, folder):
+    """Whether what is there is the run that is asked for: this one goes on from it, and says what differs."""
+    if not (whole / f"step-{asked.steps:08}").exists():
+        raise SystemExit(f"{whole} is of another run: it has no checkpoint at step {asked.steps}")
+    told = [*command(asked, folder / "told", False), "--resume-from", str(whole)]
+    done = subprocess.run(told, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"{whole} is of another run: {done.stderr.strip()}")
+
+
 def run(asked, folder):
     whole = asked.whole or folder / "whole"
-    alone = 0.0 if (whole / "model.safetensors").exists() else finish(asked, whole)
+    is_there = (whole / "model.safetensors").exists()
+    alone = 0.0 if is_there else finish(asked, whole)
+    if is_there:
+        check_whole(asked, whole, folder)
     expected = ended(asked, whole)
     out, moment, kills = folder / "killed", random.Random(asked.seed), []
     # What a kill undoes is done again: the run as a whole takes longer than the one left alone.
@@ -86,7 +99,7 @@ def run(asked, folder):
     while len(kills) < asked.kills:
         at = (checkpoints(out) or [0])[-1]
         left = (asked.steps - at) * pace / (asked.kills - len(kills) + 1)
-        killed, seconds = kill(asked, out, moment.uniform(0.2, 1.8) * left)
+        killed, seconds = kill(asked, out, moment.uniform(0.2, asked.latest) * left)
         took += seconds
         if not killed:
             break
@@ -117,6 +130,7 @@ def main(given=None):
     parser.add_argument("--checkpoint-interval", type=int, default=50)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1, help="of the moments")
+    parser.add_argument("--latest", type=float, default=1.8, help="of a moment, in shares of an even pace; from .2")
     parser.add_argument("--whole", type=Path, help="folder of the run left alone")
     parser.add_argument("--results", type=Path, default=RESULTS)
     asked = parser.parse_args(given[:at])

@@ -1,5 +1,6 @@
 """kill_run.py on a small model: what it finds equal, and what it would find different."""
 
+import argparse
 import json
 import subprocess
 import sys
@@ -21,7 +22,7 @@ class KillRun(unittest.TestCase):
 
     def run_with(self, *options, status=0):
         command = [sys.executable, ROOT / "tests/python/kill_run.py", ROOT / "include/setun.h", "--steps", "600", "--kills", "3",
-                   "--checkpoint-interval", "50", "--results", self.folder / "results.jsonl", *options, "--", *SMALL]
+                   "--checkpoint-interval", "50", "--latest", "0.8", "--results", self.folder / "results.jsonl", *options, "--", *SMALL]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300)
         self.assertEqual(done.returncode, status, done.stdout + done.stderr)
         return done.stderr, json.loads((self.folder / "results.jsonl").read_text().splitlines()[-1])
@@ -49,8 +50,18 @@ class KillRun(unittest.TestCase):
         self.assertIn("heads", done.stderr)
         self.assertFalse((self.folder / "results.jsonl").exists())
 
-    def test_times_are_no_part_of_it(self):
-        self.assertEqual(set(kill_run.TIMES), {"elapsed_seconds", "remaining_seconds", "tokens_per_second"})
+    def test_a_run_of_other_options_is_no_whole_one(self):
+        whole = self.folder / "whole"
+        asked = argparse.Namespace(text=ROOT / "include/setun.h", steps=10, checkpoint_interval=5, options=SMALL)
+        kill_run.finish(asked, whole)
+        for options, why in ((SMALL, "steps"), (["--width", "64", *SMALL[4:]], "width")):
+            steps = "10" if why == "width" else "600"
+            command = [sys.executable, ROOT / "tests/python/kill_run.py", asked.text, "--steps", steps, "--kills", "0", "--whole", whole,
+                       "--checkpoint-interval", "5", "--results", self.folder / "results.jsonl", "--", *options]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+            self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
+            self.assertIn("is of another run", done.stderr)
+        self.assertFalse((self.folder / "results.jsonl").exists())
 
 
 if __name__ == "__main__":

@@ -27,6 +27,10 @@ class Memory(unittest.TestCase):
         self.assertGreater(each["ternary, AdamW, COMPACT"], 6)
         # 2.3, 40 of 12 x 4 for gradients and floats, 16 of embedding and head, and the process's own.
         self.assertLess(each["ternary, AdamW, COMPACT, gradient_release"], 4.0)
+        # What is saved and read is a tensor at a time, of which the largest has a twelfth of the parameters.
+        for one in found.values():
+            for name in ("peak_saving", "peak_resuming"):
+                self.assertLess((one[name] - one["peak_stepping"]) / one["linear_parameters"], 1.0, name)
         # Of Muon that and 40 of 12 x 4 more, beside what the allocator keeps of the memory that its products work in: .5 to 1.2.
         muon = found["ternary, Muon, COMPACT, gradient_release"]
         self.assertLess(muon["resident"] / muon["linear_parameters"], 5.0)
@@ -58,10 +62,10 @@ class Memory(unittest.TestCase):
 
 class Reading(unittest.TestCase):
     def test_a_row(self):
-        found = {"linear_parameters": 100, "resident": 300, "peak_stepping": 400, "peak_making": 500, "peak_saving": 600}
+        found = {"linear_parameters": 100, "resident": 300, "peak_stepping": 400, "peak_making": 500, "peak_saving": 600, "peak_resuming": 700}
         twice = {"linear_parameters": 200, "resident": 500, "peak_stepping": 650}
         cells = train_memory.row("m", "c", found, twice)
-        self.assertEqual(cells, ["m, 100", "c", "3.00", "4.00", "5.00", "6.00", "2.00", "2.50"])
+        self.assertEqual(cells, ["m, 100", "c", "3.00", "4.00", "5.00", "6.00", "7.00", "2.00", "2.50"])
         self.assertEqual(len(cells), len(train_memory.HEAD))
         self.assertEqual(train_memory.row("m", "c", found, None)[-2:], ["", ""])
 

@@ -6,7 +6,8 @@
 In a process of its own for each case, on one thread: a model of linear layers for the most part, a trainer over a text, and three
 steps of a batch of 16 tokens, whose activations are next to nothing. Resident memory and its peak (VmHWM) are what they are less
 what they were before the model existed, when a small one had been trained and freed: everything is in them. The peak of
-steps is that of those after the first, that of making is before it, and that of saving in a checkpoint behind them. The bytes are for each
+steps is that of those after the first, that of making is before it, those of saving in a checkpoint and of going on
+from it behind them. The bytes are for each
 parameter of a linear layer, embedding and head, which stay floats, and gains in them too. The last columns are those of a parameter
 more: of a model of twice the layers, less those of this one.
 """
@@ -79,6 +80,10 @@ def measure_in(folder, case, width, layers):
     begin_peak()
     trainer.save()
     saving = peak()
+    resident()
+    begin_peak()
+    trainer.resume(options["checkpoint_dir"])
+    resuming = peak()
     return {
         "parameters": model.parameters,
         "linear_parameters": linear_parameters(width, layers),
@@ -86,6 +91,7 @@ def measure_in(folder, case, width, layers):
         "peak_stepping": stepping - begin,
         "resident": after - begin,
         "peak_saving": saving - begin,
+        "peak_resuming": resuming - begin,
     }
 
 
@@ -94,20 +100,20 @@ def measure_apart(case, width, layers):
     return apart(__file__, f"{case} of {layers} x {width}", case, str(width), str(layers))
 
 
-HEAD = ["model", "case", "resident", "peak of steps", "peak while made", "peak of a checkpoint", "resident, a parameter more", "peak, a parameter more"]
+HEAD = ["model", "case", "resident", "peak of steps", "peak while made", "peak of a checkpoint", "of a resume", "resident, a parameter more", "peak, a parameter more"]
 
 
 def row(model, case, found, twice):
     each = lambda name: f"{found[name] / found['linear_parameters']:.2f}"
     more = lambda name: f"{(twice[name] - found[name]) / (twice['linear_parameters'] - found['linear_parameters']):.2f}"
     slopes = [more(name) if twice else "" for name in ("resident", "peak_stepping")]
-    return [f"{model}, {found['linear_parameters']:,}", case, each("resident"), each("peak_stepping"), each("peak_making"), each("peak_saving"), *slopes]
+    return [f"{model}, {found['linear_parameters']:,}", case, each("resident"), each("peak_stepping"), each("peak_making"), each("peak_saving"), each("peak_resuming"), *slopes]
 
 
 def key(model, case):
     """What decides the numbers of a case."""
     width, layers = MODELS[model]
-    return {"width": width, "layers": layers, "case": case, "options": CASES[case], "steps": STEPS, "tokens": TOKENS, "saves": True}
+    return {"width": width, "layers": layers, "case": case, "options": CASES[case], "steps": STEPS, "tokens": TOKENS, "saves": True, "resumes": True}
 
 
 def main(given=None):

@@ -53,6 +53,17 @@ fn weights_above_the_share_are_not_zero_and_the_scale_stays() {
 }
 
 #[test]
+fn it_is_the_same_on_every_backend() {
+    let of = |backend| {
+        let model = with(0.75, backend, DType::F32);
+        let trits = model.linears().map(|linear| linear.effective(model.context()).unwrap().unwrap());
+        trits.map(|values| values.host::<f32>().unwrap().to_vec()).collect::<Vec<_>>()
+    };
+    let scalar = of(Backend::Scalar);
+    assert!(scalar == of(Backend::Simd) && scalar == of(Backend::Parallel));
+}
+
+#[test]
 fn files_and_copies_keep_it() {
     let sparse = with(0.75, Backend::Simd, DType::F32);
     for packing in [Packing::Full, Packing::MaskSign, Packing::TwoBit] {
