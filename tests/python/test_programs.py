@@ -820,6 +820,8 @@ class Train(Programs):
         self.assertEqual((out / "model.safetensors").read_bytes(), before)
         _, errors = self.train("run", "--steps", 3, "--seed", 9, "--resume", status=1)
         self.assertIn("seed was 0 and is 9", errors)
+        # By the method, as it was.
+        self.train("run", "--steps", 3, "--minimum-lr", "nan", "--sample", 0, "--resume")
 
     def test_mistakes_are_told(self):
         empty = self.folder / "empty.txt"
@@ -832,6 +834,8 @@ class Train(Programs):
             (["--text", TEXT, "--layers"], "--layers needs a value", 2),
             (["--text", TEXT, "--layers", "-3"], "--layers takes a whole number from 0 on, not '-3'", 2),
             (["--text", TEXT, "--lr", "fast"], "--lr takes a number, not 'fast'", 2),
+            (["--text", TEXT, "--lr", "nan"], "--lr takes a number, not 'nan'", 2),
+            (["--text", TEXT, "--minimum-lr", "inf"], "--minimum-lr takes a number, not 'inf'", 2),
             (["--text", TEXT, "--tokenizer", "word"], "--tokenizer takes byte|character|bpe, not 'word'", 2),
             (["--text", TEXT, "--method", "sgd"], "--method takes adamw|muon|momentum, not 'sgd'", 2),
             (["--text", TEXT, "--states", "int4"], "--states takes f32|int8|compact, not 'int4'", 2),
