@@ -3163,7 +3163,7 @@ typedef struct {
     const setun_model *teacher;
     /**
      * The weight of the teacher's probabilities, above 0 and at most 1; the text has the rest. The losses that are reported
-     * are those of the text. Default 0.9.
+     * are those of the text. Default 0.7.
      */
     double distillation;
     /**

@@ -273,7 +273,7 @@ pub struct setun_train_options {
     /// asks for the same weights. A step takes its forward pass too. NULL = none. Default NULL.
     pub teacher: *const setun_model,
     /// The weight of the teacher's probabilities, above 0 and at most 1; the text has the rest. The losses that are reported
-    /// are those of the text. Default 0.9.
+    /// are those of the text. Default 0.7.
     pub distillation: f64,
     /// 0 or 1: each matrix takes its step as soon as the backward pass has its gradient, which is given up before the next one is
     /// there (as in LOMO, arXiv 2306.09782): there is room for those of a part of a layer, beside those of
@@ -346,7 +346,7 @@ unsafe impl Versioned for setun_train_options {
             guard_interval: 16,
             lr_net: std::ptr::null(),
             teacher: std::ptr::null(),
-            distillation: 0.9,
+            distillation: 0.7,
             gradient_release: 0,
             reserved: 0,
         }
