@@ -82,9 +82,37 @@ impl Sources<'_> {
         Ok(())
     }
 
+    /// Puts the checksum of everything into the metadata: [`File::check_sum`] is its other half.
+    pub fn seal(&mut self) -> Result<()> {
+        sort_few(&mut self.tensors, |a, b| a.name < b.name);
+        let mut sum = Xxh3::new();
+        for source in &self.tensors {
+            (source.emit)(&mut |piece| {
+                sum.update(piece);
+                Ok(())
+            })?;
+        }
+        let sum = sealed(sum, &self.metadata);
+        let taken = self.metadata.insert(CHECKSUM.to_string(), sum);
+        ensure!(taken.is_none(), Argument, "the metadata key {CHECKSUM} is the file format's own");
+        Ok(())
+    }
+
     /// The bytes of the file before its tensors.
     fn header_bytes(&self) -> Result<usize> {
         Ok(8 + self.in_order()?.1.len())
+    }
+
+    /// The bytes of the file.
+    pub fn encode(&self) -> Result<Vec<u8>> {
+        let data: usize = self.tensors.iter().filter_map(|source| bytes_of(source.dtype, &source.dims)).sum();
+        let mut bytes = Vec::new();
+        reserve(&mut bytes, self.header_bytes()? + data)?;
+        self.write(&mut |piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        })?;
+        Ok(bytes)
     }
 
     fn in_order(&self) -> Result<(Vec<&Source<'_>>, String)> {
@@ -103,20 +131,12 @@ pub fn encode(entries: &[Entry], metadata: &BTreeMap<String, String>) -> Result<
         let there = data.len();
         ensure!(bytes_of(*dtype, dims) == Some(there), Shape, "tensor {name} is {}, got {there} bytes for it", shape());
     }
-    let data: usize = entries.iter().map(|entry| entry.data.len()).sum();
     let mut tensors = Vec::new();
     for Entry { name, dtype, dims, data } in entries {
         let (name, dtype, dims) = (name.clone(), *dtype, dims.clone());
         tensors.push(Source { name, dtype, dims, emit: Box::new(move |sink: &mut Sink| sink(data)) });
     }
-    let sources = Sources { tensors, metadata: metadata.clone() };
-    let mut bytes = Vec::new();
-    reserve(&mut bytes, sources.header_bytes()? + data)?;
-    sources.write(&mut |piece| {
-        bytes.extend_from_slice(piece);
-        Ok(())
-    })?;
-    Ok(bytes)
+    Sources { tensors, metadata: metadata.clone() }.encode()
 }
 
 fn bytes_of(dtype: DType, dims: &[usize]) -> Option<usize> {
@@ -263,6 +283,16 @@ impl File {
         self.header.check(name, dtype, dims)
     }
 
+    /// FORMAT unless the file is the one that was sealed; one that was not says nothing.
+    pub fn check_sum(&self) -> Result<()> {
+        let Some(said) = self.metadata().get(CHECKSUM) else { return Ok(()) };
+        let mut sum = Xxh3::new();
+        self.header.tensors.values().for_each(|place| sum.update(&self.bytes[place.data.clone()]));
+        let found = sealed(sum, self.metadata());
+        ensure!(found == *said, Format, "damaged: it has the checksum {found}, its header says {said}");
+        Ok(())
+    }
+
     /// The elements of a tensor of f64, and its shape.
     pub fn doubles(&self, name: &str) -> Result<(&[usize], Vec<f64>)> {
         let EntryRef { dtype, dims, data } = self.tensor(name)?;
@@ -302,6 +332,21 @@ fn doubles(name: &str, dtype: DType, data: &[u8]) -> Result<Vec<f64>> {
     reserve(&mut values, eights.len())?;
     values.extend(eights.iter().map(|bytes| f64::from_le_bytes(*bytes)));
     Ok(values)
+}
+
+/// The key of a checksum among the metadata.
+pub const CHECKSUM: &str = "xxh3";
+
+/// What of the metadata the checksum is of.
+pub fn summed(metadata: &BTreeMap<String, String>) -> impl Iterator<Item = &[u8]> {
+    let fields = metadata.iter().filter(|(key, _)| *key != CHECKSUM);
+    fields.flat_map(|(key, value)| [key.as_bytes(), &[0], value.as_bytes(), &[0]])
+}
+
+/// The sum of the tensors, in the order of their names, and of the metadata.
+fn sealed(mut sum: Xxh3, metadata: &BTreeMap<String, String>) -> String {
+    summed(metadata).for_each(|part| sum.update(part));
+    format!("{:016x}", sum.digest())
 }
 
 /// The xxh3-64 of these bytes one after the other, in hexadecimal digits.

@@ -13,6 +13,7 @@
 //! packing    "full", "two-bit", "five-per-byte" or "mask-sign"
 //! codebook   the most entries that a codebook has, if matrices have one
 //! tokenizer  the tokenizer as JSON, if there is one
+//! xxh3       the checksum of the tensors' data, in the order of their names, and of the other metadata, in 16 hex digits
 //! ```
 
 use super::linear::Linear;
@@ -21,7 +22,7 @@ use super::{Model, ModelOptions};
 use crate::backend::Context;
 use crate::cluster::{self, LineOptions};
 use crate::format::files::{Sink, read_file, write_atomic};
-use crate::format::safetensors::{self, Entry, File, Source, Sources};
+use crate::format::safetensors::{self, File, Source, Sources};
 use crate::quantize::{Matrix, repack};
 use crate::tensor::error::{ensure, error};
 use crate::tensor::{self, DType, Result, Tensor, never, reserve, vec_zeroed};
@@ -157,7 +158,9 @@ pub fn full_sources<'a>(model: &'a Model, tokenizer_json: Option<&str>) -> Resul
         emit: Box::new(|sink: &mut Sink| sink(bytemuck::cast_slice(&parameter.floats()?))),
     };
     let metadata = metadata(model.options(), how, tokenizer_json, &BTreeMap::new())?;
-    Ok(Sources { tensors: model.parameters().iter().map(source).collect(), metadata })
+    let mut sources = Sources { tensors: model.parameters().iter().map(source).collect(), metadata };
+    sources.seal()?;
+    Ok(sources)
 }
 
 fn encode_stored(
@@ -167,8 +170,10 @@ fn encode_stored(
     tokenizer_json: Option<&str>,
     extra: &BTreeMap<String, String>,
 ) -> Result<Vec<u8>> {
-    let entries: Vec<Entry> = stored.iter().map(Stored::entry).collect();
-    safetensors::encode(&entries, &metadata(options, how, tokenizer_json, extra)?)
+    let metadata = metadata(options, how, tokenizer_json, extra)?;
+    let mut sources = Sources { tensors: stored.iter().map(Stored::source).collect(), metadata };
+    sources.seal()?;
+    sources.encode()
 }
 
 /// Whether it can be stored that way.
@@ -247,8 +252,9 @@ struct Stored<'a> {
 }
 
 impl Stored<'_> {
-    fn entry(&self) -> Entry<'_> {
-        Entry { name: self.name.clone(), dtype: self.dtype, dims: self.dims.clone(), data: &self.data }
+    fn source(&self) -> Source<'_> {
+        let emit = Box::new(|sink: &mut Sink| sink(&self.data));
+        Source { name: self.name.clone(), dtype: self.dtype, dims: self.dims.clone(), emit }
     }
 }
 
@@ -337,6 +343,7 @@ pub fn load(context: Arc<Context>, path: &Path) -> Result<Model> {
 /// The model in a parsed file.
 pub fn decode(context: Arc<Context>, file: &File) -> Result<Model> {
     let (options, packing) = read_metadata(file)?;
+    file.check_sum()?;
     let trits = packing.of_trits().filter(|_| options.quantize_weights);
     let packed = trits.is_some();
     let has_codebooks = file.metadata().contains_key("codebook");

@@ -21,7 +21,7 @@ use super::report::Counters;
 use super::weights::Held;
 use crate::backend::Direction;
 use crate::format::files::{read_file, write_atomic};
-use crate::format::safetensors::{Entry, File, checksum, encode};
+use crate::format::safetensors::{CHECKSUM, Entry, File, checksum, encode, summed};
 use crate::tensor::error::{ensure, error};
 use crate::tensor::{DType, Result, Tensor, sort_few, vec_zeroed};
 use std::collections::BTreeMap;
@@ -32,7 +32,6 @@ const FORMAT: &str = "setun-optimizer";
 const VERSION: &str = "3";
 const SECOND_VERSION: &str = "2";
 const FIRST_VERSION: &str = "1";
-const CHECKSUM: &str = "xxh3";
 /// Beyond any run; f64 counts so far exactly.
 const MOST_STEPS: u64 = 1 << 53;
 
@@ -260,12 +259,6 @@ fn floats(file: &File, name: &str) -> Result<Vec<f32>> {
     let mut floats: Vec<f32> = vec_zeroed(data.len() / size_of::<f32>())?;
     bytemuck::cast_slice_mut(&mut floats).copy_from_slice(data);
     Ok(floats)
-}
-
-/// What of the metadata the checksum is of.
-fn summed(metadata: &BTreeMap<String, String>) -> impl Iterator<Item = &[u8]> {
-    let fields = metadata.iter().filter(|(key, _)| *key != CHECKSUM);
-    fields.flat_map(|(key, value)| [key.as_bytes(), &[0], value.as_bytes(), &[0]])
 }
 
 struct Metadata<'a>(&'a File);

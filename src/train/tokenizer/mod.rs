@@ -221,6 +221,7 @@ fn load(bytes: Vec<u8>) -> Result<Tokenizer> {
         return Tokenizer::from_json(check_utf8(&bytes, "the tokenizer")?);
     }
     let file = File::parse(bytes)?;
+    file.check_sum()?;
     let json = file.metadata().get("tokenizer");
     Tokenizer::from_json(json.ok_or_else(|| error!(Format, "the model was saved without a tokenizer"))?)
 }
