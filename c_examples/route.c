@@ -198,7 +198,7 @@ static void print_results(const run *r)
     printf("with the seed model's %.1f core-seconds: the dense model of as many steps %.1f, the experts %.1f, %.1f of them for the "
            "clusters\n", seed->cost.core_seconds, seed->cost.core_seconds + dense->cost.core_seconds,
            seed->cost.core_seconds + c->core_seconds + experts->router_seconds, experts->router_seconds);
-    printf("with %" PRId64 " workers, after the seed model: the dense model of as many steps %.1f s, the experts %.1f s; two "
+    printf("with %" PRId64 " workers, as many as experts, after the seed model: the dense model of as many steps %.1f s, the experts %.1f s; two "
            "experts take twice as long to predict\n", r->options.clusters, dense->cost.longest,
            c->longest + experts->router_seconds);
 }

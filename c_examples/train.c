@@ -42,22 +42,53 @@ static int open_text(run *r)
     /* The numbers of a model mean the tokens that it was trained with. */
     setun_status status = o->start != NULL ? setun_tokenizer_load(o->start, &r->tokenizer)
                                            : setun_tokenizer_train(o->tokenizer, o->text, o->vocabulary, &r->tokenizer);
-    if (check(status, "tokenizer") != 0 ||
+    if (check(status, o->start != NULL ? "the tokenizer in the file of --start" : "tokenizer") != 0 ||
         check(setun_tokenizer_vocabulary(r->tokenizer, &r->options.model.vocabulary), "tokenizer") != 0)
         return -1;
     return check(setun_dataset_open(o->text, r->tokenizer, o->validation, &r->dataset), "text");
+}
+
+/* The geometry of a file that is gone on from is the file's: another one that was asked for is a mistake. */
+static int is_of_the_start(const setun_model_options *asked, const setun_model_options *found)
+{
+    setun_model_options usual;
+    setun_model_options_init(&usual, sizeof usual);
+    const struct {
+        const char *name;
+        double asked, usual, found;
+    } all[] = {
+        {"layers", (double)asked->layers, (double)usual.layers, (double)found->layers},
+        {"width", (double)asked->width, (double)usual.width, (double)found->width},
+        {"heads", (double)asked->heads, (double)usual.heads, (double)found->heads},
+        {"kv-heads", (double)asked->kv_heads, (double)usual.kv_heads, (double)found->kv_heads},
+        {"hidden", (double)asked->hidden, (double)usual.hidden, (double)found->hidden},
+        {"context", (double)asked->context_length, (double)usual.context_length, (double)found->context_length},
+        {"gated", asked->ffn_gated != 0, usual.ffn_gated != 0, found->ffn_gated != 0},
+        {"untied", asked->tied_embedding == 0, usual.tied_embedding == 0, found->tied_embedding == 0},
+        {"weight-threshold", asked->weight_threshold, usual.weight_threshold, found->weight_threshold},
+        {"dropout", asked->dropout, usual.dropout, found->dropout},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        if (all[i].asked != all[i].usual && all[i].asked != all[i].found) {
+            fprintf(stderr, "--%s is %g, and %g in the model that --start names, whose it is\n", all[i].name, all[i].asked,
+                    all[i].found);
+            return 0;
+        }
+    }
+    return 1;
 }
 
 /* A new model, or one to train of the file that --start names, whose geometry it has. */
 static int open_model(run *r)
 {
     options *o = &r->options;
+    const setun_model_options asked = o->model;
     setun_model *loaded = NULL;
     if (o->start == NULL)
         return check(setun_model_create(r->context, &o->model, &r->model), "model");
     int result = check(setun_model_load(r->context, o->start, &loaded), "start") == 0 &&
                          check(setun_model_copy(loaded, !o->f32, &r->model), "start") == 0 &&
-                         check(setun_model_describe(r->model, &o->model), "start") == 0
+                         check(setun_model_describe(r->model, &o->model), "start") == 0 && is_of_the_start(&asked, &o->model)
                      ? 0
                      : -1;
     setun_model_free(loaded);

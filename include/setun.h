@@ -2659,8 +2659,8 @@ typedef struct {
     uint64_t seed;
     /**
      * A ternary weight is 0 up to this share of the mean magnitude of its matrix, 0 to less than 1. 0.5 is that of BitNet b1.58
-     * (arXiv 2402.17764): about a third of trits are 0. At 0.75 it is close to a half, which MASK_SIGN writes in 1.55 bits a
-     * weight. A part of the model: files keep it. Default 0.5.
+     * (arXiv 2402.17764): about a third of trits are 0. At 0.75 it is 42 to 50%, which MASK_SIGN writes in 1.5 to 1.6 bits
+     * a weight. A part of the model: files keep it. Default 0.5.
      */
     double weight_threshold;
 } setun_model_options;
@@ -2789,7 +2789,7 @@ void setun_model_free(setun_model *model);
 /*
  * BACKWARD: gradients of a model, for training loops of your own
  *
- * A `setun_trainer` steps a model with AdamW. For any other rule, or any other loop, Setun computes the
+ * A `setun_trainer` steps a model with AdamW, Muon or momentum. For any other rule, or any other loop, Setun computes the
  * gradients and you keep the weights: read them once, and write them back after each step. All arrays are
  * in the order of `setun_model_tensor`; the pointers to the gradients are what `setun_optimizer_step` takes.
  *

@@ -64,7 +64,7 @@ def _load():
             return ctypes.CDLL(path)
         except OSError as error:
             failures.append(str(error))
-    raise ImportError("libsetun is not found; build it with `make -C c_examples`: " + "; ".join(failures))
+    raise ImportError("libsetun is not found: build it with `make -C c_examples`, and set SETUN_LIBRARY to its path or put it beside setun.py: " + "; ".join(failures))
 
 
 _library = _load()

@@ -1,6 +1,6 @@
 //! BACKWARD: gradients of a model, for training loops of your own
 //!
-//! A `setun_trainer` steps a model with AdamW. For any other rule, or any other loop, Setun computes the
+//! A `setun_trainer` steps a model with AdamW, Muon or momentum. For any other rule, or any other loop, Setun computes the
 //! gradients and you keep the weights: read them once, and write them back after each step. All arrays are
 //! in the order of `setun_model_tensor`; the pointers to the gradients are what `setun_optimizer_step` takes.
 //!

@@ -66,8 +66,8 @@ pub struct setun_model_options {
     /// Of the initial weights. Default 0.
     pub seed: u64,
     /// A ternary weight is 0 up to this share of the mean magnitude of its matrix, 0 to less than 1. 0.5 is that of BitNet b1.58
-    /// (arXiv 2402.17764): about a third of trits are 0. At 0.75 it is close to a half, which MASK_SIGN writes in 1.55 bits a
-    /// weight. A part of the model: files keep it. Default 0.5.
+    /// (arXiv 2402.17764): about a third of trits are 0. At 0.75 it is 42 to 50%, which MASK_SIGN writes in 1.5 to 1.6 bits
+    /// a weight. A part of the model: files keep it. Default 0.5.
     pub weight_threshold: f64,
 }
 

@@ -903,7 +903,7 @@ class Evaluate(Programs):
     def test_training_goes_on_from_what_was_exported(self):
         out, _ = self.train("first", "--steps", 80, "--sample", 0, "--tokenizer", "character")
         first = self.measure(out / "model.safetensors", TEXT, "--last", .1)["loss"]
-        for more in ([], ["--f32"], ["--width", 16]):  # the geometry is that of the file
+        for more in ([], ["--f32"]):
             again, printed = self.train("-".join(["again", *map(str, more)]), "--steps", 40, "--sample", 0, "--start",
                                         out / "model.safetensors", "--lr", "1e-3", *more)
             self.assertIn("2 layers x 32", printed)
@@ -915,6 +915,10 @@ class Evaluate(Programs):
         self.assertLess(self.measure(back / "model.safetensors", TEXT, "--last", .1)["loss"], first + 0.3)
         errors = run("train", "--text", TEXT, "--out", self.folder / "no", "--start", self.folder / "nowhere", status=1)[1]
         self.assertIn("nowhere", errors)
+        for option, asked, there in ("--width", 16, 32), ("--weight-threshold", 0.75, 0.5), ("--hidden", 40, 128):
+            errors = run("train", "--text", TEXT, "--out", self.folder / "no", "--start", out / "model.safetensors", option, asked,
+                         status=1)[1]
+            self.assertIn(f"{option} is {asked}, and {there} in the model that --start names", errors)
 
     def test_a_teacher_is_learned_from(self):
         wide, _ = self.train("wide", "--steps", 60, "--sample", 0, "--f32", "--width", 64, "--tokenizer", "character")
