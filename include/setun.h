@@ -2717,7 +2717,7 @@ setun_status setun_model_create(const setun_context *context, const setun_model_
 
 /**
  * Reads a model from a file that `setun_model_save` wrote. It runs on `context`; NULL = the default one.
- * Free it with `setun_model_free`. A damaged file never gives a model: FORMAT says what is wrong. Returns
+ * Free it with `setun_model_free`. A damaged file never gives a model, by the checksum in it: FORMAT says what is wrong. Returns
  * also ARGUMENT, IO, MEMORY.
  */
 setun_status setun_model_load(const setun_context *context, const char *path, setun_model **out);
@@ -3223,7 +3223,7 @@ setun_status setun_trainer_create(setun_model *model,
  *
  * Returns STATE (the run is over; or the loss or gradient is not finite, then the step is refused and
  * nothing changed, but as gradient_release says; or checkpoint_dir holds another run; or another call uses the model; or an earlier step with
- * gradient_release failed in its midst), CANCELLED.
+ * gradient_release, or a resume, failed in its midst), CANCELLED.
  */
 setun_status setun_trainer_step(setun_trainer *trainer,
                                 setun_metrics *out);
@@ -3242,13 +3242,13 @@ setun_status setun_trainer_run(setun_trainer *trainer, int32_t *finished);
 
 /**
  * Measures the mean loss over the validation part, nats a token. Returns STATE (the part is too short for
- * one window; or a step with gradient_release failed in its midst).
+ * one window; or a step with gradient_release, or a resume, failed in its midst).
  */
 setun_status setun_trainer_evaluate(setun_trainer *trainer, double *loss);
 
 /**
- * Writes a checkpoint into `checkpoint_dir`. Returns STATE (there is no checkpoint_dir; or a step with gradient_release
- * failed in its midst), IO.
+ * Writes a checkpoint into `checkpoint_dir`. Returns STATE (there is no checkpoint_dir; or a step with gradient_release,
+ * or a resume, failed in its midst), IO.
  */
 setun_status setun_trainer_save(setun_trainer *trainer);
 

@@ -64,7 +64,8 @@ def _load():
             return ctypes.CDLL(path)
         except OSError as error:
             failures.append(str(error))
-    raise ImportError("libsetun is not found: build it with `make -C c_examples`, and set SETUN_LIBRARY to its path or put it beside setun.py: " + "; ".join(failures))
+    what = "build it with `make -C c_examples`, and set SETUN_LIBRARY to its path or put it beside setun.py"
+    raise ImportError(f"libsetun is not found: {what}: " + "; ".join(failures))
 
 
 _library = _load()

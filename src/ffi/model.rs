@@ -200,7 +200,7 @@ pub unsafe extern "C" fn setun_model_create(
 }
 
 /// Reads a model from a file that `setun_model_save` wrote. It runs on `context`; NULL = the default one.
-/// Free it with `setun_model_free`. A damaged file never gives a model: FORMAT says what is wrong. Returns
+/// Free it with `setun_model_free`. A damaged file never gives a model, by the checksum in it: FORMAT says what is wrong. Returns
 /// also ARGUMENT, IO, MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_model_load(

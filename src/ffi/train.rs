@@ -488,7 +488,7 @@ pub unsafe extern "C" fn setun_trainer_create(
 ///
 /// Returns STATE (the run is over; or the loss or gradient is not finite, then the step is refused and
 /// nothing changed, but as gradient_release says; or checkpoint_dir holds another run; or another call uses the model; or an earlier step with
-/// gradient_release failed in its midst), CANCELLED.
+/// gradient_release, or a resume, failed in its midst), CANCELLED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_trainer_step(trainer: *mut setun_trainer, out: *mut setun_metrics) -> setun_status {
     guard("trainer_step", || {
@@ -521,7 +521,7 @@ pub unsafe extern "C" fn setun_trainer_run(trainer: *mut setun_trainer, finished
 }
 
 /// Measures the mean loss over the validation part, nats a token. Returns STATE (the part is too short for
-/// one window; or a step with gradient_release failed in its midst).
+/// one window; or a step with gradient_release, or a resume, failed in its midst).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_trainer_evaluate(trainer: *mut setun_trainer, loss: *mut f64) -> setun_status {
     guard("trainer_evaluate", || {
@@ -532,8 +532,8 @@ pub unsafe extern "C" fn setun_trainer_evaluate(trainer: *mut setun_trainer, los
     })
 }
 
-/// Writes a checkpoint into `checkpoint_dir`. Returns STATE (there is no checkpoint_dir; or a step with gradient_release
-/// failed in its midst), IO.
+/// Writes a checkpoint into `checkpoint_dir`. Returns STATE (there is no checkpoint_dir; or a step with gradient_release,
+/// or a resume, failed in its midst), IO.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setun_trainer_save(trainer: *mut setun_trainer) -> setun_status {
     guard("trainer_save", || handle::exclusive(trainer, "trainer")?.with(|trainer| trainer.save().map(|_| ())))

@@ -65,10 +65,27 @@ pub struct Sources<'a> {
     pub metadata: BTreeMap<String, String>,
 }
 
-impl Sources<'_> {
+impl<'a> Sources<'a> {
+    /// SHAPE where the data of an entry are not as many as its shape says.
+    pub fn of(entries: &[Entry<'a>], metadata: BTreeMap<String, String>) -> Result<Sources<'a>> {
+        let mut tensors = Vec::new();
+        for &Entry { ref name, dtype, ref dims, data } in entries {
+            let there = data.len();
+            let fits = bytes_of(dtype, dims) == Some(there);
+            ensure!(fits, Shape, "tensor {name} is {dtype} {dims:?}, got {there} bytes for it");
+            let emit = Box::new(move |sink: &mut Sink| sink(data));
+            tensors.push(Source { name: name.clone(), dtype, dims: dims.clone(), emit });
+        }
+        Ok(Sources { tensors, metadata })
+    }
+
     /// The same tensors, in any order, and metadata always give the same bytes.
     pub fn write(&self, sink: &mut Sink) -> Result<()> {
         let (order, header) = self.in_order()?;
+        Self::hand_on(&order, &header, sink)
+    }
+
+    fn hand_on(order: &[&Source], header: &str, sink: &mut Sink) -> Result<()> {
         sink(&(header.len() as u64).to_le_bytes())?;
         sink(header.as_bytes())?;
         for source in order {
@@ -82,7 +99,8 @@ impl Sources<'_> {
         Ok(())
     }
 
-    /// Puts the checksum of everything into the metadata: [`File::check_sum`] is its other half.
+    /// Puts the checksum of everything into the metadata: [`File::check_sum`] is its other half. The header stands before what the
+    /// sum is of, so every tensor is made once for it and once when it is written.
     pub fn seal(&mut self) -> Result<()> {
         sort_few(&mut self.tensors, |a, b| a.name < b.name);
         let mut sum = Xxh3::new();
@@ -98,17 +116,13 @@ impl Sources<'_> {
         Ok(())
     }
 
-    /// The bytes of the file before its tensors.
-    fn header_bytes(&self) -> Result<usize> {
-        Ok(8 + self.in_order()?.1.len())
-    }
-
     /// The bytes of the file.
     pub fn encode(&self) -> Result<Vec<u8>> {
         let data: usize = self.tensors.iter().filter_map(|source| bytes_of(source.dtype, &source.dims)).sum();
+        let (order, header) = self.in_order()?;
         let mut bytes = Vec::new();
-        reserve(&mut bytes, self.header_bytes()? + data)?;
-        self.write(&mut |piece| {
+        reserve(&mut bytes, 8 + header.len() + data)?;
+        Self::hand_on(&order, &header, &mut |piece| {
             bytes.extend_from_slice(piece);
             Ok(())
         })?;
@@ -126,17 +140,7 @@ impl Sources<'_> {
 
 /// The bytes of a file. The same entries, in any order, and metadata always give the same bytes.
 pub fn encode(entries: &[Entry], metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
-    for Entry { name, dtype, dims, data } in entries {
-        let shape = || format!("{dtype} {dims:?}");
-        let there = data.len();
-        ensure!(bytes_of(*dtype, dims) == Some(there), Shape, "tensor {name} is {}, got {there} bytes for it", shape());
-    }
-    let mut tensors = Vec::new();
-    for Entry { name, dtype, dims, data } in entries {
-        let (name, dtype, dims) = (name.clone(), *dtype, dims.clone());
-        tensors.push(Source { name, dtype, dims, emit: Box::new(move |sink: &mut Sink| sink(data)) });
-    }
-    Sources { tensors, metadata: metadata.clone() }.encode()
+    Sources::of(entries, metadata.clone())?.encode()
 }
 
 fn bytes_of(dtype: DType, dims: &[usize]) -> Option<usize> {
@@ -338,7 +342,7 @@ fn doubles(name: &str, dtype: DType, data: &[u8]) -> Result<Vec<f64>> {
 pub const CHECKSUM: &str = "xxh3";
 
 /// What of the metadata the checksum is of.
-pub fn summed(metadata: &BTreeMap<String, String>) -> impl Iterator<Item = &[u8]> {
+fn summed(metadata: &BTreeMap<String, String>) -> impl Iterator<Item = &[u8]> {
     let fields = metadata.iter().filter(|(key, _)| *key != CHECKSUM);
     fields.flat_map(|(key, value)| [key.as_bytes(), &[0], value.as_bytes(), &[0]])
 }

@@ -2,7 +2,7 @@
 //! optimizer.safetensors (`m.<parameter>`, `v.<parameter>`, `adaptive`, `error.<parameter>`) and trainer.json ([`Record`]).
 //!
 //! A checkpoint is written as a hidden folder beside and renamed when it is whole and on disk. It is verified before
-//! anything of it is used, and read, as it is written, a tensor at a time: resuming takes no memory that steps do not. A damaged one is an error that names the newest good one before it; which of the two
+//! anything of it is used, and read, as it is written, a tensor at a time. A damaged one is an error that names the newest good one before it; which of the two
 //! to continue from is the user's decision, so nothing is skipped silently.
 
 use super::metrics::METRICS_FILE;

@@ -87,10 +87,11 @@ def check_whole(asked, whole, folder):
 
 def run(asked, folder):
     whole = asked.whole or folder / "whole"
-    is_there = (whole / "model.safetensors").exists()
-    alone = 0.0 if is_there else finish(asked, whole)
-    if is_there:
+    alone = 0.0
+    if (whole / "model.safetensors").exists():
         check_whole(asked, whole, folder)
+    else:
+        alone = finish(asked, whole)
     expected = ended(asked, whole)
     out, moment, kills = folder / "killed", random.Random(asked.seed), []
     # What a kill undoes is done again: the run as a whole takes longer than the one left alone.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::model::Products;
 use crate::tensor::ErrorKind;
+use crate::train::step::Fault;
 
 /// A checkpoint_dir with steps 5 and 10, and a trainer that may resume from it.
 fn saved(context: &Arc<Context>) -> (Scratch, Trainer) {
@@ -77,7 +78,7 @@ fn a_checkpoint_that_ends_while_it_is_read_leads_back_to_another() {
     let context = context(Backend::Simd, 1);
     let (scratch, mut trainer) = saved(&context);
     trainer.resume(&scratch.path().join("step-00000005"), false).unwrap();
-    trainer.inject(10, super::super::step::Fault::Checkpoint);
+    trainer.inject(10, Fault::Checkpoint);
     let error = trainer.resume(&scratch.path(), false).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Io, "{error}");
     assert!(error.message.contains("model.safetensors had") && error.message.contains("while it was read"), "{error}");
