@@ -125,7 +125,42 @@ fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> Resu
         }
         return Err(error);
     }
-    parent.sync()
+    parent.sync()?;
+    // The file is there: a left-over that stays is no reason to say that it is not.
+    if let Err(error) = remove_left_overs(path) {
+        log(LogLevel::Warning, format_args!("{error}"));
+    }
+    Ok(())
+}
+
+/// Removes what killed processes left half written of the file `path`: no process has their number any more, and nobody, on
+/// another machine either, holds their lock.
+pub fn remove_left_overs(path: &Path) -> Result<()> {
+    let (folder, prefix) = (parent(path), hidden(path, "")?);
+    let prefix = prefix.file_name().and_then(|name| name.to_str());
+    for entry in std::fs::read_dir(folder).map_err(|e| Error::io("reading", folder, &e))? {
+        let entry = entry.map_err(|e| Error::io("reading", folder, &e))?;
+        let (name, at) = (entry.file_name(), entry.path());
+        let suffix = prefix.and_then(|prefix| name.to_str()?.strip_prefix(prefix));
+        let process = suffix.map(|suffix| suffix.split_once('-').map_or(suffix, |(process, _)| process));
+        let is_gone = process.and_then(process_number).is_some_and(|process| {
+            process != std::process::id() && !Path::new("/proc").join(process.to_string()).exists()
+        });
+        if is_gone && entry.file_type().is_ok_and(|kind| kind.is_file()) && is_unlocked(&at) {
+            log(LogLevel::Info, format_args!("removing {}, left by a process that was killed", at.display()));
+            match std::fs::remove_file(&at) {
+                // Somebody else has removed it.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                removed => removed.map_err(|e| Error::io("removing", &at, &e))?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The number in the name of something temporary, as `std::process::id` writes it.
+pub fn process_number(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|number: &u32| number.to_string() == text)
 }
 
 /// A new file `.<name>.tmp-<process id>-<number>` in the same folder.
@@ -136,7 +171,12 @@ fn create_beside(path: &Path) -> Result<(File, PathBuf)> {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let temporary = hidden(path, &format!("{}-{number}", std::process::id()))?;
         match File::create_new(&temporary) {
-            Ok(file) => return Ok((file, temporary)),
+            Ok(file) => {
+                // Whoever finds it sees that it is being written; where there are no locks, by the process.
+                #[cfg(unix)]
+                let _ = file.try_lock();
+                return Ok((file, temporary));
+            }
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(Error::io("creating", &temporary, &e)),
         }
@@ -196,9 +236,9 @@ impl Folder {
     }
 }
 
-/// Whether nobody is writing the folder, as far as can be told: a `FolderWriter` holds a lock on its own.
-pub fn is_unlocked(folder: &Path) -> bool {
-    Folder::open(folder).is_ok_and(|folder| folder.lock())
+/// Whether nobody is writing the folder, or the temporary file, as far as can be told: who does holds a lock on it.
+pub fn is_unlocked(path: &Path) -> bool {
+    Folder::open(path).is_ok_and(|folder| folder.lock())
 }
 
 /// Where the bytes of a file go, piece by piece.

@@ -76,6 +76,34 @@ fn threads_that_write_the_same_file_leave_one_of_their_contents() {
     assert_eq!(names(scratch.path()), ["data.bin"]);
 }
 
+/// A kill while a file is written leaves a temporary one, which the next write of that file takes away.
+#[test]
+fn what_killed_processes_left_of_a_file_is_removed() {
+    let scratch = Scratch::new();
+    let path = scratch.path().join("data.bin");
+    let put = |name: &str| std::fs::write(scratch.path().join(name), "half").unwrap();
+    // No process has a number above 2^22 on Linux.
+    let left = [".data.bin.tmp-4194999", ".data.bin.tmp-4194999-0", ".data.bin.tmp-4194998-17"];
+    let own = format!(".data.bin.tmp-{}-4000000000", std::process::id());
+    let mut others = vec![&own[..], ".data.bin.tmp-x", ".data.bin.tmp-04194999", ".other.bin.tmp-4194999-0"];
+    left.iter().chain(&others).for_each(|name| put(name));
+    std::fs::create_dir(scratch.path().join(".data.bin.tmp-4194997")).unwrap();
+    others.extend(["data.bin", ".data.bin.tmp-4194997"]);
+    others.sort();
+    write_atomic(&path, b"whole").unwrap();
+    assert_eq!(names(scratch.path()), others);
+    assert_eq!(read_file(&path).unwrap(), b"whole");
+    // Of a process elsewhere, whose number says nothing here, there is the lock.
+    put(left[1]);
+    let writer = File::open(scratch.path().join(left[1])).unwrap();
+    writer.lock().unwrap();
+    write_atomic(&path, b"whole").unwrap();
+    assert!(names(scratch.path()).iter().any(|name| name == left[1]));
+    drop(writer);
+    write_atomic(&path, b"whole").unwrap();
+    assert_eq!(names(scratch.path()), others);
+}
+
 #[test]
 fn short_and_interrupted_reads_go_on() {
     let text = b"the whole contents";

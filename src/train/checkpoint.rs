@@ -7,7 +7,7 @@
 
 use super::metrics::METRICS_FILE;
 use super::record::{FileSum, Record};
-use crate::format::files::{FolderWriter, is_unlocked, parent, read_file};
+use crate::format::files::{self, FolderWriter, is_unlocked, parent, process_number, read_file};
 use crate::format::safetensors::{OpenFile, Sources};
 use crate::tensor::error::{ensure, error};
 use crate::tensor::log::{LogLevel, log};
@@ -36,20 +36,15 @@ fn step_of(name: &str) -> Option<u64> {
     (folder_name(step) == name).then_some(step)
 }
 
-/// The process that made a hidden entry of a checkpoint_dir: a folder `.step-00000100.tmp-<process id>` (being written),
-/// `.step-00000100.old.tmp-<process id>` (being replaced) or `.step-00000100.gone.tmp-<process id>` (being removed), or a file `.metrics.jsonl.tmp-<process id>` (being replaced),
-/// which may carry a number after the process id.
-fn maker_of_left_over(name: &str, is_folder: bool) -> Option<u32> {
-    let (of, process) = name.strip_prefix('.')?.split_once(".tmp-")?;
-    let process = if is_folder {
+/// Whether this is the name of a hidden folder of a checkpoint_dir: `.step-00000100.tmp-<process id>` (being written),
+/// `.step-00000100.old.tmp-<process id>` (being replaced) or `.step-00000100.gone.tmp-<process id>` (being removed).
+fn is_left_over(name: &str) -> bool {
+    let step_and_process = || {
+        let (of, process) = name.strip_prefix('.')?.split_once(".tmp-")?;
         step_of(of.strip_suffix(".old").or_else(|| of.strip_suffix(".gone")).unwrap_or(of))?;
-        process
-    } else {
-        (of == METRICS_FILE).then_some(())?;
-        process.split_once('-').map_or(process, |(process, _)| process)
+        process_number(process)
     };
-    let number: u32 = process.parse().ok()?;
-    (number.to_string() == process).then_some(number)
+    step_and_process().is_some()
 }
 
 /// The checkpoints in `folder`, by step. A folder that does not exist holds none.
@@ -68,7 +63,9 @@ pub fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
 /// one did not get it. A folder that someone is still writing is locked (see `FolderWriter`) and stays.
 pub fn remove_left_overs(folder: &Path) -> Result<()> {
     for Entry { name, path, is_folder } in entries(folder)? {
-        let Some(process) = maker_of_left_over(&name, is_folder) else { continue };
+        if !(is_folder && is_left_over(&name)) {
+            continue;
+        }
         let whole =
             name.strip_prefix('.').and_then(|name| name.split_once(".old.tmp-")).map(|(step, _)| folder.join(step));
         if let Some(whole) = whole
@@ -78,18 +75,12 @@ pub fn remove_left_overs(folder: &Path) -> Result<()> {
             std::fs::rename(&path, &whole).map_err(|e| Error::io("renaming", &path, &e))?;
             continue;
         }
-        let abandoned = if is_folder {
-            is_unlocked(&path)
-        } else {
-            process != std::process::id() && !Path::new("/proc").join(process.to_string()).exists()
-        };
-        if abandoned {
+        if is_unlocked(&path) {
             log(LogLevel::Info, format_args!("removing {}, left by a run that was killed", path.display()));
-            let removed = if is_folder { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
-            removed.map_err(|e| Error::io("removing", &path, &e))?;
+            std::fs::remove_dir_all(&path).map_err(|e| Error::io("removing", &path, &e))?;
         }
     }
-    Ok(())
+    if folder.is_dir() { files::remove_left_overs(&folder.join(METRICS_FILE)) } else { Ok(()) }
 }
 
 struct Entry {
