@@ -3257,8 +3257,8 @@ setun_status setun_trainer_save(setun_trainer *trainer);
  * taken.
  *
  * The trainer must be made with the same model geometry, data set and options. A checkpoint of another
- * backend or CPU level is refused unless `allow_other_backend` is non-zero, because the continuation is
- * then not bit-identical. On failure nothing has changed, unless files fail (IO) or memory ends (MEMORY)
+ * backend (simd and parallel count as one) or CPU level is refused unless `allow_other_backend` is non-zero: the run would
+ * not end with the same bits. On failure nothing has changed, unless files fail (IO) or memory ends (MEMORY)
  * after all were verified, while tensors are read: then the trainer says STATE until a resume succeeds. Returns ARGUMENT (a checkpoint of another run;
  * says what differs), IO, FORMAT (damaged, naming the file and the newest good checkpoint before it),
  * MEMORY.

@@ -174,13 +174,13 @@ impl Run<'_> {
         // Other clusters follow from another text, seed or model: what they follow from is named instead.
         sort_few(&mut differences, |a, b| a.0 != "clusters" && b.0 == "clusters");
         for (path, saved, now) in differences {
-            let message = format!("{path} was {saved} and is {now}");
+            let message = format!("{path} was {} and is {}", said(&saved), said(&now));
             match path.as_str() {
                 "backend" | "level" if allow_other_backend => allowed.push(message),
                 "backend" | "level" => {
                     return Err(error!(
                         Argument,
-                        "it is of another machine: {message}; resuming here is not bit-identical and must be allowed explicitly"
+                        "{message}, which rounds otherwise: the run would not end with the same bits, and allow_other_backend says that it need not"
                     ));
                 }
                 // The length of a run matters to its steps only through the schedule.
@@ -213,13 +213,23 @@ fn differences(saved: &Value, now: &Value) -> Vec<(String, Value, Value)> {
                 let of = |object: &serde_json::Map<String, Value>| object.get(name).cloned().unwrap_or(Value::Null);
                 walk(&path, &of(a), &of(b), found);
             }
-        } else if saved != now {
+        } else if saved != now && !(path == "backend" && same_bits(saved) && same_bits(now)) {
             found.push((path.to_string(), saved.clone(), now.clone()));
         }
     }
     let mut found = Vec::new();
     walk("", saved, now, &mut found);
     found
+}
+
+/// Of the backends that compute the same, whatever the threads.
+fn same_bits(backend: &Value) -> bool {
+    backend == "simd" || backend == "parallel"
+}
+
+/// A value in a message; what a record does not hold was left at its default.
+fn said(value: &Value) -> String {
+    if value.is_null() { "not given".into() } else { value.to_string() }
 }
 
 fn unwritable(error: serde_json::Error) -> crate::tensor::Error {

@@ -9,12 +9,13 @@ last 10% of the text, nats a token), and for each export its bytes, everything i
 windows. Muon by the rule for an exact radius, down to .01 of it, unless `--set` says otherwise; batches drawn evenly, gradients as floats. A run that
 is there already is not repeated. `--report` prints what is there for all sizes of a text, without running anything, and with
 `--figure FILE.svg` draws the losses of the files against their bytes, a line for each form over the sizes: of the runs of as many
-steps with this tokenizer.
+steps with this tokenizer, and with `--beside "as many seconds=S64:5000,S:7000"` one more for f32 models of these sizes in f16 after other numbers of steps.
 """
 
 import argparse
 import html
 import math
+import re
 import statistics
 import sys
 import tempfile
@@ -142,9 +143,9 @@ def group(there, text):
     return [sorted(runs, key=lambda found: found["seed"]) for runs in groups.values()]
 
 
-def picture(asked, groups):
-    """The best mean of each size and form against its bytes, of the runs of as many steps with this tokenizer."""
-    best, wanted = {}, {"steps": asked.steps, "tokenizer": asked.tokenizer, "eval_windows": asked.eval_windows}
+def best_of(asked, groups, steps):
+    """Of the runs of so many steps with this tokenizer: the place in the figure of the best mean, by size and form."""
+    best, wanted = {}, {"steps": steps, "tokenizer": asked.tokenizer, "eval_windows": asked.eval_windows}
     for runs in groups:
         if results.same(runs[0], wanted):
             for form in runs[0]["files"]:
@@ -154,14 +155,26 @@ def picture(asked, groups):
                 best[name] = min(place, best.get(name, place), key=lambda place: place[1])
     if not best:
         raise SystemExit(f"there are no runs with {wanted}")
+    return best
+
+
+def picture(asked, groups):
+    """The best mean of each size and form against its bytes, and of the f32 models of `--beside`."""
     lines = {}
-    for (f32, form, _), place in best.items():
+    for (f32, form, _), place in best_of(asked, groups, asked.steps).items():
         lines.setdefault(f"{'f32' if f32 else 'ternary'}, {form}", []).append(place)
+    for beside in asked.beside:
+        name, of = beside.split("=")
+        for size, steps in (item.split(":") for item in of.split(",")):
+            best = best_of(asked, groups, int(steps))
+            if (True, "f16", size) not in best:
+                raise SystemExit(f"there are no f32 runs of {steps} steps of size {size}")
+            lines.setdefault(f"f32, f16, {name}", []).append(best[True, "f16", size])
     marks = [(kilobytes * 1000, f"{kilobytes:g} kB") for kilobytes in (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000)]
     sizes = [place[0] for places in lines.values() for place in places]
     marks = [mark for mark in marks if min(sizes) <= mark[0] <= max(sizes)]
     title = f"Bytes against loss: {html.escape(asked.text.name)}, {asked.steps} steps"
-    return chart(title, "bytes of the file", [(name, sorted(places)) for name, places in lines.items()], marks)
+    return chart(title, "bytes of the file", [(html.escape(name), sorted(places)) for name, places in lines.items()], marks)
 
 
 def main():
@@ -179,9 +192,12 @@ def main():
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--report", action="store_true", help="only print what is there")
     parser.add_argument("--figure", type=Path, help="an SVG file that the report writes")
+    parser.add_argument("--beside", nargs="+", default=[], metavar="NAME=SIZE:STEPS,...", help="f32 models after other steps, a line of the figure")
     asked = parser.parse_args()
     if asked.figure and not asked.report:
         parser.error("--figure goes with --report")
+    if asked.beside and not (asked.figure and all(re.fullmatch(r"[^=]+=\w+:\d+(,\w+:\d+)*", beside) for beside in asked.beside)):
+        parser.error("--beside is NAME=SIZE:STEPS,... and goes with --figure")
     text, there = asked.text.read_bytes(), results.load(asked.results)
     if asked.report:
         groups = group(there, text)

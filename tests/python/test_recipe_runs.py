@@ -53,6 +53,11 @@ class RecipeRuns(unittest.TestCase):
         self.assertIn("no runs with", self.run_with("--report", "--figure", figure, "--eval-windows", "5", status=1)[0])
         words = [text.text for text in xml.etree.ElementTree.parse(figure).iter("{http://www.w3.org/2000/svg}text")]
         self.assertTrue({"f32, f16", "ternary, five a byte, 16 entries", "bytes of the file"} <= set(words), words)
+        self.run_with("--report", "--figure", figure, "--beside", "again=XS:20")
+        self.assertIn("f32, f16, again", figure.read_text())
+        for beside, why in (("more=XS:30", "no runs with"), ("more=S:20", "no f32 runs of 20 steps of size S"), ("more", "--beside is")):
+            status = 2 if beside == "more" else 1
+            self.assertIn(why, self.run_with("--report", "--figure", figure, "--beside", beside, status=status)[0])
 
 
 if __name__ == "__main__":

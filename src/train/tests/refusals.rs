@@ -153,7 +153,7 @@ fn another_runs_checkpoint_is_refused_with_both_values() {
     refuse_other(&mut other, &scratch.path(), "model.hidden was 24 and is 32");
     // The records of models at the default do not have it.
     let mut other = trainer_of(&context, ModelOptions { weight_threshold: 0.75, ..geometry() }, options());
-    refuse_other(&mut other, &scratch.path(), "model.weight_threshold was null and is 0.75");
+    refuse_other(&mut other, &scratch.path(), "model.weight_threshold was not given and is 0.75");
     for (count, fraction, expected) in
         [(999, 0.2, "text.fingerprint was"), (1000, 0.3, "text.train_tokens was 800 and is 700")]
     {
@@ -184,7 +184,7 @@ fn another_tokenizer_is_refused() {
     let error = with('b').resume(&scratch.path(), false).unwrap_err();
     assert!(error.kind == ErrorKind::Argument && error.message.contains("tokenizer was"), "{error}");
     let error = trainer(&context, options.clone()).resume(&scratch.path(), false).unwrap_err();
-    assert!(error.message.contains("and is null"), "{error}");
+    assert!(error.message.contains("and is not given"), "{error}");
     with('a').resume(&scratch.path(), false).unwrap();
 }
 

@@ -28,6 +28,9 @@ fn the_number_of_threads_does_not_matter() {
     }
     let mixed = final_state(&[parallel(3), parallel(1)], &geometry, &options);
     assert!(simd == mixed, "a run resumed with another number of threads differs");
+    let serial = || context(Backend::Simd, 1);
+    let mixed = final_state(&[serial(), parallel(2), serial(), parallel(1)], &geometry, &options);
+    assert!(simd == mixed, "a run resumed by parallel, and by simd again, differs");
 }
 
 /// What is kept for the backward pass is no part of a run: it may change in the midst of it.
