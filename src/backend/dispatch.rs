@@ -192,6 +192,14 @@ impl Context {
         }
     }
 
+    /// Whether two such names stand for the same last bits: `parallel` has those of `simd`.
+    pub fn same_arithmetic(one: &str, other: &str) -> bool {
+        fn behind(name: &str) -> Option<&str> {
+            name.strip_prefix("parallel").or_else(|| name.strip_prefix("simd"))
+        }
+        one == other || behind(one).is_some_and(|rest| behind(other) == Some(rest))
+    }
+
     pub fn level(&self) -> Level {
         self.dispatcher.level
     }

@@ -15,6 +15,7 @@
 use super::cluster_loss::LossSums;
 use super::config::TrainOptions;
 use super::done::Done;
+use crate::backend::Context;
 use crate::format::files::{Sink, read_through};
 use crate::format::safetensors::Sources;
 use crate::model::ModelOptions;
@@ -213,7 +214,7 @@ fn differences(saved: &Value, now: &Value) -> Vec<(String, Value, Value)> {
                 let of = |object: &serde_json::Map<String, Value>| object.get(name).cloned().unwrap_or(Value::Null);
                 walk(&path, &of(a), &of(b), found);
             }
-        } else if saved != now && !(path == "backend" && same_bits(saved) && same_bits(now)) {
+        } else if saved != now && !(path == "backend" && same_bits(saved, now)) {
             found.push((path.to_string(), saved.clone(), now.clone()));
         }
     }
@@ -222,9 +223,8 @@ fn differences(saved: &Value, now: &Value) -> Vec<(String, Value, Value)> {
     found
 }
 
-/// Of the backends that compute the same, whatever the threads.
-fn same_bits(backend: &Value) -> bool {
-    backend == "simd" || backend == "parallel"
+fn same_bits(saved: &Value, now: &Value) -> bool {
+    saved.as_str().zip(now.as_str()).is_some_and(|(saved, now)| Context::same_arithmetic(saved, now))
 }
 
 /// A value in a message; what a record does not hold was left at its default.

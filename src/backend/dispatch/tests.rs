@@ -278,3 +278,18 @@ fn overhead_of_the_dispatcher() {
     }
     println!("choosing by the crossover: {:.1} ns", start.elapsed().as_nanos() as f64 / 1e5);
 }
+
+#[test]
+fn only_simd_and_parallel_have_the_same_arithmetic() {
+    for backend in [Backend::Scalar, Backend::Simd, Backend::Parallel] {
+        assert_eq!(context(on(backend)).arithmetic(), backend.name());
+    }
+    let same = Context::same_arithmetic;
+    for (one, other) in [("scalar", "scalar"), ("simd", "parallel"), ("simd, cuda from 9", "parallel, cuda from 9")] {
+        assert!(same(one, other) && same(other, one), "{one} and {other}");
+    }
+    let others = [("simd", "scalar"), ("cuda", "parallel"), ("parallel", "parallel, cuda from 9")];
+    for (one, other) in others.into_iter().chain([("simd, cuda from 8", "parallel, cuda from 9")]) {
+        assert!(!same(one, other) && !same(other, one), "{one} and {other}");
+    }
+}
