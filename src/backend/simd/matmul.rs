@@ -34,39 +34,49 @@ impl Matrix {
     }
 }
 
+/// Terms of a sum that gemm adds up in registers, at most. It would fit this to the first cache of the processor, but takes no
+/// less than 512: cut here, a sum has the same bits on every processor.
+const DEPTH: usize = 512;
+
 /// c[m, n] = a[m, k] * b[k, n], or += when `accumulate`; rows of c lie `c_stride` apart.
 ///
 /// # Safety
 /// The matrices hold these elements, and c is not accessed from elsewhere meanwhile.
 pub unsafe fn product([m, n, k]: [usize; 3], a: Matrix, b: Matrix, accumulate: bool, c: *mut f32, c_stride: usize) {
-    // For few rows gemm would first copy all of b. Up to 256 elements of c it reads rows of a and columns of b as they lie.
-    let few = (2..=8).contains(&m) && a.column_stride == 1 && b.row_stride == 1;
+    // For few rows gemm would first copy all of b. Up to 256 elements of c it reads rows of a and columns of b as they lie, and so it
+    // does for one row or column; how it cuts these sums does not depend on the processor.
+    let dots = a.column_stride == 1 && b.row_stride == 1;
+    let few = dots && (2..=8).contains(&m);
     let width = if few { 256 / m } else { n.max(1) };
+    let parts = if few || dots && (m == 1 || n == 1) { 1 } else { k.div_ceil(DEPTH).max(1) };
+    let depth = k.div_ceil(parts).max(1);
     for column in (0..n).step_by(width) {
-        let (b, c) = (b.at(0, column), c.wrapping_add(column));
-        // SAFETY: as promised by the caller; gemm reads and writes exactly these elements (c only if `accumulate`).
-        unsafe {
-            gemm::gemm(
-                m,
-                width.min(n - column),
-                k,
-                c,
-                1,
-                c_stride as isize,
-                accumulate,
-                a.data,
-                a.column_stride,
-                a.row_stride,
-                b.data,
-                b.column_stride,
-                b.row_stride,
-                1.0,
-                1.0,
-                false,
-                false,
-                false,
-                gemm::Parallelism::None,
-            );
+        for from in (0..k.max(1)).step_by(depth) {
+            let (a, b, c) = (a.at(0, from), b.at(from, column), c.wrapping_add(column));
+            // SAFETY: as promised by the caller; gemm reads and writes exactly these elements (c only if `accumulate`).
+            unsafe {
+                gemm::gemm(
+                    m,
+                    width.min(n - column),
+                    depth.min(k - from),
+                    c,
+                    1,
+                    c_stride as isize,
+                    accumulate || from > 0,
+                    a.data,
+                    a.column_stride,
+                    a.row_stride,
+                    b.data,
+                    b.column_stride,
+                    b.row_stride,
+                    1.0,
+                    1.0,
+                    false,
+                    false,
+                    false,
+                    gemm::Parallelism::None,
+                );
+            }
         }
     }
 }
@@ -175,6 +185,42 @@ fn sliced(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// So runs have the same bits on processors with other caches.
+    #[test]
+    fn sums_are_chains_of_at_most_512_terms() {
+        #[cfg(target_arch = "x86_64")]
+        if !is_x86_feature_detected!("fma") {
+            return;
+        }
+        let number = |i: usize| ((i * 7919) % 1013) as f32 / 506.0 - 1.0;
+        for ([m, n, k], accumulate) in [
+            ([65, 3, 1030], false),
+            ([9, 70, 1024], true),
+            ([40, 40, 768], false),
+            ([3, 66, 513], true),
+            ([65, 2, 512], false),
+        ] {
+            let (a, b): (Vec<_>, Vec<_>) =
+                ((0..m * k).map(number).collect(), (0..k * n).map(|i| number(i + 3)).collect());
+            let old: Vec<_> = (0..m * n).map(|i| number(i + 5)).collect();
+            let mut c = old.clone();
+            let matrix = |data: &[f32], stride| Matrix { data: data.as_ptr(), row_stride: stride, column_stride: 1 };
+            // SAFETY: dense matrices of these sizes.
+            unsafe {
+                product([m, n, k], matrix(&a, k as isize), matrix(&b, n as isize), accumulate, c.as_mut_ptr(), n)
+            };
+            let parts = k.div_ceil(512);
+            for (i, found) in c.iter().enumerate() {
+                let chain = |sum: f32, part: usize| {
+                    let terms = part * k.div_ceil(parts)..((part + 1) * k.div_ceil(parts)).min(k);
+                    sum + terms.fold(0.0f32, |sum, t| a[i / n * k + t].mul_add(b[t * n + i % n], sum))
+                };
+                let expected = (0..parts).fold(if accumulate { old[i] } else { 0.0 }, chain);
+                assert_eq!(*found, expected, "element {i} of {m} x {n} x {k}");
+            }
+        }
+    }
 
     /// The products of a step of the smallest reference model, forward and backward, and tall gradients of larger ones.
     #[test]
