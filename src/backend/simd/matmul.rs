@@ -34,8 +34,8 @@ impl Matrix {
     }
 }
 
-/// Terms of a sum that gemm adds up in registers, at most. It would fit this to the first cache of the processor, but takes no
-/// less than 512: cut here, a sum has the same bits on every processor.
+/// Terms of a sum that one call of gemm gets, at most. It would fit their number to the first cache of the processor, but takes
+/// no less than 512: cut here, a sum has the same bits on processors with other caches.
 const DEPTH: usize = 512;
 
 /// c[m, n] = a[m, k] * b[k, n], or += when `accumulate`; rows of c lie `c_stride` apart.
