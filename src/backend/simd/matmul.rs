@@ -34,7 +34,7 @@ impl Matrix {
     }
 }
 
-/// Terms of a sum that one call of gemm gets, at most. It would fit their number to the first cache of the processor, but takes
+/// Terms of a sum that one call of gemm gets, at most. gemm would fit their number to the first cache of the processor, but takes
 /// no less than 512: cut here, a sum has the same bits on processors with other caches.
 const DEPTH: usize = 512;
 
